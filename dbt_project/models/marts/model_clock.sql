@@ -1,0 +1,23 @@
+-- Each model's own time: the latest moment that any of its events speaks of.
+-- Windows end here and not at the wall's time, so that a replay of last year works as today does.
+-- grain: model.  key: model.  lateness: none; a clock never goes back.
+with activity as (
+    select
+        model,
+        sum(inferences)::bigint as inferences,
+        min(first_event_time) as first_event_time,
+        max(last_event_time) as last_event_time,
+        max(last_ingested_at) as last_ingested_at
+    from {{ ref('model_activity') }}
+    group by model
+)
+
+select
+    activity.model,
+    activity.inferences,
+    coalesce(heard.feedback, 0) as feedback,
+    activity.first_event_time,
+    greatest(activity.last_event_time, heard.last_feedback_time) as event_clock,
+    activity.last_ingested_at
+from activity
+left join {{ ref('feedback_activity') }} as heard on activity.model = heard.model

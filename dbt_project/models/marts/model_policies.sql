@@ -1,0 +1,47 @@
+-- The thresholds in force for every model: its own rows, else those of model '*'.
+-- grain: model.  key: model.  lateness: none; a changed row is seen by the next query.
+with models as (
+    select model from {{ ref('model_activity') }}
+    union
+    select model from {{ ref('stg_model_events') }}
+    union
+    select model from {{ source('control', 'policies') }}
+    where model != '*'
+),
+
+named as (
+    select
+        model,
+        '*' as all_models
+    from models
+),
+
+chosen as (
+    select
+        named.model,
+        defaults.policy,
+        coalesce(own.value, defaults.value) as value
+    from named
+    inner join {{ source('control', 'policies') }} as defaults
+        on named.all_models = defaults.model
+    left join {{ source('control', 'policies') }} as own
+        on named.model = own.model and defaults.policy = own.policy
+)
+
+select
+    model,
+    nullif(max(case when policy = 'positive_label' then value end), '')
+        as positive_label
+    {%- for policy in [
+        'label_window', 'metric_window', 'drift_window', 'cooldown'
+    ] %},
+    max(case when policy = '{{ policy }}' then value end)::interval as {{ policy }}
+    {%- endfor %}
+    {%- for policy in [
+        'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',
+        'min_improvement', 'max_forgetting', 'max_slice_drop'
+    ] %},
+    max(case when policy = '{{ policy }}' then value end)::double precision as {{ policy }}
+    {%- endfor %}
+from chosen
+group by model

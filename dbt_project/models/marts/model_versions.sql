@@ -1,0 +1,92 @@
+-- Every version that was ever heard of, and what became of it.
+-- grain: version.  key: (model, model_version).  lateness: any; the latest step wins.
+with latest as (
+    select
+        model,
+        model_version,
+        event,
+        traffic,
+        event_time,
+        reason,
+        row_number() over (
+            partition by model, model_version
+            order by event_time desc, event_id desc
+        ) as place
+    from {{ ref('stg_model_events') }}
+),
+
+life as (
+    select
+        model,
+        model_version,
+        min(case when event in ('trained', 'rejected') then event_time end) as trained_at,
+        max(case when event = 'promoted' then event_time end) as promoted_at,
+        max(case when event = 'promoted' then ingested_at end) as published_at,
+        max(parent_version) as parent_version,
+        max(artifact_uri) as artifact_uri,
+        max(run_id) as run_id,
+        max(trigger_id) as trigger_id,
+        max(dataset_id) as dataset_id
+    from {{ ref('stg_model_events') }}
+    group by model, model_version
+),
+
+-- A version serves from its promotion until it, itself, is taken back; the newest one leads.
+leader as (
+    select
+        model,
+        model_version,
+        row_number() over (
+            partition by model
+            order by event_time desc, model_version desc
+        ) as place
+    from latest
+    where place = 1 and event = 'promoted'
+),
+
+measured as (
+    select
+        model,
+        model_version,
+        metrics,
+        row_number() over (
+            partition by model, model_version
+            order by event_time asc, event_id asc
+        ) as place
+    from {{ ref('stg_model_events') }}
+    where event in ('trained', 'rejected')
+)
+
+select
+    life.model,
+    life.model_version,
+    case
+        when leader.place = 1 then 'champion'
+        when latest.event = 'promoted' then 'superseded'
+        else latest.event
+    end as status,
+    latest.traffic,
+    life.parent_version,
+    life.artifact_uri,
+    life.trained_at,
+    life.promoted_at,
+    life.published_at,
+    latest.event_time as changed_at,
+    life.run_id,
+    life.trigger_id,
+    life.dataset_id,
+    measured.metrics,
+    latest.reason
+from life
+inner join latest
+    on
+        life.model = latest.model
+        and life.model_version = latest.model_version
+        and latest.place = 1
+left join leader
+    on life.model = leader.model and life.model_version = leader.model_version
+left join measured
+    on
+        life.model = measured.model
+        and life.model_version = measured.model_version
+        and measured.place = 1

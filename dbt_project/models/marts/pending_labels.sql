@@ -1,0 +1,19 @@
+-- Answers that nobody has judged yet.
+-- grain: inference without a label.  key: request_id.
+-- lateness: any; a row leaves when its label comes. Age is by the model's clock.
+select
+    inference.request_id,
+    inference.model,
+    inference.model_version,
+    inference.variant,
+    inference.segment,
+    inference.prediction,
+    inference.score,
+    inference.event_time,
+    clock.event_clock - inference.event_time as age,
+    clock.event_clock >= inference.event_time + policies.label_window as overdue
+from {{ ref('stg_inference') }} as inference
+inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
+inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
+left join {{ ref('labels') }} as labels on inference.request_id = labels.request_id
+where labels.request_id is null

@@ -1,0 +1,53 @@
+"""The exceptions that Headrace raises.
+
+HeadraceError
+├── SettingError      a setting is missing or wrong
+├── ContractError     an event breaks the contract (names field, allowed, got)
+├── EngineError       the database cannot be started, reached or changed
+├── ModelError        a model, version or artifact cannot be used
+└── DeliveryError     events could not be delivered to the gateway
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of all errors that Headrace raises on purpose; its text is one line for a person."""
+
+
+class SettingError(HeadraceError):
+    """A setting is missing or has a value that is not allowed."""
+
+
+class EngineError(HeadraceError):
+    """The database cannot be started, reached or changed."""
+
+
+class ModelError(HeadraceError):
+    """A model, a version of it or an artifact cannot be used."""
+
+
+class DeliveryError(HeadraceError):
+    """Events could not be delivered to the gateway."""
+
+
+class ContractError(HeadraceError):
+    """An event breaks the contract.
+
+    Attributes:
+        field: path of the offending field, e.g. ``features.age``; empty for the whole event.
+        allowed: what would have been accepted.
+        got: what came, shortened.
+    """
+
+    def __init__(self, field: str, allowed: str, got: object) -> None:
+        self.field = field
+        self.allowed = allowed
+        self.got = shorten(got)
+        super().__init__(f"{field or 'event'}: must be {allowed}, got {self.got}")
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return a printable form of `value`, at most `limit` characters long."""
+    text = ascii(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

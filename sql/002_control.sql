@@ -1,0 +1,39 @@
+-- What people and trainers set, beside the events.
+
+create schema if not exists control;
+
+-- grain: one claim of one trigger.  key: trigger_id, so that a trigger trains once.
+-- A claim whose heartbeat is older than the lease may be taken over (attempt + 1).
+create table if not exists control.claims (
+    trigger_id text primary key,
+    model text not null,
+    worker text not null,
+    run_id text not null,
+    attempt integer not null default 1,
+    claimed_at timestamptz not null default clock_timestamp(),
+    heartbeat_at timestamptz not null default clock_timestamp(),
+    -- rows ingested up to this moment are what the run may learn from
+    known_at timestamptz not null,
+    -- the model's own event time at that moment
+    event_clock timestamptz,
+    finished_at timestamptz
+);
+
+-- grain: one compiled training set.  key: dataset_id.
+create table if not exists control.datasets (
+    dataset_id text primary key,
+    model text not null,
+    run_id text not null,
+    known_at timestamptz not null,
+    examples bigint not null,
+    content_sha256 text not null,
+    query jsonb not null,
+    created_at timestamptz not null default clock_timestamp()
+);
+
+-- grain: one thing that was deployed (the SQL files, the dbt project).  key: name.
+create table if not exists control.deployed (
+    name text primary key,
+    sha256 text not null,
+    deployed_at timestamptz not null default clock_timestamp()
+);

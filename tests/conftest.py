@@ -1,0 +1,51 @@
+"""One embedded PostgreSQL a session; each test gets a fresh copy of a migrated database."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from headrace.engine import Engine, embedded_postgres
+from headrace.postgres import EmbeddedPostgres
+from headrace.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    settings = Settings(home=tmp_path_factory.mktemp("home") / ".headrace")
+    with embedded_postgres(settings).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedPostgres) -> EmbeddedPostgres:
+    """The server, with everything deployed in its main database."""
+    Engine(server.dsn, Settings(home=server.folder.parent)).migrate()
+    return server
+
+
+@pytest.fixture
+def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a database of its own with all tables and views and no events."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(template.dsn, dbname="postgres", autocommit=True) as admin:
+        admin.execute(f"create database {name} template headrace")  # type: ignore[arg-type]
+        dsn = make_conninfo(template.dsn, dbname=name)
+        try:
+            yield Engine(dsn, Settings(home=tmp_path / ".headrace", dsn=dsn))
+        finally:
+            admin.execute(f"drop database {name} with (force)")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settings(engine: Engine) -> Settings:
+    """Settings whose database is that of `engine`, with a free port for the gateway."""
+    return replace(engine.settings, port=0)
