@@ -289,3 +289,14 @@ def _check_feedback(event: Feedback) -> None:
             raise ContractError("rejected_request_id", "given for kind preference", None)
     elif event.kind not in UNLABELED and event.value is None and event.label is None:
         raise ContractError("label", f"given (or value) for kind {event.kind}", None)
+
+
+def text_of(value: object) -> str:
+    """The text that a model reads in an event's `input`: its strings, in order, a line each."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return "\n".join(filter(None, map(text_of, value)))
+    return ""

@@ -1,0 +1,224 @@
+"""The HTTP application: the routes, and what each of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace import __version__
+from headrace.engine import Engine
+from headrace.errors import ContractError, EngineError
+from headrace.events import IDS, Event, Topic, parse
+from headrace.gateway import policies
+from headrace.gateway.predict import as_http, predict
+from headrace.gateway.serving import Serving
+from headrace.gateway.wire import HttpError, answer, describe, read_items, read_json
+from headrace.log import Busy, EventLog
+from headrace.registry import PlanFollower
+from headrace.settings import Settings
+
+ACKNOWLEDGE_TIMEOUT_S = 30.0
+# Events that are checked before other requests get a turn.
+CHECKED_AT_ONCE = 250
+
+ENDPOINTS: dict[str, Any] = {
+    "POST /v1/inferences": {
+        "does": "stores answers of your models; an object or an array; answered after the commit",
+        "example": {
+            "model": "churn", "model_version": "7", "request_id": "r-1", "segment": "eu",
+            "features": {"age": 31, "plan": "pro"}, "prediction": "stays", "score": 0.2,
+        },
+    },
+    "POST /v1/feedback": {
+        "does": "stores what people made of an answer; an object or an array",
+        "example": {"request_id": "r-1", "kind": "label", "label": "leaves"},
+    },
+    "POST /v1/model-events": {
+        "does": "stores steps in the life of a version; an object or an array",
+        "example": {"model": "churn", "model_version": "7", "event": "promoted"},
+    },
+    "POST /v1/predict": {
+        "does": "asks the version that serves and logs the inference; an object or an array",
+        "example": {"model": "churn", "text": "how do I leave?", "features": {"age": 31}},
+    },
+    "GET /v1/plan": {"does": "says which versions serve, and whether each is loaded"},
+    "GET /v1/models/{model}/policies": {"does": "says which thresholds hold for a model"},
+    "PUT /v1/models/{model}/policies": {
+        "does": "sets thresholds of a model; null goes back to the default",
+        "example": {"min_new_labels": 200},
+    },
+    "GET /healthz": {"does": "says whether the database is there and how much is waiting"},
+}  # fmt: skip
+
+
+class Gateway:
+    """The handlers, and what they share while the application runs."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self.settings = settings
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        with (
+            EventLog(self.engine) as self.events,
+            Serving(self.engine) as self.serving,
+            PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
+        ):
+            yield
+
+    async def index(self, _: Request) -> Response:
+        return answer({"name": "headrace", "version": __version__, "endpoints": ENDPOINTS})
+
+    async def health(self, _: Request) -> Response:
+        try:
+            await run_in_threadpool(self.engine.rows, "select 1 as up")
+        except EngineError as error:
+            return answer({"status": "down", "queued": self.events.queued, **_engine(error)}, 503)
+        return answer({"status": "ok", "queued": self.events.queued})
+
+    async def plan(self, _: Request) -> Response:
+        return answer({"versions": self.serving.report()})
+
+    def ingest(self, topic: Topic) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            items, _ = await read_items(request)
+            return await self._store(topic, items)
+
+        return handle
+
+    async def _store(self, topic: Topic, items: list[Any]) -> Response:
+        events: list[Event] = []
+        places: list[int] = []
+        broken: list[tuple[object, ContractError]] = []
+        rejected: list[dict[str, Any]] = []
+        ids: list[str | None] = [None] * len(items)
+        for index, item in enumerate(items):
+            if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            try:
+                event = parse(topic, item)
+            except ContractError as error:
+                broken.append((item, error))
+                rejected.append({"index": index, **describe(error)})
+            else:
+                events.append(event)
+                places.append(index)
+                ids[index] = getattr(event, IDS[topic])
+        stored = asyncio.wrap_future(self.events.submit(topic, events, broken))
+        try:
+            receipt = await asyncio.wait_for(stored, ACKNOWLEDGE_TIMEOUT_S)
+        except TimeoutError:
+            raise HttpError(
+                503, "engine", "not stored yet; send the same ids again", retry_after_s=1
+            ) from None
+        for refused in receipt.refused:
+            index = places[refused.index]
+            ids[index] = None
+            reason = ContractError("", f"storable ({refused.reason})", items[index])
+            rejected.append({"index": index, **describe(reason)})
+        body: dict[str, Any] = {
+            "accepted": receipt.accepted,
+            "duplicates": receipt.duplicates,
+            "rejected": sorted(rejected, key=lambda each: each["index"]),
+            "ids": ids,
+        }
+        if not rejected:
+            return answer(body, 201)
+        message = f"{len(rejected)} of {len(items)} events broke the contract; the rest is stored"
+        if len(items) == 1:
+            message = rejected[0]["message"]
+        return answer({"error": {"type": "contract", "message": message}, **body}, 422)
+
+    async def predict(self, request: Request) -> Response:
+        items, many = await read_items(request)
+        answers = await asyncio.gather(
+            *(predict(item, self.serving, self.events) for item in items)
+        )
+        failed = [status for status, _ in answers if status != 200]
+        status = 422 if 422 in failed else max(failed, default=200)
+        headers = {"Retry-After": "1"} if status in (429, 503) else None
+        return answer([body for _, body in answers] if many else answers[0][1], status, headers)
+
+    async def get_policies(self, request: Request) -> Response:
+        model = request.path_params["model"]
+        return answer(await run_in_threadpool(policies.read, self.engine, model))
+
+    async def put_policies(self, request: Request) -> Response:
+        model = request.path_params["model"]
+        values = await read_json(request)
+        return answer(await run_in_threadpool(policies.write, self.engine, model, values))
+
+
+def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
+    """Return the ASGI application on `engine`; its lifespan opens and flushes the event log."""
+    gateway = Gateway(engine, settings or engine.settings)
+    return Starlette(
+        routes=[
+            Route("/", gateway.index),
+            Route("/healthz", gateway.health),
+            Route("/v1/inferences", gateway.ingest("inference"), methods=["POST"]),
+            Route("/v1/feedback", gateway.ingest("feedback"), methods=["POST"]),
+            Route("/v1/model-events", gateway.ingest("model_events"), methods=["POST"]),
+            Route("/v1/predict", gateway.predict, methods=["POST"]),
+            Route("/v1/plan", gateway.plan),
+            Route("/v1/models/{model:path}/policies", gateway.get_policies),
+            Route("/v1/models/{model:path}/policies", gateway.put_policies, methods=["PUT"]),
+        ],
+        exception_handlers={
+            HttpError: _http_error,
+            HTTPException: _starlette_error,
+            ContractError: _contract_error,
+            Busy: _known_error,
+            EngineError: _known_error,
+            Exception: _unknown_error,
+        },
+        lifespan=gateway.lifespan,
+    )
+
+
+def _engine(error: EngineError) -> dict[str, Any]:
+    return as_http(error).body()
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HttpError)
+    return error.response()
+
+
+async def _starlette_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = ", ".join(ENDPOINTS)
+    message = f"{request.method} {request.url.path}: no such endpoint; there are {known}"
+    kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+    if kind == "http":
+        message = str(error.detail)
+    return answer(
+        {"error": {"type": kind, "message": message}},
+        error.status_code,
+        dict(error.headers or {}),
+    )
+
+
+async def _contract_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ContractError)
+    return answer({"error": {"type": "contract", **describe(error)}}, 422)
+
+
+async def _known_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Busy | EngineError)
+    return as_http(error).response()
+
+
+async def _unknown_error(*_: object) -> Response:
+    """The server logs the exception itself."""
+    return HttpError(500, "internal", "the gateway failed on this request; see its log").response()

@@ -1,0 +1,86 @@
+"""Run the gateway until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from headrace.engine import open_engine
+from headrace.errors import SettingError
+from headrace.gateway.app import create_app
+from headrace.settings import Settings
+
+FINISH_TIMEOUT_S = 30
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT: then take no more, finish requests and flush the log.
+
+    `on_ready` is called with the address once requests are answered.
+
+    Raises:
+        SettingError: the port is taken or the host is not ours.
+        EngineError: the database cannot be started or reached.
+    """
+    with contextlib.closing(bind(settings)) as listener, open_engine(settings) as engine:
+        config = uvicorn.Config(
+            create_app(engine, settings),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=FINISH_TIMEOUT_S,
+        )
+        host, port = listener.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        Server(config, lambda: on_ready(address) if on_ready else None).run([listener])
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Return a socket that is bound to the host and port of the settings."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise SettingError(
+                f"HEADRACE_PORT: must be a free port, got {settings.port}, which is in use"
+            ) from None
+        raise SettingError(
+            f"HEADRACE_HOST and HEADRACE_PORT: must be an address of this machine, "
+            f"got {settings.host}:{settings.port} ({error})"
+        ) from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that ends by returning, so that what is around it can close too."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, *_: object) -> None:
+        self.should_exit = True

@@ -1,0 +1,111 @@
+"""Which versions serve, as the database says, told within a second of a change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg.rows import class_row
+
+from headrace.engine import Engine
+from headrace.errors import EngineError, ModelError
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "headrace_model_events"
+MAX_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Served:
+    """One row of ``headrace.serving_plan``. `traffic` is a share of requests in [0, 1]."""
+
+    model: str
+    model_version: str
+    variant: str  # champion, canary or shadow
+    traffic: float
+    artifact_uri: str
+
+
+def serving_plan(connection: psycopg.Connection[object]) -> tuple[Served, ...]:
+    """Read the versions that should serve now, in a fixed order."""
+    with connection.cursor(row_factory=class_row(Served)) as cursor:
+        rows = cursor.execute(
+            """
+            select model, model_version, variant, traffic, artifact_uri
+            from headrace.serving_plan
+            """
+        ).fetchall()
+    return tuple(sorted(rows))
+
+
+def artifact_path(uri: str) -> Path:
+    """Return the folder of an artifact: a path, or a ``file://`` address.
+
+    Raises:
+        ModelError: another kind of address, or there is no such folder.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        raise ModelError(f"artifact_uri: must be a path or a file:// address, got {uri!r}")
+    path = Path(unquote(parts.path)) if parts.scheme else Path(uri)
+    if not path.is_dir():
+        raise ModelError(f"artifact_uri: there is no folder {uri!r}")
+    return path
+
+
+class PlanFollower:
+    """Calls `on_plan` from a thread of its own: with the plan at start, and when it may differ.
+
+    It listens, and looks again every `poll_s` seconds in case a notification got lost; `on_plan`
+    is called each time, so that it may retry what it could not do before. A context manager.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_plan: Callable[[tuple[Served, ...]], None],
+        poll_s: float | None = None,
+    ) -> None:
+        self._engine = engine
+        self._on_plan = on_plan
+        self._poll_s = poll_s or engine.settings.poll_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="headrace-plan", daemon=True)
+
+    def __enter__(self) -> PlanFollower:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._poll_s
+        while not self._stopping.is_set():
+            try:
+                with self._engine.connect(application_name="headrace plan") as connection:
+                    connection.execute(f"listen {CHANNEL}")
+                    while not self._stopping.is_set():
+                        self._on_plan(serving_plan(connection))
+                        pause = self._poll_s
+                        self._wait(connection)
+            except (psycopg.Error, EngineError) as error:
+                log.warning("cannot follow the serving plan, trying again: %s", error)
+                self._stopping.wait(pause)
+                pause = min(pause * 2, MAX_BACKOFF_S)
+
+    def _wait(self, connection: psycopg.Connection[object]) -> None:
+        """Return on a notification, after `poll_s`, or soon after a stop."""
+        left = self._poll_s
+        while left > 0 and not self._stopping.is_set():
+            step = min(left, 0.2)
+            for _ in connection.notifies(timeout=step, stop_after=1):
+                return
+            left -= step
