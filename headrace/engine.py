@@ -42,7 +42,7 @@ class Engine:
             raise EngineError(f"cannot reach the database: {error}".strip()) from None
 
     def rows(
-        self, query: str, parameters: Sequence[Any] | dict[str, Any] = ()
+        self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Run one query on a connection of its own and return its rows as dicts."""
         with self.connect(row_factory=dict_row) as connection:

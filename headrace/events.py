@@ -113,7 +113,7 @@ IDS: dict[Topic, str] = {
 _REQUIRED: dict[Topic, tuple[str, ...]] = {
     "inference": ("model",),
     "feedback": ("request_id",),
-    "model_events": ("model", "model_version"),
+    "model_events": ("model", "model_version", "event"),
 }
 _BOUNDS: dict[str, tuple[str, float, float]] = {
     "score": ("a number in [0, 1]", 0.0, 1.0),
@@ -130,7 +130,14 @@ def parse(topic: Topic, payload: object, *, now: datetime | None = None) -> Even
     Raises:
         ContractError: names the first field that breaks the contract, what is allowed, what came.
     """
-    now = now or datetime.now(UTC)
+    try:
+        return _parse(topic, payload, now or datetime.now(UTC))
+    except (RecursionError, ValueError):
+        # Python itself cannot print it: nested hundreds deep, or a number of thousands of digits.
+        raise ContractError("", "JSON with sane nesting and numbers", type(payload)) from None
+
+
+def _parse(topic: Topic, payload: object, now: datetime) -> Event:
     if not isinstance(payload, Mapping):
         raise ContractError("", "an object", payload)
     struct = STRUCTS[topic]

@@ -80,9 +80,9 @@
 
 {% macro pane_triggers(sql, driver, key, measures, merge) -%}
     {%- set schema, table = driver.split('.') -%}
-    {%- set source = api.Relation.create(
-        database=target.database, schema=schema, identifier=table
-    ) | string -%}
+    {#- Stored functions name no database, so that a copy of this one works too. -#}
+    {%- set sql = sql | replace(adapter.quote(target.database) ~ '.', '') -%}
+    {%- set source = api.Relation.create(schema=schema, identifier=table) | string -%}
     {%- if source not in sql -%}
         {{ exceptions.raise_compiler_error(
             'pane ' ~ this.identifier ~ ': driver ' ~ driver ~ ' is not read by its SQL'
@@ -125,7 +125,7 @@
     create or replace function {{ this.schema }}.{{ name }}() returns trigger
     language plpgsql set plan_cache_mode = force_custom_plan as $pane$
     begin
-        insert into {{ this }} as stored ({{ columns }})
+        insert into {{ this.include(database=false) }} as stored ({{ columns }})
         select {{ columns }} from ({{ delta }}) as delta
         order by {{ key | join(', ') }}
         {%- if merge == 'ignore' %}

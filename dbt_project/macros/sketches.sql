@@ -50,6 +50,12 @@
         else {{ score }} end
 {%- endmacro %}
 
+{#- The square of a score; one too small to matter is 0, where PostgreSQL would see an underflow. -#}
+{% macro squared(score) -%}
+    case when {{ score }} > 0.000000001 then {{ score }} * {{ score }}
+        when {{ score }} is not null then 0 end
+{%- endmacro %}
+
 {#- Start of the pane of length `grain` that a timestamp falls into; panes start at 1970-01-01. -#}
 {% macro pane_start(grain, timestamp) -%}
     {{ return(adapter.dispatch('pane_start', 'headrace')(grain, timestamp)) }}

@@ -31,7 +31,7 @@ select
     prediction,
     {{ score_bin('score') }} as score_bin,
     count(*) as examples,
-    coalesce(sum({{ micro('score * score') }}), 0)::bigint as score_squared_micro,
+    coalesce(sum({{ micro(squared('score')) }}), 0)::bigint as score_squared_micro,
     coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro,
     coalesce(sum({{ micro('ln(' ~ clipped('score') ~ ')') }}), 0)::bigint as log_score_micro,
     coalesce(sum({{ micro('ln(1 - ' ~ clipped('score') ~ ')') }}), 0)::bigint
