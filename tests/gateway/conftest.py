@@ -1,0 +1,47 @@
+"""A gateway on a free port, in a thread of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from headrace.engine import Engine
+from headrace.gateway import create_app
+from headrace.gateway.server import bind
+from headrace.settings import Settings
+
+
+@contextlib.contextmanager
+def running_gateway(engine: Engine, settings: Settings) -> Iterator[str]:
+    """Serve `engine` and give the address; on leaving, stop cleanly."""
+    listener = bind(settings)
+    config = uvicorn.Config(create_app(engine, settings), log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def url(engine: Engine, settings: Settings) -> Iterator[str]:
+    with running_gateway(engine, settings) as address:
+        yield address
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client

@@ -1,0 +1,259 @@
+"""The HTTP contract: what is answered, in which shape, after which commit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.engine import INGEST_LOCK, Engine
+from headrace.errors import SettingError
+from headrace.gateway import serve
+from headrace.settings import Settings
+from tests.gateway.conftest import running_gateway
+
+
+def stored(engine: Engine, table: str, column: str) -> list[str]:
+    rows = engine.rows(f"select {column} as id from events.{table} order by ingested_at, {column}")
+    return [row["id"] for row in rows]
+
+
+def test_one_event_of_each_topic_is_there_when_it_is_answered(
+    http: httpx.Client, engine: Engine
+) -> None:
+    sent = {
+        "/v1/inferences": ("request_id", {"model": "m", "request_id": "r"}),
+        "/v1/feedback": ("feedback_id", {"request_id": "r", "feedback_id": "f", "label": "yes"}),
+        "/v1/model-events": (
+            "event_id",
+            {"model": "m", "model_version": "1", "event": "trained", "event_id": "e"},
+        ),
+    }
+    tables = ("inference", "feedback", "model_events")
+    for table, (path, (name, event)) in zip(tables, sent.items(), strict=True):
+        response = http.post(path, json=event)
+        expected = {"accepted": 1, "duplicates": 0, "rejected": [], "ids": [event[name]]}
+        assert (response.status_code, response.json()) == (201, expected)
+        assert stored(engine, table, name) == [event[name]]
+        again = http.post(path, json=event)
+        assert (again.status_code, again.json()) == (
+            201,
+            {**expected, "accepted": 0, "duplicates": 1},
+        )
+        assert stored(engine, table, name) == [event[name]]
+
+
+def test_an_id_is_made_where_none_came(http: httpx.Client, engine: Engine) -> None:
+    made = http.post("/v1/inferences", json=[{"model": "m"}, {"model": "m"}]).json()["ids"]
+    assert len(set(made)) == 2
+    assert sorted(stored(engine, "inference", "request_id")) == sorted(made)
+
+
+def test_the_good_of_a_batch_are_kept_and_the_bad_come_back_with_reasons(
+    http: httpx.Client, engine: Engine
+) -> None:
+    batch = [
+        {"model": "m", "request_id": "a"},
+        {"model": "m", "score": 7},
+        17,
+        {"model": "m", "request_id": "b"},
+        {"model": "m", "request_id": "a"},
+    ]
+    response = http.post("/v1/inferences", json=batch)
+    body = response.json()
+    assert response.status_code == 422
+    assert (body["accepted"], body["duplicates"]) == (2, 1)
+    assert body["ids"] == ["a", None, None, "b", "a"]
+    assert [(each["index"], each["field"]) for each in body["rejected"]] == [(1, "score"), (2, "")]
+    assert body["rejected"][0]["allowed"] == "a number in [0, 1]"
+    assert body["rejected"][0]["got"] == "7.0"
+    assert "2 of 5" in body["error"]["message"]
+    assert stored(engine, "inference", "request_id") == ["a", "b"]
+    assert sorted(stored(engine, "rejected", "field")) == ["", "score"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"model": "\\ud800"}', b"[" * 100_000, b"NaN", b"1e999"]
+)
+def test_what_is_not_json_is_a_400(http: httpx.Client, content: bytes) -> None:
+    response = http.post("/v1/inferences", content=content)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "bad_json"
+
+
+def test_too_large_is_a_413_and_the_next_request_is_served(http: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from (b" " * (1 << 20) for _ in range(40))
+
+    for content in (b" " * (40 << 20), chunks()):
+        with httpx.Client(base_url=http.base_url) as client:
+            try:
+                response = client.post("/v1/feedback", content=content)
+            except httpx.WriteError:
+                continue  # the gateway hung up on the rest of the body
+            assert response.status_code == 413
+            assert response.json()["error"]["type"] == "too_large"
+    response = http.post("/v1/feedback", json=[1] * 10_001)
+    assert response.status_code == 413
+    assert http.get("/healthz").status_code == 200
+
+
+def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
+    answers = {
+        404: http.get("/v1/nothing"),
+        405: http.get("/v1/inferences"),
+        400: http.post("/v1/predict", content=b"{"),
+        422: http.post("/v1/predict", json={"model": ""}),
+    }
+    for status, response in answers.items():
+        assert response.status_code == status
+        error = response.json()["error"]
+        assert error["type"] and error["message"] and "\n" not in error["message"]
+
+
+def test_the_index_lists_every_endpoint_with_an_example_that_works(http: httpx.Client) -> None:
+    endpoints = http.get("/").json()["endpoints"]
+    assert len(endpoints) == 8
+    for endpoint, description in endpoints.items():
+        method, path = endpoint.split(" ")
+        response = http.request(
+            method, path.replace("{model}", "churn"), json=description.get("example")
+        )
+        wanted = 404 if path == "/v1/predict" else {"POST": 201}.get(method, 200)
+        assert response.status_code == wanted, endpoint
+
+
+def test_a_full_queue_is_a_429_that_says_when_to_come_back(
+    engine: Engine, settings: Settings
+) -> None:
+    engine.settings = replace(engine.settings, queue_rows=5)
+    with (
+        running_gateway(engine, settings) as url,
+        httpx.Client(base_url=url, timeout=60) as http,
+        engine.connect(autocommit=False) as blocker,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        posts = [pool.submit(http.post, "/v1/inferences", json={"model": "m"}) for _ in range(40)]
+        wait(posts, return_when=FIRST_COMPLETED)
+        blocker.rollback()
+        answers = [post.result() for post in posts]
+        codes = {answer.status_code for answer in answers}
+        assert codes == {201, 429}
+        full = [answer for answer in answers if answer.status_code == 429]
+        assert all(answer.headers["Retry-After"] == "1" for answer in full)
+        assert http.post("/v1/inferences", json={"model": "m"}).status_code == 201
+    assert len(stored(engine, "inference", "request_id")) == 40 - len(full) + 1
+
+
+def test_policies_are_read_set_and_put_back(http: httpx.Client, engine: Engine) -> None:
+    path = "/v1/models/team%2Fchurn/policies"
+    before = http.get(path).json()["policies"]
+    after = http.put(path, json={"psi_alert": 0.5, "cooldown": "2 days"}).json()
+    assert after["policies"] == {**before, "psi_alert": "0.5", "cooldown": "2 days"}
+    assert after["own"] == {"psi_alert": "0.5", "cooldown": "2 days"}
+    assert engine.rows("select psi_alert from headrace.model_policies") == [{"psi_alert": 0.5}]
+    assert http.put(path, json={"psi_alert": None, "cooldown": None}).json()["own"] == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"min_new_labels": 5, "psi_limit": 1}, "psi_limit"),
+        ({"min_new_labels": 5, "psi_alert": "many"}, "psi_alert"),
+        ({"min_new_labels": 5, "cooldown": []}, "cooldown"),
+        ([], ""),
+    ],
+)
+def test_a_bad_policy_is_a_422_and_changes_nothing(
+    http: httpx.Client, values: object, field: str
+) -> None:
+    response = http.put("/v1/models/m/policies", json=values)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == field
+    assert http.get("/v1/models/m/policies").json()["own"] == {}
+
+
+def test_a_port_in_use_is_one_clear_line(settings: Settings) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SettingError, match=f"HEADRACE_PORT: .*{port}"):
+            serve(replace(settings, port=port))
+
+
+@contextmanager
+def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    program = (
+        "from headrace.gateway import serve; from headrace.settings import Settings; "
+        "serve(Settings.load(), on_ready=lambda url: print(url, flush=True))"
+    )
+    environment = {
+        **os.environ,
+        "HEADRACE_DSN": settings.dsn,
+        "HEADRACE_PORT": "0",
+        "HEADRACE_HOME": str(settings.home),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(engine: Engine, settings: Settings, number: int) -> None:
+    with gateway_process(settings) as (process, url):
+        acknowledged: list[str] = []
+
+        def send() -> None:
+            with httpx.Client(base_url=url, timeout=60) as client:
+                while True:
+                    try:
+                        response = client.post("/v1/inferences", json={"model": "m"})
+                    except httpx.HTTPError:
+                        return
+                    assert response.status_code == 201
+                    acknowledged.extend(response.json()["ids"])
+
+        with ThreadPoolExecutor(4) as pool:
+            senders = [pool.submit(send) for _ in range(4)]
+            while len(acknowledged) < 50:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(number)
+            for sender in senders:
+                sender.result()
+        assert process.wait(30) == 0
+    assert set(acknowledged) <= set(stored(engine, "inference", "request_id"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_gateway_that_only_takes_events_never_loads_torch(
+    settings: Settings,
+) -> None:
+    with gateway_process(settings) as (process, url):
+        assert httpx.post(f"{url}/v1/inferences", json={"model": "m"}).status_code == 201
+        assert httpx.post(f"{url}/v1/predict", json={"model": "m"}).status_code == 404
+        assert "torch" not in Path(f"/proc/{process.pid}/maps").read_text()

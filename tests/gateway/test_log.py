@@ -1,0 +1,188 @@
+"""The event log against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from headrace.engine import INGEST_LOCK, Engine
+from headrace.errors import ContractError, EngineError
+from headrace.events import Event, Inference, Topic, parse
+from headrace.log import Busy, EventLog
+from tests.unit.test_events import payloads
+
+
+def inference(request_id: str, **fields: Any) -> Event:
+    return parse("inference", {"model": "m", "request_id": request_id, **fields})
+
+
+def count(engine: Engine, table: str = "inference") -> int:
+    rows = engine.rows(f"select count(*) as n from events.{table}")
+    return int(rows[0]["n"])
+
+
+def test_a_receipt_comes_after_the_commit_and_counts_repeats_once(engine: Engine) -> None:
+    with EventLog(engine) as log:
+        first = log.append("inference", [inference("a"), inference("b"), inference("a")])
+        assert count(engine) == 2
+        second = log.append("inference", [inference("b"), inference("c")])
+    assert (first.accepted, first.duplicates) == (2, 1)
+    assert (second.accepted, second.duplicates) == (1, 1)
+    assert count(engine) == 3
+
+
+def test_every_field_comes_back_as_it_was_sent(engine: Engine) -> None:
+    sent = {
+        "model": "m", "model_version": "2", "request_id": "r\t\\N\n\"'", "variant": "canary",
+        "endpoint": "/x", "segment": "é\\.", "user_id": "u", "session_id": "s", "item_id": "i",
+        "event_time": "2024-05-01T12:00:00.123456Z", "prediction": True, "score": 0.1,
+        "features": {"a": 1, "b": 0.1, "c": "\\", "d": False, "e": None, "f": 10**40},
+        "input": {"text": "tab\tnewline\n\\.\n"}, "output": [1, {"x": []}],
+        "propensity": 1e-300, "latency_ms": 12.5, "error": "",
+    }  # fmt: skip
+    event = parse("inference", sent)
+    with EventLog(engine) as log:
+        log.append("inference", [event])
+    row = engine.rows("select * from events.inference")[0]
+    assert row.pop("ingested_at") is not None
+    assert row == {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def test_whatever_the_contract_accepts_can_be_stored(engine: Engine) -> None:
+    with EventLog(engine) as log:
+
+        @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(payloads())
+        def check(case: tuple[Topic, dict[str, Any]]) -> None:
+            topic, payload = case
+            try:
+                event = parse(topic, payload)
+            except ContractError as error:
+                assert log.reject(topic, payload, error).result().refused == ()
+            else:
+                assert log.append(topic, [event]).refused == ()
+
+        check()
+
+
+def test_an_event_that_the_database_refuses_takes_no_other_with_it(engine: Engine) -> None:
+    good = [inference(f"good-{number}") for number in range(20)]
+    bad = [inference("bad-1"), inference("bad-2")]
+    for event in bad:
+        assert isinstance(event, Inference)
+        event.prediction = "\x00"
+    with EventLog(engine) as log:
+        receipt = log.append("inference", [*good[:7], bad[0], *good[7:], bad[1], good[0]])
+    assert (receipt.accepted, receipt.duplicates) == (20, 1)
+    assert [refused.index for refused in receipt.refused] == [7, 21]
+    assert count(engine) == 20
+    rows = engine.rows("select topic, reason, payload from events.rejected")
+    assert sorted(json.loads(row["payload"])["request_id"] for row in rows) == ["bad-1", "bad-2"]
+    assert all("NUL" in row["reason"] for row in rows)
+
+
+def test_what_broke_the_contract_is_kept_with_its_reason(engine: Engine) -> None:
+    payload = {"model": "m", "user_id": "a\x00b\ud800", "score": float("nan")}
+    error = ContractError("user_id", "text without NUL characters", payload["user_id"])
+    with EventLog(engine) as log:
+        log.reject("inference", payload, error).result()
+        log.reject("feedback", {"a\x00": object()}, ContractError("a\x00", "known", 1)).result()
+    rows = engine.rows("select topic, field, reason, payload from events.rejected order by 1 desc")
+    assert [row["topic"] for row in rows] == ["inference", "feedback"]
+    assert rows[0]["reason"] == str(error)
+    assert "a\\u0000b\\ud800" in rows[0]["payload"]
+
+
+def test_leaving_stores_all_that_is_queued(engine: Engine) -> None:
+    with EventLog(engine) as log:
+        for number in range(3_000):
+            log.submit("inference", [inference(f"r-{number}")])
+    assert count(engine) == 3_000
+    with pytest.raises(EngineError, match="closed"):
+        log.append("inference", [inference("late")])
+
+
+def test_a_full_queue_says_so_and_empties_again(engine: Engine) -> None:
+    engine.settings = replace(engine.settings, queue_rows=10)
+    with engine.connect(autocommit=False) as blocker:
+        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        log = EventLog(engine)
+        waiting = []
+        with pytest.raises(Busy):
+            for number in range(30):
+                waiting.append(log.submit("inference", [inference(f"r-{number}")]))
+                time.sleep(0.01)
+        blocker.rollback()
+    for future in waiting:
+        assert future.result(30).accepted == 1
+    log.append("inference", [inference("after")])
+    log.close()
+    assert count(engine) == len(waiting) + 1
+
+
+def test_a_lost_connection_is_made_again_and_nothing_is_lost(engine: Engine) -> None:
+    stopping = threading.Event()
+    sent: list[str] = []
+
+    def send(worker: int) -> int:
+        number = 0
+        while not stopping.is_set():
+            request_id = f"{worker}-{number}"
+            log.append("inference", [inference(request_id)])
+            sent.append(request_id)
+            number += 1
+        return number
+
+    with EventLog(engine) as log, ThreadPoolExecutor(8) as pool:
+        workers = [pool.submit(send, worker) for worker in range(8)]
+        for _ in range(5):
+            time.sleep(0.2)
+            engine.rows(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'headrace log' and datname = current_database()"
+            )
+        time.sleep(0.2)
+        stopping.set()
+        assert all(worker.result() > 0 for worker in workers)
+    stored = {row["request_id"] for row in engine.rows("select request_id from events.inference")}
+    assert stored == set(sent)
+
+
+def test_feedback_before_its_inference_in_one_batch(engine: Engine) -> None:
+    with engine.connect(autocommit=False) as blocker:
+        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        with EventLog(engine) as log:
+            feedback = parse("feedback", {"request_id": "r", "label": "yes"})
+            futures = [
+                log.submit("feedback", [feedback]),
+                log.submit("inference", [inference("r", prediction="no")]),
+            ]
+            blocker.rollback()
+            assert [future.result(30).accepted for future in futures] == [1, 1]
+    assert engine.rows("select label from headrace.labeled_examples") == [{"label": "yes"}]
+
+
+def test_ingested_up_to_a_moment_names_the_same_rows_for_ever(engine: Engine) -> None:
+    def send(log: EventLog, name: str) -> None:
+        for number in range(40):
+            log.append("inference", [inference(f"{name}-{number}")])
+
+    seen = []
+    with EventLog(engine) as one, EventLog(engine) as two, ThreadPoolExecutor(2) as pool:
+        sending = [pool.submit(send, log, name) for log, name in ((one, "one"), (two, "two"))]
+        while not all(future.done() for future in sending):
+            seen += engine.rows(
+                "select max(ingested_at) as up_to, count(*) as n from events.inference"
+            )
+    assert count(engine) == 80
+    for each in seen:
+        if each["n"]:
+            query = "select count(*) as n from events.inference where ingested_at <= %s"
+            assert engine.rows(query, [each["up_to"]]) == [{"n": each["n"]}]
