@@ -242,7 +242,8 @@ class EventLog:
                 if closing is not None and time.monotonic() > closing + CLOSE_TIMEOUT_S:
                     log.error("%d events were not stored: %s", len(rows), error)
                     raise EngineError(f"the database stayed away: {error}") from None
-                log.warning("the log could not write, trying again in %.2f s: %s", pause, error)
+                reason = " ".join(str(error).split())
+                log.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
 

@@ -97,7 +97,8 @@ class PlanFollower:
                         pause = self._poll_s
                         self._wait(connection)
             except (psycopg.Error, EngineError) as error:
-                log.warning("cannot follow the serving plan, trying again: %s", error)
+                reason = " ".join(str(error).split())
+                log.warning("cannot follow the serving plan, trying again: %s", reason)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_BACKOFF_S)
 

@@ -240,6 +240,50 @@ def test_a_canary_gets_its_share_and_a_request_stays_where_it_was(
     assert 60 < wanted < 120
 
 
+def test_features_of_the_live_views_are_read_and_logged_as_served(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    from headrace.features import FeatureReader
+    from headrace.network import Crown, predict
+    from trainer.finetune import TrainingExample, finetune
+
+    rate = "segment_features__positive_rate_30d"
+    train = [
+        TrainingExample(Example("", "s", {rate: number % 10 / 10}), "ny"[number % 10 > 4])
+        for number in range(40)
+    ]
+    finetune(train).save(tmp_path / "1", "1")
+    with EventLog(engine) as log:
+        for number in range(8):
+            event = {"model": "m", "request_id": f"old-{number}", "segment": "s", "score": 0.5}
+            log.append("inference", [parse("inference", {**event, "prediction": "y"})])
+            label = {"request_id": f"old-{number}", "label": "ny"[number > 1]}
+            log.append("feedback", [parse("feedback", label)])
+        event = {"model": "m", "model_version": "1", "event": "promoted"}
+        artifact = {"artifact_uri": str(tmp_path / "1")}
+        log.append("model_events", [parse("model_events", {**event, **artifact})])
+    served = FeatureReader(engine).online([{"model": "m", "segment": "s"}])[0][rate]
+    assert served == pytest.approx(0.75)
+
+    with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+        wait_for(http, "1")
+        asked = {"model": "m", "features": {"own": 1}}
+        known = http.post("/v1/predict", json={**asked, "segment": "s"}).json()
+        unknown = http.post("/v1/predict", json={**asked, "segment": "t"}).json()
+        given = http.post("/v1/predict", json={**asked, "segment": "s", "features": {rate: 0.1}})
+    crown = Crown.load(tmp_path / "1")
+    for answer, segment, value in (
+        (known, "s", served),
+        (unknown, "t", None),
+        (given.json(), "s", 0.1),
+    ):
+        expected = predict(crown, None, [Example("", segment, {rate: value})])[0]
+        assert list(answer["scores"].values()) == pytest.approx(list(expected), abs=1e-5)
+        query = "select features from events.inference where request_id = %s"
+        features = engine.rows(query, [answer["request_id"]])[0]["features"]
+        assert features[rate] == value
+
+
 def test_places_are_spread_evenly() -> None:
     counts = np.histogram([place_of(f"id-{number}") for number in range(20_000)], 10, (0, 1))[0]
     assert counts.sum() == 20_000
