@@ -1,0 +1,60 @@
+"""Histories of segments as plain events, and readers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from headrace.engine import Engine
+from headrace.events import parse
+from headrace.features import FeatureReader
+from headrace.log import EventLog
+
+START = datetime(2024, 5, 1, 9, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def log(engine: Engine) -> Iterator[EventLog]:
+    with EventLog(engine) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(engine: Engine) -> Iterator[FeatureReader]:
+    with FeatureReader(engine) as opened:
+        yield opened
+
+
+class Opinions:
+    """Sends answers of a model and the labels that people gave them."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._count = 0
+
+    def send(self, *rows: tuple[str, str | None, datetime, str]) -> None:
+        """Send (model, segment, time of the label, label): both events of each, in one batch."""
+        inferences: list[dict[str, Any]] = []
+        feedback: list[dict[str, Any]] = []
+        for model, segment, known_at, label in rows:
+            self._count += 1
+            name = f"r{self._count}"
+            asked = (known_at - timedelta(hours=1)).isoformat()
+            inferences.append(
+                {"request_id": name, "model": model, "segment": segment, "event_time": asked}
+                | {"prediction": "yes", "score": 0.9}
+            )
+            feedback.append(
+                {"feedback_id": f"f{self._count}", "request_id": name, "label": label}
+                | {"kind": "label", "event_time": known_at.isoformat()}
+            )
+        self._log.append("inference", [parse("inference", row) for row in inferences])
+        self._log.append("feedback", [parse("feedback", row) for row in feedback])
+
+
+@pytest.fixture
+def opinions(log: EventLog) -> Opinions:
+    return Opinions(log)
