@@ -18,7 +18,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from feast.type_map import python_values_to_proto_values
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from feature_repo.postgres import PostgresConfig, ViewSql, sql_type
 
@@ -57,19 +57,26 @@ class LiveViewOnlineStore(OnlineStore):
         Raises:
             psycopg.Error: the server cannot be reached, or the view is not as declared.
         """
+        if not entity_keys:
+            return []
         names = requested_features or [field.name for field in table.features]
         view, query = self._prepared(table, names)
-        found = self._fetch(config, query, _key_arrays(view, entity_keys))
-        rows: list[Row] = [(None, None)] * len(entity_keys)
+        entities = _key_tuples(view, entity_keys)
+        found = self._fetch(
+            config, query, [list(set(values)) for values in zip(*entities, strict=True)]
+        )
+        width = len(view.keys)
         columns = [
             python_values_to_proto_values(
-                [row[2 + i] for row in found], view.features[name].dtype.to_value_type()
+                [row[width + 1 + i] for row in found], view.features[name].dtype.to_value_type()
             )
             for i, name in enumerate(names)
         ]
-        for row, *values in zip(found, *columns, strict=True):
-            rows[row[0] - 1] = (row[1], dict(zip(names, values, strict=True)))
-        return rows
+        rows: dict[tuple[Any, ...], Row] = {
+            row[:width]: (row[width], dict(zip(names, values, strict=True)))
+            for row, *values in zip(found, *columns, strict=True)
+        }
+        return [rows.get(entity, (None, None)) for entity in entities]
 
     def online_write_batch(
         self,
@@ -154,40 +161,39 @@ class LiveViewOnlineStore(OnlineStore):
 
 
 def _newest(view: ViewSql, names: list[str]) -> Composed:
-    """Rows (position from 1, event time, *features) of the entities that the view knows.
+    """Return the query of the newest rows: (*keys, event time, *features).
 
-    The limit keeps the planner from pulling the inner query up: it is run with one entity's keys
-    at a time, which reach the indexes below the view.
+    Its parameters are one array a join key, and its rows every known combination of them. That is
+    a superset of what is asked, but conditions of this form reach below aggregates and windows,
+    and the view is computed once whatever the number of entities.
     """
-    aliases = [Identifier(f"k{i}") for i in range(len(view.keys))]
+    keys = [SQL("source.{}").format(view.key(name)) for name in view.keys]
+    types = [sql_type(field) for field in view.keys.values()]
     return SQL(
         """
-        select k.position, newest.*
-        from unnest({arrays}) with ordinality as k ({aliases}, position)
-        cross join lateral (
-            select source.{timestamp}, {features}
-            from {relation} as source
-            where {matches}
-            order by {newest_first}
-            limit 1
-        ) as newest
+        select distinct on ({keys}) {typed_keys}, source.{timestamp}, {features}
+        from {relation} as source
+        where {matches}
+        order by {keys}, {newest_first}
         """
     ).format(
-        arrays=SQL(", ").join(SQL("%s::{}[]").format(sql_type(f)) for f in view.keys.values()),
-        aliases=SQL(", ").join(aliases),
+        keys=SQL(", ").join(keys),
+        typed_keys=SQL(", ").join(
+            SQL("{}::{}").format(key, kind) for key, kind in zip(keys, types, strict=True)
+        ),
         timestamp=view.order[0],
         features=SQL(", ").join(map(view.feature, names)),
         relation=view.newest,
         matches=SQL(" and ").join(
-            SQL("source.{} = k.{}").format(view.key(name), alias)
-            for name, alias in zip(view.keys, aliases, strict=True)
+            SQL("{} = any(%s::{}[])").format(key, kind)
+            for key, kind in zip(keys, types, strict=True)
         ),
         newest_first=SQL(", ").join(SQL("source.{} desc").format(c) for c in view.order),
     )
 
 
-def _key_arrays(view: ViewSql, entity_keys: list[EntityKey]) -> list[list[Any]]:
-    """Return one array per join key, each with one value per entity."""
+def _key_tuples(view: ViewSql, entity_keys: list[EntityKey]) -> list[tuple[Any, ...]]:
+    """Return the values of each entity in the order of the view's join keys."""
     entities = [
         {
             name: getattr(value, value.WhichOneof("val"))
@@ -195,4 +201,4 @@ def _key_arrays(view: ViewSql, entity_keys: list[EntityKey]) -> list[list[Any]]:
         }
         for key in entity_keys
     ]
-    return [[entity[name] for entity in entities] for name in view.keys]
+    return [tuple(entity[name] for name in view.keys) for entity in entities]

@@ -96,14 +96,14 @@ def test_every_type_is_the_same_online_and_offline(engine: Engine, store: Featur
     online = pd.DataFrame(response.to_dict(), dtype=object).set_index("user_id")
     online = online[[field.name for field in TYPED]]
     expected = [9007199254740993, 1, 0.1, 12.5, 0.5, "größe ✓", True]
-    assert online.loc[1].tolist() == [
+    assert online.iloc[1].tolist() == [
         *expected,
         datetime(2024, 1, 1, 3, 4, 5, tzinfo=UTC),
         b"\0\xff",
     ]
     zero = [0, 0, 0.0, 0.0, 0.0, "", False, datetime(1970, 1, 1, tzinfo=UTC), b""]
-    assert online.loc[2].tolist() == zero
-    assert [type(value) for value in online.loc[2]] == [type(value) for value in zero]
+    assert online.iloc[2].tolist() == zero
+    assert [type(value) for value in online.iloc[2]] == [type(value) for value in zero]
     assert online.loc[[0, 3, 4]].isna().all(axis=None)
 
     vectors = dict(
