@@ -244,17 +244,30 @@ def _check_features(features: object) -> None:
 def _check_values(event: Event) -> None:
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        _check_storable(name, value)
+        if value is None:
+            continue
+        if not _is_plain(value):
+            _check_storable(name, value)
         if isinstance(value, str):
-            limit = MAX_TEXT if name in ("error", "reason") else MAX_ID
+            limit = MAX_TEXT if name in ("error", "reason", "input", "output") else MAX_ID
             if name == "artifact_uri":
                 limit = 2_000
             if len(value) > limit:
                 raise ContractError(name, f"at most {limit} characters", f"{len(value)} characters")
-        if name in _BOUNDS and value is not None:
+        if name in _BOUNDS:
             allowed, low, high = _BOUNDS[name]
             if not low <= value <= high:
                 raise ContractError(name, allowed, value)
+
+
+def _is_plain(value: object) -> bool:
+    """Tell the usual values, which any column can hold, from those worth a closer look."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= MAX_ID and value.isprintable()  # type: ignore[arg-type, attr-defined]
+    if kind is float or kind is int:
+        return -MAX_NUMBER <= value <= MAX_NUMBER  # type: ignore[operator]
+    return kind is bool or value is None
 
 
 def _check_storable(path: str, value: object, depth: int = 0) -> None:
@@ -275,8 +288,10 @@ def _check_storable(path: str, value: object, depth: int = 0) -> None:
             raise ContractError(path, "a finite number (null stands for a missing one)", value)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            _check_storable(path, key, depth + 1)
-            _check_storable(f"{path}.{key}", inner, depth + 1)
+            if not _is_plain(key):
+                _check_storable(path, key, depth + 1)
+            if not _is_plain(inner):
+                _check_storable(f"{path}.{key}", inner, depth + 1)
     elif isinstance(value, list | tuple):
         for inner in value:
             _check_storable(path, inner, depth + 1)

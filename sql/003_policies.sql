@@ -18,7 +18,8 @@ insert into control.policy_kinds (policy, kind, default_value, description) valu
 ('max_metric_drop', 'number', '0.05', 'relative loss of AUC against the promotion baseline that makes a retrain due'),
 ('psi_alert', 'number', '0.25', 'population stability index from which a feature has drifted'),
 ('cooldown', 'interval', '10 minutes', 'shortest event time between the end of one run and the next trigger'),
-('min_improvement', 'number', '0.0', 'relative improvement that a candidate needs on the newest labels'),
+('gate_metric', 'text', 'log_loss', 'what a candidate is compared by: log_loss, auc, f1, accuracy or brier'),
+('min_improvement', 'number', '0.005', 'relative improvement that a candidate needs on the newest labels'),
 ('max_forgetting', 'number', '0.05', 'relative loss on old labels that a candidate may have'),
 ('max_slice_drop', 'number', '0.1', 'relative loss that a candidate may have in one segment')
 on conflict (policy) do update set
@@ -44,6 +45,11 @@ declare
 begin
     if wanted = 'number' and not (new.value ~ '^-?[0-9]+(\.[0-9]+)?$') then
         raise exception 'policy %: must be a number, got %', new.policy, new.value
+        using errcode = 'check_violation';
+    elsif new.policy = 'gate_metric'
+        and new.value not in ('log_loss', 'auc', 'f1', 'accuracy', 'brier') then
+        raise exception
+            'policy gate_metric: must be one of log_loss, auc, f1, accuracy, brier, got %', new.value
         using errcode = 'check_violation';
     elsif wanted = 'interval' then
         begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -103,7 +104,7 @@ def streams(draw: st.DrawFn) -> Stream:
     events = draw(st.permutations(events))
     cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=3)))
     edges = [0, *cuts, len(events)]
-    return Stream([events[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b])
+    return Stream([events[a:b] for a, b in pairwise(edges) if a < b])
 
 
 def first_of_each(stream: Stream) -> tuple[dict[str, Any], dict[str, Any]]:

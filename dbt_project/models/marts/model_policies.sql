@@ -31,7 +31,8 @@ chosen as (
 select
     model,
     nullif(max(case when policy = 'positive_label' then value end), '')
-        as positive_label
+        as positive_label,
+    max(case when policy = 'gate_metric' then value end) as gate_metric
     {%- for policy in [
         'label_window', 'metric_window', 'drift_window', 'cooldown'
     ] %},

@@ -7,6 +7,7 @@ with latest as (
         event,
         traffic,
         event_time,
+        event_id,
         reason,
         row_number() over (
             partition by model, model_version
@@ -21,7 +22,8 @@ life as (
         model_version,
         min(case when event in ('trained', 'rejected') then event_time end) as trained_at,
         max(case when event = 'promoted' then event_time end) as promoted_at,
-        max(case when event = 'promoted' then ingested_at end) as published_at,
+        min(case when event in ('shadow', 'canary', 'promoted') then ingested_at end)
+            as published_at,
         max(parent_version) as parent_version,
         max(artifact_uri) as artifact_uri,
         max(run_id) as run_id,
@@ -38,7 +40,7 @@ leader as (
         model_version,
         row_number() over (
             partition by model
-            order by event_time desc, model_version desc
+            order by event_time desc, event_id desc
         ) as place
     from latest
     where place = 1 and event = 'promoted'

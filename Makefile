@@ -1,0 +1,43 @@
+# Everything happens in .venv; nothing needs to be installed by hand but Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+# torch comes first: the pinned build is taken wherever pip finds it.
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	    sys.exit(None if (3, 11) <= v <= (3, 13) else "Headrace needs Python 3.11 to 3.13, got %d.%d: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+setup: .venv/installed ## make .venv with everything in it
+
+demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short form
+	$(BIN)/headrace demo $(ARGS)
+
+test: setup ## run all tests; ARGS='-k name' for some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy --strict, sqlfluff
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models sql
+
+bench: setup ## measure what the README states
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## pin what is installed now
+	$(BIN)/pip freeze --exclude-editable | sed -E 's/ @ .*//; s/\+cpu$$//' | grep -v '^-e' > requirements.lock
+
+clean: ## remove what was made here, data of .headrace included
+	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo test lint bench lock clean

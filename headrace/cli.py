@@ -1,0 +1,370 @@
+"""The command line: `headrace COMMAND --help` shows an example of each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from headrace import __version__
+from headrace.errors import HeadraceError, ModelError, SettingError
+from headrace.settings import Settings, describe
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for an error, 2 for wrong arguments."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.load(home=parsed.home)
+        command: Command = parsed.run
+        return command(parsed, settings)
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("headrace: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Feed a production model what people made of its answers.",
+        epilog="Settings come from the environment: `headrace settings` lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
+    parser.add_argument("--home", type=Path, help="folder of everything kept here (.headrace)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Command, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example: {example}",
+        )
+        command.set_defaults(run=run)
+        return command
+
+    add("up", up, "Run the database, the gateway and the trainer until Ctrl-C.", "headrace up")
+    add("gateway", gateway, "Run the HTTP gateway until Ctrl-C.", "headrace gateway")
+    trainer = add("trainer", trainer_, "Run the trainer until Ctrl-C.", "headrace trainer --once")
+    trainer.add_argument("--once", action="store_true", help="take one due trigger, then end")
+    status_ = add("status", status, "Say what runs and how the loop is.", "headrace status --json")
+    psql_ = add(
+        "psql", psql, "Open a psql session, starting the database when it is down.",
+        'headrace psql -c "select * from headrace.retrain_trigger"',
+    )  # fmt: skip
+    psql_.add_argument("arguments", nargs=argparse.REMAINDER, help="given to psql as they are")
+    migrate = add(
+        "migrate", migrate_, "Bring tables and views up to this version.", "headrace migrate"
+    )
+    migrate.add_argument("--force", action="store_true", help="apply all SQL even if unchanged")
+    dbt = add("dbt", dbt_, "Run dbt on the database.", "headrace dbt build")
+    dbt.add_argument("arguments", nargs=argparse.REMAINDER, help="given to dbt as they are")
+    policy = add(
+        "policy", policy_, "Show or set the thresholds of a model ('*': all models).",
+        "headrace policy churn min_new_labels=500 cooldown='1 hour'",
+    )  # fmt: skip
+    policy.add_argument("model")
+    policy.add_argument("values", nargs="*", metavar="POLICY=VALUE", help="an empty VALUE resets")
+    versions = add(
+        "versions", versions_, "List the versions of a model.", "headrace versions churn"
+    )
+    versions.add_argument("model")
+    promote = add(
+        "promote", promote_, "Have a published version serve all requests, or a share of them.",
+        "headrace promote churn v3 --traffic 0.1",
+    )  # fmt: skip
+    promote.add_argument("model")
+    promote.add_argument("model_version")
+    promote.add_argument("--traffic", type=float, help="share in (0, 1): serve as a canary")
+    rollback = add(
+        "rollback", rollback_, "Take the serving version back; the one before it serves again.",
+        "headrace rollback churn --reason 'wrong labels'",
+    )  # fmt: skip
+    rollback.add_argument("model")
+    rollback.add_argument("--reason", default="by hand")
+    dashboards = add(
+        "dashboards", dashboards_, "Push the dashboards to Grafana, or draw them as a page.",
+        "headrace dashboards page --model churn --out loop.html",
+    )  # fmt: skip
+    dashboards.add_argument("what", choices=["push", "page"])
+    dashboards.add_argument("--model", help="of the page")
+    dashboards.add_argument("--out", type=Path, default=Path("loop.html"), help="of the page")
+    demo = add(
+        "demo", demo_, "Watch the loop turn on a real stream of vulnerability reports.",
+        "headrace demo --fast",
+    )  # fmt: skip
+    demo.add_argument("--fast", action="store_true", help="a part of the stream, about a minute")
+    settings = add("settings", settings_, "List the settings.", "headrace settings --json")
+    for command in (status_, policy, versions, settings, demo):
+        command.add_argument("--json", action="store_true", help="print JSON for scripts")
+    return parser
+
+
+def up(_: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.processes import announced, children, wait_until_ready
+
+    url = f"http://{settings.host}:{settings.port}"
+    with open_engine(settings) as engine, announced(settings, "up"):
+        with children(settings, {"gateway": {}, "trainer": {}}) as (gateway, trainer):
+            wait_until_ready(url, gateway)
+            print(f"gateway  {url}")
+            print(f"trainer  {trainer.log}")
+            print("Ctrl-C stops all", flush=True)
+            stop = _stop_event()
+            while not stop.wait(1):
+                gateway.check()
+                trainer.check()
+        del engine
+    return 0
+
+
+def gateway(_: argparse.Namespace, settings: Settings) -> int:
+    from headrace.gateway import serve
+    from headrace.processes import announced
+
+    with ExitStack() as stack:
+
+        def ready(url: str) -> None:
+            stack.enter_context(announced(settings, "gateway", url=url))
+            print(f"gateway  {url}", flush=True)
+
+        serve(settings, on_ready=ready)
+    return 0
+
+
+def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from headrace.engine import open_engine
+    from headrace.processes import announced
+    from trainer.watch import Trainer
+
+    stop = _stop_event()
+    with open_engine(settings) as engine, Trainer(engine, _say) as trainer:
+        if parsed.once:
+            if not trainer.run_once():
+                print("nothing is due; see headrace.retrain_trigger")
+            return 0
+        with announced(settings, "trainer"):
+            print("trainer  ready", flush=True)
+            trainer.watch(stop)
+    return 0
+
+
+def status(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import Engine, embedded_postgres
+    from headrace.processes import running
+
+    embedded = embedded_postgres(settings)
+    up = bool(settings.dsn) or embedded.pid() is not None
+    report: dict[str, Any] = {
+        "postgres": {"running": up, "pid": None if settings.dsn else embedded.pid()},
+        "processes": running(settings),
+        "models": [],
+    }
+    if up:
+        engine = Engine(settings.dsn or embedded.dsn, settings)
+        deployed = engine.rows("select to_regclass('headrace.retrain_trigger') as view")
+        if deployed[0]["view"] is not None:
+            report["models"] = engine.rows(
+                "select model, model_version, due, reason, held_back_by, new_labels, "
+                "recent_auc, event_clock from headrace.retrain_trigger order by model"
+            )
+    if parsed.json:
+        return _print_json(report)
+    print(f"postgres  {'runs' if up else 'is down (headrace up starts it)'}")
+    for name in ("gateway", "trainer"):
+        facts = report["processes"].get(name)
+        print(f"{name:9} {'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
+        print(f", {facts['url']}" if facts and "url" in facts else "")
+    _print_table(report["models"])
+    return 0
+
+
+def psql(parsed: argparse.Namespace, settings: Settings) -> int:
+    import subprocess
+
+    from psycopg.conninfo import conninfo_to_dict
+
+    from headrace.engine import open_engine
+    from headrace.postgres import binaries
+
+    with open_engine(settings, migrate=False) as engine:
+        parts = conninfo_to_dict(engine.dsn)
+        secret = {"PGPASSWORD": str(parts.pop("password", "") or "")}
+        address = " ".join(f"{key}={value}" for key, value in parts.items())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        done = subprocess.run(
+            [str(binaries() / "psql"), "-d", address, *parsed.arguments],
+            env={**os.environ, **secret},
+            check=False,
+        )
+    return done.returncode
+
+
+def migrate_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+
+    with open_engine(settings, migrate=False) as engine:
+        engine.migrate(force=parsed.force, echo=True)
+    print("up to date")
+    return 0
+
+
+def dbt_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+
+    if not parsed.arguments:
+        raise SettingError("dbt needs arguments, for example: headrace dbt build")
+    with open_engine(settings) as engine:
+        engine.dbt(*parsed.arguments, echo=True)
+    return 0
+
+
+def policy_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.gateway import policies
+
+    with open_engine(settings) as engine:
+        values: dict[str, str | None] = {}
+        for text in parsed.values:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise SettingError(f"{text}: must have the form POLICY=VALUE")
+            values[name] = value or None
+        result = policies.write(engine, parsed.model, values)
+    if parsed.json:
+        return _print_json(result)
+    for name, value in result["policies"].items():
+        print(f"{name:18} {value}{'' if name in result['own'] else '   (default)'}")
+    return 0
+
+
+def versions_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+
+    with open_engine(settings) as engine:
+        rows = engine.rows(
+            "select model_version, status, traffic, trained_at, promoted_at, reason "
+            "from headrace.model_versions where model = %s order by trained_at, model_version",
+            [parsed.model],
+        )
+    if not rows and not parsed.json:
+        raise ModelError(f"no version of {parsed.model!r} is known; see headrace status")
+    return _print_json(rows) if parsed.json else _print_table(rows)
+
+
+def promote_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.lifecycle import promote
+
+    with open_engine(settings) as engine:
+        promote(engine, parsed.model, parsed.model_version, traffic=parsed.traffic)
+    print(f"{parsed.model} {parsed.model_version} serves")
+    return 0
+
+
+def rollback_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.lifecycle import rollback
+
+    with open_engine(settings) as engine:
+        taken, serving = rollback(engine, parsed.model, parsed.reason)
+    print(f"{parsed.model} {taken} was taken back; {serving or 'nothing'} serves")
+    return 0
+
+
+def dashboards_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+
+    with open_engine(settings) as engine:
+        if parsed.what == "push":
+            from dashboards.push import push
+
+            print(push(settings, engine))
+            return 0
+        from dashboards.page import render
+
+        if not parsed.model:
+            raise SettingError("dashboards page needs --model; headrace status lists the models")
+        render(engine, parsed.model, parsed.out)
+    print(parsed.out)
+    return 0
+
+
+def demo_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from dataclasses import asdict
+
+    from headrace.demo.run import run_demo, tell
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    summary = run_demo(settings, fast=parsed.fast)
+    if parsed.json:
+        return _print_json(asdict(summary))
+    tell(summary, settings)
+    return 0
+
+
+def settings_(parsed: argparse.Namespace, settings: Settings) -> int:
+    rows = [dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in describe()]
+    return _print_json(rows) if parsed.json else _print_table(rows)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _stop_event() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_json(value: object) -> int:
+    print(json.dumps(value, indent=2, default=str))
+    return 0
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> int:
+    if rows:
+        cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+        for row in cells:
+            print(
+                "  ".join(
+                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+                ).rstrip()
+            )
+    return 0
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""What the demo proves: the loop against a model that stays as it was, on the same reports.
+
+Every prediction that counts was made before the report's label was known. TF-IDF with logistic
+regression is shown beside the model, once frozen and once refitted at every run of the loop on
+that run's own training set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from sklearn.pipeline import make_pipeline
+
+from headrace.demo.stream import MODEL, POSITIVE
+from headrace.engine import Engine
+from headrace.events import text_of
+from headrace.features import FeatureReader
+from headrace.featurize import Example
+from headrace.network import Crown, load_trunk, predict
+from headrace.registry import artifact_path
+from trainer.dataset import Row, rebuild_dataset
+
+CONTESTANTS = {
+    "loop": "Headrace, the loop",
+    "frozen": "the first model, frozen",
+    "tfidf_loop": "TF-IDF + logistic regression, refitted with each run",
+    "tfidf_frozen": "TF-IDF + logistic regression, frozen",
+}
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """Prequential quality on the same reports."""
+
+    auc: float
+    f1: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the demo measured; written to summary.json."""
+
+    reports: int
+    evaluated: int
+    first_version: str
+    scores: dict[str, Score]
+    monthly: dict[str, dict[str, float]]
+    versions: list[dict[str, Any]]
+    latency_s: dict[str, float]
+    seconds: float
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2, default=str) + "\n")
+
+
+def summarize(engine: Engine, seconds: float) -> Summary:
+    """Compare what was predicted live with what the others would have said."""
+    frame = predictions(engine)
+    versions = engine.rows(
+        """
+        select model_version, status, event_clock, reason, dataset_id, artifact_uri,
+            (metrics ->> 'examples')::bigint as examples, known_at
+        from headrace.model_versions
+        inner join control.claims using (run_id)
+        where model_versions.model = %s
+        order by known_at
+        """,
+        [MODEL],
+    )
+    published = [row for row in versions if row["artifact_uri"]]
+    first = published[0]
+    frame["frozen"] = _frozen(frame, first["artifact_uri"])
+    frame["tfidf_frozen"], frame["tfidf_loop"] = _tfidf(engine, frame, published)
+    truth = (frame["label"] == POSITIVE).to_numpy()
+    return Summary(
+        reports=engine.rows("select count(*) as n from events.inference")[0]["n"],
+        evaluated=len(frame),
+        first_version=first["model_version"],
+        scores={name: score(truth, frame[name].to_numpy()) for name in CONTESTANTS},
+        monthly=_monthly(frame, truth),
+        versions=[
+            {
+                key: row[key]
+                for key in ("model_version", "status", "event_clock", "examples", "reason")
+            }
+            for row in versions
+        ],
+        latency_s=_latency(engine),
+        seconds=round(seconds, 1),
+    )
+
+
+def predictions(engine: Engine) -> pd.DataFrame:
+    """Return every live prediction that has its label: one row a report, oldest first."""
+    rows = engine.rows(
+        """
+        select request_id, event_time, model_version, segment, features, input, label,
+            score as loop
+        from headrace.labeled_examples
+        where model = %s and score is not null
+        order by event_time, request_id
+        """,
+        [MODEL],
+    )
+    return pd.DataFrame(rows)
+
+
+def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Score:
+    """Return AUC, F1 of the positive label at 0.5, and log loss in nats."""
+    return Score(
+        auc=float(roc_auc_score(truth, probability)),
+        f1=float(f1_score(truth, probability >= 0.5)),
+        log_loss=float(log_loss(truth, probability)),
+    )
+
+
+def _frozen(frame: pd.DataFrame, artifact_uri: str) -> np.ndarray[Any, Any]:
+    """What the first version says to each report, with the features that were served then."""
+    trunk = load_trunk()
+    crown = Crown.load(artifact_path(artifact_uri), trunk)
+    examples = [
+        Example(text_of(row.input), row.segment, row.features) for row in frame.itertuples()
+    ]
+    out = np.zeros(len(examples))
+    order = sorted(range(len(examples)), key=lambda place: len(examples[place].text))
+    for start in range(0, len(order), BATCH):
+        places = order[start : start + BATCH]
+        probabilities = predict(crown, trunk, [examples[place] for place in places])
+        out[places] = probabilities[:, crown.labels.index(POSITIVE)]
+    return out
+
+
+def _tfidf(
+    engine: Engine, frame: pd.DataFrame, published: Sequence[dict[str, Any]]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The baseline's probabilities: fitted once, and refitted on each version's training set."""
+    reader = FeatureReader(engine)
+    texts = [_words(text_of(row.input), row.segment) for row in frame.itertuples()]
+    frozen = np.zeros(len(frame))
+    loop = np.zeros(len(frame))
+    for number, version in enumerate(published):
+        rows = rebuild_dataset(engine, version["dataset_id"], reader).rows
+        model = _fit(rows)
+        if number == 0:
+            frozen = model.predict_proba(texts)[:, 1]
+        mine = (frame["model_version"] == version["model_version"]).to_numpy()
+        if mine.any():
+            chosen = [text for text, take in zip(texts, mine, strict=True) if take]
+            loop[mine] = model.predict_proba(chosen)[:, 1]
+    return frozen, loop
+
+
+def _fit(rows: Sequence[Row]) -> Any:
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000),
+        LogisticRegression(C=10, max_iter=300),
+    )
+    texts = [_words(row.example.text, row.example.segment) for row in rows]
+    return model.fit(texts, [row.label == POSITIVE for row in rows])
+
+
+def _words(text: str, segment: str | None) -> str:
+    return f"segment_{segment} {text}"
+
+
+def _monthly(frame: pd.DataFrame, truth: np.ndarray[Any, Any]) -> dict[str, dict[str, float]]:
+    """AUC of each contestant by month of publication, where the month has both labels."""
+    months = frame["event_time"].dt.strftime("%Y-%m").to_numpy()
+    return {
+        month: {
+            name: float(roc_auc_score(truth[months == month], frame[name][months == month]))
+            for name in CONTESTANTS
+        }
+        for month in sorted(set(months))
+        if len(set(truth[months == month])) == 2
+    }
+
+
+def _latency(engine: Engine) -> dict[str, float]:
+    """Median seconds of every stage over all versions, in order."""
+    rows = engine.rows(
+        """
+        select stage, percentile_cont(0.5) within group (order by seconds) as seconds
+        from headrace.feedback_loop_latency
+        where model = %s
+        group by place, stage
+        order by place
+        """,
+        [MODEL],
+    )
+    return {row["stage"]: round(row["seconds"], 3) for row in rows}
+
+
+def draw(summary: Summary, path: Path) -> None:
+    """Draw AUC by month, one line a contestant."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    styles = {
+        "loop": ("#0b6e4f", "-", 2.6), "frozen": ("#b23a48", "-", 2.2),
+        "tfidf_loop": ("#0b6e4f", ":", 1.6), "tfidf_frozen": ("#b23a48", ":", 1.6),
+    }  # fmt: skip
+    months = list(summary.monthly)
+    figure, axes = pyplot.subplots(figsize=(10, 5.4), layout="constrained")
+    for name, title in CONTESTANTS.items():
+        color, line, width = styles[name]
+        values = [summary.monthly[month][name] for month in months]
+        label = f"{title}  (AUC {summary.scores[name].auc:.3f} overall)"
+        axes.plot(months, values, line, color=color, linewidth=width, marker="o", label=label)
+    axes.set_title(
+        f"{MODEL}: predictions made before the label was known, {summary.evaluated:,} reports",
+        loc="left",
+    )
+    axes.set_ylabel("AUC, by month of publication")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,171 @@
+"""`headrace demo`: start everything, replay the stream, compare, and say where to look."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headrace.demo.display import Display, show_summary
+from headrace.demo.report import Summary, draw, summarize
+from headrace.demo.stream import MODEL, POSITIVE, reports, steps
+from headrace.engine import Engine, open_engine
+from headrace.errors import EngineError
+from headrace.processes import Child, children, free_port, wait_until_ready
+from headrace.replay import Replay, ticks
+from headrace.settings import Settings
+
+POLICIES = {
+    "positive_label": POSITIVE,
+    "metric_window": "45 days",
+    "drift_window": "30 days",
+    "cooldown": "7 days",
+    "min_new_labels": "1000",
+}
+# `--fast` sends every third report, and retrains three times less often.
+FAST_SHARE = 3
+POLL_S = 0.2
+LOOK_S = 0.05
+
+
+def run_demo(settings: Settings, *, fast: bool = False) -> Summary:
+    """Run the demo in a home of its own, ``demo`` inside the home of `settings`.
+
+    What an earlier demo left there is removed; nothing else is touched.
+
+    Raises:
+        EngineError: a part does not start, or ends before its time.
+    """
+    began = time.monotonic()
+    home = settings.home / "demo"
+    _clear(home)
+    port = free_port()
+    own = replace(settings, home=home, dsn="", postgres_port=0, port=port, artifacts="")
+    environment = {
+        "HEADRACE_PORT": str(port),
+        "HEADRACE_POLL_S": str(POLL_S),
+        "HEADRACE_DSN": "",
+        "HEADRACE_ARTIFACTS": "",
+        "HEADRACE_POSTGRES_PORT": "0",
+    }
+    print("starting PostgreSQL and its views …", flush=True)
+    with open_engine(own) as engine:
+        _set_policies(engine, fast)
+        print("starting the gateway and the trainer …", flush=True)
+        with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url, gateway)
+            _wait_for_trainer(own, trainer)
+            _replay(engine, url, [gateway, trainer], fast)
+        print("comparing with the frozen model and with TF-IDF …", flush=True)
+        summary = summarize(engine, time.monotonic() - began)
+        summary = replace(summary, seconds=round(time.monotonic() - began, 1))
+        summary.write(home / "summary.json")
+        draw(summary, home / "curves.png")
+    return summary
+
+
+def _clear(home: Path) -> None:
+    if (home / "postgres").exists():
+        from headrace.engine import embedded_postgres
+
+        embedded_postgres(Settings(home=home)).stop()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+
+
+def _set_policies(engine: Engine, fast: bool) -> None:
+    policies = dict(POLICIES)
+    with engine.connect() as connection:
+        for policy, value in policies.items():
+            connection.execute(
+                "insert into control.policies (model, policy, value) values (%s, %s, %s)",
+                [MODEL, policy, value],
+            )
+    _ = fast
+
+
+def _wait_for_trainer(settings: Settings, trainer: Child) -> None:
+    """The trainer is ready when it says so in its run file; loading takes some seconds."""
+    from headrace.processes import running
+
+    deadline = time.monotonic() + 120
+    while "trainer" not in running(settings):
+        trainer.check()
+        if time.monotonic() > deadline:
+            raise EngineError(f"the trainer is not ready; see {trainer.log}")
+        time.sleep(LOOK_S)
+
+
+def _replay(engine: Engine, url: str, parts: list[Child], fast: bool) -> None:
+    rows = reports()[:: FAST_SHARE if fast else 1]
+    display = Display(engine, len(rows))
+    trainer = parts[1]
+    with engine.connect() as connection, display.shown():
+        replay = Replay(url, MODEL)
+
+        def hold() -> None:
+            """While a version is in the making the stream's clock stands still, as in life."""
+            while True:
+                for part in parts:
+                    part.check()
+                busy = _busy(connection)
+                if not busy and _is_served(connection, replay):
+                    display.doing = "replaying"
+                    return
+                display.doing = trainer.tail() if busy else "the gateway loads the new version"
+                display.update(replay.predicted + replay.logged)
+                time.sleep(LOOK_S)
+
+        try:
+            for tick in ticks(steps(rows)):
+                hold()
+                replay.send(tick)
+                display.update(replay.predicted + replay.logged)
+            hold()
+            display.update(len(rows), force=True)
+        finally:
+            replay.close()
+
+
+def _busy(connection: Any) -> bool:
+    """Whether a trigger is due or a run is under way."""
+    row = connection.execute(
+        """
+        select
+            exists (select 1 from control.claims where model = %(model)s and finished_at is null)
+            or exists (select 1 from headrace.retrain_trigger where model = %(model)s and due)
+        """,
+        {"model": MODEL},
+    ).fetchone()
+    return bool(row[0])
+
+
+def _is_served(connection: Any, replay: Replay) -> bool:
+    rows = connection.execute(
+        "select model_version from headrace.serving_plan where model = %s", [MODEL]
+    ).fetchall()
+    wanted = {row[0] for row in rows}
+    return wanted == {row["model_version"] for row in replay.plan() if row["loaded"]}
+
+
+def tell(summary: Summary, settings: Settings) -> None:
+    """Print the closing tables and where to look further."""
+    from rich.console import Console
+
+    console = Console()
+    show_summary(console, summary)
+    home = settings.home / "demo"
+    console.print(f"curves   {home / 'curves.png'}", highlight=False)
+    console.print(f"numbers  {home / 'summary.json'}", highlight=False)
+    console.print("\nLook further:", style="bold")
+    for query in (
+        "select model_version, status, trained_at, reason from headrace.model_versions",
+        "select * from headrace.feature_drift",
+        "select window_end, model_version, labeled, auc, f1 from headrace.model_performance "
+        "where window_name = '30 days' order by 1",
+        "select model_version, stage, seconds from headrace.feedback_loop_latency order by place",
+    ):
+        console.print(f'  .venv/bin/headrace --home {home} psql -c "{query}"', highlight=False)

@@ -1,0 +1,127 @@
+"""Replay of recorded events through the gateway: event time runs faster, order and delay stay.
+
+Steps are sent in ticks: the predictions of a tick in one request, then its feedback in one. Within
+a topic nothing changes places, and feedback that came before its inference still does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import httpx
+
+from headrace.errors import DeliveryError
+
+MAX_TICK = 48
+RETRY_S = 0.2
+GIVE_UP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recorded event: when it happened and the body that the gateway gets."""
+
+    time: datetime
+    kind: Literal["predict", "feedback"]
+    body: Mapping[str, Any]
+
+
+@dataclass
+class Tick:
+    """Steps that are sent together."""
+
+    time: datetime
+    predictions: list[Mapping[str, Any]] = field(default_factory=list)
+    feedback: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def ticks(steps: Iterable[Step], limit: int = MAX_TICK) -> Iterator[Tick]:
+    """Cut steps (in order of time) into ticks of at most `limit` predictions.
+
+    A tick ends before an inference whose feedback is in it: that feedback is sent first.
+    """
+    tick: Tick | None = None
+    judged: set[str] = set()
+    for step in steps:
+        early = step.kind == "predict" and step.body["request_id"] in judged
+        if tick is not None and (
+            early or len(tick.predictions) >= limit or len(tick.feedback) >= 4 * limit
+        ):
+            yield tick
+            tick, judged = None, set()
+        tick = tick or Tick(step.time)
+        tick.time = step.time
+        if step.kind == "predict":
+            tick.predictions.append(step.body)
+        else:
+            tick.feedback.append(step.body)
+            judged.add(step.body["request_id"])
+    if tick is not None:
+        yield tick
+
+
+class Replay:
+    """Sends ticks to a gateway. While no version serves, inferences are logged without an answer.
+
+    Args:
+        url: of the gateway.
+        model: the name under which events are sent.
+        hold: called before each tick; it returns when the stream may go on.
+    """
+
+    def __init__(self, url: str, model: str, hold: Callable[[], None] = lambda: None) -> None:
+        self.model = model
+        self.predicted = self.logged = self.judged = 0
+        self._hold = hold
+        self._http = httpx.Client(base_url=url, timeout=60)
+        self._serving = False
+
+    def close(self) -> None:
+        self._http.close()
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Return the gateway's versions of the model, and whether they are loaded."""
+        found = self._http.get("/v1/plan").json()["versions"]
+        return [row for row in found if row["model"] == self.model]
+
+    def send(self, tick: Tick) -> None:
+        """Send one tick.
+
+        Raises:
+            DeliveryError: the gateway refused an event or did not answer for a minute.
+        """
+        self._hold()
+        if tick.predictions:
+            self._serving = self._serving or any(row["loaded"] for row in self.plan())
+            bodies = [{"model": self.model, **body} for body in tick.predictions]
+            if self._serving:
+                self._post("/v1/predict", bodies)
+                self.predicted += len(bodies)
+            else:
+                self._post("/v1/inferences", [{**body, "model_version": "none"} for body in bodies])
+                self.logged += len(bodies)
+        if tick.feedback:
+            self._post("/v1/feedback", list(tick.feedback))
+            self.judged += len(tick.feedback)
+
+    def _post(self, path: str, bodies: list[Mapping[str, Any]]) -> None:
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                response = self._http.post(path, json=bodies)
+            except httpx.TransportError as error:
+                if time.monotonic() > deadline:
+                    raise DeliveryError(f"the gateway does not answer: {error}") from None
+                time.sleep(RETRY_S)
+                continue
+            if response.is_success:
+                return
+            if response.status_code not in (429, 503) or time.monotonic() > deadline:
+                raise DeliveryError(
+                    f"{path} answered {response.status_code}: {response.text[:300]}"
+                )
+            time.sleep(RETRY_S)

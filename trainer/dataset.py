@@ -1,0 +1,199 @@
+"""The training set of a run: final labels as they were known at the claim, rebuildable by its id.
+
+Rows come from the request-ID join, not from what the views say now: feedback that was ingested
+after the claim does not exist for the run, however often the set is built again. Features are
+those that were served with the answer; where another server answered, Feast gives them as of then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from headrace.engine import Engine
+from headrace.errors import ModelError
+from headrace.events import text_of
+from headrace.features import FeatureReader
+from headrace.featurize import Example
+from trainer.claim import Claim
+
+# Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
+RECENT, REPLAY = 12_000, 8_000
+# Of every hundred older examples this many are never trained on: they tell what was forgotten.
+OLD_HOLDOUT_PERCENT = 8
+# The newest examples are held out to compare versions on what comes next.
+NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
+
+_KNOWN = """
+with known as materialized (
+    select distinct on (request_id)
+        request_id, feedback_id, label, inference_time, known_at
+    from panes.attributed_feedback
+    where
+        model = %(model)s
+        and variant != 'shadow'
+        and label is not null
+        and ingested_at <= %(known_at)s
+    order by request_id asc, feedback_time desc, feedback_id desc
+),
+
+final as (
+    select * from known
+    where inference_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
+),
+
+chosen as (
+    (select request_id from final order by inference_time desc, request_id asc limit %(recent)s)
+    union
+    (select request_id from final order by md5(request_id), request_id limit %(replay)s)
+)
+
+select
+    final.request_id,
+    final.feedback_id,
+    final.label,
+    final.known_at,
+    inference.event_time,
+    inference.segment,
+    inference.features,
+    inference.input
+from chosen
+inner join final on chosen.request_id = final.request_id
+inner join events.inference as inference on chosen.request_id = inference.request_id
+order by inference.event_time, final.request_id
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled example. Times are UTC."""
+
+    request_id: str
+    event_time: datetime
+    known_at: datetime
+    example: Example
+    label: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows of a run, oldest first, and the parts that they fall into."""
+
+    dataset_id: str
+    sha256: str
+    rows: Sequence[Row]
+
+    def split(self) -> tuple[list[Row], list[Row], list[Row]]:
+        """Return (train, newest held out, old held out); each row is in exactly one of them.
+
+        Which old rows are held out depends on their ids alone, so no later run trains on them.
+        """
+        count = min(max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_MIN), NEW_HOLDOUT_MAX)
+        count = min(count, len(self.rows) // 3)
+        edge = len(self.rows) - count
+        train: list[Row] = []
+        old: list[Row] = []
+        for row in self.rows[:edge]:
+            held = zlib.crc32(row.request_id.encode()) % 100 < OLD_HOLDOUT_PERCENT
+            (old if held else train).append(row)
+        return train, list(self.rows[edge:]), old
+
+
+def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Dataset:
+    """Build the training set of a claim and record what it takes to build it again."""
+    query = {
+        "model": claim.model,
+        "known_at": claim.known_at.isoformat(),
+        "event_clock": claim.event_clock.isoformat(),
+        "label_window": _label_window(engine, claim.model),
+        "recent": RECENT,
+        "replay": REPLAY,
+    }
+    rows = _read(engine, query, reader)
+    dataset = Dataset(f"{claim.run_id}", _sha256(rows), rows)
+    with engine.connect() as connection:
+        connection.execute(
+            """
+            insert into control.datasets
+                (dataset_id, model, run_id, known_at, examples, content_sha256, query)
+            values (%s, %s, %s, %s, %s, %s, %s)
+            on conflict (dataset_id) do update set
+                examples = excluded.examples,
+                content_sha256 = excluded.content_sha256
+            """,
+            [
+                dataset.dataset_id, claim.model, claim.run_id, claim.known_at, len(rows),
+                dataset.sha256, Jsonb(query),
+            ],
+        )  # fmt: skip
+    return dataset
+
+
+def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> Dataset:
+    """Build a recorded training set again.
+
+    Raises:
+        ModelError: there is no such set, or it no longer comes out the same.
+    """
+    found = engine.rows(
+        "select query, content_sha256 from control.datasets where dataset_id = %s", [dataset_id]
+    )
+    if not found:
+        raise ModelError(f"dataset_id: there is no dataset {dataset_id!r}; see control.datasets")
+    rows = _read(engine, found[0]["query"], reader)
+    dataset = Dataset(dataset_id, _sha256(rows), rows)
+    if dataset.sha256 != found[0]["content_sha256"]:
+        raise ModelError(f"dataset {dataset_id} comes out otherwise than it was recorded")
+    return dataset
+
+
+def _label_window(engine: Engine, model: str) -> str:
+    rows = engine.rows(
+        "select label_window::text from headrace.model_policies where model = %s", [model]
+    )
+    return str(rows[0]["label_window"])
+
+
+def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[Row]:
+    with engine.connect(row_factory=dict_row) as connection:
+        found = connection.execute(_KNOWN, query).fetchall()
+    if not found:
+        return []
+    frame = pd.DataFrame(
+        {
+            "model": query["model"],
+            "segment": [row["segment"] for row in found],
+            "event_timestamp": [row["event_time"] for row in found],
+        }
+    )
+    served = reader.historical(frame)[reader.names].to_dict("records")
+    return [
+        Row(
+            row["request_id"],
+            row["event_time"],
+            row["known_at"],
+            Example(text_of(row["input"]), row["segment"], {**features, **row["features"]}),
+            row["label"],
+        )
+        for row, features in zip(found, served, strict=True)
+    ]
+
+
+def _sha256(rows: Sequence[Row]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        line = [
+            row.request_id, row.event_time.isoformat(), row.known_at.isoformat(),
+            row.example.text, row.example.segment, dict(row.example.features), row.label,
+        ]  # fmt: skip
+        digest.update(json.dumps(line, sort_keys=True, default=str).encode() + b"\n")
+    return digest.hexdigest()

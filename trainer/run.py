@@ -1,0 +1,247 @@
+"""One run: from a claim to a verdict and, where it is good, a version on disk.
+
+claim ─► dataset ─► fine-tune ─► gate ─► artifact     (publishing is the caller's)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.engine import Engine
+from headrace.errors import HeadraceError, ModelError
+from headrace.features import FeatureReader
+from headrace.network import Crown, Trunk, load_trunk
+from headrace.registry import artifact_path
+from trainer import gate
+from trainer.claim import Claim
+from trainer.dataset import Row, compile_dataset
+from trainer.finetune import (
+    ActivationCache,
+    FinetuneResult,
+    TrainingExample,
+    finetune,
+    predict_cached,
+)
+from trainer.publish import next_version, write_artifact
+
+Progress = Callable[[str], None]
+
+
+class NothingToLearnError(HeadraceError):
+    """The labels known at a claim do not make a training set."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to; `artifact` is there when the gate let it pass."""
+
+    model_version: str
+    parent: str | None
+    promoted: bool
+    reason: str
+    metrics: dict[str, Any]
+    artifact: Path | None
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What stays loaded from run to run: the features' reader, and the base model when needed."""
+
+    engine: Engine
+    reader: FeatureReader
+    caches: list[ActivationCache]
+
+    def activations(self) -> ActivationCache:
+        if not self.caches:
+            self.caches.append(ActivationCache(load_trunk()))
+        return self.caches[0]
+
+
+def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
+    """See a claim through to a verdict.
+
+    Raises:
+        NothingToLearnError: too few labels, or all the same.
+    """
+    engine = shop.engine
+    marks = {"claimed_at": claim.claimed_at.timestamp(), **_feedback_span(engine, claim)}
+    dataset = compile_dataset(engine, claim, shop.reader)
+    rows, newest, old = dataset.split()
+    labels = sorted({row.label for row in rows})
+    if len(labels) < 2:
+        raise NothingToLearnError(f"{len(rows)} examples to train on, with the labels {labels}")
+    cache = shop.activations() if any(row.example.text for row in dataset.rows) else None
+    marks["compiled_at"] = time.time()
+    progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
+
+    parent, champion, folder = _champion(engine, claim.model, shop)
+    result = finetune(
+        [TrainingExample(row.example, row.label) for row in rows],
+        parent=folder,
+        cache=cache,
+        progress=lambda step, steps, loss: _show(progress, step, steps, loss),
+    )
+    marks["trained_at"] = time.time()
+
+    version = next_version(engine, claim.model)
+    positive = _positive_label(engine, claim.model, result.labels)
+    candidate = _as_crown(engine, claim, version, result, cache.trunk if cache else None)
+    measured = _measure(candidate, cache, newest, old, positive)
+    if champion is not None:
+        rival = _measure(champion, cache, newest, old, positive)
+        against = f"{parent}"
+    else:
+        rival = _prior(result, newest, positive)
+        against = "the prior"
+    verdict = gate.decide(measured, rival, _policy(engine, claim.model), against=against)
+    marks["gated_at"] = time.time()
+
+    holdout = measured[gate.HOLDOUT]
+    metrics: dict[str, Any] = {
+        **marks,
+        "positive_label": positive,
+        "baseline_auc": holdout.auc,
+        "examples": len(dataset.rows),
+        "dataset_sha256": dataset.sha256,
+        "train_from": rows[0].event_time.timestamp(),
+        "train_to": rows[-1].event_time.timestamp(),
+        "gate": verdict.metrics,
+        "finetune": result.report,
+    }
+    artifact = None
+    if verdict.passed:
+        card = {
+            "positive_label": positive,
+            "labels": result.labels,
+            "parent": parent,
+            "examples": len(rows),
+            "dataset_id": dataset.dataset_id,
+            "dataset_sha256": dataset.sha256,
+            "event_clock": claim.event_clock,
+            "candidate": holdout.to_dict(),
+            "champion": rival[gate.HOLDOUT].to_dict(),
+            "against": against,
+            "reason": verdict.reason,
+        }
+        artifact = write_artifact(
+            engine.settings.artifacts_path, claim.model, version, result, card
+        )
+    return Outcome(version, parent, verdict.passed, verdict.reason, metrics, artifact)
+
+
+def _feedback_span(engine: Engine, claim: Claim) -> dict[str, float]:
+    """When the first and the last label that is new to this run came in."""
+    rows = engine.rows(
+        """
+        select min(labels.ingested_at) as first_at, max(labels.ingested_at) as last_at
+        from panes.labels as labels
+        left join (
+            select max(known_at) as known_at from control.claims
+            where model = %(model)s and finished_at is not null
+        ) as earlier on true
+        where labels.model = %(model)s
+            and labels.ingested_at <= %(known_at)s
+            and labels.ingested_at > coalesce(earlier.known_at, '-infinity')
+        """,
+        {"model": claim.model, "known_at": claim.known_at},
+    )
+    first, last = rows[0]["first_at"], rows[0]["last_at"]
+    if first is None:
+        return {}
+    return {"first_feedback_at": first.timestamp(), "last_feedback_at": last.timestamp()}
+
+
+def _champion(
+    engine: Engine, model: str, shop: Workshop
+) -> tuple[str | None, Crown | None, Path | None]:
+    """The version that serves, as name, crown and folder; one that is not ours has only a name."""
+    rows = engine.rows(
+        "select model_version, artifact_uri from headrace.serving_plan "
+        "where model = %s and variant = 'champion'",
+        [model],
+    )
+    if not rows:
+        return None, None, None
+    try:
+        folder = artifact_path(rows[0]["artifact_uri"])
+        reads_text = (folder / "adapter_model.safetensors").exists()
+        crown = Crown.load(folder, shop.activations().trunk if reads_text else None)
+    except (ModelError, OSError, ValueError):
+        return rows[0]["model_version"], None, None
+    return rows[0]["model_version"], crown, folder
+
+
+def _as_crown(
+    engine: Engine, claim: Claim, version: str, result: FinetuneResult, trunk: Trunk | None
+) -> Crown:
+    """Load the result as the gateway will: from its files."""
+    draft = engine.settings.artifacts_path / ".drafts" / claim.run_id
+    try:
+        result.save(draft, version)
+        return Crown.load(draft, trunk if result.schema.has_text else None)
+    finally:
+        _remove(draft)
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.glob("*"):
+        path.unlink()
+    if folder.exists():
+        folder.rmdir()
+
+
+def _measure(
+    crown: Crown,
+    cache: ActivationCache | None,
+    newest: Sequence[Row],
+    old: Sequence[Row],
+    positive: str,
+) -> dict[str, gate.Metrics]:
+    """Metrics by part of the held out examples, and by segment of the newest."""
+    measured: dict[str, gate.Metrics] = {}
+    known = positive if positive in crown.labels else None
+    for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
+        if not rows:
+            continue
+        probabilities = predict_cached(
+            crown, cache if crown.schema.has_text else None, [row.example for row in rows]
+        )
+        actual = [row.label for row in rows]
+        measured[name] = gate.evaluate(probabilities, actual, crown.labels, known)
+        if name == gate.HOLDOUT:
+            segments = [row.example.segment for row in rows]
+            measured |= gate.evaluate_slices(probabilities, actual, segments, crown.labels, known)
+    return measured
+
+
+def _prior(result: FinetuneResult, newest: Sequence[Row], positive: str) -> dict[str, gate.Metrics]:
+    guess = gate.prior(result.label_shares, result.labels, len(newest))
+    known = positive if positive in result.labels else None
+    actual = [row.label for row in newest]
+    return {gate.HOLDOUT: gate.evaluate(guess, actual, result.labels, known)}
+
+
+def _positive_label(engine: Engine, model: str, labels: Sequence[str]) -> str:
+    rows = engine.rows(
+        "select positive_label from headrace.positive_labels where model = %s", [model]
+    )
+    found = rows[0]["positive_label"] if rows else None
+    return found if found in labels else labels[-1]
+
+
+def _policy(engine: Engine, model: str) -> gate.Policy:
+    rows = engine.rows(
+        "select gate_metric as metric, min_improvement, max_forgetting, max_slice_drop "
+        "from headrace.model_policies where model = %s",
+        [model],
+    )
+    return gate.Policy.of(rows[0]) if rows else gate.Policy()
+
+
+def _show(progress: Progress, step: int, steps: int, loss: float) -> None:
+    if step == steps or step % 16 == 0:
+        progress(f"step {step}/{steps}, loss {loss:.3f}")
