@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from headrace.engine import Engine
 from headrace.gateway import create_app
 from headrace.gateway.server import bind
 from headrace.settings import Settings
+
+# Before torch is imported: its threads must not spin while others work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @contextlib.contextmanager

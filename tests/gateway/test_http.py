@@ -213,8 +213,8 @@ def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[str],
         text=True,
         cwd=Path(__file__).parents[2],
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         yield process, process.stdout.readline().strip()
     finally:
         process.kill()
