@@ -1,0 +1,331 @@
+"""Draw one panel as HTML: no scripts, nothing fetched.
+
+A plot is an SVG that stretches to its box, under HTML labels placed in percent, so that text and
+strokes keep their size on any screen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from dataclasses import field as default
+from datetime import UTC, datetime, timedelta
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+from dashboards.fields import colour, field_of, number_of, show
+
+Panel = dict[str, Any]
+COLOURS = 10  # --s0 … --s9 of the stylesheet
+MOST_DOTS = 400
+_STEPS_S = (
+    60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400,
+    14 * 86400, 30 * 86400, 91 * 86400, 365 * 86400,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows of a panel's query; every row has a value for each column."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What the plots of a page share: the time range, and the moments to mark (with a text)."""
+
+    start: datetime
+    end: datetime
+    marks: Sequence[tuple[datetime, str]] = ()
+    tints: dict[str, int] = default(default_factory=dict)  # a version keeps its colour everywhere
+
+    def x(self, moment: datetime) -> float:
+        """Place of a moment in percent of the width; outside of [0, 100] when not in range."""
+        return 100 * ((moment - self.start) / (self.end - self.start))
+
+    def tint(self, name: str) -> int:
+        return self.tints.setdefault(name, len(self.tints)) % COLOURS
+
+
+def draw(panel: Panel, result: Result, canvas: Canvas) -> str:
+    """Return the inside of the panel as HTML."""
+    if not result.rows:
+        return f'<p class="none">{escape(str(panel["fieldConfig"]["defaults"]["noValue"]))}</p>'
+    if panel["type"] == "timeseries":
+        return _timeseries(panel, result, canvas)
+    return _KINDS[panel["type"]](panel, result)
+
+
+def _stat(panel: Panel, result: Result) -> str:
+    named = panel["options"]["textMode"] == "value_and_name"
+    parts = []
+    for name, value in zip(result.columns, result.rows[-1], strict=True):
+        field = field_of(panel, name)
+        text = escape(show(value, field))
+        label = f"<small>{escape(name)}</small>" if named else ""
+        parts.append(f'<div><b{_tint(colour(value, field))} title="{text}">{text}</b>{label}</div>')
+    return f'<div class="tiles">{"".join(parts)}</div>'
+
+
+def _table(panel: Panel, result: Result) -> str:
+    fields = [field_of(panel, name) for name in result.columns]
+    shown = [i for i, field in enumerate(fields) if not field.get("custom.hidden")]
+    numeric = {i for i in shown if any(number_of(row[i]) is not None for row in result.rows)}
+    head = "".join(
+        f"<th{_right(i in numeric)}>{escape(str(result.columns[i]))}</th>" for i in shown
+    )
+    lines = []
+    for row in result.rows:
+        cells = []
+        for i in shown:
+            text = "" if row[i] is None else escape(show(row[i], fields[i]))
+            coloured = fields[i].get("custom.cellOptions", {}).get("type") == "color-text"
+            tint = _tint(colour(row[i], fields[i])) if coloured else ""
+            still = " nowrap" if isinstance(row[i], datetime) else ""
+            cells.append(f"<td{_right(i in numeric)}{tint}{still}>{text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _bargauge(panel: Panel, result: Result) -> str:
+    name_at = next(i for i, value in enumerate(result.rows[0]) if number_of(value) is None)
+    value_at = 1 - name_at
+    field = field_of(panel, result.columns[value_at])
+    steps = [step["value"] for step in field["thresholds"]["steps"] if step["value"]]
+    top = max([*(number_of(row[value_at]) or 0 for row in result.rows), *(1.2 * s for s in steps)])
+    ticks = "".join(f'<i class="tick" style="left:{100 * step / top:.2f}%"></i>' for step in steps)
+    bars = []
+    for row in result.rows:
+        value = number_of(row[value_at]) or 0
+        name = escape(str(row[name_at]))
+        tint = colour(row[value_at], field) or "blue"
+        bars.append(
+            f'<span class="name" title="{name}">{name}</span><span class="track">'
+            f'<i class="bar" style="width:{100 * value / top:.2f}%;background:var(--{tint})"></i>'
+            f"{ticks}</span><b{_tint(tint)}>{escape(show(row[value_at], field))}</b>"
+        )
+    return f'<div class="gauge">{"".join(bars)}</div>'
+
+
+def _barchart(panel: Panel, result: Result) -> str:
+    """Horizontal stacked bars: the first column names the bar, the others are its parts."""
+    parts = list(enumerate(result.columns))[1:]
+    sums = [sum(number_of(row[i]) or 0 for i, _ in parts) for row in result.rows]
+    top = max(sums) or 1.0
+    field = field_of(panel, "")
+    bars = []
+    for row, total in zip(result.rows, sums, strict=True):
+        pieces = []
+        for i, name in parts:
+            value = number_of(row[i])
+            if value:
+                title = escape(f"{name}: {show(value, field)}")
+                style = f"width:{100 * value / top:.2f}%;background:var(--s{(i - 1) % COLOURS})"
+                pieces.append(f'<i class="bar" style="{style}" title="{title}"></i>')
+        name = escape(str(row[0]))
+        bars.append(
+            f'<span class="name" title="{name}">{name}</span>'
+            f'<span class="track stacked">{"".join(pieces)}</span><b>{show(total, field)}</b>'
+        )
+    legend = [(name, (i - 1) % COLOURS, "") for i, name in parts]
+    return f'<div class="gauge">{"".join(bars)}</div>{_legend(legend)}'
+
+
+_KINDS: dict[str, Callable[[Panel, Result], str]] = {
+    "stat": _stat,
+    "table": _table,
+    "bargauge": _bargauge,
+    "barchart": _barchart,
+}
+
+
+def series_of(result: Result) -> dict[str, list[tuple[datetime, float | None]]]:
+    """Return the points of each line: by the text column `metric` where there is one, else by
+    column."""
+    columns = list(result.columns)
+    time_at = columns.index("time")
+    lines: dict[str, list[tuple[datetime, float | None]]] = {}
+    for row in result.rows:
+        if "metric" in columns:
+            name, value = str(row[columns.index("metric")]), row[columns.index("value")]
+            lines.setdefault(name, []).append((row[time_at], number_of(value)))
+            continue
+        for i, name in enumerate(columns):
+            if i != time_at:
+                lines.setdefault(name, []).append((row[time_at], number_of(row[i])))
+    return lines
+
+
+def _timeseries(panel: Panel, result: Result, canvas: Canvas) -> str:
+    field = field_of(panel, "")
+    custom = field["custom"]
+    lines = {
+        name: points
+        for name, points in series_of(result).items()
+        if any(value is not None for _, value in points)
+    }
+    if not lines:
+        return f'<p class="none">{escape(str(field["noValue"]))}</p>'
+    floors: dict[datetime, float] = {}
+    stacked = custom["stacking"]["mode"] == "normal"
+    tops = {
+        (name, moment): value + (_stack(floors, moment, value) if stacked else 0.0)
+        for name, points in lines.items()
+        for moment, value in points
+        if value is not None
+    }
+    ticks = _ticks(list(tops.values()), field)
+    low, high = ticks[0], ticks[-1]
+
+    def y(value: float) -> float:
+        return 100 * (1 - (min(max(value, low), high) - low) / (high - low))
+
+    shapes, dots = [], []
+    width = _bar_width(lines, canvas)
+    busy = len(tops) > MOST_DOTS
+    tints = {
+        name: canvas.tint(name) if "metric" in result.columns else number % COLOURS
+        for number, name in enumerate(lines)
+    }
+    for name, points in lines.items():
+        tint = f"var(--s{tints[name]})"
+        path = ""
+        for moment, value in points:
+            if value is None:
+                path += " "
+                continue
+            x, top = canvas.x(moment), y(tops[name, moment])
+            label = escape(f"{name}: {show(value, field)} · {moment:%Y-%m-%d %H:%M}")
+            if custom["drawStyle"] == "bars":
+                height = y(low) - y(low + value)
+                left = max(x - width, 0)
+                shapes.append(
+                    f'<rect x="{left:.3f}" y="{top:.3f}" width="{(x - left) * 0.9:.3f}" '
+                    f'height="{height:.3f}" fill="{tint}"><title>{label}</title></rect>'
+                )
+                continue
+            path += f"{'L' if path and path[-1] != ' ' else 'M'}{x:.3f},{top:.3f}"
+            if not busy:
+                style = f"left:{x:.3f}%;top:{top:.3f}%;background:{tint}"
+                dots.append(f'<i class="dot" style="{style}" title="{label}"></i>')
+        if path.strip():
+            shapes.append(f'<path d="{path}" stroke="{tint}"/>')
+    title = escape(panel["title"])
+    return (
+        f'<div class="plot" role="img" aria-label="{title}">'
+        '<div class="area"><svg viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f"{_grid(ticks, y)}{_thresholds(field, low, high, y)}{_marks(canvas)}{''.join(shapes)}"
+        f"</svg>{''.join(dots)}{_y_labels(ticks, field, y)}{_x_labels(canvas)}</div></div>"
+        + _legend(_entries(panel, lines, tints))
+    )
+
+
+def _stack(floors: dict[datetime, float], moment: datetime, value: float) -> float:
+    floor = floors.get(moment, 0.0)
+    floors[moment] = floor + value
+    return floor
+
+
+def _ticks(values: list[float], field: dict[str, Any]) -> list[float]:
+    """Round values around the data and the soft limits of the panel, at most seven."""
+    custom = field["custom"]
+    low = min([*values, custom.get("axisSoftMin", math.inf)])
+    high = max([*values, custom.get("axisSoftMax", -math.inf)])
+    low, high = field.get("min", low), max(high, field.get("min", high))
+    if high == low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _bar_width(lines: dict[str, list[tuple[datetime, float | None]]], canvas: Canvas) -> float:
+    moments = sorted({moment for points in lines.values() for moment, _ in points})
+    gaps = [b - a for a, b in pairwise(moments)]
+    gap = min(gaps, default=(canvas.end - canvas.start) / 30)
+    return max(100 * (gap / (canvas.end - canvas.start)), 0.2)
+
+
+def _grid(ticks: list[float], y: Callable[[float], float]) -> str:
+    return "".join(f'<path class="grid" d="M0,{y(tick):.3f}H100"/>' for tick in ticks)
+
+
+def _thresholds(field: dict[str, Any], low: float, high: float, y: Callable[[float], float]) -> str:
+    if field["custom"]["thresholdsStyle"]["mode"] == "off":
+        return ""
+    return "".join(
+        f'<path class="mark" d="M0,{y(step["value"]):.3f}H100" stroke="var(--{step["color"]})"/>'
+        for step in field["thresholds"]["steps"]
+        if step["value"] is not None and low <= step["value"] <= high
+    )
+
+
+def _marks(canvas: Canvas) -> str:
+    return "".join(
+        f'<path class="mark" d="M{canvas.x(moment):.3f},0V100" stroke="var(--muted)">'
+        f"<title>{escape(text)} · {moment:%Y-%m-%d %H:%M}</title></path>"
+        for moment, text in canvas.marks
+    )
+
+
+def _y_labels(ticks: list[float], field: dict[str, Any], y: Callable[[float], float]) -> str:
+    step = ticks[1] - ticks[0]
+    scale = 100 if field.get("unit") == "percentunit" else 1
+    decimals = max(0, -math.floor(math.log10(step * scale) + 1e-9))
+    plain = {"unit": field.get("unit"), "decimals": decimals}
+    return "".join(
+        f'<span class="y" style="top:{y(tick):.3f}%">{escape(show(tick, plain))}</span>'
+        for tick in ticks
+    )
+
+
+def _x_labels(canvas: Canvas) -> str:
+    span = (canvas.end - canvas.start).total_seconds()
+    step = next((s for s in _STEPS_S if span / s <= 6), _STEPS_S[-1] * math.ceil(span / 2e8))
+    form = "%Y-%m-%d" if step >= 86400 else "%H:%M" if span <= 86400 else "%m-%d %H:%M"
+    first = math.ceil(canvas.start.timestamp() / step) * step
+    labels = []
+    while first <= canvas.end.timestamp():
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=first)
+        x = canvas.x(moment)
+        if 4 <= x <= 96:
+            labels.append(f'<span class="x" style="left:{x:.3f}%">{moment.strftime(form)}</span>')
+        first += step
+    return "".join(labels)
+
+
+def _entries(
+    panel: Panel, lines: dict[str, list[tuple[datetime, float | None]]], tints: dict[str, int]
+) -> list[tuple[str, int, str]]:
+    field = field_of(panel, "")
+    summed = panel["options"]["legend"]["calcs"] == ["sum"]
+    entries = []
+    for name, points in lines.items():
+        values = [value for _, value in points if value is not None]
+        entries.append((name, tints[name], show(sum(values) if summed else values[-1], field)))
+    return entries
+
+
+def _legend(entries: list[tuple[str, int, str]]) -> str:
+    items = "".join(
+        f'<li><i style="background:var(--s{tint})"></i>{escape(name)} <b>{escape(text)}</b></li>'
+        for name, tint, text in entries
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _tint(name: str | None) -> str:
+    return f' style="color:var(--{name})"' if name else ""
+
+
+def _right(yes: bool) -> str:
+    return ' class="right"' if yes else ""

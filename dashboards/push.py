@@ -1,0 +1,215 @@
+"""Put the data source and the dashboard into a Grafana, over its HTTP API."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from grafana_api.grafana_api import GrafanaClientError, GrafanaException
+from grafana_api.grafana_face import GrafanaFace
+from psycopg.conninfo import conninfo_to_dict
+
+from dashboards import load
+from headrace.engine import READER, Engine
+from headrace.errors import HeadraceError, SettingError
+from headrace.settings import Settings
+
+DATASOURCE_UID = "headrace"
+TIMEOUT_S = 10.0
+TOKEN_HELP = (
+    "make a service account with the role Admin in Grafana (Administration, Users and access, "
+    "Service accounts), add a token to it and set HEADRACE_GRAFANA_TOKEN to that"
+)
+
+
+class GrafanaError(HeadraceError):
+    """Grafana cannot be reached or refuses; the text says what to do next."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What `push` did. `notes` are what a person must still do, a sentence each."""
+
+    url: str
+    datasource: str  # created or updated
+    notes: tuple[str, ...]
+
+
+def push(settings: Settings, engine: Engine) -> Pushed:
+    """Create or update the data source and the dashboard; doing it again changes nothing.
+
+    The data source reads as headrace_reader. Of an external database only its administrator knows
+    that role's password: it is then left as it is in Grafana.
+
+    Raises:
+        SettingError: the address or the token of Grafana is missing or malformed.
+        GrafanaError: Grafana cannot be reached, refuses the token, or answers with an error.
+        EngineError: the database cannot be reached.
+    """
+    address = _address(settings)
+    datasource = datasource_of(engine)
+    grafana = GrafanaFace(
+        auth=settings.grafana_token,
+        host=address.hostname,
+        port=address.port,
+        protocol=address.scheme,
+        url_path_prefix=address.path.strip("/") + "/" if address.path.strip("/") else "",
+        timeout=TIMEOUT_S,
+    )
+    with _explained(settings):
+        done = _put_datasource(grafana, datasource)
+        answer = grafana.dashboard.update_dashboard(
+            {"dashboard": load(), "overwrite": True, "message": "headrace dashboards push"}
+        )
+        page = f"{address.scheme}://{address.netloc}{answer['url']}"
+    return Pushed(page, done, tuple(_notes(address, datasource)))
+
+
+def datasource_of(engine: Engine) -> dict[str, Any]:
+    """Return the engine's database as a Grafana data source; holds the password when known."""
+    with engine.connect() as connection:
+        info = connection.info
+        host, port, database = info.host, info.port, info.dbname
+        version = info.server_version // 10_000
+        encrypted = connection.pgconn.ssl_in_use
+    asked = conninfo_to_dict(engine.dsn).get("sslmode")
+    verified = asked if asked in ("verify-ca", "verify-full") else "require"
+    source: dict[str, Any] = {
+        "uid": DATASOURCE_UID,
+        "name": "Headrace",
+        "type": "grafana-postgresql-datasource",
+        "access": "proxy",
+        "url": host if host.startswith("/") else f"{_bracketed(host)}:{port}",
+        "user": READER,
+        "isDefault": False,
+        "jsonData": {
+            "database": database,
+            "sslmode": verified if encrypted else "disable",
+            "postgresVersion": version * 100,
+            "timescaledb": False,
+            "maxOpenConns": 5,
+        },
+    }
+    if not engine.settings.dsn:
+        password = conninfo_to_dict(engine.reader_dsn())["password"]
+        source["secureJsonData"] = {"password": password}
+    return source
+
+
+def _put_datasource(grafana: GrafanaFace, source: dict[str, Any]) -> str:
+    # Newer Grafanas switch the API by numeric id off: the package's id may be "uid/<uid>" as well.
+    path = f"uid/{source['uid']}"
+    try:
+        grafana.datasource.get_datasource_by_id(path)
+    except GrafanaClientError as error:
+        if error.status_code != 404:
+            raise
+        grafana.datasource.create_datasource(source)
+        return "created"
+    grafana.datasource.update_datasource(path, source)
+    return "updated"
+
+
+def _address(settings: Settings) -> SplitResult:
+    if not settings.grafana_url:
+        raise SettingError(
+            "HEADRACE_GRAFANA_URL: must be the address of a Grafana, such as "
+            "http://localhost:3000, got nothing; `headrace dashboards page` needs no Grafana"
+        )
+    wrong = SettingError(
+        "HEADRACE_GRAFANA_URL: must be an address such as http://localhost:3000 without a user, "
+        "a password or a query"
+    )
+    try:
+        address = urlsplit(settings.grafana_url)
+        address.port  # noqa: B018 - raises when it is no port
+    except ValueError:
+        raise wrong from None
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise wrong
+    if "@" in address.netloc or address.query or address.fragment:
+        raise wrong
+    if not settings.grafana_token:
+        raise SettingError(f"HEADRACE_GRAFANA_TOKEN: must be given; {TOKEN_HELP}")
+    if not settings.grafana_token.isascii() or not settings.grafana_token.isprintable():
+        raise SettingError("HEADRACE_GRAFANA_TOKEN: must be one line of ASCII without blanks")
+    return address
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    """Turn what goes wrong on the way into errors that say what to do, without any secret."""
+    url = settings.grafana_url
+    try:
+        yield
+    except requests.exceptions.SSLError:
+        raise GrafanaError(
+            f"{url}: its certificate is not trusted; set REQUESTS_CA_BUNDLE to a file with the "
+            "authority's certificate"
+        ) from None
+    except requests.exceptions.JSONDecodeError:
+        raise _not_grafana(url) from None
+    except requests.exceptions.RequestException as error:
+        raise GrafanaError(
+            f"{url}: cannot be reached ({type(error).__name__}); see that Grafana runs and that "
+            "HEADRACE_GRAFANA_URL is its address as seen from this machine"
+        ) from None
+    except GrafanaException as error:
+        raise _refused(url, error) from None
+    except (KeyError, TypeError):
+        raise _not_grafana(url) from None
+
+
+def _not_grafana(url: str) -> GrafanaError:
+    return GrafanaError(
+        f"{url}: something answers there, but not as Grafana's API does; see that "
+        "HEADRACE_GRAFANA_URL holds the whole path, also of a Grafana behind a proxy"
+    )
+
+
+def _refused(url: str, error: GrafanaException) -> GrafanaError:
+    said = error.response.get("message", "") if isinstance(error.response, dict) else ""
+    match error.status_code:
+        case 401:
+            return GrafanaError(f"{url}: the token is refused (401); {TOKEN_HELP}")
+        case 403:
+            return GrafanaError(f"{url}: the token may not do this (403: {said}); {TOKEN_HELP}")
+        case 404:
+            return _not_grafana(url)
+    if "provisioned" in said.lower() or "read-only" in said.lower():
+        return GrafanaError(
+            f"{url}: {said}; it comes from provisioning files there: change those, or remove them"
+        )
+    return GrafanaError(f"{url}: answered {error.status_code}: {said or 'no reason given'}")
+
+
+def _notes(address: SplitResult, source: dict[str, Any]) -> Iterator[str]:
+    if "secureJsonData" not in source:
+        yield (
+            f"Set the password of the role {READER} once in Grafana, under Connections, "
+            "Data sources, Headrace; later pushes leave it as it is."
+        )
+    if _is_local(source["url"]) and not _is_local(address.netloc):
+        yield (
+            f"Grafana on {address.hostname} cannot reach PostgreSQL at {source['url']}, which is "
+            "this machine only: use a Grafana here, or an external PostgreSQL by HEADRACE_DSN."
+        )
+
+
+def _is_local(netloc: str) -> bool:
+    host = urlsplit(f"//{netloc}").hostname or ""
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,171 @@
+"""Every panel's SQL runs on the live views and gives what its panel type needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import combinations
+from typing import Any
+
+import psycopg
+import pytest
+
+from dashboards import load
+from dashboards.draw import Panel
+from dashboards.fields import field_of
+from dashboards.macros import interpolate
+from headrace.engine import Engine
+from tests.dashboards.conftest import ANSWERS, MODEL, START, STEP
+
+DASHBOARD = load()
+PANELS: list[Panel] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+VARIABLES = {item["name"]: item for item in DASHBOARD["templating"]["list"]}
+NUMBERS = {"int2", "int4", "int8", "float4", "float8", "numeric"}
+END = START + ANSWERS * STEP + timedelta(days=1)
+
+
+def run(reader: Engine, sql: str, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the type of every column, and the rows."""
+    values = {"model": MODEL, "window": "1 day", "min_labels": "20", **variables}
+    with reader.connect() as connection:
+        cursor = connection.execute(interpolate(sql, values, START, END))
+        columns = {
+            column.name: psycopg.adapters.types[column.type_code].name
+            for column in cursor.description or ()
+        }
+        return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+
+def targets(panel: Panel) -> Iterator[str]:
+    for target in panel["targets"]:
+        yield target["rawSql"]
+
+
+def check_columns(panel: Panel, types: dict[str, str]) -> None:
+    names, title = list(types), panel["title"]
+    numeric = [name for name in names if types[name] in NUMBERS]
+    # Grafana's PostgreSQL data source shows intervals and JSON as raw bytes or text.
+    assert not set(types.values()) & {"interval", "json", "jsonb"}, title
+    match panel["type"]:
+        case "timeseries":
+            assert names[0] == "time" and types["time"] == "timestamptz", title
+            assert numeric, title
+            if "metric" in names:
+                assert names == ["time", "metric", "value"] and types["metric"] == "text", title
+        case "bargauge":
+            assert len(names) == 2 and len(numeric) == 1, title
+        case "barchart":
+            assert types[names[0]] == "text" and numeric == names[1:], title
+        case "stat":
+            assert names, title
+        case "table":
+            assert len(names) > 1, title
+        case kind:
+            pytest.fail(f"{title}: nothing is known of panel type {kind}")
+
+
+def test_panels_run_on_an_empty_database(reader: Engine) -> None:
+    assert reader.rows("select current_user as me") == [{"me": "headrace_reader"}]
+    for panel in PANELS:
+        for sql in targets(panel):
+            types, rows = run(reader, sql)
+            check_columns(panel, types)
+            assert len(rows) <= 1, panel["title"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_panels_show_a_life(reader: Engine) -> None:
+    shown = {}
+    for panel in PANELS:
+        for sql in targets(panel):
+            types, rows = run(reader, sql)
+            check_columns(panel, types)
+            assert rows, panel["title"]
+            shown[panel["title"]] = rows
+            for override in panel["fieldConfig"]["overrides"]:
+                assert override["matcher"]["options"] in types, panel["title"]
+    check_numbers(shown)
+    note = DASHBOARD["annotations"]["list"][0]["target"]["rawSql"]
+    types, rows = run(reader, note)
+    assert types["time"] == "timestamptz"
+    assert [row["text"] for row in rows] == ["v1 promoted", "v2 promoted", "v3 promoted"]
+
+
+def check_numbers(shown: dict[str, list[dict[str, Any]]]) -> None:
+    assert shown["Champion"] == [{"champion": "v3"}]
+    assert shown["Runs"] == [{"published": 3, "rejected": 1}]
+    assert shown["Orphan feedback"] == [{"orphans": 1}]
+    assert shown["Rejected, last hour"] == [{"rejected": 1}]
+    assert sum(row["value"] for row in shown["Answers per window"]) == ANSWERS
+    assert {row["metric"] for row in shown["AUC by version"]} == {"v1", "v2", "v3"}
+    assert all(0 <= row["labelled"] <= 1 for row in shown["Label coverage"])
+    for row in shown["Latency"]:
+        assert 0 < row["p50"] <= row["p95"] <= row["p99"]
+    gates = {row["version"]: row["gate"] for row in shown["Versions"]}
+    assert gates == {"v1": "passed", "v2": "passed", "v3": "passed", "v4": "refused"}
+    assert shown["PSI by feature"][0]["feature"] in ("<script>", "amount")
+    assert {row["version"] for row in shown["Stages of the last 8 versions"]} == {"v1", "v2", "v3"}
+    assert shown["Last rejected events"][0]["reason"].startswith("score: must be a number")
+
+
+@pytest.mark.usefixtures("filled")
+def test_time_ranges_to_look_at(reader: Engine) -> None:
+    panel = next(p for p in PANELS if p["title"] == "Look at the events' own time")
+    _, rows = run(reader, panel["targets"][0]["rawSql"])
+    allowed = VARIABLES["window"]["query"].split(",")
+    assert [row["range"] for row in rows] == [
+        "last hour", "last day", "last 60 days", "everything",
+    ]  # fmt: skip
+    volume = next(p for p in PANELS if p["title"] == "Answers per window")["targets"][0]["rawSql"]
+    assert {row["window"] for row in rows} <= set(allowed)
+    for row in rows[1], rows[-1]:
+        start, end = (
+            datetime.fromtimestamp(row[name] / 1000, START.tzinfo) for name in ("from_ms", "to_ms")
+        )
+        values = {"model": MODEL, "window": row["window"], "min_labels": "1"}
+        assert reader.rows(interpolate(volume, values, start, end)), row["range"]
+    (link,) = field_of(panel, "range")["links"]
+    assert link["url"].startswith(f"/d/{DASHBOARD['uid']}?")
+    for name in ("window", "from_ms", "to_ms"):
+        assert f"${{__data.fields.{name}}}" in link["url"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_variables_match_the_views(reader: Engine) -> None:
+    assert reader.rows(VARIABLES["model"]["query"]) == [{"model": MODEL}]
+    windows = reader.rows("select distinct window_name from headrace.model_performance")
+    assert {row["window_name"] for row in windows} == set(VARIABLES["window"]["query"].split(","))
+
+
+def test_reader_cannot_look_beyond_the_marts(reader: Engine) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.rows("select * from events.rejected")
+
+
+def test_every_panel_is_bound_and_placed() -> None:
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    titles = [panel["title"] for panel in PANELS]
+    assert len(set(titles)) == len(titles)
+    for panel in PANELS:
+        title = panel["title"]
+        assert panel["description"], title
+        assert panel["datasource"]["uid"] == "${datasource}", title
+        assert panel["targets"], title
+        for target in panel["targets"]:
+            assert target["datasource"] == panel["datasource"], title
+            assert target["rawQuery"] and target["rawSql"].strip(), title
+            wanted = "time_series" if panel["type"] == "timeseries" else "table"
+            assert target["format"] == wanted, title
+    kind = VARIABLES["datasource"]["query"]
+    assert {panel["datasource"]["type"] for panel in PANELS} == {kind}
+
+
+def test_panels_do_not_overlap() -> None:
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    for place in places:
+        assert place["x"] >= 0 and place["x"] + place["w"] <= 24
+    for a, b in combinations(places, 2):
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        above = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        assert beside or above, (a, b)

@@ -1,0 +1,220 @@
+"""Push against a server that answers as Grafana's HTTP API documents; the real one cannot run
+here."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from dashboards import FOLDER, load
+from dashboards.push import DATASOURCE_UID, GrafanaError, push
+from headrace.engine import Engine
+from headrace.errors import HeadraceError, SettingError
+from headrace.settings import Settings
+
+TOKEN = "glsa_not_a_real_one"
+
+
+class FakeGrafana(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[tuple[str, str, Any]] = []
+        self.datasources: dict[str, Any] = {}
+        self.dashboards: dict[str, Any] = {}
+        self.says: tuple[int, Any] | None = None  # an answer to everything
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/grafana"
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if self.says:
+            return self.says
+        match method, path.removeprefix("/grafana/api").strip("/").split("/"):
+            case "GET", ["datasources", "uid", uid]:
+                if uid in self.datasources:
+                    return 200, self.datasources[uid]
+                return 404, {"message": "Data source not found"}
+            case "POST", ["datasources"]:
+                if body["uid"] in self.datasources:
+                    return 409, {"message": "data source with the same name already exists"}
+                self.datasources[body["uid"]] = body
+                return 200, {"datasource": body, "message": "Datasource added"}
+            case "PUT", ["datasources", "uid", uid]:
+                kept = self.datasources[uid].get("secureJsonData", {})
+                body["secureJsonData"] = {**kept, **body.get("secureJsonData", {})}
+                self.datasources[uid] = body
+                return 200, {"datasource": body, "message": "Datasource updated"}
+            case "POST", ["dashboards", "db"]:
+                uid = body["dashboard"]["uid"]
+                if uid in self.dashboards and not body["overwrite"]:
+                    return 412, {"status": "version-mismatch"}
+                self.dashboards[uid] = body["dashboard"]
+                return 200, {"uid": uid, "url": f"/grafana/d/{uid}/the-loop", "status": "success"}
+        return 404, {"message": "Not found"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeGrafana
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        self.server.requests.append((self.command, self.path, body))
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            answered: tuple[int, Any] = 401, {"message": "Invalid API key"}
+        else:
+            answered = self.server.answer(self.command, self.path, body)
+        status, answer = answered
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_GET = do_POST = do_PUT = _serve
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def grafana() -> Iterator[FakeGrafana]:
+    with FakeGrafana() as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def settings(embedded: Engine, grafana: FakeGrafana) -> Settings:
+    return replace(embedded.settings, grafana_url=grafana.url, grafana_token=TOKEN)
+
+
+def test_push_twice_is_as_once(settings: Settings, embedded: Engine, grafana: FakeGrafana) -> None:
+    first = push(settings, embedded)
+    stored = json.dumps([grafana.datasources, grafana.dashboards], sort_keys=True)
+    second = push(settings, embedded)
+    assert (first.datasource, second.datasource) == ("created", "updated")
+    assert json.dumps([grafana.datasources, grafana.dashboards], sort_keys=True) == stored
+    assert first.url == second.url == f"{grafana.url}/d/headrace-loop/the-loop"
+    assert first.notes == ()
+    assert grafana.dashboards == {"headrace-loop": load()}
+
+
+def test_datasource_reads_as_the_reader(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana
+) -> None:
+    push(settings, embedded)
+    source = grafana.datasources[DATASOURCE_UID]
+    parts = conninfo_to_dict(embedded.dsn)
+    assert source["user"] == "headrace_reader"
+    assert source["url"] == f"{parts['host']}:{parts['port']}"
+    assert source["jsonData"]["database"] == parts["dbname"]
+    assert source["jsonData"]["sslmode"] == "disable"
+    current = next(v for v in load()["templating"]["list"] if v["name"] == "datasource")
+    assert current["current"]["value"] == source["uid"]
+    assert current["query"] == source["type"]
+
+
+def test_secrets_stay_where_they_belong(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana
+) -> None:
+    pushed = push(settings, embedded)
+    password = str(conninfo_to_dict(embedded.reader_dsn())["password"])
+    source = dict(grafana.datasources[DATASOURCE_UID])
+    assert source.pop("secureJsonData") == {"password": password}
+    sent = json.dumps([source, grafana.dashboards, [path for _, path, _ in grafana.requests]])
+    for secret in (password, str(conninfo_to_dict(embedded.dsn)["password"]), TOKEN):
+        assert secret not in sent
+        assert secret not in str(pushed)
+
+
+def test_password_of_an_external_database_is_left_alone(
+    settings: Settings, engine: Engine, grafana: FakeGrafana
+) -> None:
+    assert engine.settings.dsn
+    pushed = push(settings, engine)
+    assert "secureJsonData" not in grafana.datasources[DATASOURCE_UID]
+    assert "headrace_reader" in pushed.notes[0]
+    owner = str(conninfo_to_dict(engine.dsn)["password"])
+    assert owner not in json.dumps([body for _, _, body in grafana.requests])
+    grafana.datasources[DATASOURCE_UID]["secureJsonData"] = {"password": "set by hand"}
+    push(settings, engine)
+    assert grafana.datasources[DATASOURCE_UID]["secureJsonData"] == {"password": "set by hand"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"grafana_url": ""}, "HEADRACE_GRAFANA_URL: must be the address"),
+        ({"grafana_url": "grafana.example"}, "HEADRACE_GRAFANA_URL: must be an address"),
+        ({"grafana_url": "http://admin:pw@localhost"}, "without a user"),
+        ({"grafana_url": "http://localhost:port"}, "HEADRACE_GRAFANA_URL: must be an address"),
+        ({"grafana_token": ""}, "HEADRACE_GRAFANA_TOKEN: must be given"),
+        ({"grafana_token": "a\nb"}, "HEADRACE_GRAFANA_TOKEN: must be one line"),
+    ],
+)
+def test_settings_are_checked(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana, changes: dict[str, str], word: str
+) -> None:
+    with pytest.raises(SettingError, match=word):
+        push(replace(settings, **changes), embedded)  # type: ignore[arg-type]
+    assert grafana.requests == []
+
+
+@pytest.mark.parametrize(
+    ("says", "word"),
+    [
+        ((403, {"message": "Permissions needed: datasources:create"}), "may not do this"),
+        ((500, {"message": "database is locked"}), "answered 500: database is locked"),
+        ((400, {"message": "Cannot save provisioned dashboard"}), "provisioning files"),
+        ((200, "<html>a message</html>"), "not as Grafana"),
+        ((502, "a message of a proxy"), "502|not as Grafana"),
+        ((200, {"status": "up"}), "not as Grafana"),
+    ],
+)
+def test_refusals_say_what_to_do(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana, says: tuple[int, Any], word: str
+) -> None:
+    grafana.says = says
+    with pytest.raises(GrafanaError, match=word) as caught:
+        push(settings, embedded)
+    assert TOKEN not in str(caught.value)
+
+
+def test_refused_token(settings: Settings, embedded: Engine) -> None:
+    with pytest.raises(GrafanaError, match="the token is refused") as caught:
+        push(replace(settings, grafana_token="glsa_wrong"), embedded)
+    assert "service account" in str(caught.value)
+    assert "glsa_wrong" not in str(caught.value)
+
+
+def test_unreachable(settings: Settings, embedded: Engine) -> None:
+    free = replace(settings, grafana_url="http://127.0.0.1:1")
+    with pytest.raises(GrafanaError, match="cannot be reached") as caught:
+        push(free, embedded)
+    assert isinstance(caught.value, HeadraceError)
+
+
+def test_provisioning_files_agree_with_push() -> None:
+    yaml = pytest.importorskip("yaml")
+    text = (FOLDER / "provisioning/datasources/headrace.yaml").read_text()
+    (source,) = yaml.safe_load(text)["datasources"]
+    assert source["uid"] == DATASOURCE_UID
+    assert source["user"] == "headrace_reader"
+    assert source["type"] == load()["panels"][1]["datasource"]["type"]
+    assert source["secureJsonData"]["password"].startswith("$")
+    assert Path(FOLDER / "provisioning/dashboards/headrace.yaml").exists()
