@@ -1,0 +1,446 @@
+"""One fine-tune: labelled examples in, a crown's weights out.
+
+What is frozen is computed once and kept (ActivationCache), so that an epoch costs only the adapted
+upper layers. The loop itself is plain: AdamW on cross entropy, length-bucketed batches, a linear
+decay of the learning rate. The same code runs on CPU and on CUDA.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headrace.errors import ModelError
+from headrace.featurize import Example, Schema
+from headrace.network import (
+    ADAPTED,
+    BASE_MODEL,
+    FROZEN_LAYERS,
+    LAYERS,
+    TRUNK_TOKENS,
+    WIDE_BUCKETS,
+    Crown,
+    Head,
+    Hidden,
+    Inputs,
+    Trunk,
+    architecture,
+    default_device,
+    load_trunk,
+    padded,
+    pool,
+    read_config,
+)
+from trainer.wide import fit_wide, held_out_logits
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """Every setting of a fine-tune. An unknown key raises ValueError."""
+
+    text_examples: int = 2_048  # that the adapted layers read: the newest, and as many older ones
+    tabular_steps: int = 600  # of a model without text
+    batch_size: int = 32
+    rank: int = 8  # of the LoRA matrices
+    alpha: int = 16  # the adapter is scaled by alpha / rank
+    lora_lr: float = 2e-3
+    head_lr: float = 1e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1  # of the pooled text
+    wide_strength: float = 3.0  # inverse of the L2 penalty on the word and name weights
+    folds: int = 3  # how many times the word weights are fitted to hold a part out
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> FinetuneConfig:
+        """From a mapping, for instance a row of settings."""
+        allowed = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in allowed:
+                raise ValueError(
+                    f"unknown fine-tune setting {name!r}: allowed are {', '.join(allowed)}"
+                )
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """An example, its label and how much it counts."""
+
+    example: Example
+    label: str
+    weight: float = 1.0
+
+
+class ActivationCache:
+    """What the trunk made of each text, least recently used out first beyond `limit_bytes`.
+
+    Kept as float16: 768 bytes a token, at most 49 kB a text.
+    """
+
+    def __init__(self, trunk: Trunk, limit_bytes: int = 1 << 30) -> None:
+        self.trunk = trunk
+        self.limit_bytes = limit_bytes
+        self.bytes = 0
+        self._kept: OrderedDict[str, tuple[NDArray[np.float16], list[int]]] = OrderedDict()
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._kept
+
+    def warm(self, texts: Sequence[str], batch_size: int = 64) -> int:
+        """Compute what is missing, in batches of like length; returns how many texts that were."""
+        missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
+        tokens = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
+        missing.sort(key=lambda text: len(tokens[text]))
+        for start in range(0, len(missing), batch_size):
+            chunk = missing[start : start + batch_size]
+            hidden = self.trunk.encode_tokens([tokens[text] for text in chunk])
+            states = hidden.states.half().cpu().numpy()
+            for row, text in enumerate(chunk):
+                length = min(len(tokens[text]), TRUNK_TOKENS)
+                self.put(text, states[row, :length].copy(), tokens[text])
+        return len(missing)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; those that are not kept are only tokenized."""
+        missing = [text for text in texts if text not in self._kept]
+        made = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
+        return [made[text] if text in made else self._kept[text][1] for text in texts]
+
+    def put(self, text: str, states: NDArray[np.float16], tokens: list[int]) -> None:
+        self._kept[text] = (states, tokens)
+        self.bytes += states.nbytes
+        while self.bytes > self.limit_bytes and len(self._kept) > 1:
+            self.bytes -= self._kept.popitem(last=False)[1][0].nbytes
+
+    def hidden(self, texts: Sequence[str]) -> Hidden:
+        """The texts as one batch, computed where they are not kept."""
+        got: dict[str, tuple[NDArray[np.float16], list[int]]] = {}
+        for text in texts:
+            if text not in self._kept:
+                self.warm([text])
+            self._kept.move_to_end(text)
+            got[text] = self._kept[text]
+        kept = [got[text] for text in texts]
+        longest = max(len(states) for states, _ in kept)
+        states = np.zeros((len(kept), longest, self.trunk.dim), dtype=np.float32)
+        for row, (one, _) in enumerate(kept):
+            states[row, : len(one)] = one
+        mask = torch.arange(longest) < torch.tensor([len(one) for one, _ in kept]).unsqueeze(1)
+        device = self.trunk.device
+        return Hidden(
+            torch.from_numpy(states).to(device),
+            mask.to(device),
+            padded([tokens for _, tokens in kept], 0).to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """What one fine-tune made, not yet on disk."""
+
+    labels: tuple[str, ...]
+    schema: Schema
+    config: FinetuneConfig
+    adapter: dict[str, Tensor]  # empty where the model reads no text
+    head: dict[str, Tensor]
+    label_shares: dict[str, float]  # weighted, of the training set
+    report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
+
+    def save(self, path: Path, model_version: str) -> None:
+        """Write the artifact folder: safetensors and JSON, nothing pickled."""
+        path.mkdir(parents=True, exist_ok=True)
+        if self.adapter:
+            save_file(self.adapter, path / "adapter_model.safetensors", {"format": "pt"})
+            _lora_config(self.config).save_pretrained(path)
+        save_file(self.head, path / "head.safetensors", {"format": "pt"})
+        config = architecture() | {
+            "model_version": model_version,
+            "labels": self.labels,
+            "schema": self.schema.to_dict(),
+            "label_shares": self.label_shares,
+            "finetune": asdict(self.config),
+            "report": self.report,
+        }
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _lora_config(config: FinetuneConfig) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=list(ADAPTED),
+        layers_to_transform=list(range(FROZEN_LAYERS, LAYERS)),
+        layers_pattern="layer",
+        base_model_name_or_path=BASE_MODEL,
+        inference_mode=False,
+    )
+
+
+def finetune(
+    train: Sequence[TrainingExample],
+    parent: Path | None = None,
+    config: FinetuneConfig | None = None,
+    *,
+    cache: ActivationCache | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    seed: int = 0,
+) -> FinetuneResult:
+    """Learn from `train`, going on from `parent` where its labels and features still fit.
+
+    `progress` is called with (step, steps, loss). Raises ValueError where there is nothing to
+    learn: no examples, or a single label and no parent that knows others.
+    """
+    config = config or FinetuneConfig()
+    started = time.perf_counter()
+    labels, schema, warm = _start(train, parent, config)
+    device = cache.trunk.device if cache else torch.device(default_device())
+    if schema.has_text and cache is None:
+        cache = ActivationCache(load_trunk(device))
+    if not schema.has_text:
+        cache = None
+    rows = _rows(len(train), config.text_examples if cache else len(train), seed)
+    if cache:
+        cache.warm([train[row].example.text for row in rows])
+    cached = time.perf_counter()
+
+    target = torch.tensor([labels.index(one.label) for one in train], device=device)
+    weight = torch.tensor([one.weight for one in train], device=device, dtype=torch.float32)
+    weight /= weight.mean()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        peft_model = _adapted(cache.trunk, config) if cache else None
+        head = Head(schema, len(labels), cache.trunk.dim if cache else 0).to(device)
+        if warm and parent:
+            _load(parent, peft_model, head)
+        offset = _fit_wide(train, schema, head, cache, target, weight, config, seed)
+        losses = _fit_deep(
+            train,
+            rows,
+            schema,
+            peft_model,
+            head,
+            cache,
+            target,
+            weight,
+            offset,
+            config,
+            progress,
+            seed,
+        )
+
+    return FinetuneResult(
+        labels=labels,
+        schema=schema,
+        config=config,
+        adapter=_adapter_state(peft_model),
+        head=_to_cpu(head.state_dict()),
+        label_shares=_shares(train, labels),
+        report={
+            "examples": len(train),
+            "steps": len(losses),
+            "train_loss": round(float(np.mean(losses[-len(losses) // 4 :])), 4),
+            "warm_started": warm,
+            "seed": seed,
+            "device": device.type,
+            "activation_seconds": round(cached - started, 2),
+            "seconds": round(time.perf_counter() - started, 2),
+        },
+    )
+
+
+def _start(
+    train: Sequence[TrainingExample], parent: Path | None, config: FinetuneConfig
+) -> tuple[tuple[str, ...], Schema, bool]:
+    """The labels and the schema to learn with, and whether they are the parent's."""
+    seen = {one.label for one in train}
+    if sum(one.weight for one in train) <= 0:
+        raise ValueError("a fine-tune needs examples with a weight above 0")
+    examples = [one.example for one in train]
+    try:
+        old = read_config(parent) if parent else None
+    except ModelError:
+        old = None  # of another format: begin anew
+    if old and seen <= set(old["labels"]) and old["finetune"]["rank"] == config.rank:
+        schema = Schema.from_dict(old["schema"])
+        if schema.fits(examples):
+            return tuple(old["labels"]), schema, True
+    if len(seen) < 2:
+        raise ValueError(f"a fine-tune needs examples of two labels or more, got {sorted(seen)}")
+    return tuple(sorted(seen)), Schema.fit(examples), False
+
+
+def _rows(examples: int, wanted: int, seed: int) -> list[int]:
+    """Which examples the deep part reads: the newest, and as many of the older ones."""
+    if examples <= wanted:
+        return list(range(examples))
+    newest = examples - wanted // 2
+    older = np.random.default_rng(seed).choice(newest, wanted - wanted // 2, replace=False)
+    return [*sorted(older.tolist()), *range(newest, examples)]
+
+
+def _shares(train: Sequence[TrainingExample], labels: Sequence[str]) -> dict[str, float]:
+    totals: defaultdict[str, float] = defaultdict(float)
+    for one in train:
+        totals[one.label] += one.weight
+    total = sum(totals.values())
+    return {label: totals[label] / total for label in labels}
+
+
+def _adapted(trunk: Trunk, config: FinetuneConfig) -> Any:
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, at peft
+        return get_peft_model(trunk.copy(), _lora_config(config)).to(trunk.device)
+
+
+def _upper(peft_model: Any) -> list[nn.Module]:
+    return list(peft_model.base_model.model.encoder.layer[FROZEN_LAYERS:])
+
+
+def _load(parent: Path, peft_model: Any, head: Head) -> None:
+    from peft import set_peft_model_state_dict
+
+    if peft_model is not None:
+        set_peft_model_state_dict(peft_model, load_file(parent / "adapter_model.safetensors"))
+    head.load_state_dict(load_file(parent / "head.safetensors"))
+
+
+def _adapter_state(peft_model: Any) -> dict[str, Tensor]:
+    if peft_model is None:
+        return {}
+    from peft import get_peft_model_state_dict
+
+    return _to_cpu(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
+
+
+def _to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def _fit_wide(
+    train: Sequence[TrainingExample],
+    schema: Schema,
+    head: Head,
+    cache: ActivationCache | None,
+    target: Tensor,
+    weight: Tensor,
+    config: FinetuneConfig,
+    seed: int,
+) -> Tensor:
+    """Set the head's wide weights; returns logits (n, classes) of such that never saw the row."""
+    examples = [one.example for one in train]
+    tokens = padded(cache.tokens([example.text for example in examples]), 0) if cache else None
+    inputs = Inputs.of(schema, examples, tokens, torch.device("cpu"))
+    data = (inputs.wide, inputs.share, target.cpu(), weight.cpu())
+    classes = head.wide.shape[1]
+    head.wide.data = fit_wide(*data, classes, config.wide_strength, WIDE_BUCKETS).to(target.device)
+    return held_out_logits(
+        *data, classes, config.wide_strength, WIDE_BUCKETS, config.folds, seed
+    ).to(target.device)
+
+
+def _fit_deep(
+    train: Sequence[TrainingExample],
+    rows: Sequence[int],
+    schema: Schema,
+    peft_model: Any,
+    head: Head,
+    cache: ActivationCache | None,
+    target: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    config: FinetuneConfig,
+    progress: Callable[[int, int, float], None] | None,
+    seed: int,
+) -> list[float]:
+    """The training loop over `rows`: what is added to `offset` is learned. Returns the losses."""
+    device = target.device
+    layers = _upper(peft_model) if peft_model else []
+    for layer in layers:
+        layer.eval()
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in head.parameters() if p is not head.wide], "lr": config.head_lr}
+    ]
+    if peft_model:
+        lora = [p for p in peft_model.parameters() if p.requires_grad]
+        groups.append({"params": lora, "lr": config.lora_lr})
+    optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    steps = math.ceil(len(rows) / config.batch_size) if cache else config.tabular_steps
+    warmup = 0.05 * steps + 1
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, 1 - step / steps)
+    )
+
+    losses: list[float] = []
+    lengths = [len(train[row].example.text) for row in rows]
+    for step, picked in enumerate(_batches(lengths, config.batch_size, steps, seed), 1):
+        at = [rows[one] for one in picked]
+        batch = [train[row].example for row in at]
+        pooled = None
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            if cache:
+                hidden = cache.hidden([example.text for example in batch])
+                pooled = pool(layers, hidden.states, hidden.mask)
+                pooled = F.dropout(pooled, config.dropout)
+            deep = head.deep(pooled, Inputs.of(schema, batch, None, device))
+        each = F.cross_entropy(deep.float() + offset[at], target[at], reduction="none")
+        loss = (each * weight[at]).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if progress:
+            progress(step, steps, losses[-1])
+    return losses
+
+
+def _batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Batches of rows of like length, in random order, epoch after epoch."""
+    rng = np.random.default_rng(seed)
+    done = 0
+    while True:
+        order = rng.permutation(len(lengths))
+        pools = [order[i : i + 16 * batch_size] for i in range(0, len(order), 16 * batch_size)]
+        batches = []
+        for rows in pools:
+            alike = sorted(rows.tolist(), key=lambda row: lengths[row])
+            batches += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
+        for number in rng.permutation(len(batches)):
+            yield batches[number]
+            done += 1
+            if done == steps:
+                return
+
+
+def predict_cached(
+    crown: Crown, cache: ActivationCache | None, examples: Sequence[Example], batch_size: int = 64
+) -> NDArray[np.float32]:
+    """`crown`'s probabilities, (n, labels), with the trunk's part from the cache."""
+    out = np.zeros((len(examples), len(crown.labels)), dtype=np.float32)
+    order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = [examples[row] for row in rows]
+        hidden = None
+        if crown.schema.has_text and cache is not None:
+            hidden = cache.hidden([example.text for example in batch])
+        out[rows] = crown.predict(hidden, batch)
+    return out
