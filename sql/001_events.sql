@@ -61,7 +61,8 @@ create table if not exists events.model_events (
     reason text
 );
 
-create index if not exists model_events_model on events.model_events (model, event_time);
+create index if not exists model_events_model
+on events.model_events (model, event_time);
 
 create table if not exists events.rejected (
     rejected_id bigint generated always as identity primary key,

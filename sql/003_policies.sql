@@ -8,6 +8,7 @@ create table if not exists control.policy_kinds (
     description text not null
 );
 
+-- noqa: disable=LT05
 insert into control.policy_kinds (policy, kind, default_value, description) values
 ('positive_label', 'text', '', 'the label that score is the probability of; empty: found from the predictions'),
 ('label_window', 'interval', '0 seconds', 'how long after an inference its label may still change; final afterwards'),
@@ -26,6 +27,7 @@ on conflict (policy) do update set
     kind = excluded.kind,
     default_value = excluded.default_value,
     description = excluded.description;
+-- noqa: enable=LT05
 
 -- grain: one threshold of one model.  key: (model, policy).
 -- model '*' holds what holds for all; a row with the model's own name wins over it.
@@ -69,5 +71,9 @@ create or replace trigger check_policy before insert or update on control.polici
 for each row execute function control.check_policy();
 
 insert into control.policies (model, policy, value)
-select '*', policy, default_value from control.policy_kinds
+select
+    '*' as model,
+    policy,
+    default_value
+from control.policy_kinds
 on conflict (model, policy) do nothing;

@@ -91,8 +91,8 @@
             auc.auc_error,
             -counts.log_likelihood_micro::double precision / 1000000 / nullif(counts.scored, 0)
                 as log_loss,
-            counts.squared_error_micro::double precision / 1000000 / nullif(counts.scored, 0)
-                as brier
+            greatest(counts.squared_error_micro, 0)::double precision / 1000000
+            / nullif(counts.scored, 0) as brier
         from {{ name }}_counts as counts
         left join {{ name }}_auc as auc
             on {% for key in by -%}

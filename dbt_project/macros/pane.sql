@@ -29,10 +29,15 @@
     {%- if existing and not should_full_refresh() and headrace.pane_comment(existing) == digest -%}
         {% call noop_statement('main', 'UNCHANGED') %}{% endcall %}
     {%- else -%}
-        {% call statement('create') %}
+        {% call statement('lock') %}
             select pg_advisory_xact_lock({{ var('ingest_lock', 7482310001) }});
             lock table {{ drivers | join(', ') }} in share row exclusive mode;
-            drop table if exists {{ this }} cascade;
+        {% endcall %}
+        {%- if existing %}
+            {#- dbt drops it, so that dbt knows which views went with it. -#}
+            {% do adapter.drop_relation(existing) %}
+        {%- endif %}
+        {% call statement('create') %}
             create table {{ this }} as select * from ({{ sql }}) as shape with no data;
             create unique index on {{ this }} ({{ key | join(', ') }}) nulls not distinct;
             {%- for columns in config.get('indexes', []) %}
@@ -65,6 +70,8 @@
 
 {#- What the stored table was made from: its SQL, its configuration and the very tables below. -#}
 {% macro pane_digest(sql, key, drivers, merge, indexes) -%}
+    {#- dbt gives a mapping in one order or another. -#}
+    {%- set merge = merge | dictsort if merge is mapping else merge -%}
     {%- set below = [] -%}
     {%- for driver in drivers -%}
         {%- do below.append(run_query("select '" ~ driver ~ "'::regclass::oid")[0][0] | string) -%}

@@ -9,9 +9,11 @@ with champion as (
         model,
         model_version,
         case when jsonb_typeof(metrics -> 'train_from') = 'number'
-            then to_timestamp((metrics ->> 'train_from')::double precision) end as train_from,
+            then to_timestamp((metrics ->> 'train_from')::double precision)
+        end as train_from,
         case when jsonb_typeof(metrics -> 'train_to') = 'number'
-            then to_timestamp((metrics ->> 'train_to')::double precision) end as train_to
+            then to_timestamp((metrics ->> 'train_to')::double precision)
+        end as train_to
     from {{ ref('model_versions') }}
     where status = 'champion'
 ),
@@ -39,8 +41,9 @@ counted as (
         panes.bucket,
         panes.category,
         coalesce(sum(panes.answers) filter (
-            where panes.pane_start >= {{ pane_start('1 minute', 'spans.reference_start') }}
-            and panes.pane_start <= spans.reference_end
+            where panes.pane_start <= spans.reference_end
+            and panes.pane_start
+            >= {{ pane_start('1 minute', 'spans.reference_start') }}
         ), 0) as reference,
         coalesce(sum(panes.answers) filter (
             where panes.pane_start >= {{ pane_start('1 minute', 'spans.window_start') }}
@@ -87,7 +90,7 @@ binned as (
         sum(reference) as reference,
         sum(current) as current
     from placed
-    group by 1, 2, 3
+    group by model, feature, bin
     having sum(reference) + sum(current) > 0
 ),
 

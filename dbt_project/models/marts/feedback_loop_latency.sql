@@ -16,7 +16,9 @@ steps as (
         versions.model,
         versions.model_version,
         versions.published_at,
-        served.served_at
+        -- an application may serve a version that it publishes later: that is no stage
+        case when served.served_at >= versions.published_at then served.served_at end
+            as served_at
         {%- for step in [
             'first_feedback_at', 'last_feedback_at', 'claimed_at', 'compiled_at', 'trained_at',
             'gated_at'
@@ -27,7 +29,9 @@ steps as (
         {%- endfor %}
     from {{ ref('model_versions') }} as versions
     left join served
-        on versions.model = served.model and versions.model_version = served.model_version
+        on
+            versions.model = served.model
+            and versions.model_version = served.model_version
     where versions.published_at is not null
 ),
 

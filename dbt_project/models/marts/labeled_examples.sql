@@ -20,7 +20,8 @@ select
     labels.kind,
     labels.source,
     case
-        when clock.event_clock >= labels.inference_time + policies.label_window then 'final'
+        when clock.event_clock >= labels.inference_time + policies.label_window
+            then 'final'
         else 'provisional'
     end as status,
     -- times

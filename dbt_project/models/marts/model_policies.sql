@@ -42,7 +42,8 @@ select
         'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',
         'min_improvement', 'max_forgetting', 'max_slice_drop'
     ] %},
-    max(case when policy = '{{ policy }}' then value end)::double precision as {{ policy }}
+    max(case when policy = '{{ policy }}' then value end)::double precision
+        as {{ policy }}
     {%- endfor %}
 from chosen
 group by model

@@ -20,7 +20,8 @@ life as (
     select
         model,
         model_version,
-        min(case when event in ('trained', 'rejected') then event_time end) as trained_at,
+        min(case when event in ('trained', 'rejected') then event_time end)
+            as trained_at,
         max(case when event = 'promoted' then event_time end) as promoted_at,
         min(case when event in ('shadow', 'canary', 'promoted') then ingested_at end)
             as published_at,

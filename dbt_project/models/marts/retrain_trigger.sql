@@ -18,7 +18,8 @@ with runs as (
             rows between unbounded preceding and unbounded following
         ) as ended
     from {{ ref('stg_model_events') }} as events
-    left join {{ source('control', 'claims') }} as claims on events.run_id = claims.run_id
+    left join {{ source('control', 'claims') }} as claims
+        on events.run_id = claims.run_id
     where events.event in ('trained', 'rejected')
 ),
 
@@ -37,7 +38,8 @@ champion as (
         model,
         model_version,
         case when jsonb_typeof(metrics -> 'baseline_auc') = 'number'
-            then (metrics ->> 'baseline_auc')::double precision end as baseline_auc
+            then (metrics ->> 'baseline_auc')::double precision
+        end as baseline_auc
     from {{ ref('model_versions') }}
     where status = 'champion'
 ),
@@ -136,7 +138,9 @@ judged as (
                 then examples || ' labels, of at least ' || min_sample
             when new_labels = 0 then 'no label since the last run'
             when event_clock < last_run_at + cooldown
-                then 'cooling down until ' || to_char(last_run_at + cooldown, 'YYYY-MM-DD HH24:MI')
+                then
+                    'cooling down until '
+                    || to_char(last_run_at + cooldown, 'YYYY-MM-DD HH24:MI')
         end as held_back_by
     from facts
 )

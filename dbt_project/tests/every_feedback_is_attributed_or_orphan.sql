@@ -1,0 +1,12 @@
+-- Every feedback is in exactly one of attributed_feedback and orphan_feedback.
+select
+    feedback.feedback_id,
+    count(attributed.feedback_id) as attributed,
+    count(orphans.feedback_id) as orphans
+from {{ ref('stg_feedback') }} as feedback
+left join {{ ref('attributed_feedback') }} as attributed
+    on feedback.feedback_id = attributed.feedback_id
+left join {{ ref('orphan_feedback') }} as orphans
+    on feedback.feedback_id = orphans.feedback_id
+group by feedback.feedback_id
+having count(attributed.feedback_id) + count(orphans.feedback_id) != 1
