@@ -23,7 +23,13 @@ Command = Callable[[argparse.Namespace, Settings], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for an error, 2 for wrong arguments."""
-    parsed = _parser().parse_args(arguments)
+    # Before torch is imported: spinning threads cost a busy machine most of its time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and parsed.run not in (psql, dbt_):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    parsed.arguments = rest
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.load(home=parsed.home)
@@ -64,17 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     trainer = add("trainer", trainer_, "Run the trainer until Ctrl-C.", "headrace trainer --once")
     trainer.add_argument("--once", action="store_true", help="take one due trigger, then end")
     status_ = add("status", status, "Say what runs and how the loop is.", "headrace status --json")
-    psql_ = add(
+    add(
         "psql", psql, "Open a psql session, starting the database when it is down.",
         'headrace psql -c "select * from headrace.retrain_trigger"',
     )  # fmt: skip
-    psql_.add_argument("arguments", nargs=argparse.REMAINDER, help="given to psql as they are")
     migrate = add(
         "migrate", migrate_, "Bring tables and views up to this version.", "headrace migrate"
     )
     migrate.add_argument("--force", action="store_true", help="apply all SQL even if unchanged")
-    dbt = add("dbt", dbt_, "Run dbt on the database.", "headrace dbt build")
-    dbt.add_argument("arguments", nargs=argparse.REMAINDER, help="given to dbt as they are")
+    add("dbt", dbt_, "Run dbt on the database.", "headrace dbt build")
     policy = add(
         "policy", policy_, "Show or set the thresholds of a model ('*': all models).",
         "headrace policy churn min_new_labels=500 cooldown='1 hour'",
@@ -103,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "headrace dashboards page --model churn --out loop.html",
     )  # fmt: skip
     dashboards.add_argument("what", choices=["push", "page"])
-    dashboards.add_argument("--model", help="of the page")
+    dashboards.add_argument("--model", help="of the page; default: the latest active one")
     dashboards.add_argument("--out", type=Path, default=Path("loop.html"), help="of the page")
     demo = add(
         "demo", demo_, "Watch the loop turn on a real stream of vulnerability reports.",
@@ -150,7 +154,6 @@ def gateway(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from headrace.engine import open_engine
     from headrace.processes import announced
     from trainer.watch import Trainer
@@ -297,12 +300,11 @@ def dashboards_(parsed: argparse.Namespace, settings: Settings) -> int:
         if parsed.what == "push":
             from dashboards.push import push
 
-            print(push(settings, engine))
+            pushed = push(settings, engine)
+            print(pushed.url, *pushed.notes, sep="\n")
             return 0
         from dashboards.page import render
 
-        if not parsed.model:
-            raise SettingError("dashboards page needs --model; headrace status lists the models")
         render(engine, parsed.model, parsed.out)
     print(parsed.out)
     return 0
@@ -321,7 +323,7 @@ def demo_(parsed: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def settings_(parsed: argparse.Namespace, settings: Settings) -> int:
+def settings_(parsed: argparse.Namespace, _: Settings) -> int:
     rows = [dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in describe()]
     return _print_json(rows) if parsed.json else _print_table(rows)
 

@@ -46,7 +46,7 @@ class Engine:
     ) -> list[dict[str, Any]]:
         """Run one query on a connection of its own and return its rows as dicts."""
         with self.connect(row_factory=dict_row) as connection:
-            return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query, parameters).fetchall()
 
     def reader_dsn(self) -> str:
         """Connection string of the role that sees the marts and nothing else."""
@@ -122,7 +122,7 @@ class Engine:
         for file in files:
             try:
                 with connection.transaction():
-                    connection.execute(file.read_text())  # type: ignore[arg-type]
+                    connection.execute(file.read_text())
             except psycopg.Error as error:
                 raise EngineError(f"{file.name}: {error}") from None
         self._record(connection, "sql", digest)

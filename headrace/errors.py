@@ -5,7 +5,10 @@ HeadraceError
 ├── ContractError     an event breaks the contract (names field, allowed, got)
 ├── EngineError       the database cannot be started, reached or changed
 ├── ModelError        a model, version or artifact cannot be used
-└── DeliveryError     events could not be delivered to the gateway
+├── DeliveryError     events could not be delivered to the gateway
+├── headrace.log.Busy                        too much waits in memory; send again later
+├── dashboards.push.GrafanaError             Grafana refused or is no Grafana
+└── trainer.run.NothingToLearnError          the labels of a claim make no training set
 """
 
 from __future__ import annotations
@@ -49,5 +52,8 @@ class ContractError(HeadraceError):
 
 def shorten(value: object, limit: int = 80) -> str:
     """Return a printable form of `value`, at most `limit` characters long."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, endless nesting
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +17,18 @@ from headrace.engine import Engine, embedded_postgres
 from headrace.postgres import EmbeddedPostgres
 from headrace.settings import Settings
 
+# Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    settings = Settings(home=tmp_path_factory.mktemp("home") / ".headrace")
-    with embedded_postgres(settings).running() as running:
-        yield running
+def server() -> Iterator[EmbeddedPostgres]:
+    # Not below pytest's own folder: each pytest of root closes that to PostgreSQL's user.
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+        settings = Settings(home=Path(folder) / ".headrace")
+        with embedded_postgres(settings).running() as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

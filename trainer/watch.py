@@ -40,7 +40,12 @@ class Trainer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still to be written."""
         self._log.close()
+        self.shop.reader.close()
 
     def watch(self, stop: threading.Event) -> None:
         """Poll the trigger view until `stop` is set; a lost database is waited for."""

@@ -39,3 +39,17 @@
     ) as placed_{{ loop.index }}
     {%- endfor %}
 {%- endmacro %}
+
+{#-
+  `as`, for a CTE that is read twice and should be planned into both places: the planner knows
+  nothing of a materialized one and may join it by nested loops.
+-#}
+{% macro as_inlined() -%}
+    {{ return(adapter.dispatch('as_inlined', 'headrace')()) }}
+{%- endmacro %}
+
+{% macro default__as_inlined() %}as not materialized{% endmacro %}
+
+{% macro postgres__as_inlined() %}as not materialized{% endmacro %}
+
+{% macro risingwave__as_inlined() %}as{% endmacro %}

@@ -87,7 +87,7 @@ class Display:
         if self.console.is_terminal:
             self._live.update(self._picture(now, versions), refresh=True)
         elif now:
-            self.console.print(self._line(now[0], sent), highlight=False)
+            self.console.print(self._line(now[0], sent), highlight=False, soft_wrap=True)
             sys.stdout.flush()
 
     def _tell_news(self, versions: list[dict[str, Any]]) -> None:
@@ -99,7 +99,9 @@ class Display:
                 passed = row["status"] != "rejected"
                 mark = "[green]published[/]" if passed else "[yellow]rejected[/]"
                 self.console.print(
-                    f"{_day(row['trained_at'])}  {name} {mark}: {row['reason']}", highlight=False
+                    f"{_day(row['trained_at'])}  {name} {mark}: {row['reason']}",
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
     def _line(self, now: dict[str, Any], sent: int) -> str:

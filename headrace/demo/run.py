@@ -168,4 +168,8 @@ def tell(summary: Summary, settings: Settings) -> None:
         "where window_name = '30 days' order by 1",
         "select model_version, stage, seconds from headrace.feedback_loop_latency order by place",
     ):
-        console.print(f'  .venv/bin/headrace --home {home} psql -c "{query}"', highlight=False)
+        console.print(
+            f'  .venv/bin/headrace --home {home} psql -c "{query}"',
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,7 +1,9 @@
 -- How good every version was in every window of inference time, as far as labels have come.
 -- grain: window and version.  key: (window_name, window_end, model, model_version, variant).
 -- lateness: any; a late label or a revision changes the window of its inference.
-{%- set by = ['window_name', 'window_start', 'window_end', 'model', 'model_version', 'variant'] %}
+{%- set by = [
+    'window_name', 'window_start', 'window_end', 'model', 'model_version', 'variant'
+] %}
 {%- set keys = by | join(', ') %}
 
 with volume_panes as (
@@ -15,7 +17,8 @@ volume as (
         {{ keys }},
         sum(inferences)::bigint as inferences,
         sum(errors)::bigint as errors,
-        sum(score_micro)::double precision / 1000000 / nullif(sum(scored), 0) as mean_score
+        sum(score_micro)::double precision / 1000000 / nullif(sum(scored), 0)
+            as mean_score
     from volume_panes
     group by {{ keys }}
 ),
@@ -55,9 +58,12 @@ latency_ranks as (
 latency as (
     select
         {{ keys }},
-        {{ sketch_value('min(bucket) filter (where up_to >= 0.50 * total)') }} as latency_p50_ms,
-        {{ sketch_value('min(bucket) filter (where up_to >= 0.95 * total)') }} as latency_p95_ms,
-        {{ sketch_value('min(bucket) filter (where up_to >= 0.99 * total)') }} as latency_p99_ms
+        {{ sketch_value('min(bucket) filter (where up_to >= 0.50 * total)') }}
+            as latency_p50_ms,
+        {{ sketch_value('min(bucket) filter (where up_to >= 0.95 * total)') }}
+            as latency_p95_ms,
+        {{ sketch_value('min(bucket) filter (where up_to >= 0.99 * total)') }}
+            as latency_p99_ms
     from latency_ranks
     group by {{ keys }}
 ),
@@ -71,7 +77,7 @@ label_panes as (
     where panes.clock = 'inference'
 ),
 
-labels as (
+labels {{ as_inlined() }} (
     {{ in_windows('label_panes', [
         'model', 'model_version', 'variant', 'label', 'prediction', 'positive_label', 'score_bin',
         'examples', 'score_squared_micro', 'score_micro', 'log_score_micro', 'log_complement_micro'
@@ -103,10 +109,12 @@ select
     quality.brier
 from volume
 left join latency
-    on {% for key in by -%}
-        volume.{{ key }} = latency.{{ key }}{{ ' and ' if not loop.last }}
-    {%- endfor %}
+    on
+        {%- for key in by %}
+        {{ 'and ' if not loop.first }}volume.{{ key }} = latency.{{ key }}
+        {%- endfor %}
 left join quality
-    on {% for key in by -%}
-        volume.{{ key }} = quality.{{ key }}{{ ' and ' if not loop.last }}
-    {%- endfor %}
+    on
+        {%- for key in by %}
+        {{ 'and ' if not loop.first }}volume.{{ key }} = quality.{{ key }}
+        {%- endfor %}

@@ -15,11 +15,9 @@ candidates as (
     select
         model,
         prediction as label,
-        sum(score_micro)::double precision / sum(examples) as mean_score
-    from {{ ref('label_panes') }}
-    where prediction is not null and score_bin is not null
-    group by model, prediction
-    having sum(examples) > 0
+        score_micro::double precision / scored as mean_score
+    from {{ ref('prediction_counts') }}
+    where scored > 0
     union all
     select
         model,
@@ -36,7 +34,9 @@ ranked as (
         row_number() over (
             partition by model
             order by
-                case when label in ('1', 'true', 'yes', 'positive') then 0 else 1 end asc,
+                case
+                    when label in ('1', 'true', 'yes', 'positive') then 0 else 1
+                end asc,
                 mean_score desc,
                 label desc
         ) as place

@@ -1,11 +1,42 @@
 -- What is known of every segment now; Feast serves it online.
+-- The newest row of segment_feature_history, without the rows before it.
 -- grain: segment of a model.  key: (model, segment).  lateness: as segment_feature_history.
-select distinct on (model, segment)
+with latest as (
+    select
+        model,
+        segment,
+        max(pane_start) as pane_start,
+        max(last_known_at) as event_timestamp
+    from {{ ref('feedback_panes') }}
+    where segment is not null
+    group by model, segment
+),
+
+summed as (
+    select
+        latest.model,
+        latest.segment,
+        latest.event_timestamp,
+        sum(panes.opinions)::bigint as labels_30d,
+        coalesce(sum(panes.opinions) filter (
+            where panes.label = positive.positive_label
+        ), 0)::bigint as positives_30d
+    from latest
+    inner join {{ ref('feedback_panes') }} as panes
+        on
+            latest.model = panes.model
+            and latest.segment = panes.segment
+            and panes.pane_start >= latest.pane_start - interval '30 days'
+    inner join {{ ref('positive_labels') }} as positive
+        on latest.model = positive.model
+    group by latest.model, latest.segment, latest.event_timestamp
+)
+
+select
     model,
     segment,
     event_timestamp,
     labels_30d,
     positives_30d,
-    positive_rate_30d
-from {{ ref('segment_feature_history') }}
-order by model asc, segment asc, event_timestamp desc
+    positives_30d::double precision / labels_30d as positive_rate_30d
+from summed

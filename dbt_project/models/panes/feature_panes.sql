@@ -3,9 +3,8 @@
 -- has neither.
 -- grain: minute, version, feature and bin.  key: all but answers.  lateness: any.
 {{ config(
-    key=['pane_start', 'model', 'model_version', 'feature', 'bucket', 'category'],
-    drivers=['events.inference'],
-    indexes=[['model', 'pane_start']]
+    key=['model', 'pane_start', 'model_version', 'feature', 'bucket', 'category'],
+    drivers=['events.inference']
 ) }}
 
 with named as (

@@ -2,7 +2,7 @@
 -- asked what was known then.
 -- grain: minute, segment and label.  key: all but the measures.  lateness: any.
 {{ config(
-    key=['pane_start', 'model', 'segment', 'label'],
+    key=['model', 'segment', 'pane_start', 'label'],
     drivers=['panes.attributed_feedback'],
     merge={'last_known_at': 'max'}
 ) }}

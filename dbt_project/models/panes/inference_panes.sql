@@ -1,7 +1,7 @@
 -- Volume, errors and sums of what came out.
 -- grain: pane of 10 seconds or 1 hour by version, variant and segment.  lateness: any.
 {{ config(
-    key=['grain', 'pane_start', 'model', 'model_version', 'variant', 'segment'],
+    key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'segment'],
     drivers=['events.inference']
 ) }}
 

@@ -4,7 +4,7 @@
 -- lateness: any; a revised label is taken out of its old row and put into the new one.
 {{ config(
     key=[
-        'clock', 'grain', 'pane_start', 'model', 'model_version', 'variant', 'segment',
+        'model', 'clock', 'grain', 'pane_start', 'model_version', 'variant', 'segment',
         'label', 'prediction', 'score_bin'
     ],
     drivers=['panes.labels']
@@ -33,7 +33,8 @@ select
     count(*) as examples,
     coalesce(sum({{ micro(squared('score')) }}), 0)::bigint as score_squared_micro,
     coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro,
-    coalesce(sum({{ micro('ln(' ~ clipped('score') ~ ')') }}), 0)::bigint as log_score_micro,
+    coalesce(sum({{ micro('ln(' ~ clipped('score') ~ ')') }}), 0)::bigint
+        as log_score_micro,
     coalesce(sum({{ micro('ln(1 - ' ~ clipped('score') ~ ')') }}), 0)::bigint
         as log_complement_micro
 from {{ ref('labels') }}

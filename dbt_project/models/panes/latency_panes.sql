@@ -1,7 +1,7 @@
 -- Latency of answers as a DDSketch: quantiles of any window with 1 % relative error.
 -- grain: pane and bucket.  key: all but answers.  lateness: any.
 {{ config(
-    key=['grain', 'pane_start', 'model', 'model_version', 'variant', 'bucket'],
+    key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'bucket'],
     drivers=['events.inference']
 ) }}
 

@@ -1,0 +1,173 @@
+"""The loop on a stream that is nothing like the demo's: numbers and words, no text, three months."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from headrace.engine import Engine
+from headrace.events import Event, parse
+from headrace.features import FeatureReader
+from headrace.lifecycle import promote, rollback
+from headrace.log import EventLog
+from headrace.network import Crown, predict
+from headrace.featurize import Example
+from headrace.registry import artifact_path
+from trainer.dataset import rebuild_dataset
+from trainer.watch import Trainer
+
+MODEL = "churn/éàü"
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def customers(count: int, seed: int, day: int = 0) -> Iterator[tuple[Event, Event]]:
+    """Inferences with their feedback; who pays a lot and complains, leaves."""
+    rng = random.Random(seed)
+    for number in range(count):
+        bill, calls = rng.uniform(0, 200), rng.randint(0, 9)
+        leaves = bill / 200 + calls / 9 + rng.gauss(0, 0.15) > 1
+        time = START + timedelta(days=day, minutes=number)
+        body: dict[str, Any] = {
+            "model": MODEL,
+            "model_version": "rules-1",
+            "request_id": f"{seed}-{number}",
+            "event_time": time.isoformat(),
+            "segment": rng.choice(["eu", "us", None]),
+            "features": {
+                "bill": bill,
+                "calls": calls,
+                "plan": rng.choice(["a", "b"]),
+                "vip": False,
+            },
+            "prediction": "stays",
+            "score": 0.5,
+        }
+        judged = {
+            "request_id": body["request_id"],
+            "event_time": (time + timedelta(hours=3)).isoformat(),
+            "label": "leaves" if leaves else "stays",
+        }
+        yield parse("inference", body), parse("feedback", judged)
+
+
+def send(engine: Engine, pairs: Iterator[tuple[Event, Event]]) -> None:
+    inference, feedback = zip(*pairs, strict=True)
+    with EventLog(engine) as log:
+        log.append("inference", list(inference))
+        log.append("feedback", list(feedback))
+
+
+@pytest.fixture
+def trained(engine: Engine) -> Engine:
+    send(engine, customers(400, seed=1))
+    with engine.connect() as connection:
+        connection.execute(
+            "insert into control.policies values (%s, 'positive_label', 'leaves')", [MODEL]
+        )
+    with Trainer(engine) as trainer:
+        assert trainer.run_once()
+        assert not trainer.run_once()
+    return engine
+
+
+def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
+    plan = trained.rows("select * from headrace.serving_plan")
+    assert [(row["model"], row["model_version"], row["traffic"]) for row in plan] == [
+        (MODEL, "v1", 1.0)
+    ]
+    crown = Crown.load(artifact_path(plan[0]["artifact_uri"]))
+    staying = Example("", "eu", {"bill": 10, "calls": 0, "plan": "a", "vip": False})
+    leaving = Example("", "eu", {"bill": 190, "calls": 9, "plan": "a", "vip": False})
+    answers = predict(crown, None, [staying, leaving])[:, crown.labels.index("leaves")]
+    assert answers[0] < 0.2 < 0.8 < answers[1]
+    card = (artifact_path(plan[0]["artifact_uri"]) / "README.md").read_text()
+    assert MODEL in card and "the prior" in card
+
+
+def test_loop_is_told_stage_by_stage(trained: Engine) -> None:
+    with EventLog(trained) as log:
+        asked = {"model": MODEL, "model_version": "v1", "event_time": "2025-01-02T00:00:00Z"}
+        log.append("inference", [parse("inference", asked)])
+    rows = trained.rows("select stage, seconds from headrace.feedback_loop_latency order by place")
+    assert [row["stage"] for row in rows] == [
+        "collect", "trigger", "compile", "train", "gate", "publish", "serve", "total",
+    ]  # fmt: skip
+    assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_training_set_is_rebuilt_from_its_id(trained: Engine) -> None:
+    send(trained, customers(50, seed=2, day=1))
+    dataset_id = trained.rows("select dataset_id from control.datasets")[0]["dataset_id"]
+    with FeatureReader(trained) as reader:
+        dataset = rebuild_dataset(trained, dataset_id, reader)
+    assert len(dataset.rows) == 400
+    parts = dataset.split()
+    ids = [row.request_id for part in parts for row in part]
+    assert sorted(ids) == sorted(row.request_id for row in dataset.rows)
+    assert max(row.event_time for row in parts[0]) <= min(row.event_time for row in parts[1])
+
+
+def test_two_trainers_make_one_version(engine: Engine) -> None:
+    send(engine, customers(300, seed=3))
+    trainers = [Trainer(engine), Trainer(engine)]
+    worked: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda one=one: worked.append(one.run_once())) for one in trainers
+    ]
+    for trainer in trainers:
+        trainer.__enter__()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for trainer in trainers:
+        trainer.close()
+    assert sorted(worked) == [False, True]
+    assert len(engine.rows("select * from headrace.model_versions")) == 1
+
+
+def test_noise_is_rejected_with_a_reason(engine: Engine) -> None:
+    pairs = list(customers(300, seed=4))
+    rng = random.Random(0)
+    for _, feedback in pairs:
+        feedback.label = rng.choice(["leaves", "stays"])  # type: ignore[union-attr]
+    send(engine, iter(pairs))
+    with Trainer(engine) as trainer:
+        assert trainer.run_once()
+    rows = engine.rows("select status, reason, artifact_uri from headrace.model_versions")
+    assert rows[0]["status"] == "rejected"
+    assert "the prior" in rows[0]["reason"]
+    assert rows[0]["artifact_uri"] is None
+    assert engine.rows("select * from headrace.serving_plan") == []
+
+
+def test_promote_and_rollback_by_hand(trained: Engine) -> None:
+    send(trained, customers(400, seed=5, day=3))
+    with trained.connect() as connection:
+        connection.execute(
+            "insert into control.policies values (%s, 'min_improvement', '-10')", [MODEL]
+        )
+    with Trainer(trained) as trainer:
+        assert trainer.run_once()
+
+    def champion() -> str:
+        rows = trained.rows("select model_version from headrace.serving_plan")
+        return str(rows[0]["model_version"])
+
+    assert champion() == "v2"
+    assert rollback(trained, MODEL, "test") == ("v2", "v1")
+    assert champion() == "v1"
+    promote(trained, MODEL, "v2", traffic=0.25)
+    shares = trained.rows(
+        "select model_version, variant, traffic from headrace.serving_plan order by 1"
+    )
+    assert [tuple(row.values()) for row in shares] == [
+        ("v1", "champion", 0.75), ("v2", "canary", 0.25),
+    ]  # fmt: skip
+    promote(trained, MODEL, "v2")
+    assert champion() == "v2"
