@@ -21,6 +21,7 @@ from headrace.settings import Settings, project_path
 
 # One key for everything that must see batches of events one after the other.
 INGEST_LOCK = 7_482_310_001
+MIGRATE_LOCK = 7_482_310_003
 READER = "headrace_reader"
 
 
@@ -62,6 +63,8 @@ class Engine:
             EngineError: a statement or a dbt model failed; the text says which and why.
         """
         with self.connect() as connection:
+            # Processes that start together bring the database up to date one after the other.
+            connection.execute("select pg_advisory_lock(%s)", [MIGRATE_LOCK])
             if not self.settings.dsn:
                 self._make_reader(connection)
             self._apply_sql(connection, force)

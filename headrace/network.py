@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LAYERS = 6
-FROZEN_LAYERS = 5  # below the first adapted one
-TRUNK_TOKENS = 64  # what the transformer reads of a text
+LAYERS = 3  # of the base model's six that are used
+FROZEN_LAYERS = 2  # of them, below the first adapted one
+TRUNK_TOKENS = 48  # what the transformer reads of a text
 WIDE_TOKENS = 256  # what the word weights read of it
 WIDE_BUCKETS = 1 << 17
 NAME_BUCKETS = 1 << 12
@@ -104,6 +105,7 @@ def load_trunk(device: str | torch.device | None = None) -> Trunk:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     model = AutoModel.from_pretrained(path)
+    model.encoder.layer = model.encoder.layer[:LAYERS]
     model.name_or_path = BASE_MODEL  # what adapters are said to belong to
     return Trunk(model, tokenizer, torch.device(device or default_device()))
 
@@ -304,6 +306,7 @@ def architecture() -> dict[str, Any]:
     return {
         "format": 1,
         "base_model": BASE_MODEL,
+        "layers": LAYERS,
         "frozen_layers": FROZEN_LAYERS,
         "trunk_tokens": TRUNK_TOKENS,
         "wide_tokens": WIDE_TOKENS,

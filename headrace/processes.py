@@ -69,7 +69,7 @@ class Child:
 def children(
     settings: Settings, commands: Mapping[str, Mapping[str, str]]
 ) -> Iterator[list[Child]]:
-    """Run these commands (each with its extra environment) until the block ends, however it does."""
+    """Run commands, each with its extra environment, until the block ends, however it does."""
     started: list[Child] = []
     try:
         for command, environment in commands.items():

@@ -7,7 +7,7 @@ a topic nothing changes places, and feedback that came before its inference stil
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -105,14 +105,14 @@ class Replay:
                 self._post("/v1/inferences", [{**body, "model_version": "none"} for body in bodies])
                 self.logged += len(bodies)
         if tick.feedback:
-            self._post("/v1/feedback", list(tick.feedback))
+            self._post("/v1/feedback", tick.feedback)
             self.judged += len(tick.feedback)
 
-    def _post(self, path: str, bodies: list[Mapping[str, Any]]) -> None:
+    def _post(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> None:
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
-                response = self._http.post(path, json=bodies)
+                response = self._http.post(path, json=list(bodies))
             except httpx.TransportError as error:
                 if time.monotonic() > deadline:
                     raise DeliveryError(f"the gateway does not answer: {error}") from None

@@ -52,7 +52,6 @@ class Settings:
         60.0, "after how many seconds without a heartbeat a trainer's claim is free", minimum=1
     )
     artifacts: str = _setting("", "folder of published versions; empty: `artifacts` in the home")
-    url: str = _setting("http://127.0.0.1:8321", "where the client and the replay find the gateway")
     grafana_url: str = _setting("", "address of a Grafana to push dashboards to")
     grafana_token: str = _setting("", "service account token of that Grafana", secret=True)
 

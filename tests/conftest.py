@@ -43,12 +43,12 @@ def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
     """An engine on a database of its own with all tables and views and no events."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(template.dsn, dbname="postgres", autocommit=True) as admin:
-        admin.execute(f"create database {name} template headrace")  # type: ignore[arg-type]
+        admin.execute(f"create database {name} template headrace")
         dsn = make_conninfo(template.dsn, dbname=name)
         try:
             yield Engine(dsn, Settings(home=tmp_path / ".headrace", dsn=dsn))
         finally:
-            admin.execute(f"drop database {name} with (force)")  # type: ignore[arg-type]
+            admin.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

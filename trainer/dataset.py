@@ -29,7 +29,7 @@ from trainer.claim import Claim
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they tell what was forgotten.
-OLD_HOLDOUT_PERCENT = 8
+OLD_HOLDOUT_PERCENT = 5
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
@@ -175,7 +175,10 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
             "event_timestamp": [row["event_time"] for row in found],
         }
     )
-    served = reader.historical(frame)[reader.names].to_dict("records")
+    found_features = reader.historical(frame)
+    served = [
+        dict(zip(reader.names, row, strict=True)) for row in found_features[reader.names].to_numpy()
+    ]
     return [
         Row(
             row["request_id"],

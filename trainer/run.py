@@ -229,7 +229,7 @@ def _positive_label(engine: Engine, model: str, labels: Sequence[str]) -> str:
     rows = engine.rows(
         "select positive_label from headrace.positive_labels where model = %s", [model]
     )
-    found = rows[0]["positive_label"] if rows else None
+    found = str(rows[0]["positive_label"]) if rows else ""
     return found if found in labels else labels[-1]
 
 

@@ -130,7 +130,8 @@ def _frozen(frame: pd.DataFrame, artifact_uri: str) -> np.ndarray[Any, Any]:
     trunk = load_trunk()
     crown = Crown.load(artifact_path(artifact_uri), trunk)
     examples = [
-        Example(text_of(row.input), row.segment, row.features) for row in frame.itertuples()
+        Example(text_of(row["input"]), row["segment"], row["features"])
+        for row in frame.to_dict("records")
     ]
     out = np.zeros(len(examples))
     order = sorted(range(len(examples)), key=lambda place: len(examples[place].text))
@@ -146,7 +147,7 @@ def _tfidf(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The baseline's probabilities: fitted once, and refitted on each version's training set."""
     reader = FeatureReader(engine)
-    texts = [_words(text_of(row.input), row.segment) for row in frame.itertuples()]
+    texts = [_words(text_of(row["input"]), row["segment"]) for row in frame.to_dict("records")]
     frozen = np.zeros(len(frame))
     loop = np.zeros(len(frame))
     for number, version in enumerate(published):

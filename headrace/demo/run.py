@@ -11,9 +11,9 @@ from typing import Any
 from headrace.demo.display import Display, show_summary
 from headrace.demo.report import Summary, draw, summarize
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
-from headrace.engine import Engine, open_engine
+from headrace.engine import Engine, embedded_postgres, open_engine
 from headrace.errors import EngineError
-from headrace.processes import Child, children, free_port, wait_until_ready
+from headrace.processes import Child, children, free_port, running, wait_until_ready
 from headrace.replay import Replay, ticks
 from headrace.settings import Settings
 
@@ -22,11 +22,12 @@ POLICIES = {
     "metric_window": "45 days",
     "drift_window": "30 days",
     "cooldown": "7 days",
-    "min_new_labels": "1000",
 }
-# `--fast` sends every third report, and retrains three times less often.
-FAST_SHARE = 3
-POLL_S = 0.2
+MIN_NEW_LABELS = 1_500
+# `--fast` sends every fourth report, and its labels make a retrain due as much sooner.
+FAST_SHARE = 4
+FAST_MIN_NEW_LABELS = 600
+POLL_S = 0.5
 LOOK_S = 0.05
 
 
@@ -69,28 +70,24 @@ def run_demo(settings: Settings, *, fast: bool = False) -> Summary:
 
 def _clear(home: Path) -> None:
     if (home / "postgres").exists():
-        from headrace.engine import embedded_postgres
-
         embedded_postgres(Settings(home=home)).stop()
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
 
 
 def _set_policies(engine: Engine, fast: bool) -> None:
-    policies = dict(POLICIES)
+    least = FAST_MIN_NEW_LABELS if fast else MIN_NEW_LABELS
+    policies = {**POLICIES, "min_new_labels": str(least)}
     with engine.connect() as connection:
         for policy, value in policies.items():
             connection.execute(
                 "insert into control.policies (model, policy, value) values (%s, %s, %s)",
                 [MODEL, policy, value],
             )
-    _ = fast
 
 
 def _wait_for_trainer(settings: Settings, trainer: Child) -> None:
     """The trainer is ready when it says so in its run file; loading takes some seconds."""
-    from headrace.processes import running
-
     deadline = time.monotonic() + 120
     while "trainer" not in running(settings):
         trainer.check()
@@ -131,14 +128,10 @@ def _replay(engine: Engine, url: str, parts: list[Child], fast: bool) -> None:
 
 
 def _busy(connection: Any) -> bool:
-    """Whether a trigger is due or a run is under way."""
+    """Whether a run is under way."""
     row = connection.execute(
-        """
-        select
-            exists (select 1 from control.claims where model = %(model)s and finished_at is null)
-            or exists (select 1 from headrace.retrain_trigger where model = %(model)s and due)
-        """,
-        {"model": MODEL},
+        "select exists (select 1 from control.claims where model = %s and finished_at is null)",
+        [MODEL],
     ).fetchone()
     return bool(row[0])
 

@@ -201,7 +201,7 @@ class Serving:
         from headrace.network import Crown, load_trunk, predict, read_config
 
         if not self._warm:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+            torch.set_num_threads(os.cpu_count() or 1)
         config = read_config(path)
         if config["schema"]["has_text"] and self._trunk is None:
             self._trunk = load_trunk()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -133,9 +133,9 @@ class Oracle:
         for model in {event.model for event in self.inference.values()}:
             events = self.of(model)
             first = min(utc(event.event_time) for event in events)
-            reference = self._values(events, lambda t, f=first: t <= f + self.drift_window)
             start = minute(self.clock(model) - self.drift_window)
-            current = self._values(events, lambda t, s=start: t >= s)
+            reference = self._values(events, datetime.min, first + self.drift_window)
+            current = self._values(events, start, datetime.max)
             for feature in reference.keys() | current.keys():
                 old, new = reference.get(feature, []), current.get(feature, [])
                 if old or new:
@@ -143,11 +143,12 @@ class Oracle:
         return result
 
     def _values(
-        self, events: Iterable[Inference], within: Callable[[datetime], bool]
+        self, events: Iterable[Inference], start: datetime, end: datetime
     ) -> dict[str, list[Any]]:
         values: dict[str, list[Any]] = defaultdict(list)
         for event in events:
-            if within(minute(utc(event.event_time))):
+            time = minute(utc(event.event_time))
+            if start.replace(tzinfo=UTC) <= time <= end.replace(tzinfo=UTC):
                 for name, value in event.features.items():
                     values[name].append(value)
         return values

@@ -51,7 +51,7 @@ def _inferences(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _feedback(draw: st.DrawFn) -> dict[str, Any]:
-    said = draw(
+    said: dict[str, Any] = draw(
         st.sampled_from(
             [
                 {"kind": "label", "label": "yes"},

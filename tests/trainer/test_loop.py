@@ -1,4 +1,4 @@
-"""The loop on a stream that is nothing like the demo's: numbers and words, no text, three months."""
+"""The loop on a stream that is nothing like the demo's: numbers and words, no text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from headrace.engine import Engine
 from headrace.events import Event, parse
 from headrace.features import FeatureReader
+from headrace.featurize import Example
 from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
 from headrace.network import Crown, predict
-from headrace.featurize import Example
 from headrace.registry import artifact_path
 from trainer.dataset import rebuild_dataset
 from trainer.watch import Trainer

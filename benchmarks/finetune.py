@@ -1,0 +1,46 @@
+"""What one fine-tune costs, against the least that its texts cost: one pass through the layers."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from headrace.demo.stream import reports
+from headrace.engine import Engine
+from headrace.featurize import Example
+from headrace.network import LAYERS, TRUNK_TOKENS, load_trunk
+from trainer.finetune import ActivationCache, FinetuneConfig, TrainingExample, finetune
+
+EXAMPLES = 6_000
+
+
+def run(_: Engine) -> str:
+    """Return the table as Markdown."""
+    rows = reports()[:EXAMPLES]
+    train = [
+        TrainingExample(
+            Example(row["text"], row["source"], {"characters": len(row["text"])}),
+            row["technical_impact"],
+        )
+        for row in rows
+    ]
+    trunk = load_trunk()
+    cache = ActivationCache(trunk)
+    texts = [one.example.text for one in train[: FinetuneConfig().text_examples]]
+    began = time.perf_counter()
+    cache.warm(texts)
+    warm = time.perf_counter() - began
+    cache = ActivationCache(trunk)
+    cold = finetune(train, cache=cache).report
+    again = finetune(train, cache=cache).report
+    where = "CUDA" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    return (
+        f"# Fine-tune\n\n{len(train):,} examples, {len(texts):,} read by the adapted layer; "
+        f"{LAYERS} layers, {TRUNK_TOKENS} tokens; {where}.\n\n"
+        "| | seconds | ratio |\n|---|---:|---:|\n"
+        f"| frozen layers, one pass over these texts | {warm:.1f} | 1.0 |\n"
+        f"| fine-tune, nothing cached | {cold['seconds']:.1f} | {cold['seconds'] / warm:.1f} |\n"
+        f"| fine-tune, activations cached | {again['seconds']:.1f} | "
+        f"{again['seconds'] / warm:.1f} |\n"
+    )
