@@ -29,7 +29,7 @@ from trainer.claim import Claim
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they tell what was forgotten.
-OLD_HOLDOUT_PERCENT = 5
+OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
@@ -93,19 +93,23 @@ class Dataset:
     rows: Sequence[Row]
 
     def split(self) -> tuple[list[Row], list[Row], list[Row]]:
-        """Return (train, newest held out, old held out); each row is in exactly one of them.
+        """Return (train, newest held out, old held out), which share no row.
 
-        Which old rows are held out depends on their ids alone, so no later run trains on them.
+        Which old rows are held out depends on their ids alone, so no later run trains on them;
+        beyond OLD_HOLDOUT_MAX the oldest of them are left out of everything.
         """
         count = min(max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_MIN), NEW_HOLDOUT_MAX)
         count = min(count, len(self.rows) // 3)
         edge = len(self.rows) - count
         train: list[Row] = []
         old: list[Row] = []
-        for row in self.rows[:edge]:
+        for row in reversed(self.rows[:edge]):
             held = zlib.crc32(row.request_id.encode()) % 100 < OLD_HOLDOUT_PERCENT
-            (old if held else train).append(row)
-        return train, list(self.rows[edge:]), old
+            if not held:
+                train.append(row)
+            elif len(old) < OLD_HOLDOUT_MAX:
+                old.append(row)
+        return train[::-1], list(self.rows[edge:]), old
 
 
 def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Dataset:

@@ -29,6 +29,7 @@ from trainer.finetune import (
 from trainer.publish import next_version, write_artifact
 
 Progress = Callable[[str], None]
+MAX_LABELS = 100
 
 
 class NothingToLearnError(HeadraceError):
@@ -72,8 +73,11 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
     dataset = compile_dataset(engine, claim, shop.reader)
     rows, newest, old = dataset.split()
     labels = sorted({row.label for row in rows})
-    if len(labels) < 2:
-        raise NothingToLearnError(f"{len(rows)} examples to train on, with the labels {labels}")
+    if not 2 <= len(labels) <= MAX_LABELS:
+        raise NothingToLearnError(
+            f"a classifier needs 2 to {MAX_LABELS} labels: "
+            f"got {len(labels)} in {len(rows)} examples to train on"
+        )
     cache = shop.activations() if any(row.example.text for row in dataset.rows) else None
     marks["compiled_at"] = time.time()
     progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
