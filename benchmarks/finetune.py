@@ -10,7 +10,8 @@ from headrace.demo.stream import reports
 from headrace.engine import Engine
 from headrace.featurize import Example
 from headrace.network import LAYERS, TRUNK_TOKENS, load_trunk
-from trainer.finetune import ActivationCache, FinetuneConfig, TrainingExample, finetune
+from trainer.activations import ActivationCache
+from trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
 EXAMPLES = 6_000
 

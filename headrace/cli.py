@@ -121,21 +121,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
-    from headrace.processes import announced, children, wait_until_ready
+    from headrace.engine import embedded_postgres, open_engine
+    from headrace.processes import announced, children, free_port, wait_until_ready
 
-    url = f"http://{settings.host}:{settings.port}"
-    with open_engine(settings) as engine, announced(settings, "up"):
-        with children(settings, {"gateway": {}, "trainer": {}}) as (gateway, trainer):
-            wait_until_ready(url, gateway)
-            print(f"gateway  {url}")
-            print(f"trainer  {trainer.log}")
-            print("Ctrl-C stops all", flush=True)
-            stop = _stop_event()
-            while not stop.wait(1):
-                gateway.check()
-                trainer.check()
-        del engine
+    port = str(settings.port or free_port())
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = f"http://{host}:{port}"
+    parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
+    with (
+        open_engine(settings),
+        announced(settings, "up"),
+        children(settings, parts) as (gateway, trainer),
+    ):
+        wait_until_ready(url, gateway)
+        print(f"gateway  {url}")
+        print(f"trainer  {trainer.log}")
+        print("Ctrl-C stops all", flush=True)
+        stop = _stop_event()
+        while not stop.wait(1):
+            gateway.check()
+            trainer.check()
+            if not settings.dsn and embedded_postgres(settings).revive():
+                _say("PostgreSQL had died and was started again")
     return 0
 
 

@@ -111,6 +111,14 @@ class EmbeddedPostgres:
                     self._lock.close()
                     raise
 
+    def revive(self) -> bool:
+        """Start the server again if it died under us; true when that was needed."""
+        with self._starting():
+            if self.pid() is not None:
+                return False
+            self._start()
+            return True
+
     def release(self) -> None:
         """Let go of the server and stop it when nobody else holds it."""
         if self._lock is None:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 import warnings
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,11 +30,8 @@ from headrace.network import (
     BASE_MODEL,
     FROZEN_LAYERS,
     LAYERS,
-    TRUNK_TOKENS,
     WIDE_BUCKETS,
-    Crown,
     Head,
-    Hidden,
     Inputs,
     Trunk,
     architecture,
@@ -45,6 +41,7 @@ from headrace.network import (
     pool,
     read_config,
 )
+from trainer.activations import ActivationCache
 from trainer.wide import fit_wide, held_out_logits
 
 
@@ -83,69 +80,6 @@ class TrainingExample:
     example: Example
     label: str
     weight: float = 1.0
-
-
-class ActivationCache:
-    """What the trunk made of each text, least recently used out first beyond `limit_bytes`.
-
-    Kept as float16: 768 bytes a token, at most 49 kB a text.
-    """
-
-    def __init__(self, trunk: Trunk, limit_bytes: int = 1 << 30) -> None:
-        self.trunk = trunk
-        self.limit_bytes = limit_bytes
-        self.bytes = 0
-        self._kept: OrderedDict[str, tuple[NDArray[np.float16], list[int]]] = OrderedDict()
-
-    def __contains__(self, text: str) -> bool:
-        return text in self._kept
-
-    def warm(self, texts: Sequence[str], batch_size: int = 64) -> int:
-        """Compute what is missing, in batches of like length; returns how many texts that were."""
-        missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
-        tokens = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
-        missing.sort(key=lambda text: len(tokens[text]))
-        for start in range(0, len(missing), batch_size):
-            chunk = missing[start : start + batch_size]
-            hidden = self.trunk.encode_tokens([tokens[text] for text in chunk])
-            states = hidden.states.half().cpu().numpy()
-            for row, text in enumerate(chunk):
-                length = min(len(tokens[text]), TRUNK_TOKENS)
-                self.put(text, states[row, :length].copy(), tokens[text])
-        return len(missing)
-
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; those that are not kept are only tokenized."""
-        missing = [text for text in texts if text not in self._kept]
-        made = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
-        return [made[text] if text in made else self._kept[text][1] for text in texts]
-
-    def put(self, text: str, states: NDArray[np.float16], tokens: list[int]) -> None:
-        self._kept[text] = (states, tokens)
-        self.bytes += states.nbytes
-        while self.bytes > self.limit_bytes and len(self._kept) > 1:
-            self.bytes -= self._kept.popitem(last=False)[1][0].nbytes
-
-    def hidden(self, texts: Sequence[str]) -> Hidden:
-        """The texts as one batch, computed where they are not kept."""
-        got: dict[str, tuple[NDArray[np.float16], list[int]]] = {}
-        for text in texts:
-            if text not in self._kept:
-                self.warm([text])
-            self._kept.move_to_end(text)
-            got[text] = self._kept[text]
-        kept = [got[text] for text in texts]
-        longest = max(len(states) for states, _ in kept)
-        states = np.zeros((len(kept), longest, self.trunk.dim), dtype=np.float32)
-        for row, (one, _) in enumerate(kept):
-            states[row, : len(one)] = one
-        mask = torch.arange(longest) < torch.tensor([len(one) for one, _ in kept]).unsqueeze(1)
-        device = self.trunk.device
-        return Hidden(
-            torch.from_numpy(states).to(device),
-            mask.to(device),
-            padded([tokens for _, tokens in kept], 0).to(device),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,19 +362,3 @@ def _batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> 
             done += 1
             if done == steps:
                 return
-
-
-def predict_cached(
-    crown: Crown, cache: ActivationCache | None, examples: Sequence[Example], batch_size: int = 64
-) -> NDArray[np.float32]:
-    """`crown`'s probabilities, (n, labels), with the trunk's part from the cache."""
-    out = np.zeros((len(examples), len(crown.labels)), dtype=np.float32)
-    order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = [examples[row] for row in rows]
-        hidden = None
-        if crown.schema.has_text and cache is not None:
-            hidden = cache.hidden([example.text for example in batch])
-        out[rows] = crown.predict(hidden, batch)
-    return out

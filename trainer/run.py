@@ -17,15 +17,10 @@ from headrace.features import FeatureReader
 from headrace.network import Crown, Trunk, load_trunk
 from headrace.registry import artifact_path
 from trainer import gate
+from trainer.activations import ActivationCache, predict_cached
 from trainer.claim import Claim
 from trainer.dataset import Row, compile_dataset
-from trainer.finetune import (
-    ActivationCache,
-    FinetuneResult,
-    TrainingExample,
-    finetune,
-    predict_cached,
-)
+from trainer.finetune import FinetuneResult, TrainingExample, finetune
 from trainer.publish import next_version, write_artifact
 
 Progress = Callable[[str], None]

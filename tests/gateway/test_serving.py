@@ -49,7 +49,8 @@ class Published:
 
     def __init__(self, folder: Path) -> None:
         from headrace.network import Crown, load_trunk, predict
-        from trainer.finetune import ActivationCache, TrainingExample, finetune
+        from trainer.activations import ActivationCache
+        from trainer.finetune import TrainingExample, finetune
 
         trunk = load_trunk("cpu")
         cache = ActivationCache(trunk)

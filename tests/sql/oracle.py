@@ -135,7 +135,8 @@ class Oracle:
             first = min(utc(event.event_time) for event in events)
             start = minute(self.clock(model) - self.drift_window)
             reference = self._values(events, datetime.min, first + self.drift_window)
-            current = self._values(events, start, datetime.max)
+            after = minute(first + self.drift_window) + timedelta(minutes=1)
+            current = self._values(events, max(start, after), datetime.max)
             for feature in reference.keys() | current.keys():
                 old, new = reference.get(feature, []), current.get(feature, [])
                 if old or new:

@@ -11,13 +11,8 @@ import torch
 
 from headrace.featurize import Example
 from headrace.network import Crown, Trunk, load_trunk, predict
-from trainer.finetune import (
-    ActivationCache,
-    FinetuneConfig,
-    TrainingExample,
-    finetune,
-    predict_cached,
-)
+from trainer.activations import ActivationCache, predict_cached
+from trainer.finetune import FinetuneConfig, TrainingExample, finetune
 from trainer.gate import evaluate, roc_auc
 
 DATA = Path(__file__).parents[2] / "data" / "cve_triage_12k.csv.gz"

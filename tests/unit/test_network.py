@@ -16,13 +16,8 @@ from hypothesis import strategies as st
 from headrace.errors import ModelError
 from headrace.featurize import Example, Scalar, Schema, bucket
 from headrace.network import FROZEN_LAYERS, Crown, Trunk, load_trunk, pool, predict
-from trainer.finetune import (
-    ActivationCache,
-    FinetuneConfig,
-    TrainingExample,
-    finetune,
-    predict_cached,
-)
+from trainer.activations import ActivationCache, predict_cached
+from trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
 WORDS = ["router", "anyone", "remote", "code", "runs", "root", "page", "script", "user", "shown"]
 

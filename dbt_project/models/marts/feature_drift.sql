@@ -3,7 +3,8 @@
 -- Numbers: the deciles of the reference, their edges at bucket edges; strings and bools: their
 -- categories; a missing value is a bin of its own. Empty bins are smoothed by half a row.
 -- grain: feature of a model.  key: (model, feature).
--- lateness: any; the current window ends at the model's clock.
+-- lateness: any; the current window ends at the model's clock and never reaches back into the
+-- reference, so nothing is compared with itself.
 with champion as (
     select
         model,
@@ -18,20 +19,29 @@ with champion as (
     where status = 'champion'
 ),
 
-spans as (
+reference as (
     select
         clock.model,
         champion.model_version,
         policies.psi_alert,
         policies.min_sample,
+        policies.drift_window,
+        clock.event_clock,
         coalesce(champion.train_from, clock.first_event_time) as reference_start,
         coalesce(champion.train_to, clock.first_event_time + policies.drift_window)
-            as reference_end,
-        clock.event_clock - policies.drift_window as window_start,
-        clock.event_clock as window_end
+            as reference_end
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
     left join champion on clock.model = champion.model
+),
+
+spans as (
+    select
+        *,
+        least(greatest(event_clock - drift_window, reference_end), event_clock)
+            as window_start,
+        event_clock as window_end
+    from reference
 ),
 
 counted as (
@@ -46,7 +56,9 @@ counted as (
             >= {{ pane_start('1 minute', 'spans.reference_start') }}
         ), 0) as reference,
         coalesce(sum(panes.answers) filter (
-            where panes.pane_start >= {{ pane_start('1 minute', 'spans.window_start') }}
+            where panes.pane_start > spans.reference_end
+            and panes.pane_start
+            >= {{ pane_start('1 minute', 'spans.window_start') }}
         ), 0) as current
     from {{ ref('feature_panes') }} as panes
     inner join spans on panes.model = spans.model
