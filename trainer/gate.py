@@ -143,11 +143,11 @@ def evaluate_slices(
     labels: Sequence[str],
     positive: str | None = None,
 ) -> dict[str, Metrics]:
-    """Metrics by segment; examples without one form the slice ""."""
+    """Metrics by segment, named "segment 'eu'"; examples without one form "segment ''"."""
     names = np.array([segment or "" for segment in segments])
     truth = np.array(actual)
     return {
-        str(name): evaluate(
+        f"segment {str(name)!r}": evaluate(
             probabilities[names == name], truth[names == name].tolist(), labels, positive
         )
         for name in np.unique(names)
@@ -202,7 +202,7 @@ def decide(
         too_small = name != OLD and candidate[name].n < policy.min_slice
         if change is None or too_small or change >= -allowed:
             continue
-        what = "the old examples" if name == OLD else f"segment {name!r}"
+        what = "the old examples" if name == OLD else name
         values = _values(candidate[name], champion[name], policy.metric)
         return Verdict(
             False,

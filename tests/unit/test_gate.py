@@ -74,7 +74,7 @@ def test_wrong_shapes_say_what_came(p: np.ndarray, actual: list[str], positive: 
 def test_slices_cover_every_example() -> None:
     p = np.array([[0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
     got = evaluate_slices(p, ["a", "b", "a"], ["x", None, "x"], ["a", "b"])
-    assert {name: one.n for name, one in got.items()} == {"x": 2, "": 1}
+    assert {name: one.n for name, one in got.items()} == {"segment 'x'": 2, "segment ''": 1}
 
 
 def measured(log_loss: float, n: int = 400, auc: float | None = 0.8) -> Metrics:
@@ -93,14 +93,14 @@ def measured(log_loss: float, n: int = 400, auc: float | None = 0.8) -> Metrics:
             "the old examples (n=400) log_loss 0.6000 from 0.5000 is 20.0% worse",
         ),
         (
-            {HOLDOUT: measured(0.4), "eu": measured(0.6)},
-            {HOLDOUT: measured(0.5), "eu": measured(0.5)},
+            {HOLDOUT: measured(0.4), "segment 'eu'": measured(0.6)},
+            {HOLDOUT: measured(0.5), "segment 'eu'": measured(0.5)},
             False,
             "segment 'eu'",
         ),
         (
-            {HOLDOUT: measured(0.4), "eu": measured(0.9, n=49)},
-            {HOLDOUT: measured(0.5), "eu": measured(0.5, n=49)},
+            {HOLDOUT: measured(0.4), "segment 'eu'": measured(0.9, n=49)},
+            {HOLDOUT: measured(0.5), "segment 'eu'": measured(0.5, n=49)},
             True,
             "newest",
         ),
