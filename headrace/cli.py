@@ -129,10 +129,11 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     url = f"http://{host}:{port}"
     parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
     with (
-        open_engine(settings),
+        open_engine(settings, migrate=False) as engine,
         announced(settings, "up"),
         children(settings, parts) as (gateway, trainer),
     ):
+        engine.migrate()
         wait_until_ready(url, gateway)
         print(f"gateway  {url}")
         print(f"trainer  {trainer.log}")

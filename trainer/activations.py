@@ -56,6 +56,7 @@ class ActivationCache:
 
     def hidden(self, texts: Sequence[str]) -> Hidden:
         """The texts as one batch, computed where they are not kept."""
+        self.warm(texts)
         got: dict[str, tuple[NDArray[np.float16], list[int]]] = {}
         for text in texts:
             if text not in self._kept:

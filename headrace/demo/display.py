@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from headrace.demo.report import CONTESTANTS, Summary
 from headrace.demo.stream import MODEL
+from headrace.demo.summary import CONTESTANTS, Summary
 from headrace.engine import Engine
 
 REFRESH_S = 1.0

@@ -7,9 +7,7 @@ that run's own training set.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from headrace.demo.stream import MODEL, POSITIVE
+from headrace.demo.summary import CONTESTANTS, Score, Summary
 from headrace.engine import Engine
 from headrace.events import text_of
 from headrace.features import FeatureReader
@@ -29,39 +28,7 @@ from headrace.network import Crown, load_trunk, predict
 from headrace.registry import artifact_path
 from trainer.dataset import Row, rebuild_dataset
 
-CONTESTANTS = {
-    "loop": "Headrace, the loop",
-    "frozen": "the first model, frozen",
-    "tfidf_loop": "TF-IDF + logistic regression, refitted with each run",
-    "tfidf_frozen": "TF-IDF + logistic regression, frozen",
-}
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Score:
-    """Prequential quality on the same reports."""
-
-    auc: float
-    f1: float
-    log_loss: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All that the demo measured; written to summary.json."""
-
-    reports: int
-    evaluated: int
-    first_version: str
-    scores: dict[str, Score]
-    monthly: dict[str, dict[str, float]]
-    versions: list[dict[str, Any]]
-    latency_s: dict[str, float]
-    seconds: float
-
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2, default=str) + "\n")
 
 
 def summarize(engine: Engine, seconds: float) -> Summary:

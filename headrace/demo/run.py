@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.demo.display import Display, show_summary
-from headrace.demo.report import Summary, draw, summarize
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
+from headrace.demo.summary import Summary
 from headrace.engine import Engine, embedded_postgres, open_engine
 from headrace.errors import EngineError
 from headrace.processes import Child, children, free_port, running, wait_until_ready
@@ -24,8 +24,8 @@ POLICIES = {
     "cooldown": "7 days",
 }
 MIN_NEW_LABELS = 1_500
-# `--fast` sends every fourth report, and its labels make a retrain due as much sooner.
-FAST_SHARE = 4
+# `--fast` sends every fifth report, and its labels make a retrain due as much sooner.
+FAST_SHARE = 5
 FAST_MIN_NEW_LABELS = 600
 POLL_S = 0.5
 LOOK_S = 0.05
@@ -52,15 +52,19 @@ def run_demo(settings: Settings, *, fast: bool = False) -> Summary:
         "HEADRACE_POSTGRES_PORT": "0",
     }
     print("starting PostgreSQL and its views …", flush=True)
-    with open_engine(own) as engine:
-        _set_policies(engine, fast)
-        print("starting the gateway and the trainer …", flush=True)
+    with open_engine(own, migrate=False) as engine:
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
+            engine.migrate()
+            _set_policies(engine, fast)
+            print("starting the gateway and the trainer …", flush=True)
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, gateway)
             _wait_for_trainer(own, trainer)
             _replay(engine, url, [gateway, trainer], fast)
         print("comparing with the frozen model and with TF-IDF …", flush=True)
+        # scikit-learn, pandas and torch take seconds to import, and nothing above needs them.
+        from headrace.demo.report import draw, summarize
+
         summary = summarize(engine, time.monotonic() - began)
         summary = replace(summary, seconds=round(time.monotonic() - began, 1))
         summary.write(home / "summary.json")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
 import logging
 import math
 import os
@@ -110,6 +111,7 @@ class Serving:
         self._trunk: Trunk | None = None
         self._reader: FeatureReader | None = None
         self._warm = False
+        self._prepared = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="headrace-inference", daemon=True)
 
@@ -161,6 +163,8 @@ class Serving:
         A champion that cannot be loaded leaves the one that serves; it is tried again with the
         next call.
         """
+        if not rows and not self._prepared and self._is_in_the_making():
+            self._prepare()
         if rows == self._rows and not self._errors:
             return
         self._rows = rows
@@ -192,6 +196,20 @@ class Serving:
                     )  # fmt: skip
         self._errors = errors
         self._plan = _plan(rows, ready, old)
+
+    def _is_in_the_making(self) -> bool:
+        """Whether a trainer is at work, so that a first version may come soon."""
+        found = self._engine.rows(
+            "select exists (select 1 from control.claims where finished_at is null) as found"
+        )
+        return bool(found[0]["found"])
+
+    def _prepare(self) -> None:
+        """Import what takes seconds to import, so that the first version serves sooner."""
+        self._prepared = True
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        for name in ("headrace.network", "transformers.models.bert.modeling_bert", "feast"):
+            importlib.import_module(name)
 
     def _load(self, row: Served) -> Version:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")

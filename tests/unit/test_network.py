@@ -174,7 +174,7 @@ def test_an_artifact_that_cannot_be_served_says_why(artifact: Path, tmp_path: Pa
         Crown.load(tmp_path / "absent", None)
     config = json.loads((artifact / "config.json").read_text()) | {"frozen_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="frozen_layers must be 5, got 1"):
+    with pytest.raises(ModelError, match="frozen_layers must be 2, got 1"):
         Crown.load(tmp_path, None)
 
 
