@@ -20,7 +20,11 @@ IGNORED = ("HEADRACE_TEST_", "HEADRACE_PG")
 
 
 def _setting(default: Any, doc: str, *, minimum: float | None = None, secret: bool = False) -> Any:
-    return field(default=default, metadata={"doc": doc, "minimum": minimum, "secret": secret})
+    return field(
+        default=default,
+        repr=not secret,
+        metadata={"doc": doc, "minimum": minimum, "secret": secret},
+    )
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ language plpgsql as $$
 declare
     wanted text := (select kind from control.policy_kinds where policy = new.policy);
 begin
-    if wanted = 'number' and not (new.value ~ '^-?[0-9]+(\.[0-9]+)?$') then
+    if wanted = 'number' and not (new.value ~ '^-?[0-9]{1,15}(\.[0-9]{1,15})?$') then
         raise exception 'policy %: must be a number, got %', new.policy, new.value
         using errcode = 'check_violation';
     elsif new.policy = 'gate_metric'
@@ -55,11 +55,11 @@ begin
         using errcode = 'check_violation';
     elsif wanted = 'interval' then
         begin
-            if new.value::interval < interval '0' then
-                raise exception 'negative' using errcode = 'invalid_datetime_format';
+            if not new.value::interval between interval '0' and interval '100 years' then
+                raise exception 'out of range' using errcode = 'invalid_datetime_format';
             end if;
         exception when others then
-            raise exception 'policy %: must be an interval such as ''1 day'', got %',
+            raise exception 'policy %: must be an interval such as ''1 day'', up to 100 years, got %',
                 new.policy, new.value using errcode = 'check_violation';
         end;
     end if;

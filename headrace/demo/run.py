@@ -21,9 +21,9 @@ POLICIES = {
     "positive_label": POSITIVE,
     "metric_window": "45 days",
     "drift_window": "30 days",
-    "cooldown": "7 days",
+    "cooldown": "14 days",
 }
-MIN_NEW_LABELS = 1_500
+MIN_NEW_LABELS = 2_000
 # `--fast` sends every fifth report, and its labels make a retrain due as much sooner.
 FAST_SHARE = 5
 FAST_MIN_NEW_LABELS = 600

@@ -9,12 +9,8 @@ with champion as (
     select
         model,
         model_version,
-        case when jsonb_typeof(metrics -> 'train_from') = 'number'
-            then to_timestamp((metrics ->> 'train_from')::double precision)
-        end as train_from,
-        case when jsonb_typeof(metrics -> 'train_to') = 'number'
-            then to_timestamp((metrics ->> 'train_to')::double precision)
-        end as train_to
+        {{ metric_time('train_from') }} as train_from,
+        {{ metric_time('train_to') }} as train_to
     from {{ ref('model_versions') }}
     where status = 'champion'
 ),

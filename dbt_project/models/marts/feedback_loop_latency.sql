@@ -23,9 +23,7 @@ steps as (
             'first_feedback_at', 'last_feedback_at', 'claimed_at', 'compiled_at', 'trained_at',
             'gated_at'
         ] %},
-        case when jsonb_typeof(versions.metrics -> '{{ step }}') = 'number'
-            then to_timestamp((versions.metrics ->> '{{ step }}')::double precision)
-        end as {{ step }}
+        {{ metric_time(step, 'versions.metrics') }} as {{ step }}
         {%- endfor %}
     from {{ ref('model_versions') }} as versions
     left join served

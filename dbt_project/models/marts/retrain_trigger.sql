@@ -37,9 +37,7 @@ champion as (
     select
         model,
         model_version,
-        case when jsonb_typeof(metrics -> 'baseline_auc') = 'number'
-            then (metrics ->> 'baseline_auc')::double precision
-        end as baseline_auc
+        {{ metric_number('baseline_auc') }} as baseline_auc
     from {{ ref('model_versions') }}
     where status = 'champion'
 ),
