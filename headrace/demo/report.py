@@ -182,7 +182,7 @@ def draw(summary: Summary, path: Path) -> None:
         "tfidf_loop": ("#0b6e4f", ":", 1.6), "tfidf_frozen": ("#b23a48", ":", 1.6),
     }  # fmt: skip
     months = list(summary.monthly)
-    figure, axes = pyplot.subplots(figsize=(10, 5.4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 5.6), layout="constrained")
     for name, title in CONTESTANTS.items():
         color, line, width = styles[name]
         values = [summary.monthly[month][name] for month in months]
@@ -195,6 +195,6 @@ def draw(summary: Summary, path: Path) -> None:
     axes.set_ylabel("AUC, by month of publication")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside lower left", ncols=2)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

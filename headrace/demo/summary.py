@@ -10,7 +10,7 @@ from typing import Any
 CONTESTANTS = {
     "loop": "Headrace, the loop",
     "frozen": "the first model, frozen",
-    "tfidf_loop": "TF-IDF + logistic regression, refitted with each run",
+    "tfidf_loop": "TF-IDF + logistic regression, refitted with each version",
     "tfidf_frozen": "TF-IDF + logistic regression, frozen",
 }
 
