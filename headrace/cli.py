@@ -321,13 +321,16 @@ def dashboards_(parsed: argparse.Namespace, settings: Settings) -> int:
 def demo_(parsed: argparse.Namespace, settings: Settings) -> int:
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from headrace.demo.run import run_demo, tell
 
     signal.signal(signal.SIGTERM, _interrupt)
-    summary = run_demo(settings, fast=parsed.fast)
+    console = Console(stderr=parsed.json)
+    summary = run_demo(settings, console, fast=parsed.fast)
     if parsed.json:
         return _print_json(asdict(summary))
-    tell(summary, settings)
+    tell(summary, settings, console)
     return 0
 
 

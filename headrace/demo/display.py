@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,8 +49,8 @@ order by published_at nulls last, trained_at
 class Display:
     """Draws the state of the loop about once a second; plain lines where there is no terminal."""
 
-    def __init__(self, engine: Engine, total: int) -> None:
-        self.console = Console()
+    def __init__(self, engine: Engine, total: int, console: Console) -> None:
+        self.console = console
         self.doing = "starting"
         self._engine = engine
         self._progress = Progress(
@@ -88,7 +87,6 @@ class Display:
             self._live.update(self._picture(now, versions), refresh=True)
         elif now:
             self.console.print(self._line(now[0], sent), highlight=False, soft_wrap=True)
-            sys.stdout.flush()
 
     def _tell_news(self, versions: list[dict[str, Any]]) -> None:
         """Print each version once, above the live picture, when its gate has spoken."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from headrace.demo.display import Display, show_summary
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
 from headrace.demo.summary import Summary
@@ -31,10 +33,10 @@ POLL_S = 0.5
 LOOK_S = 0.05
 
 
-def run_demo(settings: Settings, *, fast: bool = False) -> Summary:
+def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Summary:
     """Run the demo in a home of its own, ``demo`` inside the home of `settings`.
 
-    What an earlier demo left there is removed; nothing else is touched.
+    What an earlier demo left there is removed; nothing else is touched. Progress goes to `console`.
 
     Raises:
         EngineError: a part does not start, or ends before its time.
@@ -51,17 +53,17 @@ def run_demo(settings: Settings, *, fast: bool = False) -> Summary:
         "HEADRACE_ARTIFACTS": "",
         "HEADRACE_POSTGRES_PORT": "0",
     }
-    print("starting PostgreSQL and its views …", flush=True)
+    console.print("starting PostgreSQL and its views …")
     with open_engine(own, migrate=False) as engine:
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
             engine.migrate()
             _set_policies(engine, fast)
-            print("starting the gateway and the trainer …", flush=True)
+            console.print("starting the gateway and the trainer …")
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, gateway)
             _wait_for_trainer(own, trainer)
-            _replay(engine, url, [gateway, trainer], fast)
-        print("comparing with the frozen model and with TF-IDF …", flush=True)
+            _replay(engine, url, [gateway, trainer], console, fast)
+        console.print("comparing with the frozen model and with TF-IDF …")
         # scikit-learn, pandas and torch take seconds to import, and nothing above needs them.
         from headrace.demo.report import draw, summarize
 
@@ -100,9 +102,9 @@ def _wait_for_trainer(settings: Settings, trainer: Child) -> None:
         time.sleep(LOOK_S)
 
 
-def _replay(engine: Engine, url: str, parts: list[Child], fast: bool) -> None:
+def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast: bool) -> None:
     rows = reports()[:: FAST_SHARE if fast else 1]
-    display = Display(engine, len(rows))
+    display = Display(engine, len(rows), console)
     trainer = parts[1]
     with engine.connect() as connection, display.shown():
         replay = Replay(url, MODEL)
@@ -148,11 +150,8 @@ def _is_served(connection: Any, replay: Replay) -> bool:
     return wanted == {row["model_version"] for row in replay.plan() if row["loaded"]}
 
 
-def tell(summary: Summary, settings: Settings) -> None:
+def tell(summary: Summary, settings: Settings, console: Console) -> None:
     """Print the closing tables and where to look further."""
-    from rich.console import Console
-
-    console = Console()
     show_summary(console, summary)
     home = settings.home / "demo"
     console.print(f"curves   {home / 'curves.png'}", highlight=False)
