@@ -27,7 +27,7 @@ lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 2 dbt_project/models sql
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests sql
 
 bench: setup ## measure what the README states
 	$(BIN)/python -m benchmarks $(ARGS)

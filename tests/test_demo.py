@@ -36,7 +36,7 @@ def test_loop_beats_the_frozen_model(demo: Path) -> None:
     assert loop["auc"] > frozen["auc"]
     assert loop["log_loss"] < frozen["log_loss"]
     published = [row for row in summary["versions"] if row["status"] != "rejected"]
-    assert len(published) >= 3
+    assert len(published) >= 2
     assert summary["latency_s"].keys() >= {"trigger", "train", "gate", "serve", "total"}
     assert (demo / "curves.png").stat().st_size > 10_000
 
