@@ -137,11 +137,6 @@ class EventLog:
         """Number of events that wait for a commit."""
         return self._waiting
 
-    @property
-    def connected(self) -> bool:
-        """Whether the last attempt to write reached the database."""
-        return self._connection is not None and not self._connection.closed
-
     def submit(
         self,
         topic: Topic,

@@ -5,6 +5,7 @@ claim ─► dataset ─► fine-tune ─► gate ─► artifact     (publishin
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
 
     version = next_version(engine, claim.model)
     positive = _positive_label(engine, claim.model, result.labels)
-    candidate = _as_crown(engine, claim, version, result, cache.trunk if cache else None)
+    candidate = _as_crown(version, result, cache.trunk if cache else None)
     measured = _measure(candidate, cache, newest, old, positive)
     if champion is not None:
         rival = _measure(champion, cache, newest, old, positive)
@@ -174,23 +175,11 @@ def _champion(
     return rows[0]["model_version"], crown, folder
 
 
-def _as_crown(
-    engine: Engine, claim: Claim, version: str, result: FinetuneResult, trunk: Trunk | None
-) -> Crown:
+def _as_crown(version: str, result: FinetuneResult, trunk: Trunk | None) -> Crown:
     """Load the result as the gateway will: from its files."""
-    draft = engine.settings.artifacts_path / ".drafts" / claim.run_id
-    try:
-        result.save(draft, version)
-        return Crown.load(draft, trunk if result.schema.has_text else None)
-    finally:
-        _remove(draft)
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    if folder.exists():
-        folder.rmdir()
+    with tempfile.TemporaryDirectory() as folder:
+        result.save(Path(folder), version)
+        return Crown.load(Path(folder), trunk if result.schema.has_text else None)
 
 
 def _measure(

@@ -67,8 +67,7 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
         # scikit-learn, pandas and torch take seconds to import, and nothing above needs them.
         from headrace.demo.report import draw, summarize
 
-        summary = summarize(engine, time.monotonic() - began)
-        summary = replace(summary, seconds=round(time.monotonic() - began, 1))
+        summary = summarize(engine, began)
         summary.write(home / "summary.json")
         draw(summary, home / "curves.png")
     return summary
