@@ -1,0 +1,287 @@
+{#- Formulas of drift; what is said on top of statistics.sql holds here too. -#}
+
+{#-
+  P(X >= statistic) of a chi-square X with so many degrees of freedom. 1 and 2 are exact; above,
+  a sum of roots that is nearly normal (Canal 2005). Measured for 3 to 50 degrees: absolute error
+  < 8e-4, and < 2e-4 where p < 0.1; relative error < 3 % where p is in [1e-4, 0.1]; all of them
+  are greatest at 3 degrees. (Wilson and Hilferty 1931: 5.6e-3, 1.7e-3 and 38 %.)
+  statistic  in [0, 1e30];  degrees  a whole number, null below 1
+-#}
+{% macro chi_square_p_value(statistic, degrees) -%}
+    {%- set x = '(' ~ statistic ~ ')::double precision' -%}
+    {%- set k = '(' ~ degrees ~ ')::double precision' -%}
+    {%- set roots -%}
+        power({{ x }} / {{ k }}, 1 / 6.0) - power({{ x }} / {{ k }}, 1 / 3.0) / 2
+        + sqrt({{ x }} / {{ k }}) / 3
+    {%- endset -%}
+    {%- set mean -%}
+        5 / 6.0 - (1 / 9.0 + (7 / 648.0 - 25 / 2187.0 / {{ k }}) / {{ k }}) / {{ k }}
+    {%- endset -%}
+    {%- set variance -%}
+        (1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}
+    {%- endset -%}
+    {%- set z = '(' ~ mean ~ ' - (' ~ roots ~ ')) / sqrt(' ~ variance ~ ')' -%}
+    case when {{ x }} between 0 and '1e30'::double precision and {{ k }} >= 1 then
+        case
+            when {{ x }} < '1e-30'::double precision then 1
+            when {{ k }} = 1 then {{ headrace.normal_p_value('sqrt(' ~ x ~ ')') }}
+            when {{ k }} = 2 then exp(-least({{ x }}, 1400) / 2)
+            else {{ headrace.normal_cdf(z) }}
+        end
+    end
+{%- endmacro %}
+
+{#-
+  Cramer's V of a 2 x k table, sqrt(chi-square / n) in [0, 1]: the size of the effect, whatever
+  the number of rows (Cramer 1946).
+  statistic  chi-square;  n  rows of both sides;  degrees  k - 1, null below 1
+-#}
+{% macro cramers_v(statistic, n, degrees) -%}
+    {%- set x = '(' ~ statistic ~ ')::double precision' -%}
+    {%- set n = '(' ~ n ~ ')::double precision' -%}
+    case
+        when {{ n }} > 0 and ({{ degrees }}) >= 1
+            and {{ x }} between 0 and 'infinity'::double precision
+            then least(sqrt({{ x }}) / sqrt({{ n }}), 1)
+    end
+{%- endmacro %}
+
+{#-
+  The asymptotic p-value of the two-sample Kolmogorov-Smirnov test (Smirnov 1948), with
+  lambda = D sqrt(n m / (n + m)): for lambda >= 1
+    p = 2 sum (-1)^(k-1) exp(-2 k^2 lambda^2)
+  and below 1, where that converges slowly, its theta transform
+    p = 1 - sqrt(2 pi) / lambda sum exp(-(2 k - 1)^2 pi^2 / (8 lambda^2)).
+  The terms left out are below 1e-13. D over bins is at most the D of the rows, so that p is
+  careful.
+  statistic  D in [0, 1];  n, m  rows of the two samples
+-#}
+{% macro ks_p_value(statistic, n, m) -%}
+    {%- set d = '(' ~ statistic ~ ')::double precision' -%}
+    {%- set n = '(' ~ n ~ ')::double precision' -%}
+    {%- set m = '(' ~ m ~ ')::double precision' -%}
+    {%- set squared -%}
+        greatest(
+            power(greatest({{ d }}, 0.000000001), 2) * {{ n }} / (1 + {{ n }} / {{ m }}), 0.001
+        )
+    {%- endset -%}
+    case when {{ n }} > 0 and {{ m }} > 0 and {{ d }} between 0 and 1 then
+        case
+            when {{ squared }} >= 1 then 2 * (
+                exp(-least(2 * {{ squared }}, 700))
+                - exp(-least(8 * {{ squared }}, 700))
+                + exp(-least(18 * {{ squared }}, 700))
+                - exp(-least(32 * {{ squared }}, 700))
+            )
+            else 1 - 2.5066282746310002 / sqrt({{ squared }}) * (
+                exp(-least(1.2337005501361697 / {{ squared }}, 700))
+                + exp(-least(11.103304951225528 / {{ squared }}, 700))
+                + exp(-least(30.842513753404244 / {{ squared }}, 700))
+            )
+        end
+    end
+{%- endmacro %}
+
+{#-
+  A bin's share of all rows, with half a row added to every bin so that none is empty (Jeffreys
+  1946).
+-#}
+{% macro smoothed_share(count, total, bins) -%}
+    ((({{ count }}) + 0.5)::double precision
+    / nullif(({{ total }}) + 0.5 * ({{ bins }}), 0)::double precision)
+{%- endmacro %}
+
+{#-
+  What one bin adds to the population stability index, (current - reference) ln(current /
+  reference) in nats: the divergence of Jeffreys (1946), named so in credit scoring (Siddiqi
+  2006). The shares are smoothed ones; null where one is 0.
+-#}
+{% macro psi_term(reference_share, current_share) -%}
+    {%- set r = '(' ~ reference_share ~ ')::double precision' -%}
+    {%- set c = '(' ~ current_share ~ ')::double precision' -%}
+    case when {{ r }} > 0 and {{ c }} > 0
+        then ({{ c }} - {{ r }}) * (ln({{ c }}) - ln({{ r }}))
+    end
+{%- endmacro %}
+
+{#-
+  What one bin with shares p and q adds to the Jensen-Shannon divergence in bits (Lin 1991), whose
+  sum over bins is in [0, 1]; a share may be 0.
+-#}
+{% macro js_term(p, q) -%}
+    {%- set p = '(' ~ p ~ ')::double precision' -%}
+    {%- set q = '(' ~ q ~ ')::double precision' -%}
+    (
+        case
+            when {{ p }} > 0 then {{ p }} * ln(2 * {{ p }} / ({{ p }} + {{ q }}))
+            when {{ p }} = 0 then 0
+        end
+        + case
+            when {{ q }} > 0 then {{ q }} * ln(2 * {{ q }} / ({{ p }} + {{ q }}))
+            when {{ q }} = 0 then 0
+        end
+    ) / 1.3862943611198906
+{%- endmacro %}
+
+{#-
+  The running Page-Hinkley statistic of an increase of the mean of x (Page 1954), as CTEs, the
+  last of them `{{ name }}`: `by`, `order_by`, x, statistic (in units of x). With mean_i the mean
+  of the first i rows:
+    m_t = sum over i <= t of (x_i - mean_i - delta);  statistic_t = m_t - min over s <= t of m_s
+  For a decrease pass '-x'. Rows where x is null do not count.
+  order_by  columns that order the rows of a group, each place taken once
+  delta     the change that is tolerated, in units of x: a number or a column that is constant
+            in a group
+-#}
+{% macro page_hinkley(name, relation, by, order_by, x, delta) -%}
+    {%- set keys = by | join(', ') -%}
+    {%- set so_far -%}
+        partition by {{ keys }}
+                order by {{ order_by }}
+                rows between unbounded preceding and current row
+    {%- endset -%}
+    {{ name }}_points as (
+        select
+            {{ keys }},
+            {{ order_by }},
+            {{ headrace.bounded(x) }} as x,
+            ({{ delta }})::double precision as delta
+        from {{ relation }}
+    ),
+
+    {{ name }}_means as (
+        select
+            {{ keys }},
+            {{ order_by }},
+            x,
+            delta,
+            avg(x) over (
+                {{ so_far }}
+            ) as mean
+        from {{ name }}_points
+        where x is not null
+    ),
+
+    {{ name }}_sums as (
+        select
+            {{ keys }},
+            {{ order_by }},
+            x,
+            sum(x - mean - delta) over (
+                {{ so_far }}
+            ) as m
+        from {{ name }}_means
+    ),
+
+    {{ name }} as (
+        select
+            {{ keys }},
+            {{ order_by }},
+            x,
+            m - min(m) over (
+                {{ so_far }}
+            ) as statistic
+        from {{ name }}_sums
+    )
+{%- endmacro %}
+
+{#-
+  How far two histograms over the same bins are apart, as CTEs, the last of them `{{ name }}`:
+  `by`, ks (two-sample Kolmogorov-Smirnov statistic over the bins, in [0, 1]), wasserstein (area
+  between the two distribution functions, in units of value: Vaserstein 1969), wasserstein_normed
+  (that in standard deviations of the reference; null where it has none), js_divergence (bits, in
+  [0, 1]), reference_rows, current_rows. Distances are null where one side has no rows.
+  relation  has `by`, bin_order (each place taken once), value (of the bin; rises with bin_order,
+            never null), reference and current (counts, at least 0; both may be 0)
+-#}
+{% macro histogram_distances(name, relation, by) -%}
+    {%- set keys = by | join(', ') -%}
+    {%- set up_to_this -%}
+        partition by {{ keys }}
+                order by bin_order
+                rows between unbounded preceding and current row
+    {%- endset -%}
+    {%- set all_bins -%}
+        partition by {{ keys }}
+                order by bin_order
+                rows between unbounded preceding and unbounded following
+    {%- endset -%}
+    {{ name }}_bins as (
+        select
+            {{ keys }},
+            bin_order,
+            {{ headrace.bounded('value') }} as value,
+            reference::double precision as reference,
+            current::double precision as current
+        from {{ relation }}
+    ),
+
+    {{ name }}_running as (
+        select
+            {{ keys }},
+            value,
+            reference,
+            current,
+            sum(reference) over (
+                {{ up_to_this }}
+            ) as reference_so_far,
+            sum(current) over (
+                {{ up_to_this }}
+            ) as current_so_far,
+            nullif(sum(reference) over (
+                {{ all_bins }}
+            ), 0) as reference_rows,
+            nullif(sum(current) over (
+                {{ all_bins }}
+            ), 0) as current_rows,
+            sum(reference * value) over (
+                {{ all_bins }}
+            ) as reference_sum,
+            max(value) over (
+                partition by {{ keys }}
+                order by bin_order
+                rows between 1 following and 1 following
+            ) - value as width
+        from {{ name }}_bins
+    ),
+
+    {{ name }}_gaps as (
+        select
+            {{ keys }},
+            reference,
+            current,
+            reference / reference_rows as reference_share,
+            current / current_rows as current_share,
+            abs(reference_so_far / reference_rows - current_so_far / current_rows) as gap,
+            coalesce(width, 0) as width,
+            value - reference_sum / reference_rows as deviation
+        from {{ name }}_running
+    ),
+
+    {{ name }}_sums as (
+        select
+            {{ keys }},
+            max(gap) as ks,
+            sum(gap * width) as wasserstein,
+            case when count(*) filter (where reference > 0) > 1
+                then sqrt(sum(reference_share * deviation * deviation))
+            end as reference_deviation,
+            sum({{ headrace.js_term('reference_share', 'current_share') }}) as js_divergence,
+            sum(reference)::bigint as reference_rows,
+            sum(current)::bigint as current_rows
+        from {{ name }}_gaps
+        group by {{ keys }}
+    ),
+
+    {{ name }} as (
+        select
+            {{ keys }},
+            ks,
+            wasserstein,
+            wasserstein / nullif(reference_deviation, 0) as wasserstein_normed,
+            case when js_divergence < 0 then 0 else js_divergence end as js_divergence,
+            reference_rows,
+            current_rows
+        from {{ name }}_sums
+    )
+{%- endmacro %}
