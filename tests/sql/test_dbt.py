@@ -1,29 +1,19 @@
-"""dbt builds the project with all its tests, keeps panes, rebuilds changed ones, and compiles."""
+"""dbt builds the project with all its tests, keeps panes, and rebuilds changed ones."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlglot
-from sqlglot import exp
 
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events import Event, Topic, parse
 from headrace.log import EventLog
-from headrace.settings import Settings, project_path
+from headrace.settings import project_path
 from tests.sql.streams import send
-
-OFFLINE = ("--no-populate-cache", "--no-introspect")
-# What RisingWave lacks (shared with every model that is added later).
-ABSENT = {
-    "corr", "date_bin", "erf", "ntile", "regr_slope", "regr_intercept", "regr_r2", "width_bucket",
-    "pg_advisory_xact_lock", "clock_timestamp", "num_nonnulls",
-}  # fmt: skip
 
 
 def story(start: int, stop: int) -> list[tuple[Topic, Event]]:
@@ -175,71 +165,3 @@ def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
-
-
-@pytest.fixture(scope="module")
-def risingwave(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, exp.Expr]]:
-    """Every model as compiled for RisingWave, with nothing there to connect to."""
-    home = tmp_path_factory.mktemp("risingwave")
-    nowhere = Engine("host=127.0.0.1 port=1 dbname=dev user=root", Settings(home=home))
-    nowhere.dbt("compile", "--target", "risingwave", *OFFLINE)
-    compiled = home / "dbt" / "target" / "compiled" / "headrace" / "models"
-    yield {
-        path.stem: sqlglot.parse_one(path.read_text(), read="risingwave")
-        for path in sorted(compiled.glob("*/*.sql"))
-    }
-
-
-def test_every_model_compiles_for_risingwave(risingwave: dict[str, exp.Expr]) -> None:
-    models = {path.stem for path in project_path("dbt_project").glob("models/*/*.sql")}
-    assert set(risingwave) == models
-    fallbacks = [name for name, tree in risingwave.items() if isinstance(tree, exp.Command)]
-    assert fallbacks == []
-
-
-def test_risingwave_joins_have_an_equality_key(risingwave: dict[str, exp.Expr]) -> None:
-    joins = [(name, join) for name, tree in risingwave.items() for join in tree.find_all(exp.Join)]
-    assert len(joins) > 20
-    assert [f"{name}: {join.sql()}" for name, join in joins if not has_equality_key(join)] == []
-
-
-def has_equality_key(join: exp.Join) -> bool:
-    on: Any = join.args.get("on")
-    conditions = on.flatten() if isinstance(on, exp.And) else [on]
-    return any(
-        isinstance(condition, exp.EQ)
-        and isinstance(condition.left, exp.Column)
-        and isinstance(condition.right, exp.Column)
-        and condition.left.table != condition.right.table
-        for condition in conditions
-    )
-
-
-def test_risingwave_windows_are_written_out(risingwave: dict[str, exp.Expr]) -> None:
-    for name, tree in risingwave.items():
-        named = {
-            window.this.name: window
-            for select in tree.find_all(exp.Select)
-            for window in select.args.get("windows") or []
-        }
-        for window in tree.find_all(exp.Window):
-            whole = named.get(window.args["alias"].name) if window.args.get("alias") else window
-            assert whole is not None, f"{name}: {window.sql()}"
-            assert whole.args.get("partition_by"), f"{name}: {window.sql()}"
-            framed = whole.args.get("spec") or isinstance(window.this, exp.RowNumber)
-            assert framed, f"{name}: {window.sql()}"
-
-
-def test_risingwave_has_what_is_called(risingwave: dict[str, exp.Expr]) -> None:
-    for name, tree in risingwave.items():
-        called = {
-            (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
-            for call in tree.find_all(exp.Func)
-        }
-        assert called.isdisjoint(ABSENT), name
-        assert not list(tree.find_all(exp.Lateral)), name
-        for select in tree.find_all(exp.Select):
-            if select.args.get("distinct") and select.args["distinct"].args.get("on"):
-                keys = [key.sql() for key in select.args["distinct"].args["on"].expressions]
-                order = [key.this.sql() for key in select.args["order"].expressions]
-                assert order[: len(keys)] == keys, name
