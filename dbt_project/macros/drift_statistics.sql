@@ -20,8 +20,8 @@
     {%- set variance -%}
         (1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}
     {%- endset -%}
-    {%- set z = '(' ~ mean ~ ' - (' ~ roots ~ ')) / sqrt(' ~ variance ~ ')' -%}
-    case when {{ x }} between 0 and '1e30'::double precision and {{ k }} >= 1 then
+    {%- set z = '(' ~ mean ~ ' - (' ~ roots ~ ')) * power(' ~ variance ~ ', -0.5)' -%}
+    case when {{ x }} between 0 and '1e30'::double precision and ({{ degrees }}) >= 1 then
         case
             when {{ x }} < '1e-30'::double precision then 1
             when {{ k }} = 1 then {{ headrace.normal_p_value('sqrt(' ~ x ~ ')') }}
@@ -38,11 +38,10 @@
 -#}
 {% macro cramers_v(statistic, n, degrees) -%}
     {%- set x = '(' ~ statistic ~ ')::double precision' -%}
-    {%- set n = '(' ~ n ~ ')::double precision' -%}
     case
-        when {{ n }} > 0 and ({{ degrees }}) >= 1
+        when ({{ n }}) > 0 and ({{ degrees }}) >= 1
             and {{ x }} between 0 and 'infinity'::double precision
-            then least(sqrt({{ x }}) / sqrt({{ n }}), 1)
+            then least(sqrt({{ x }}) * power(({{ n }})::double precision, -0.5), 1)
     end
 {%- endmacro %}
 
@@ -58,14 +57,13 @@
 -#}
 {% macro ks_p_value(statistic, n, m) -%}
     {%- set d = '(' ~ statistic ~ ')::double precision' -%}
-    {%- set n = '(' ~ n ~ ')::double precision' -%}
-    {%- set m = '(' ~ m ~ ')::double precision' -%}
     {%- set squared -%}
         greatest(
-            power(greatest({{ d }}, 0.000000001), 2) * {{ n }} / (1 + {{ n }} / {{ m }}), 0.001
+            power(greatest({{ d }}, 0.000000001), 2)
+            * ({{ n }}) / (({{ n }}) + ({{ m }})) * ({{ m }}), 0.001
         )
     {%- endset -%}
-    case when {{ n }} > 0 and {{ m }} > 0 and {{ d }} between 0 and 1 then
+    case when ({{ n }}) > 0 and ({{ m }}) > 0 and {{ d }} between 0 and 1 then
         case
             when {{ squared }} >= 1 then 2 * (
                 exp(-least(2 * {{ squared }}, 700))
@@ -73,7 +71,7 @@
                 + exp(-least(18 * {{ squared }}, 700))
                 - exp(-least(32 * {{ squared }}, 700))
             )
-            else 1 - 2.5066282746310002 / sqrt({{ squared }}) * (
+            else 1 - 2.5066282746310002 * power({{ squared }}, -0.5) * (
                 exp(-least(1.2337005501361697 / {{ squared }}, 700))
                 + exp(-least(11.103304951225528 / {{ squared }}, 700))
                 + exp(-least(30.842513753404244 / {{ squared }}, 700))
@@ -111,16 +109,16 @@
 {% macro js_term(p, q) -%}
     {%- set p = '(' ~ p ~ ')::double precision' -%}
     {%- set q = '(' ~ q ~ ')::double precision' -%}
-    (
+    ((
         case
-            when {{ p }} > 0 then {{ p }} * ln(2 * {{ p }} / ({{ p }} + {{ q }}))
+            when {{ p }} > 0 then {{ p }} * ln(2 * {{ p }} / nullif({{ p }} + {{ q }}, 0))
             when {{ p }} = 0 then 0
         end
         + case
-            when {{ q }} > 0 then {{ q }} * ln(2 * {{ q }} / ({{ p }} + {{ q }}))
+            when {{ q }} > 0 then {{ q }} * ln(2 * {{ q }} / nullif({{ p }} + {{ q }}, 0))
             when {{ q }} = 0 then 0
         end
-    ) / 1.3862943611198906
+    ) / 1.3862943611198906)
 {%- endmacro %}
 
 {#-

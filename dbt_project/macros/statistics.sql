@@ -85,7 +85,7 @@
 
 {#- Whether there were trials, and so many successes of them. -#}
 {% macro is_proportion(successes, trials) -%}
-    {{ trials }} > 0 and {{ successes }} between 0 and {{ trials }}
+    ({{ trials }}) > 0 and ({{ successes }}) between 0 and ({{ trials }})
 {%- endmacro %}
 
 {#-
@@ -104,7 +104,7 @@
     {%- set s = '(' ~ successes ~ ')::double precision' -%}
     {%- set n = '(' ~ trials ~ ')::double precision' -%}
     {%- set z = headrace.z_of(confidence) | float -%}
-    case when {{ headrace.is_proportion(s, n) }} then
+    case when {{ headrace.is_proportion(successes, trials) }} then
         least(greatest((
             {{ s }} + {{ z * z / 2 }}
             {{ sign }} {{ z }} * sqrt({{ s }} * ({{ n }} - {{ s }}) / {{ n }} + {{ z * z / 4 }})
@@ -123,7 +123,9 @@
     {%- set s_b = '(' ~ successes_b ~ ')::double precision' -%}
     {%- set n_b = '(' ~ trials_b ~ ')::double precision' -%}
     case
-        when {{ headrace.is_proportion(s_a, n_a) }} and {{ headrace.is_proportion(s_b, n_b) }}
+        when
+            {{ headrace.is_proportion(successes_a, trials_a) }}
+            and {{ headrace.is_proportion(successes_b, trials_b) }}
             then ({{ s_a }} / {{ n_a }} - {{ s_b }} / {{ n_b }}) / nullif(sqrt(
                 ({{ s_a }} + {{ s_b }}) * ({{ n_a }} - {{ s_a }} + {{ n_b }} - {{ s_b }})
                 / (({{ n_a }} + {{ n_b }}) * {{ n_a }} * {{ n_b }})
@@ -162,15 +164,16 @@
             {{ p }} * (1 - {{ p }}) * (1 / {{ n_a }} + 1 / {{ n_b }})
         )
     {%- endset -%}
-    {%- set ratio = '(' ~ tau ~ ' * ' ~ tau ~ ' / ' ~ variance ~ ')' -%}
+    {%- set mixture = tau ~ ' * ' ~ tau -%}
     {%- set difference = '(' ~ p_a ~ ' - ' ~ p_b ~ ')' -%}
     case
         when
-            {{ headrace.is_proportion(s_a, n_a) }} and {{ headrace.is_proportion(s_b, n_b) }}
+            {{ headrace.is_proportion(successes_a, trials_a) }}
+            and {{ headrace.is_proportion(successes_b, trials_b) }}
             and {{ tau }} between 0.000001 and 1
-            then least(1, sqrt(1 + {{ ratio }}) * exp(-least(700,
-                {{ difference }} * {{ difference }} / (2 * {{ variance }})
-                * {{ ratio }} / (1 + {{ ratio }})
+            then least(1, sqrt(1 + {{ mixture }} / nullif({{ variance }}, 0)) * exp(-least(700,
+                {{ mixture }} * {{ difference }} * {{ difference }}
+                / nullif(2 * {{ variance }} * ({{ variance }} + {{ mixture }}), 0)
             )))
     end
 {%- endmacro %}
@@ -183,7 +186,7 @@
 {% macro ucb1(mean, pulls, total_pulls) -%}
     {%- set n = '(' ~ pulls ~ ')::double precision' -%}
     {%- set total = '(' ~ total_pulls ~ ')::double precision' -%}
-    case when {{ n }} > 0 and {{ total }} >= 1
+    case when ({{ pulls }}) > 0 and ({{ total_pulls }}) >= 1
         then ({{ mean }})::double precision + sqrt(2 * ln({{ total }}) / {{ n }})
     end
 {%- endmacro %}
@@ -194,7 +197,7 @@
 -#}
 {% macro effective_sample_size(sum_w, sum_w_squared) -%}
     {%- set sum_w = '(' ~ sum_w ~ ')::double precision' -%}
-    {{ sum_w }} * ({{ sum_w }} / nullif(({{ sum_w_squared }})::double precision, 0))
+    ({{ sum_w }} * ({{ sum_w }} / nullif(({{ sum_w_squared }})::double precision, 0)))
 {%- endmacro %}
 
 {#-
@@ -241,8 +244,8 @@
             count(*) as n,
             max(x_mean) as x_mean,
             max(y_mean) as y_mean,
-            case when count(*) >= 3 and max(x) > min(x)
-                then sum((x - x_mean) * (x - x_mean)) end as xx,
+            nullif(case when count(*) >= 3 and max(x) > min(x)
+                then sum((x - x_mean) * (x - x_mean)) end, 0) as xx,
             case when max(y) > min(y) then sum((x - x_mean) * (y - y_mean)) else 0 end as xy,
             case when max(y) > min(y) then sum((y - y_mean) * (y - y_mean)) else 0 end as yy
         from {{ name }}_centred
@@ -257,9 +260,10 @@
             y_mean,
             xy / xx as slope,
             y_mean - xy / xx * x_mean as intercept,
-            case when xx * yy > 0 then least(xy * xy / (xx * yy), 1) end as r_squared,
+            case when xx * yy > 0 then least(xy * xy / nullif(xx * yy, 0), 1) end as r_squared,
             case when xx > 0
-                then sqrt(greatest(yy - xy / xx * xy, 0) / (n - 2) / xx) end as slope_stderr
+                then sqrt(greatest(yy - xy / xx * xy, 0) / nullif(n - 2, 0) / xx)
+            end as slope_stderr
         from {{ name }}_sums
     )
 {%- endmacro %}
