@@ -10,31 +10,38 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from benchmarks import finetune, ingest
+from benchmarks import drift, finetune, ingest, storage, views, visible
 from headrace.engine import Engine, open_engine
 from headrace.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS: dict[str, Callable[[Engine], str]] = {
+BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "ingest": ingest.run,
-    "finetune": finetune.run,
+    "views": views.run,
+    "visible": visible.run,
+    "drift": drift.run,
+    "storage": storage.run,
+    "finetune": lambda engine, _: finetune.run(engine),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; default: all")
-    names = parser.parse_args().names or list(BENCHMARKS)
-    for name in names:
+    parser.add_argument("--quick", action="store_true", help="small sizes; print, write no table")
+    arguments = parser.parse_args()
+    for name in arguments.names:
         if name not in BENCHMARKS:
             parser.error(f"{name}: must be one of {', '.join(BENCHMARKS)}")
+    for name in arguments.names or BENCHMARKS:
         with (
             tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
             open_engine(Settings(home=Path(folder) / ".headrace")) as engine,
         ):
-            table = BENCHMARKS[name](engine)
-        (RESULTS / f"{name}.md").write_text(table)
-        print(table)
+            text = BENCHMARKS[name](engine, arguments.quick)
+        if not arguments.quick:
+            (RESULTS / f"{name}.md").write_text(text)
+        print(text)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,10 @@ UNLABELED = ("preference", "report", "comment")
 
 
 class Inference(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One answer of a model. Unit of `latency_ms`: milliseconds."""
+    """One answer of a model. Unit of `latency_ms`: milliseconds.
+
+    `shadow_of` is the request that a shadow answer repeats; feedback on that speaks of both.
+    """
 
     model: str
     model_version: str = "unversioned"
@@ -65,6 +68,7 @@ class Inference(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     propensity: float | None = None
     latency_ms: float | None = None
     error: str | None = None
+    shadow_of: str | None = None
 
 
 class Feedback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -159,6 +163,8 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
     _check_time(event, now)
     if isinstance(event, Feedback):
         _check_feedback(event)
+    if isinstance(event, Inference) and event.shadow_of and event.variant != "shadow":
+        raise ContractError("shadow_of", "given only with variant shadow", event.shadow_of)
     id_name = IDS[topic]
     if not getattr(event, id_name):
         setattr(event, id_name, uuid7())

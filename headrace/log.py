@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,13 +21,17 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from headrace.engine import INGEST_LOCK, Engine
+from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError, HeadraceError
 from headrace.events import IDS, STRUCTS, TOPICS, Event, Topic
 
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
+# How often what panes hold beyond their retention is dropped.
+EXPIRE_EVERY_S = 60.0
+# Batches that are stored the longer way after duplicates came, at most.
+MAX_DETOUR = 64
 BACKOFF_S = (0.05, 2.0)
 
 REJECTED = "rejected"
@@ -38,12 +42,9 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 # An inference before its feedback, so that a pair of one batch joins at once.
 _ORDER: tuple[str, ...] = ("inference", "feedback", "model_events", REJECTED)
 _ID_AT = {topic: _COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
+_JSON = ("features", "input", "output", "metadata", "metrics")
 _JSON_AT = {
-    topic: [
-        _COLUMNS[topic].index(name)
-        for name in ("features", "input", "output", "metadata", "metrics")
-        if name in _COLUMNS[topic]
-    ]
+    topic: [_COLUMNS[topic].index(name) for name in _JSON if name in _COLUMNS[topic]]
     for topic in TOPICS
 }
 
@@ -123,6 +124,8 @@ class EventLog:
         self._changed = threading.Condition()
         self._closing_at: float | None = None
         self._connection: psycopg.Connection[Any] | None = None
+        self._detour, self._next_detour = 0, 1
+        self._expires_at = time.monotonic() + EXPIRE_EVERY_S
         self._thread = threading.Thread(target=self._run, name="headrace-log", daemon=True)
         self._thread.start()
 
@@ -199,6 +202,19 @@ class EventLog:
             else:
                 for entry in entries:
                     entry.resolve()
+                self._expire()
+
+    def _expire(self) -> None:
+        """Keep the panes bounded: who makes them grow prunes them, between two batches."""
+        if self._connection is None or time.monotonic() < self._expires_at:
+            return
+        self._expires_at = time.monotonic() + EXPIRE_EVERY_S
+        try:
+            self._connection.execute("select control.expire()")
+            self._connection.commit()
+        except psycopg.Error as error:
+            log.warning("could not drop what is beyond its retention: %s", error)
+            self._disconnect()
 
     def _take(self) -> list[_Entry]:
         """Wait for events and return a batch; an empty one when the log is closed.
@@ -269,22 +285,49 @@ class EventLog:
 
     def _refuse(self, row: _Row, reason: str) -> None:
         if row.topic != REJECTED:
-            payload = dict(zip(_COLUMNS[row.topic], row.values, strict=True))
+            payload = {
+                name: value[1:].decode() if isinstance(value, bytes) else value
+                for name, value in zip(_COLUMNS[row.topic], row.values, strict=True)
+            }
             self._commit([_rejection(row.topic, "", reason, _dump(payload))])
         row.outcome = reason
 
     def _commit(self, rows: Sequence[_Row]) -> dict[str, set[str]]:
-        """Store the rows in one transaction and return the ids that were new, by topic."""
+        """Store the rows in one transaction and return the ids that were new, by topic.
+
+        Copied straight into the tables as long as nothing comes twice; after a batch that held a
+        duplicate the next ones take the longer way, for twice as many batches each time.
+        """
+        by_topic = {topic: [row for row in rows if row.topic == topic] for topic in _ORDER}
+        by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
+        if self._detour > 0:
+            self._detour -= 1
+            return self._commit_new(by_topic)
+        try:
+            self._commit_all(by_topic)
+        except psycopg.errors.UniqueViolation:
+            self._connect().rollback()
+            self._detour = self._next_detour
+            self._next_detour = min(2 * self._next_detour, MAX_DETOUR)
+            return self._commit_new(by_topic)
+        self._next_detour = 1
+        return {
+            topic: {row.id for row in of_topic if topic != REJECTED}
+            for topic, of_topic in by_topic.items()
+        }
+
+    def _commit_all(self, by_topic: Mapping[str, Sequence[_Row]]) -> None:
         connection = self._connect()
-        topics = [topic for topic in _ORDER if any(row.topic == topic for row in rows)]
-        for topic in topics:
-            with connection.cursor().copy(_COPY[topic]) as copy:
-                for row in rows:
-                    if row.topic == topic:
-                        copy.write_row(row.values)
+        for topic, rows in by_topic.items():
+            _copy(connection, _COPY[topic], topic, rows)
+        connection.commit()
+
+    def _commit_new(self, by_topic: Mapping[str, Sequence[_Row]]) -> dict[str, set[str]]:
+        connection = self._connect()
+        for topic, rows in by_topic.items():
+            _copy(connection, _COPY_STAGE[topic], topic, rows)
         with connection.pipeline():
-            connection.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
-            cursors = {topic: connection.execute(_INSERT[topic]) for topic in topics}
+            cursors = {topic: connection.execute(_INSERT[topic]) for topic in by_topic}
             connection.commit()
         return {topic: {row[0] for row in cursor} for topic, cursor in cursors.items()}
 
@@ -321,9 +364,21 @@ _STAGE = {
     for topic in _ORDER
 }
 _COPY = {
-    topic: sql.SQL("copy {} from stdin").format(sql.Identifier(f"stage_{topic}"))
+    topic: sql.SQL("copy events.{table} ({columns}) from stdin (format binary)").format(
+        table=sql.Identifier(topic), columns=_columns(topic)
+    )
     for topic in _ORDER
 }
+_COPY_STAGE = {
+    topic: sql.SQL("copy {} from stdin (format binary)").format(sql.Identifier(f"stage_{topic}"))
+    for topic in _ORDER
+}
+_TYPES = {
+    "event_time": "timestamptz", "score": "float8", "propensity": "float8", "latency_ms": "float8",
+    "value": "float8", "traffic": "float8",
+    # jsonb travels as a version byte and its text
+    **dict.fromkeys(_JSON, "bytea"),
+}  # fmt: skip
 _INSERT = {
     topic: sql.SQL(
         "insert into events.{table} ({columns}, ingested_at) "
@@ -339,11 +394,20 @@ _INSERT = {
 }
 
 
+def _copy(
+    connection: psycopg.Connection[Any], statement: sql.Composed, topic: str, rows: Sequence[_Row]
+) -> None:
+    with connection.cursor().copy(statement) as copy:
+        copy.set_types([_TYPES.get(column, "text") for column in _COLUMNS[topic]])
+        for row in rows:
+            copy.write_row(row.values)
+
+
 def _encode(topic: Topic, event: Event) -> list[Any]:
     values = list(msgspec.structs.astuple(event))
     for position in _JSON_AT[topic]:
         if values[position] is not None:
-            values[position] = msgspec.json.encode(values[position]).decode()
+            values[position] = b"\x01" + msgspec.json.encode(values[position])
     return values
 
 

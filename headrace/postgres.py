@@ -47,6 +47,8 @@ wal_compression = on
 max_wal_size = '2GB'
 checkpoint_timeout = '15min'
 jit = off
+# Deployments let go of their locks sooner than this, so a reader is never the one that is stopped.
+deadlock_timeout = '10s'
 """
 
 

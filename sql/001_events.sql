@@ -5,6 +5,8 @@
 -- from one batch to the next, so "ingested up to" names the same rows for ever.
 
 create schema if not exists events;
+-- Histograms of panes are its `vector`s, which are added up in C.
+create extension if not exists vector with schema public;
 
 create table if not exists events.inference (
     request_id text primary key,
@@ -25,8 +27,16 @@ create table if not exists events.inference (
     score double precision,
     propensity double precision,
     latency_ms double precision,
-    error text
+    error text,
+    shadow_of text
 );
+
+create index if not exists inference_model_time
+on events.inference (model, event_time);
+create index if not exists inference_user
+on events.inference (model, user_id, event_time) where user_id is not null;
+create index if not exists inference_shadow_of
+on events.inference (shadow_of) where shadow_of is not null;
 
 create table if not exists events.feedback (
     feedback_id text primary key,
@@ -43,6 +53,10 @@ create table if not exists events.feedback (
 );
 
 create index if not exists feedback_request_id on events.feedback (request_id);
+create index if not exists feedback_preferred
+on events.feedback (request_id) where rejected_request_id is not null;
+create index if not exists feedback_rejected_request_id
+on events.feedback (rejected_request_id) where rejected_request_id is not null;
 
 create table if not exists events.model_events (
     event_id text primary key,
@@ -72,3 +86,20 @@ create table if not exists events.rejected (
     reason text not null,
     payload text not null
 );
+
+-- Batches are taken in one at a time, whoever sends them: a join finds each pair once, and
+-- ingested_at is read in the order of the commits.
+create or replace function events.one_at_a_time() returns trigger
+language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(7482310001);
+    return null;
+end
+$$;
+
+create or replace trigger one_at_a_time before insert on events.inference
+for each statement execute function events.one_at_a_time();
+create or replace trigger one_at_a_time before insert on events.feedback
+for each statement execute function events.one_at_a_time();
+create or replace trigger one_at_a_time before insert on events.model_events
+for each statement execute function events.one_at_a_time();

@@ -22,7 +22,24 @@ insert into control.policy_kinds (policy, kind, default_value, description) valu
 ('gate_metric', 'text', 'log_loss', 'what a candidate is compared by: log_loss, auc, f1, accuracy or brier'),
 ('min_improvement', 'number', '0.005', 'relative improvement that a candidate needs on the newest labels'),
 ('max_forgetting', 'number', '0.05', 'relative loss on old labels that a candidate may have'),
-('max_slice_drop', 'number', '0.1', 'relative loss that a candidate may have in one segment')
+('max_slice_drop', 'number', '0.1', 'relative loss that a candidate may have in one segment'),
+('default_label', 'text', '', 'the label of an answer that nobody judged within label_window; empty: it stays without one'),
+('retrain_every', 'interval', '0 seconds', 'longest event time between two runs, if a new label came; 0: no schedule'),
+('label_patience', 'interval', '7 days', 'event time without a new label after which drift alone makes a retrain due'),
+('forecast_horizon', 'interval', '1 day', 'how far ahead a metric is forecast to cross its threshold'),
+('clear_ratio', 'number', '0.8', 'share of a threshold that a value must fall below before an alert clears'),
+('page_hinkley_delta', 'number', '0.005', 'rise of the hourly error that Page-Hinkley takes for noise'),
+('page_hinkley_threshold', 'number', '0.5', 'Page-Hinkley statistic of the error from which the concept has drifted'),
+('psi_halt', 'number', '1.0', 'population stability index of the output from which a version is taken out'),
+('rollback_window', 'interval', '2 minutes', 'window in which errors are counted for a rollback'),
+('max_error_rate', 'number', '0.05', 'share of errors in that window that makes a rollback due'),
+('max_canary_loss', 'number', '0.02', 'absolute loss of reward that a canary may have'),
+('canary_alpha', 'number', '0.05', 'chance of calling a canary different that is not'),
+('max_report_rate', 'number', '1000', 'reports per 100,000 answers that alert'),
+('max_latency_ms', 'number', '500', '95th percentile of latency from which more capacity is wanted'),
+('quality_tolerance', 'number', '0.1', 'rise in the share of null, unseen or out-of-range values that alerts'),
+('volume_gap', 'interval', '10 minutes', 'silence of a model that alerts'),
+('session_gap', 'interval', '30 minutes', 'inactivity of a user that ends a session')
 on conflict (policy) do update set
     kind = excluded.kind,
     default_value = excluded.default_value,
@@ -77,3 +94,30 @@ select
     default_value
 from control.policy_kinds
 on conflict (model, policy) do nothing;
+
+-- grain: how one kind of feedback on one model becomes a label.  key: (model, kind).
+-- model '*' holds what holds for all; a row with the model's own name wins over it.
+--   wins      which of several opinions of this kind counts
+--   priority  which kind counts where several speak: the highest, then the latest
+--   weight    reward of a value of 1, or of a right answer where the kind carries no value
+create table if not exists control.label_policies (
+    model text not null,
+    kind text not null check (kind in (
+        'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion', 'correction',
+        'label'
+    )),
+    wins text not null default 'last' check (wins in ('first', 'last', 'sum', 'max')),
+    priority integer not null default 0,
+    weight double precision not null default 1 check (abs(weight) <= 1e9),
+    primary key (model, kind)
+);
+
+insert into control.label_policies (model, kind)
+select
+    '*' as model,
+    kind
+from unnest(array[
+    'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion', 'correction',
+    'label'
+]) as kinds (kind)
+on conflict (model, kind) do nothing;

@@ -1,8 +1,9 @@
 """The training set of a run: final labels as they were known at the claim, rebuildable by its id.
 
-Rows come from the request-ID join, not from what the views say now: feedback that was ingested
-after the claim does not exist for the run, however often the set is built again. Features are
-those that were served with the answer; where another server answered, Feast gives them as of then.
+Labels are made from the events, not from what the views say now: feedback that was ingested after
+the claim does not exist for the run, and the policies that made labels of it are recorded, however
+often the set is built again. Features are those that were served with the answer; where another
+server answered, Feast gives them as of then.
 """
 
 from __future__ import annotations
@@ -33,43 +34,96 @@ OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
+# Candidates come from what is labelled by now, or from all answers where silence is a label. What
+# was held to be right about the chosen ones is worked out from the feedback and by the policies of
+# the claim; the rules are those of `chosen_labels` in dbt_project/macros/labels.sql.
 _KNOWN = """
-with known as materialized (
-    select distinct on (request_id)
-        request_id, feedback_id, label, inference_time, known_at
-    from panes.attributed_feedback
+with final as (
+    select request_id, inference_time
+    from panes.labels
     where
-        model = %(model)s
+        %(default_label)s::text is null
+        and model = %(model)s
         and variant != 'shadow'
-        and label is not null
+        and first_ingested_at <= %(known_at)s
+        and inference_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
+    union all
+    select request_id, event_time
+    from events.inference
+    where
+        %(default_label)s::text is not null
+        and model = %(model)s
+        and variant != 'shadow'
         and ingested_at <= %(known_at)s
-    order by request_id asc, feedback_time desc, feedback_id desc
-),
-
-final as (
-    select * from known
-    where inference_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
+        and event_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
 ),
 
 chosen as (
     (select request_id from final order by inference_time desc, request_id asc limit %(recent)s)
     union
     (select request_id from final order by md5(request_id), request_id limit %(replay)s)
+),
+
+heard as (
+    select
+        f.request_id,
+        f.feedback_id,
+        f.kind,
+        f.value,
+        f.event_time as feedback_time,
+        coalesce(f.label, f.value::text) as label,
+        policies.wins,
+        policies.priority
+    from chosen
+    inner join events.feedback as f on chosen.request_id = f.request_id
+    inner join jsonb_to_recordset(%(label_policies)s)
+        as policies (kind text, wins text, priority integer)
+        on f.kind = policies.kind
+    where f.ingested_at <= %(known_at)s and coalesce(f.label, f.value::text) is not null
+),
+
+by_kind as (
+    select
+        *,
+        row_number() over (
+            partition by request_id, kind
+            order by
+                case when wins = 'max' then value end desc nulls last,
+                case when wins = 'first' then feedback_time end asc,
+                case when wins != 'first' then feedback_time end desc,
+                case when wins = 'first' then feedback_id end asc,
+                case when wins != 'first' then feedback_id end desc
+        ) as place,
+        case
+            when wins = 'sum' then sum(value::numeric) over (partition by request_id, kind)
+        end::double precision::text as total
+    from heard
+),
+
+held as (
+    select distinct on (request_id)
+        request_id, coalesce(total, label) as label, feedback_time
+    from by_kind
+    where place = 1
+    order by request_id asc, priority desc, feedback_time desc, feedback_id desc
 )
 
 select
-    final.request_id,
-    final.feedback_id,
-    final.label,
-    final.known_at,
+    inference.request_id,
+    coalesce(held.label, %(default_label)s) as label,
+    greatest(
+        inference.event_time,
+        coalesce(held.feedback_time, inference.event_time + %(label_window)s::interval)
+    ) as known_at,
     inference.event_time,
     inference.segment,
     inference.features,
     inference.input
 from chosen
-inner join final on chosen.request_id = final.request_id
 inner join events.inference as inference on chosen.request_id = inference.request_id
-order by inference.event_time, final.request_id
+left join held on chosen.request_id = held.request_id
+where coalesce(held.label, %(default_label)s) is not null
+order by inference.event_time, inference.request_id
 """
 
 
@@ -118,7 +172,7 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
         "model": claim.model,
         "known_at": claim.known_at.isoformat(),
         "event_clock": claim.event_clock.isoformat(),
-        "label_window": _label_window(engine, claim.model),
+        **_label_policies(engine, claim.model),
         "recent": RECENT,
         "replay": REPLAY,
     }
@@ -131,6 +185,7 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
                 (dataset_id, model, run_id, known_at, examples, content_sha256, query)
             values (%s, %s, %s, %s, %s, %s, %s)
             on conflict (dataset_id) do update set
+                query = excluded.query,
                 examples = excluded.examples,
                 content_sha256 = excluded.content_sha256
             """,
@@ -160,16 +215,33 @@ def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> D
     return dataset
 
 
-def _label_window(engine: Engine, model: str) -> str:
-    rows = engine.rows(
-        "select label_window::text from headrace.model_policies where model = %s", [model]
+def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
+    """What makes a label of feedback, or of its absence, by the policies in force now."""
+    (terms,) = engine.rows(
+        "select label_window::text, default_label from headrace.model_policies where model = %s",
+        [model],
     )
-    return str(rows[0]["label_window"])
+    kinds = engine.rows(
+        """
+        select
+            defaults.kind,
+            coalesce(own.wins, defaults.wins) as wins,
+            coalesce(own.priority, defaults.priority) as priority
+        from control.label_policies as defaults
+        left join control.label_policies as own
+            on own.model = %s and own.kind = defaults.kind
+        where defaults.model = '*'
+        order by defaults.kind
+        """,
+        [model],
+    )
+    return {**terms, "label_policies": kinds}
 
 
 def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[Row]:
     with engine.connect(row_factory=dict_row) as connection:
-        found = connection.execute(_KNOWN, query).fetchall()
+        parameters = {**query, "label_policies": Jsonb(query["label_policies"])}
+        found = connection.execute(_KNOWN, parameters).fetchall()
     if not found:
         return []
     frame = pd.DataFrame(

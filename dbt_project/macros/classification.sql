@@ -1,27 +1,42 @@
 {#-
-  Metrics of a classifier from binned counts, as two CTEs: `{{ name }}_bins` and `{{ name }}`.
+  Metrics of predictions from label_panes, as CTEs of which the last is `{{ name }}`.
 
-  relation  has `by`, label, prediction, score_bin, positive_label, examples and the micro-sums
-            of label_panes
+  relation  label_panes, or rows of them, with a positive_label
   by        columns that name a row of the result
 
   AUC is the probability that a positive scores above a negative, by rank sums over score bins
   (Hanley and McNeil 1982); pairs inside one bin count half, so it is off by at most auc_error.
-  Precision, recall and F1 are of the positive label. Log loss is in nats, its scores clipped to
-  [1e-6, 1 - 1e-6].
+  Log loss is in nats, its scores clipped to [1e-6, 1 - 1e-6]. The calibration error is the expected
+  one over tenths of the score (Naeini, Cooper, Hauskrecht 2015), a score being taken for the
+  middle of its bin. Precision, recall and F1 are of the positive label, macro_f1 is the mean over
+  all classes. RMSE and MAE are of predictions and labels that are both numbers.
 -#}
 {% macro classification(name, relation, by) -%}
     {%- set keys = by | join(', ') -%}
     {%- set is_positive = 'label = positive_label' -%}
+    {{ name }}_scores as (
+        select
+            {{ keys }},
+            {{ is_positive }} as is_positive,
+            counts
+        from {{ relation }}
+        where label is not null and positive_label is not null
+    ),
+
+    {{ name }}_opened as (
+        {{ headrace.opened_blocks(
+            name ~ '_scores', by + ['is_positive'], headrace.score_block(), block='0'
+        ) }}
+    ),
+
     {{ name }}_bins as (
         select
             {{ keys }},
-            score_bin,
-            coalesce(sum(examples) filter (where {{ is_positive }}), 0) as positives,
-            coalesce(sum(examples) filter (where label != positive_label), 0) as negatives
-        from {{ relation }}
-        where score_bin is not null
-        group by {{ keys }}, score_bin
+            bin,
+            coalesce(sum(answers) filter (where is_positive), 0) as positives,
+            coalesce(sum(answers) filter (where not is_positive), 0) as negatives
+        from {{ name }}_opened
+        group by {{ keys }}, bin
     ),
 
     {{ name }}_ranks as (
@@ -31,7 +46,7 @@
             negatives,
             coalesce(sum(negatives) over (
                 partition by {{ keys }}
-                order by score_bin
+                order by bin
                 rows between unbounded preceding and 1 preceding
             ), 0) as negatives_below
         from {{ name }}_bins
@@ -48,25 +63,94 @@
         group by {{ keys }}
     ),
 
+    {{ name }}_deciles as (
+        select
+            {{ keys }},
+            {{ headrace.score_decile('bin') }} as decile,
+            sum(positives + negatives)::double precision as scored,
+            abs(
+                sum(positives)::double precision
+                - sum(
+                    (positives + negatives)::double precision
+                    * {{ headrace.score_value('bin') }}
+                )
+            ) as gap
+        from {{ name }}_bins
+        group by {{ keys }}, {{ headrace.score_decile('bin') }}
+    ),
+
+    {{ name }}_calibration as (
+        select
+            {{ keys }},
+            sum(gap) / nullif(sum(scored), 0) as calibration_error
+        from {{ name }}_deciles
+        group by {{ keys }}
+    ),
+
+    {{ name }}_answers as (
+        select
+            {{ keys }},
+            label as class,
+            examples as labeled,
+            0 as predicted,
+            case when label = prediction then examples else 0 end as correct
+        from {{ relation }}
+        where label is not null and prediction is not null
+        union all
+        select
+            {{ keys }},
+            prediction as class,
+            0 as labeled,
+            examples as predicted,
+            0 as correct
+        from {{ relation }}
+        where label is not null and prediction is not null
+    ),
+
+    {{ name }}_classes as (
+        select
+            {{ keys }},
+            class,
+            2 * sum(correct)::double precision
+            / nullif(sum(labeled) + sum(predicted), 0) as f1
+        from {{ name }}_answers
+        group by {{ keys }}, class
+    ),
+
+    {{ name }}_macro as (
+        select
+            {{ keys }},
+            avg(f1) as macro_f1
+        from {{ name }}_classes
+        group by {{ keys }}
+    ),
+
     {{ name }}_counts as (
         select
             {{ keys }},
             sum(examples) as labeled,
             sum(examples) filter (where {{ is_positive }}) as positives,
-            sum(examples) filter (where prediction is not null) as predicted,
+            sum(examples) filter (where prediction is not null and label is not null)
+                as predicted,
             sum(examples) filter (where prediction = label) as correct,
             sum(examples) filter (where {{ is_positive }} and prediction = label) as true_positives,
-            sum(examples) filter (where prediction = positive_label) as predicted_positives,
+            sum(examples) filter (where prediction = positive_label and label is not null)
+                as predicted_positives,
             sum(examples) filter (where prediction is not null and {{ is_positive }})
                 as predicted_of_positives,
-            sum(examples) filter (where score_bin is not null) as scored,
-            sum(case when {{ is_positive }} then log_score_micro else log_complement_micro end)
-                as log_likelihood_micro,
-            sum(score_squared_micro) - 2 * coalesce(sum(score_micro) filter (
-                where {{ is_positive }}
-            ), 0) + 1000000 * coalesce(sum(examples) filter (
-                where {{ is_positive }} and score_bin is not null
-            ), 0) as squared_error_micro
+            sum(scored) filter (where label is not null) as scored,
+            sum(case
+                when {{ is_positive }} then log_score_micro
+                when label is not null then log_complement_micro
+            end) as log_likelihood_micro,
+            sum(score_squared_micro) filter (where label is not null)
+            - 2 * coalesce(sum(score_micro) filter (where {{ is_positive }}), 0)
+            + 1000000 * coalesce(sum(scored) filter (where {{ is_positive }}), 0)
+                as squared_error_micro,
+            sum(reward) as reward,
+            sum(measured) as measured,
+            sum(squared_error) as squared_error,
+            sum(absolute_error) as absolute_error
         from {{ relation }}
         group by {{ keys }}
         having sum(examples) > 0
@@ -87,16 +171,25 @@
                 coalesce(counts.predicted_positives, 0)
                 + coalesce(counts.predicted_of_positives, 0), 0
             ) as f1,
+            of_classes.macro_f1,
             auc.auc,
             auc.auc_error,
             -counts.log_likelihood_micro::double precision / 1000000 / nullif(counts.scored, 0)
                 as log_loss,
             greatest(counts.squared_error_micro, 0)::double precision / 1000000
-            / nullif(counts.scored, 0) as brier
+            / nullif(counts.scored, 0) as brier,
+            calibration.calibration_error,
+            sqrt((counts.squared_error / nullif(counts.measured, 0))::double precision) as rmse,
+            (counts.absolute_error / nullif(counts.measured, 0))::double precision as mae,
+            (counts.reward / nullif(counts.labeled, 0))::double precision as mean_reward
         from {{ name }}_counts as counts
-        left join {{ name }}_auc as auc
+        {%- for cte, alias in [
+            ('auc', 'auc'), ('calibration', 'calibration'), ('macro', 'of_classes')
+        ] %}
+        left join {{ name }}_{{ cte }} as {{ alias }}
             on {% for key in by -%}
-                counts.{{ key }} = auc.{{ key }}{{ ' and ' if not loop.last }}
+                counts.{{ key }} = {{ alias }}.{{ key }}{{ ' and ' if not loop.last }}
             {%- endfor %}
+        {%- endfor %}
     )
 {%- endmacro %}

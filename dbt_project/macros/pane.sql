@@ -1,19 +1,24 @@
 {#-
   `materialized='pane'`: a stateful view that costs what the new rows cost, not what history does.
 
-  On PostgreSQL a table, kept by statement triggers in the transaction that ingests: the model's
-  own SELECT, run on the transition table instead of the driving relation, gives the delta.
-  On RisingWave a native materialized view.
+  On PostgreSQL a table, kept by statement triggers in the transaction that ingests; on RisingWave
+  a native materialized view. Either way the model is one SELECT over all rows.
 
   config:
     key      columns that name a row; nulls are equal to each other
-    drivers  relations whose new rows change the pane, as 'schema.table'; with two of them the
-             SELECT must be a join, which is exact because batches are ingested one at a time
+    drivers  relations whose new rows change the pane, as 'schema.table':
+               a list     their delta is the SELECT with the driver replaced by its new rows
+               a mapping  driver -> query of the keys that its new_rows touch (the first key
+                          column); these rows are made again from everything
     merge    how a delta meets the stored row:
                {column: 'min' | 'max'}  for these measures; every other one is summed
                'ignore'                 the first row stays (append-only)
-               {'latest_by': [columns]} the row with the greatest columns wins
     indexes  lists of columns
+    retention  {grain: interval}, or one interval where the pane has no grains: older rows are
+             dropped, counted back from the model's clock, and never made again
+    time     the column that retention looks at, 'pane_start' unless told
+
+  A changed pane is built beside the stored one and put into its place in one step.
 
   A pane over a pane takes the old rows of an update back out, so its own measures must be sums
   (a min or a max keeps the extreme that was ever seen).
@@ -23,37 +28,64 @@
     {%- set drivers = config.require('drivers') -%}
     {%- set key = config.require('key') -%}
     {%- set merge = config.get('merge', {}) -%}
-    {%- set digest = headrace.pane_digest(sql, key, drivers, merge, config.get('indexes', [])) -%}
+    {%- set retention = config.get('retention', {}) -%}
+    {%- set retention = retention if retention is mapping else {'': retention} -%}
+    {%- set time = config.get('time', 'pane_start') -%}
+    {%- set digest = headrace.pane_digest(
+        [
+            headrace.without_database(sql), key, drivers, merge, config.get('indexes', []),
+            retention, time
+        ],
+        drivers
+    ) -%}
     {%- set existing = load_cached_relation(this) -%}
     {{ run_hooks(pre_hooks) }}
     {%- if existing and not should_full_refresh() and headrace.pane_comment(existing) == digest -%}
         {% call noop_statement('main', 'UNCHANGED') %}{% endcall %}
     {%- else -%}
-        {% call statement('lock') %}
-            select pg_advisory_xact_lock({{ var('ingest_lock', 7482310001) }});
-            lock table {{ drivers | join(', ') }} in share row exclusive mode;
-        {% endcall %}
+        {%- set fresh = this.incorporate(path={'identifier': this.identifier ~ '__fresh'}) -%}
         {%- if existing %}
-            {#- dbt drops it, so that dbt knows which views went with it. -#}
-            {% do adapter.drop_relation(existing) %}
+            {{ print('rebuilding ' ~ this.schema ~ '.' ~ this.identifier ~ ' from the events') }}
         {%- endif %}
-        {% call statement('create') %}
-            create table {{ this }} as select * from ({{ sql }}) as shape with no data;
-            create unique index on {{ this }} ({{ key | join(', ') }}) nulls not distinct;
-            {%- for columns in config.get('indexes', []) %}
-            create index on {{ this }} ({{ columns | join(', ') }});
+        {% call statement('lock') %}
+            {#- The tables first, as writers do, then the lock that makes batches wait. -#}
+            lock table {{ drivers | join(', ') }} in share row exclusive mode;
+            select pg_advisory_xact_lock({{ var('ingest_lock', 7482310001) }});
+            drop table if exists {{ fresh }};
+            delete from control.horizons where pane = '{{ this.schema }}.{{ this.identifier }}';
+            delete from control.retentions where pane = '{{ this.schema }}.{{ this.identifier }}';
+            {%- for grain, keep in retention.items() %}
+            insert into control.retentions (pane, grain, time_column, keep) values
+            ('{{ this.schema }}.{{ this.identifier }}', '{{ grain }}', '{{ time }}', '{{ keep }}');
             {%- endfor %}
-            comment on table {{ this }} is '{{ digest }}';
+        {% endcall %}
+        {% call statement('create') %}
+            create table {{ fresh }} with (fillfactor = 70)
+            as select * from ({{ sql }}) as shape with no data;
         {% endcall %}
         {%- set measures = [] -%}
-        {%- for column in adapter.get_columns_in_relation(this) if column.name not in key -%}
+        {%- for column in adapter.get_columns_in_relation(fresh) if column.name not in key -%}
             {%- do measures.append(column.name) -%}
         {%- endfor -%}
         {% call statement('main') %}
-            insert into {{ this }} select * from ({{ sql }}) as everything;
-            analyze {{ this }};
+            insert into {{ fresh }} select * from ({{ sql }}) as everything;
+            create unique index on {{ fresh }} ({{ key | join(', ') }}) nulls not distinct;
+            {%- for columns in config.get('indexes', []) %}
+            create index on {{ fresh }} ({{ columns | join(', ') }});
+            {%- endfor %}
+            comment on table {{ fresh }} is '{{ digest }}';
+            analyze {{ fresh }};
+            {%- if existing %}
+            select control.replace_table('{{ existing }}', '{{ fresh }}');
+            {%- else %}
+            alter table {{ fresh }} rename to {{ adapter.quote(this.identifier) }};
+            {%- endif %}
             {%- for driver in drivers %}
-            {{ headrace.pane_triggers(sql, driver, key, measures, merge) }}
+            {%- if drivers is mapping %}
+            {{ headrace.pane_of_keys(sql, driver, drivers[driver], key, measures, retention, time) }}
+            {%- else %}
+            {{ headrace.pane_of_deltas(sql, driver, key, measures, merge, retention, time) }}
+            {%- endif %}
             {%- endfor %}
         {% endcall %}
         {{ adapter.commit() }}
@@ -68,15 +100,34 @@
 {% endmaterialization %}
 
 
-{#- What the stored table was made from: its SQL, its configuration and the very tables below. -#}
-{% macro pane_digest(sql, key, drivers, merge, indexes) -%}
-    {#- dbt gives a mapping in one order or another. -#}
-    {%- set merge = merge | dictsort if merge is mapping else merge -%}
-    {%- set below = [] -%}
-    {%- for driver in drivers -%}
-        {%- do below.append(run_query("select '" ~ driver ~ "'::regclass::oid")[0][0] | string) -%}
+{#- What the stored table was made from: its configuration and the very tables below. -#}
+{% macro pane_digest(parts, drivers) -%}
+    {%- set known = [] -%}
+    {%- for part in parts -%}
+        {#- dbt gives a mapping in one order or another. -#}
+        {%- do known.append(part | dictsort if part is mapping else part) -%}
     {%- endfor -%}
-    {{ return('pane ' ~ local_md5([sql, key, drivers, merge, indexes, below] | string)) }}
+    {%- for driver in drivers | sort -%}
+        {%- do known.append(run_query("select '" ~ driver ~ "'::regclass::oid")[0][0] | string) -%}
+    {%- endfor -%}
+    {{ return('pane ' ~ local_md5(known | string)) }}
+{%- endmacro %}
+
+
+{#- Rows beyond the retention are gone for good: a late one does not begin a half pane. -#}
+{% macro pane_kept(rows, retention, time) -%}
+    {%- if retention -%}
+    not exists (
+        select from control.horizons as horizons
+        where
+            horizons.pane = '{{ this.schema }}.{{ this.identifier }}'
+            and horizons.grain = {{ "''" if '' in retention else rows ~ '.grain' }}
+            and horizons.model = {{ rows }}.model
+            and horizons.horizon > {{ rows }}.{{ time }}
+    )
+    {%- else -%}
+    true
+    {%- endif -%}
 {%- endmacro %}
 
 
@@ -85,10 +136,43 @@
 {%- endmacro %}
 
 
-{% macro pane_triggers(sql, driver, key, measures, merge) -%}
+{#- Stored functions name no database, so that a copy of this one works too. -#}
+{% macro without_database(sql) -%}
+    {{ return(sql | replace(adapter.quote(target.database) ~ '.', '')) }}
+{%- endmacro %}
+
+
+{% macro pane_of_keys(sql, driver, touched, key, measures, retention, time) -%}
+    {%- set sql = headrace.without_database(sql) -%}
+    {%- set columns = (key + measures) | join(', ') -%}
+    {%- set body %}
+        touched := array({{ touched }});
+        if cardinality(touched) > 0 then
+            insert into {{ this.include(database=false) }} as stored ({{ columns }})
+            select {{ columns }} from ({{ sql }}) as fresh
+            where {{ key[0] }} = any(touched) and {{ headrace.pane_kept('fresh', retention, time) }}
+            on conflict ({{ key | join(', ') }}) do update set
+            {%- for name in measures %}
+                {{ name }} = excluded.{{ name }}{{ ',' if not loop.last }}
+            {%- endfor %}
+            where
+                (stored.{{ measures | join(', stored.') }})
+                is distinct from (excluded.{{ measures | join(', excluded.') }});
+        end if;
+    {%- endset -%}
+    {%- if driver.startswith('control.') %}
+        {%- for operation in ['insert', 'update', 'delete'] %}
+        {{ headrace.pane_trigger(driver, operation, body, transition=false) }}
+        {%- endfor %}
+    {%- else %}
+        {{ headrace.pane_trigger(driver, 'insert', body) }}
+    {%- endif %}
+{%- endmacro %}
+
+
+{% macro pane_of_deltas(sql, driver, key, measures, merge, retention, time) -%}
     {%- set schema, table = driver.split('.') -%}
-    {#- Stored functions name no database, so that a copy of this one works too. -#}
-    {%- set sql = sql | replace(adapter.quote(target.database) ~ '.', '') -%}
+    {%- set sql = headrace.without_database(sql) -%}
     {%- set source = api.Relation.create(schema=schema, identifier=table) | string -%}
     {%- if source not in sql -%}
         {{ exceptions.raise_compiler_error(
@@ -97,16 +181,19 @@
     {%- endif -%}
     {%- set new = sql | replace(source, 'new_rows') -%}
     {%- set old = sql | replace(source, 'old_rows') -%}
-    {{ headrace.pane_trigger(driver, 'insert', new, key, measures, merge) }}
-    {%- if schema == this.schema %}
     {{ headrace.pane_trigger(
-        driver, 'update', headrace.pane_difference(new, old, key, measures, merge),
-        key, measures, merge
+        driver, 'insert', headrace.pane_merge(new, key, measures, merge, retention, time)
+    ) }}
+    {%- if schema == this.schema %}
+    {%- set delta = headrace.pane_difference(new, old, key, measures, merge) %}
+    {{ headrace.pane_trigger(
+        driver, 'update', headrace.pane_merge(delta, key, measures, merge, retention, time)
     ) }}
     {%- endif -%}
 {%- endmacro %}
 
 
+{#- The added rows minus the removed ones; `x - x - x` is the negative of a vector, too. -#}
 {% macro pane_difference(new, old, key, measures, merge) -%}
     {%- set keys = key | join(', ') -%}
     select
@@ -118,7 +205,8 @@
         select {{ keys }}, {{ measures | join(', ') }} from ({{ new }}) as added
         union all
         select {{ keys }}
-        {%- for name in measures %}, {{ 'null' if name in merge else '-' ~ name }}
+        {%- for name in measures %},
+        {{ 'null' if name in merge else name ~ ' - ' ~ name ~ ' - ' ~ name }}
         {%- endfor %}
         from ({{ old }}) as removed
     ) as changed
@@ -126,40 +214,54 @@
 {%- endmacro %}
 
 
-{% macro pane_trigger(driver, operation, delta, key, measures, merge) -%}
-    {%- set name = (this.identifier ~ '__' ~ driver ~ '_' ~ operation) | replace('.', '_') -%}
+{% macro pane_merge(delta, key, measures, merge, retention, time) -%}
     {%- set columns = (key + measures) | join(', ') -%}
+    insert into {{ this.include(database=false) }} as stored ({{ columns }})
+    select {{ columns }} from ({{ delta }}) as delta
+    where {{ headrace.pane_kept('delta', retention, time) }}
+    {%- if merge == 'ignore' %}
+    on conflict do nothing;
+    {%- else %}
+    on conflict ({{ key | join(', ') }}) do update set
+        {%- for name in measures %}
+        {%- set how = {'min': 'least', 'max': 'greatest'}.get(merge.get(name)) %}
+        {{ name }} = {% if how -%}
+            {{ how }}(stored.{{ name }}, excluded.{{ name }})
+        {%- else -%}
+            stored.{{ name }} + excluded.{{ name }}
+        {%- endif %}{{ ',' if not loop.last }}
+        {%- endfor %};
+    {%- endif %}
+{%- endmacro %}
+
+
+{#-
+  One function and its trigger. Transition tables have no statistics and plans are kept for the
+  session, so joins go by index whatever the first batch looked like.
+-#}
+{% macro pane_trigger(driver, operation, body, transition=true) -%}
+    {%- set name = (this.identifier ~ '__' ~ driver ~ '_' ~ operation) | replace('.', '_') -%}
     create or replace function {{ this.schema }}.{{ name }}() returns trigger
-    language plpgsql set plan_cache_mode = force_custom_plan as $pane$
+    language plpgsql
+    set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+    set work_mem = '64MB'
+    as $pane$
+    declare
+        touched text [];
     begin
-        insert into {{ this.include(database=false) }} as stored ({{ columns }})
-        select {{ columns }} from ({{ delta }}) as delta
-        order by {{ key | join(', ') }}
-        {%- if merge == 'ignore' %}
-        on conflict do nothing;
-        {%- elif 'latest_by' in merge %}
-        on conflict ({{ key | join(', ') }}) do update set
-            {%- for name in measures %}
-            {{ name }} = excluded.{{ name }}{{ ',' if not loop.last }}
-            {%- endfor %}
-        where (excluded.{{ merge['latest_by'] | join(', excluded.') }})
-            > (stored.{{ merge['latest_by'] | join(', stored.') }});
-        {%- else %}
-        on conflict ({{ key | join(', ') }}) do update set
-            {%- for name in measures %}
-            {%- set how = {'min': 'least', 'max': 'greatest'}.get(merge.get(name)) %}
-            {{ name }} = {% if how -%}
-                {{ how }}(stored.{{ name }}, excluded.{{ name }})
-            {%- else -%}
-                stored.{{ name }} + excluded.{{ name }}
-            {%- endif %}{{ ',' if not loop.last }}
-            {%- endfor %};
+        {%- if transition %}
+        if not exists (select from {{ 'old_rows' if operation == 'delete' else 'new_rows' }}) then
+            return null;
+        end if;
         {%- endif %}
+        {{ body }}
         return null;
     end
     $pane$;
     create or replace trigger {{ name }} after {{ operation }} on {{ driver }}
+    {%- if transition %}
     referencing new table as new_rows
     {%- if operation == 'update' %} old table as old_rows {%- endif %}
+    {%- endif %}
     for each statement execute function {{ this.schema }}.{{ name }}();
 {%- endmacro %}

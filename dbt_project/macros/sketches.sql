@@ -32,15 +32,79 @@
     end
 {%- endmacro %}
 
-{#- One of 1,000 equal bins of a score in [0, 1]. -#}
+{#-
+  One of 256 bins of a score in [0, 1], finer where rare events are predicted: 64 below 0.1, each
+  11.6 % wider than the one before it (bin 0 ends at 0.0001), 128 equal ones up to 0.9, and the
+  lower 64 mirrored above. Tenths are edges.
+-#}
 {% macro score_bin(score) -%}
-    case when {{ score }} < 1 then floor({{ score }} * 1000)::integer
-        when {{ score }} is not null then 999 end
+    case
+        when {{ score }} < 0.0001 then 0
+        when {{ score }} < 0.1 then least(63, {{ headrace.score_tail(score) }})
+        when {{ score }} < 0.9 then least(191, 64 + floor(({{ score }} - 0.1) * 160)::integer)
+        when {{ score }} < 0.9999
+            then 255 - least(63, {{ headrace.score_tail('(1 - ' ~ score ~ ')') }})
+        when {{ score }} is not null then 255
+    end
+{%- endmacro %}
+
+{% macro score_tail(score) -%}
+    1 + floor(ln({{ score }} / 0.0001) / {{ headrace.score_tail_width() }})::integer
+{%- endmacro %}
+
+{#- ln(0.1 / 0.0001) / 63 -#}
+{% macro score_tail_width() %}0.10964690919019265{% endmacro %}
+
+{#- The middle of a bin. -#}
+{% macro score_value(bin) -%}
+    case
+        when {{ bin }} = 0 then 0.00005::double precision
+        when {{ bin }} < 64
+            then 0.0001 * exp({{ headrace.score_tail_width() }}::double precision * ({{ bin }} - 0.5))
+        when {{ bin }} < 192 then 0.1 + ({{ bin }} - 63.5)::double precision / 160
+        when {{ bin }} < 255
+            then 1 - 0.0001 * exp({{ headrace.score_tail_width() }}::double precision * (254.5 - {{ bin }}))
+        when {{ bin }} = 255 then 0.99995::double precision
+    end
+{%- endmacro %}
+
+{#- The tenth of [0, 1] that a bin lies in, 0 to 9. -#}
+{% macro score_decile(bin) -%}
+    case
+        when {{ bin }} < 64 then 0
+        when {{ bin }} < 192 then 1 + ({{ bin }} - 64) / 16
+        when {{ bin }} is not null then 9
+    end
 {%- endmacro %}
 
 {#- Sums that must be equal whatever the order of events are kept in millionths, as integers. -#}
 {% macro micro(x) -%}
-    round((({{ x }}) * 1000000)::numeric)::bigint
+    (({{ x }}) * 1000000)::bigint
+{%- endmacro %}
+
+{#- A double as an exact number: sums of these are equal whatever the order of the rows. -#}
+{% macro exact(x) -%}
+    ({{ x }})::numeric
+{%- endmacro %}
+
+{#- What a pane keeps of scores beside their histogram: log loss, Brier score and calibration. -#}
+{% macro score_sums(score) -%}
+    count({{ score }}) as scored,
+    coalesce(sum({{ headrace.micro(score) }}), 0)::bigint as score_micro,
+    coalesce(sum({{ headrace.micro(headrace.squared(score)) }}), 0)::bigint as score_squared_micro,
+    coalesce(sum({{ headrace.micro('ln(' ~ headrace.clipped(score) ~ ')') }}), 0)::bigint
+        as log_score_micro,
+    coalesce(sum({{ headrace.micro('ln(1 - ' ~ headrace.clipped(score) ~ ')') }}), 0)::bigint
+        as log_complement_micro
+{%- endmacro %}
+
+{#- The same, added up once more. -#}
+{% macro added_score_sums() -%}
+    {%- for name in [
+        'scored', 'score_micro', 'score_squared_micro', 'log_score_micro', 'log_complement_micro'
+    ] -%}
+    sum({{ name }})::bigint as {{ name }}{{ ',' if not loop.last }}
+    {% endfor %}
 {%- endmacro %}
 
 {#- A score kept away from 0 and 1, where log loss is infinite. -#}
@@ -70,6 +134,6 @@
 {%- endmacro %}
 
 {% macro risingwave__pane_start(grain, timestamp) -%}
-    {%- set seconds = {'10 seconds': 10, '1 minute': 60, '1 hour': 3600, '1 day': 86400}[grain] -%}
+    {%- set seconds = {'10 seconds': 10, '1 minute': 60, '30 minutes': 1800, '1 hour': 3600, '1 day': 86400}[grain] -%}
     to_timestamp(floor(extract(epoch from {{ timestamp }})::double precision / {{ seconds }}) * {{ seconds }})
 {%- endmacro %}

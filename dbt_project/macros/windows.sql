@@ -1,55 +1,158 @@
 {#-
-  The windows of model_performance: name, the grain of panes they are made of, length and step.
-  A pane belongs to length / step windows, numbered by `place`.
+  The windows of model_performance: name, the grain of panes they are made of, length and step in
+  seconds, and for how many seconds behind a model's clock they are kept.
 -#}
 {% macro windows() -%}
     {{ return([
-        ('1 minute', '10 seconds', 60, 60),
-        ('5 minutes', '10 seconds', 300, 10),
-        ('1 hour', '10 seconds', 3600, 3600),
-        ('1 day', '1 hour', 86400, 86400),
-        ('30 days', '1 hour', 2592000, 86400),
+        ('1 minute', '10 seconds', 60, 60, 172800),
+        ('5 minutes', '10 seconds', 300, 10, 172800),
+        ('1 hour', '1 hour', 3600, 3600, 34560000),
+        ('1 day', '1 hour', 86400, 86400, 34560000),
+        ('30 days', '1 hour', 2592000, 86400, 34560000),
     ]) }}
 {%- endmacro %}
 
 {#-
-  A CTE body that puts every pane of `relation` into each window that it belongs to, adding
-  window_name, window_start and window_end. A window is [start, end), its end a multiple of step
-  since 1970-01-01.
+  A query that measures panes window by window:
+
+      {% call windowed() %} select ... from {{ window_rows(ref('a_pane')) }} ... {% endcall %}
+
+  It adds window_name, window_start, window_end and model to what the body selects. A window is
+  [start, end), its end a multiple of its step since 1970-01-01; the newest one ends at the first
+  such moment after the model's clock. The body groups by window_keys() and what it likes; its rows
+  carry the model's positive_label.
+
+  PostgreSQL runs the body once for every window that is asked for, over the panes of that window
+  alone; RisingWave puts every pane into each window that it belongs to.
 -#}
-{% macro in_windows(relation, columns) -%}
-    {%- for name, grain, length, step in headrace.windows() %}
+{% macro windowed() -%}
+    {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
+{%- endmacro %}
+
+{% macro window_rows(relation) -%}
+    {{ return(adapter.dispatch('window_rows', 'headrace')(relation)) }}
+{%- endmacro %}
+
+{% macro window_keys() -%}
+    {{ return(adapter.dispatch('window_keys', 'headrace')()) }}
+{%- endmacro %}
+
+{% macro postgres__window_keys() -%}
+    {{ return([]) }}
+{%- endmacro %}
+
+{% macro postgres__windowed(body) -%}
+with models as (
+    select
+        clock.model,
+        positive.positive_label,
+        extract(epoch from clock.first_event_time)::bigint as first_second,
+        extract(epoch from clock.event_clock)::bigint as last_second
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+),
+
+ends as (
+    {%- for name, grain, length, step, kept in headrace.windows() %}
     {%- if not loop.first %}
     union all
     {%- endif %}
     select
+        model,
+        positive_label,
         '{{ name }}' as window_name,
-        to_timestamp(last_end - {{ length }}) as window_start,
-        to_timestamp(last_end) as window_end,
-        {{ columns | join(', ') }}
-    from (
-        select
-            floor(extract(epoch from pane_start) / {{ step }}) * {{ step }} + {{ step }}
-            {%- if length > step %}
-            + generate_series(0, {{ length // step - 1 }}) * {{ step }}
-            {%- endif %} as last_end,
-            {{ columns | join(', ') }}
-        from {{ relation }}
-        where grain = '{{ grain }}'
-    ) as placed_{{ loop.index }}
+        '{{ grain }}' as grain,
+        {{ length }} as seconds,
+        generate_series(
+            greatest(first_second, last_second - {{ kept }}) / {{ step }} * {{ step }} + {{ step }},
+            last_second / {{ step }} * {{ step }} + {{ step }},
+            {{ step }}
+        ) as last_second
+    from models
     {%- endfor %}
+),
+
+spans as (
+    select
+        model,
+        positive_label,
+        window_name,
+        grain,
+        to_timestamp(last_second - seconds) as window_start,
+        to_timestamp(last_second) as window_end
+    from ends
+)
+
+select
+    spans.window_name,
+    spans.window_start,
+    spans.window_end,
+    spans.model,
+    measured.*
+from spans
+cross join lateral (
+    {{ body }}
+) as measured
 {%- endmacro %}
 
-{#-
-  `as`, for a CTE that is read twice and should be planned into both places: the planner knows
-  nothing of a materialized one and may join it by nested loops.
--#}
-{% macro as_inlined() -%}
-    {{ return(adapter.dispatch('as_inlined', 'headrace')()) }}
+{% macro postgres__window_rows(relation) -%}
+    (
+        select
+            panes.*,
+            spans.positive_label
+        from {{ relation }} as panes
+        where
+            panes.model = spans.model
+            and panes.grain = spans.grain
+            and panes.pane_start >= spans.window_start
+            and panes.pane_start < spans.window_end
+    )
 {%- endmacro %}
 
-{% macro default__as_inlined() %}as not materialized{% endmacro %}
+{% macro default__window_keys() -%}
+    {{ return(['window_name', 'window_start', 'window_end', 'model']) }}
+{%- endmacro %}
 
-{% macro postgres__as_inlined() %}as not materialized{% endmacro %}
+{% macro risingwave__window_keys() -%}
+    {{ return(headrace.default__window_keys()) }}
+{%- endmacro %}
 
-{% macro risingwave__as_inlined() %}as{% endmacro %}
+{% macro default__windowed(body) %}{{ body }}{% endmacro %}
+
+{% macro risingwave__windowed(body) %}{{ headrace.default__windowed(body) }}{% endmacro %}
+
+{% macro default__window_rows(relation) -%}
+    (
+        {%- for name, grain, length, step, kept in headrace.windows() %}
+        {%- if not loop.first %}
+        union all
+        {%- endif %}
+        select
+            placed.*,
+            '{{ name }}' as window_name,
+            to_timestamp(placed.last_second - {{ length }}) as window_start,
+            to_timestamp(placed.last_second) as window_end
+        from (
+            select
+                panes.*,
+                positive.positive_label,
+                floor(extract(epoch from panes.pane_start) / {{ step }}) * {{ step }} + {{ step }}
+                {%- if length > step %}
+                + generate_series(0, {{ length // step - 1 }}) * {{ step }}
+                {%- endif %} as last_second
+            from {{ relation }} as panes
+            inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
+            where panes.grain = '{{ grain }}'
+        ) as placed
+        inner join {{ ref('model_clock') }} as clock
+            on
+                placed.model = clock.model
+                and to_timestamp(placed.last_second - {{ step }}) <= clock.event_clock
+                and to_timestamp(placed.last_second + {{ kept }}) > clock.event_clock
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+{% macro risingwave__window_rows(relation) -%}
+    {{ headrace.default__window_rows(relation) }}
+{%- endmacro %}

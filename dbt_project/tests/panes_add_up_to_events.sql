@@ -2,8 +2,7 @@
 with events as (
     select
         model,
-        count(*) as inferences,
-        count(latency_ms) as timed
+        count(*) as inferences
     from {{ ref('stg_inference') }}
     group by model
 ),
@@ -27,8 +26,8 @@ counted as (
     select
         model,
         'latency_panes ' || grain as pane,
-        answers as counted,
-        'timed' as unit
+        inferences as counted,
+        'inferences' as unit
     from {{ ref('latency_panes') }}
     union all
     select
@@ -66,7 +65,6 @@ totals as (
 select
     totals.*,
     events.inferences,
-    events.timed,
     labeled.examples
 from totals
 left join events on totals.model = events.model
@@ -74,7 +72,6 @@ left join labeled on totals.model = labeled.model
 where
     totals.counted != case totals.unit
         when 'inferences' then events.inferences
-        when 'timed' then events.timed
         else coalesce(labeled.examples, 0)
     end
     or events.model is null

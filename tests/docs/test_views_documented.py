@@ -42,7 +42,7 @@ def test_everything_is_described(layer: str, model: dict[str, Any]) -> None:
     assert meta["grain"] and meta["lateness"]
     assert layer != "marts" or meta.get("group") in GENERATOR["GROUPS"]
     for column in model["columns"]:
-        assert column["description"].endswith("."), column["name"]
+        assert column["description"].rstrip().endswith("."), column["name"]
         assert column["data_type"], column["name"]
 
 

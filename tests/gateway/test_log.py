@@ -85,7 +85,7 @@ def test_an_event_that_the_database_refuses_takes_no_other_with_it(engine: Engin
     assert count(engine) == 20
     rows = engine.rows("select topic, reason, payload from events.rejected")
     assert sorted(json.loads(row["payload"])["request_id"] for row in rows) == ["bad-1", "bad-2"]
-    assert all("NUL" in row["reason"] for row in rows)
+    assert all("0x00" in row["reason"] for row in rows)
 
 
 def test_what_broke_the_contract_is_kept_with_its_reason(engine: Engine) -> None:

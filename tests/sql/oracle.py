@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from headrace.events import Feedback, Inference
 
+DAY = 86400
+# length, step, and how long behind the clock they are kept, in seconds
 WINDOWS = {
-    "1 minute": (60, 60),
-    "5 minutes": (300, 10),
-    "1 hour": (3600, 3600),
-    "1 day": (86400, 86400),
-    "30 days": (2592000, 86400),
+    "1 minute": (60, 60, 2 * DAY),
+    "5 minutes": (300, 10, 2 * DAY),
+    "1 hour": (3600, 3600, 400 * DAY),
+    "1 day": (DAY, DAY, 400 * DAY),
+    "30 days": (30 * DAY, DAY, 400 * DAY),
 }
 UNLABELED = ("preference", "report", "comment")
+DEFAULT = ("last", 0, 1.0)
 Row = dict[str, Any]
+Grain = Callable[[datetime], datetime]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The feedback that decides, the label and worth that it comes to, and a weight."""
+
+    event: Feedback
+    label: str
+    worth: float | None
+    weight: float
 
 
 class Oracle:
@@ -33,35 +55,60 @@ class Oracle:
         feedback: dict[str, Feedback],
         positive: str = "yes",
         drift_window: timedelta = timedelta(hours=1),
+        policies: Mapping[str, tuple[str, int, float]] | None = None,
     ) -> None:
         self.inference = inference
         self.feedback = feedback
         self.positive = positive
         self.drift_window = drift_window
+        # of every kind: which opinion wins, its priority and its weight
+        self.policies = policies or {}
         self.labels = self._labels()
 
-    def _labels(self) -> dict[str, Feedback]:
-        latest: dict[str, Feedback] = {}
+    def _labels(self) -> dict[str, Held]:
+        """What is held to be right about every answer, or about the one that it shadows."""
+        by_request: dict[str, list[Feedback]] = defaultdict(list)
         for event in self.feedback.values():
-            if event.request_id not in self.inference or label_of(event) is None:
-                continue
-            held = latest.get(event.request_id)
-            if held is None or (event.event_time, event.feedback_id) > (
-                held.event_time,
-                held.feedback_id,
-            ):
-                latest[event.request_id] = event
-        return latest
+            if label_of(event) is not None:
+                by_request[event.request_id].append(event)
+        held = {}
+        for request_id, answer in self.inference.items():
+            if heard := by_request.get(answer.shadow_of or request_id):
+                kinds = {event.kind for event in heard}
+                of_kinds = [self._held(kind, heard) for kind in kinds]
+                held[request_id] = max(
+                    of_kinds,
+                    key=lambda h: (
+                        self.policies.get(h.event.kind, DEFAULT)[1],
+                        h.event.event_time,
+                        h.event.feedback_id,
+                    ),
+                )
+        return held
+
+    def _held(self, kind: str, heard: list[Feedback]) -> Held:
+        """What all feedback of one kind comes to."""
+        wins, _, weight = self.policies.get(kind, DEFAULT)
+        of_kind = [event for event in heard if event.kind == kind]
+        of_kind.sort(key=lambda f: (f.event_time, f.feedback_id))
+        event = of_kind[0] if wins == "first" else of_kind[-1]
+        values = [f.value for f in of_kind if f.value is not None]
+        if wins == "max" and values:
+            event = [f for f in of_kind if f.value == max(values)][-1]
+        if wins == "sum" and values:
+            total = math.fsum(values)
+            return Held(event, f"{total:g}", total, weight)
+        return Held(event, str(label_of(event)), event.value, weight)
 
     def labeled_examples(self) -> set[tuple[Any, ...]]:
         return {
             (
                 request_id,
-                event.feedback_id,
-                label_of(event),
-                max(utc(event.event_time), utc(self.inference[request_id].event_time)),
+                held.event.feedback_id,
+                held.label,
+                max(utc(held.event.event_time), utc(self.inference[request_id].event_time)),
             )
-            for request_id, event in self.labels.items()
+            for request_id, held in self.labels.items()
         }
 
     def pending_labels(self) -> set[str]:
@@ -90,25 +137,40 @@ class Oracle:
     def performance(self) -> dict[tuple[Any, ...], Row]:
         """Rows of model_performance by (window_name, window_end, model, version, variant)."""
         members: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
+        clocks = {event.model: self.clock(event.model) for event in self.inference.values()}
         for event in self.inference.values():
-            for name, (length, step) in WINDOWS.items():
-                seconds = utc(event.event_time).timestamp()
+            clock = math.floor(clocks[event.model].timestamp())
+            seconds = utc(event.event_time).timestamp()
+            for name, (length, step, kept) in WINDOWS.items():
                 end = math.floor(seconds / step) * step + step
-                while end - length <= seconds:
-                    key = (name, datetime.fromtimestamp(end, UTC), event.model)
-                    members[(*key, event.model_version, event.variant)].append(event)
+                while end - length <= seconds and end <= clock // step * step + step:
+                    if end >= (clock - kept) // step * step + step:
+                        key = (name, datetime.fromtimestamp(end, UTC), event.model)
+                        members[(*key, event.model_version, event.variant)].append(event)
                     end += step
         return {key: self._quality(events) for key, events in members.items()}
 
     def _quality(self, events: list[Inference]) -> Row:
         judged = [event for event in events if event.request_id in self.labels]
-        truth = {event.request_id: label_of(self.labels[event.request_id]) for event in judged}
-        scored = [event for event in judged if event.score is not None]
-        predicted = [event for event in judged if event.prediction is not None]
+        truth = {event.request_id: self.labels[event.request_id].label for event in judged}
+        classes = {name: as_class(label) for name, label in truth.items()}
+        scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
+        predicted = [
+            event
+            for event in judged
+            if as_class(event.prediction) is not None and classes[event.request_id] is not None
+        ]
         y = np.array([truth[event.request_id] == self.positive for event in scored], dtype=int)
         p = np.array([event.score for event in scored], dtype=float)
         called = [event.prediction == self.positive for event in predicted]
         right = [truth[event.request_id] == self.positive for event in predicted]
+        answers = [str(event.prediction) for event in predicted]
+        labels = [str(truth[event.request_id]) for event in predicted]
+        errors = [
+            number(event.prediction) - number(truth[event.request_id])
+            for event in judged
+            if number(event.prediction) is not None and number(truth[event.request_id]) is not None
+        ]
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
         return {
@@ -117,39 +179,66 @@ class Oracle:
             "mean_score": mean(event.score for event in events if event.score is not None),
             "latency_p50_ms": quantile(latencies, 0.50),
             "latency_p95_ms": quantile(latencies, 0.95),
+            "latency_p99_ms": quantile(latencies, 0.99),
             "labeled": len(judged),
             "positives": sum(label == self.positive for label in truth.values()),
-            "accuracy": mean(event.prediction == truth[event.request_id] for event in predicted),
+            "accuracy": mean(a == b for a, b in zip(answers, labels, strict=True)),
+            "precision": precision_score(right, called) if any(called) else None,
+            "recall": recall_score(right, called) if any(right) else None,
             "f1": f1_score(right, called) if any(right) or any(called) else None,
-            "auc": roc_auc_score(y, np.minimum(np.floor(p * 1000), 999)) if both else None,
+            "macro_f1": f1_score(labels, answers, average="macro") if answers else None,
+            "auc": roc_auc_score(y, [score_bin(score) for score in p]) if both else None,
             "exact_auc": roc_auc_score(y, p) if both else None,
             "log_loss": log_loss(y, np.clip(p, 1e-6, 1 - 1e-6), labels=[0, 1]) if len(y) else None,
             "brier": mean((y - p) ** 2),
+            "calibration_error": calibration_error(y, p) if len(y) else None,
+            "rmse": math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else None,
+            "mae": mean(abs(e) for e in errors),
+            "mean_reward": mean(self.reward(event) for event in judged),
         }
+
+    def reward(self, event: Inference) -> float:
+        """Value of what decided the label, else whether the prediction was right."""
+        held = self.labels[event.request_id]
+        worth = float(event.prediction == held.label) if held.worth is None else float(held.worth)
+        return held.weight * worth
 
     def psi(self) -> dict[tuple[str, str], float]:
         """The population stability index of every feature of every model."""
         result: dict[tuple[str, str], float] = {}
         for model in {event.model for event in self.inference.values()}:
-            events = self.of(model)
-            first = min(utc(event.event_time) for event in events)
-            start = minute(self.clock(model) - self.drift_window)
-            reference = self._values(events, datetime.min, first + self.drift_window)
-            after = minute(first + self.drift_window) + timedelta(minutes=1)
-            current = self._values(events, max(start, after), datetime.max)
+            reference, current = self.drift_values(model)
             for feature in reference.keys() | current.keys():
-                old, new = reference.get(feature, []), current.get(feature, [])
-                if old or new:
-                    result[model, feature] = psi(old, new)
+                result[model, feature] = psi(reference.get(feature, []), current.get(feature, []))
         return result
 
+    def drift_values(self, model: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """Values of every feature in the reference (the first drift window) and in the current.
+
+        Times are those of the panes: minutes, or hours where minutes are no longer kept.
+        """
+        events = self.of(model)
+        clock = self.clock(model)
+        start = min(utc(event.event_time) for event in events)
+        end = start + self.drift_window
+        since = min(max(clock - self.drift_window, end), clock)
+        fine = hour(clock) - timedelta(days=2)
+        if start < fine:
+            reference = self._values(
+                events, hour, hour(start), max(hour(end - timedelta(hours=1)), hour(start))
+            )
+        else:
+            reference = self._values(events, minute, minute(start), end)
+        grain = hour if since < fine else minute
+        later = [event for event in events if grain(utc(event.event_time)) > end]
+        return reference, self._values(later, grain, grain(since), clock)
+
     def _values(
-        self, events: Iterable[Inference], start: datetime, end: datetime
+        self, events: Iterable[Inference], grain: Grain, first: datetime, last: datetime
     ) -> dict[str, list[Any]]:
         values: dict[str, list[Any]] = defaultdict(list)
         for event in events:
-            time = minute(utc(event.event_time))
-            if start.replace(tzinfo=UTC) <= time <= end.replace(tzinfo=UTC):
+            if event.variant != "shadow" and first <= grain(utc(event.event_time)) <= last:
                 for name, value in event.features.items():
                     values[name].append(value)
         return values
@@ -160,7 +249,7 @@ def psi(reference: list[Any], current: list[Any]) -> float:
 
     def place(value: Any) -> str:
         if value is None:
-            return "missing"
+            return "null"
         if not is_number(value):
             text = value if isinstance(value, str) else str(value).lower()
             return f"category {text[:100]}"
@@ -184,6 +273,41 @@ def bucket(x: float) -> int:
         return 0
     size = 50000 + math.ceil(math.log(abs(x)) / math.log(1.0202020202020203))
     return size if x > 0 else -size
+
+
+def score_bin(score: float) -> int:
+    """One of 256 bins: 64 growing ones below 0.1, 128 equal ones, the first 64 mirrored."""
+
+    def tail(x: float) -> int:
+        return min(63, 1 + math.floor(math.log(x / 0.0001) / (math.log(1000) / 63)))
+
+    if score < 0.0001:
+        return 0
+    if score < 0.1:
+        return tail(score)
+    if score < 0.9:
+        return min(191, 64 + math.floor((score - 0.1) * 160))
+    return 255 - tail(1 - score) if score < 0.9999 else 255
+
+
+def calibration_error(y: Any, p: Any) -> float:
+    """Expected calibration error over tenths of the score, by its definition."""
+    tenths = np.minimum(np.floor(p * 10), 9)
+    gaps = [abs(y[tenths == t].sum() - p[tenths == t].sum()) for t in set(tenths)]
+    return float(sum(gaps)) / len(y)
+
+
+def as_class(text: Any) -> str | None:
+    """A label that names a class: short, or no number and of at most 64 characters."""
+    if text is None or len(text) > 64:
+        return None
+    return None if len(text) > 3 and number(text) is not None else str(text)
+
+
+def number(text: Any) -> Any:
+    """The number that a label stands for, or None."""
+    found = re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,2})?", str(text))
+    return float(str(text)) if found else None
 
 
 def label_of(event: Feedback) -> str | None:
@@ -212,6 +336,10 @@ def quantile(values: list[float], q: float) -> float | None:
 
 def minute(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0)
+
+
+def hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
 
 
 def utc(time: datetime | None) -> datetime:

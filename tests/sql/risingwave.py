@@ -31,17 +31,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "windows: range of time": "RisingWave's source takes an interval; nothing has been run",
         "division: by what may be zero: labels_30d": "a row is in its own window",
     },
-    "arm_panes": {
-        "division: by what may be zero: CAST((propensity)": "the contract asks for one above 0",
-    },
-    "feature_drift": {
-        "division: by what may be zero: (current_rows + 0.5 * bins)": "at least one bin",
-        "division: by what may be zero: (reference_rows + 0.5 * bins)": "at least one bin",
-        "division: by what may be zero: ((reference + 0.5)": "a count plus a half",
-    },
-    "model_performance": {
-        "division: by what may be zero: volume.inferences": "a pane has an inference",
-    },
     "segment_features": {
         "division: by what may be zero: labels_30d": "a pane has an opinion",
     },

@@ -16,7 +16,7 @@ START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 MODELS = ("fraud", "größe ✓")
 LABELS = ("yes", "no")
 
-_times = st.integers(0, 3 * 24 * 3600).map(lambda s: (START + timedelta(seconds=s)).isoformat())
+_times = st.integers(0, 40 * 3600).map(lambda s: (START + timedelta(seconds=s)).isoformat())
 _numbers = st.one_of(
     st.sampled_from([0, 1, -1, 0.1, 1e-12, -1e12, 1e290, 2**40]),
     st.floats(-1e6, 1e6, allow_nan=False),
@@ -32,6 +32,19 @@ _features = st.fixed_dictionaries(
 )
 
 
+_variants = st.one_of(
+    st.fixed_dictionaries(
+        {"variant": st.sampled_from(["champion", "champion", "canary", "explore", "holdout"])}
+    ),
+    st.fixed_dictionaries(
+        {
+            "variant": st.just("shadow"),
+            "shadow_of": st.one_of(st.none(), st.integers(0, 25).map(lambda i: f"r{i}")),
+        }
+    ),
+)
+
+
 @st.composite
 def _inferences(draw: st.DrawFn) -> dict[str, Any]:
     return {
@@ -39,10 +52,15 @@ def _inferences(draw: st.DrawFn) -> dict[str, Any]:
         "event_time": draw(_times),
         "model": draw(st.sampled_from(MODELS)),
         "model_version": draw(st.sampled_from(["v1", "v2"])),
-        "variant": draw(st.sampled_from(["champion", "canary"])),
+        **draw(_variants),
         "segment": draw(st.sampled_from([None, "", "a", "b"])),
+        "endpoint": draw(st.sampled_from([None, "web", "app"])),
+        "user_id": draw(st.sampled_from([None, "", "ana", "李"])),
+        "session_id": draw(st.sampled_from([None, None, "s1"])),
+        "item_id": draw(st.sampled_from([None, "i1", "i2"])),
+        "propensity": draw(st.sampled_from([None, 1.0, 0.5, 0.01])),
         "features": draw(_features),
-        "prediction": draw(st.sampled_from([None, *LABELS, "maybe"])),
+        "prediction": draw(st.sampled_from([None, *LABELS, "maybe", 3.25, "12.5"])),
         "score": draw(_scores),
         "latency_ms": draw(st.one_of(st.none(), st.floats(0, 1e4))),
         "error": draw(st.sampled_from([None, None, "timeout"])),
@@ -58,7 +76,11 @@ def _feedback(draw: st.DrawFn) -> dict[str, Any]:
                 {"kind": "label", "label": "no"},
                 {"kind": "click"},
                 {"kind": "rating", "value": 0.5},
+                {"kind": "rating", "value": 12.75},
+                {"kind": "purchase", "value": 3},
                 {"kind": "report"},
+                {"kind": "preference", "rejected_request_id": "r1"},
+                {"kind": "preference", "rejected_request_id": "r2"},
             ]
         )
     )

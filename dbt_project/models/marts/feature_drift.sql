@@ -1,64 +1,72 @@
--- How far each feature has moved from what the serving version was trained on: the population
--- stability index, psi = sum((current - reference) * ln(current / reference)) over bins.
--- Numbers: the deciles of the reference, their edges at bucket edges; strings and bools: their
--- categories; a missing value is a bin of its own. Empty bins are smoothed by half a row.
+-- How far each feature has moved from what the serving version was trained on.
+-- The population stability index, psi = sum((current - reference) * ln(current / reference)), is
+-- over the bins of feature_reference, empty ones smoothed by half a row; beside it stand distances
+-- of the whole histograms (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon) and p-values. Status
+-- follows the size of the effect: with rows enough, any difference is significant.
 -- grain: feature of a model.  key: (model, feature).
--- lateness: any; the current window ends at the model's clock and never reaches back into the
--- reference, so nothing is compared with itself.
-with champion as (
+-- lateness: any; windows are those of drift_windows.
+with panes as (
     select
-        model,
-        model_version,
-        {{ metric_time('train_from') }} as train_from,
-        {{ metric_time('train_to') }} as train_to
-    from {{ ref('model_versions') }}
-    where status = 'champion'
+        panes.model,
+        panes.feature,
+        panes.type,
+        panes.category,
+        panes.block,
+        panes.answers,
+        panes.counts,
+        true as is_reference
+    from {{ ref('drift_windows') }} as spans
+    inner join {{ ref('feature_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.reference_grain = panes.grain
+            and spans.first_reference_pane <= panes.pane_start
+            and spans.last_reference_pane >= panes.pane_start
+    union all
+    select
+        panes.model,
+        panes.feature,
+        panes.type,
+        panes.category,
+        panes.block,
+        panes.answers,
+        panes.counts,
+        false as is_reference
+    from {{ ref('drift_windows') }} as spans
+    inner join {{ ref('feature_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.window_grain = panes.grain
+            and spans.first_window_pane <= panes.pane_start
+            and spans.reference_end < panes.pane_start
 ),
 
-reference as (
-    select
-        clock.model,
-        champion.model_version,
-        policies.psi_alert,
-        policies.min_sample,
-        policies.drift_window,
-        clock.event_clock,
-        coalesce(champion.train_from, clock.first_event_time) as reference_start,
-        coalesce(champion.train_to, clock.first_event_time + policies.drift_window)
-            as reference_end
-    from {{ ref('model_clock') }} as clock
-    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
-    left join champion on clock.model = champion.model
-),
-
-spans as (
-    select
-        *,
-        least(greatest(event_clock - drift_window, reference_end), event_clock)
-            as window_start,
-        event_clock as window_end
-    from reference
+numbers as (
+    {{ opened_blocks('panes', ['model', 'feature', 'is_reference'], sketch_block()) }}
 ),
 
 counted as (
     select
-        panes.model,
-        panes.feature,
-        panes.bucket,
-        panes.category,
-        coalesce(sum(panes.answers) filter (
-            where panes.pane_start <= spans.reference_end
-            and panes.pane_start
-            >= {{ pane_start('1 minute', 'spans.reference_start') }}
-        ), 0) as reference,
-        coalesce(sum(panes.answers) filter (
-            where panes.pane_start > spans.reference_end
-            and panes.pane_start
-            >= {{ pane_start('1 minute', 'spans.window_start') }}
-        ), 0) as current
-    from {{ ref('feature_panes') }} as panes
-    inner join spans on panes.model = spans.model
-    group by panes.model, panes.feature, panes.bucket, panes.category
+        model,
+        feature,
+        bin as bucket,
+        null as category,
+        coalesce(sum(answers) filter (where is_reference), 0) as reference,
+        coalesce(sum(answers) filter (where not is_reference), 0) as current
+    from numbers
+    group by 1, 2, 3
+    union all
+    select
+        model,
+        feature,
+        null as bucket,
+        case when category is null then type else 'category ' || category end
+            as category,
+        coalesce(sum(answers) filter (where is_reference), 0) as reference,
+        coalesce(sum(answers) filter (where not is_reference), 0) as current
+    from panes
+    where block is null
+    group by 1, 2, 4
 ),
 
 placed as (
@@ -82,24 +90,29 @@ placed as (
     from counted
 ),
 
+named as (
+    select
+        model,
+        feature,
+        bucket is not null as numeric_bin,
+        coalesce(category, 'decile ' || least(
+            floor(10 * reference_below / nullif(reference_numbers, 0)), 9
+        )::text) as bin,
+        reference,
+        current
+    from placed
+),
+
 binned as (
     select
         model,
         feature,
-        case
-            when bucket is not null then
-                'decile ' || least(
-                    floor(10 * reference_below / nullif(reference_numbers, 0)), 9
-                )::text
-            when category is not null then 'category ' || category
-            else 'missing'
-        end as bin,
-        bool_or(bucket is not null) as numeric_bin,
+        bin,
+        bool_or(numeric_bin) as numeric_bin,
         sum(reference) as reference,
         sum(current) as current
-    from placed
+    from named
     group by model, feature, bin
-    having sum(reference) + sum(current) > 0
 ),
 
 shared as (
@@ -128,41 +141,94 @@ measured as (
         max(bins) as bins,
         max(reference_rows)::bigint as reference_rows,
         max(current_rows)::bigint as current_rows,
+        sum({{ psi_term(
+            smoothed_share('reference', 'reference_rows', 'bins'),
+            smoothed_share('current', 'current_rows', 'bins')
+        ) }}) as psi,
         sum(
-            (
-                (current + 0.5) / (current_rows + 0.5 * bins)
-                - (reference + 0.5) / (reference_rows + 0.5 * bins)
+            power(
+                current * reference_rows - reference * current_rows, 2
             )::double precision
-            * ln(
-                (
-                    (current + 0.5) / (current_rows + 0.5 * bins)
-                    / ((reference + 0.5) / (reference_rows + 0.5 * bins))
-                )::double precision
-            )
-        ) as psi
+            / nullif(reference_rows * current_rows * (reference + current), 0)
+        ) as chi_square
     from shared
     group by model, feature
+),
+
+histograms as (
+    select
+        model,
+        feature,
+        bucket as bin_order,
+        {{ sketch_value('bucket') }} as value,
+        reference,
+        current
+    from counted
+    where bucket is not null
+),
+
+{{ histogram_distances('distances', 'histograms', ['model', 'feature']) }},
+
+judged as (
+    select
+        measured.model,
+        spans.model_version,
+        measured.feature,
+        measured.kind,
+        measured.psi,
+        case
+            when least(measured.reference_rows, measured.current_rows)
+                < policies.min_sample then 'too few rows'
+            when measured.psi >= policies.psi_alert then 'drifted'
+            when measured.psi >= 0.1 then 'moving'
+            else 'stable'
+        end as status,
+        case when measured.current_rows > 0 and measured.reference_rows > 0
+            then measured.chi_square end as chi_square,
+        measured.bins - 1 as degrees,
+        distances.ks,
+        distances.wasserstein,
+        distances.wasserstein_normed,
+        distances.js_divergence,
+        distances.reference_rows as reference_numbers,
+        distances.current_rows as current_numbers,
+        measured.bins,
+        measured.reference_rows,
+        measured.current_rows,
+        spans.reference_start,
+        spans.reference_end,
+        spans.window_start,
+        spans.window_end
+    from measured
+    inner join {{ ref('drift_windows') }} as spans on measured.model = spans.model
+    inner join {{ ref('model_policies') }} as policies
+        on measured.model = policies.model
+    left join distances
+        on
+            measured.model = distances.model
+            and measured.feature = distances.feature
 )
 
 select
-    measured.model,
-    spans.model_version,
-    measured.feature,
-    measured.kind,
-    measured.psi,
-    case
-        when least(measured.reference_rows, measured.current_rows) < spans.min_sample
-            then 'too few rows'
-        when measured.psi >= spans.psi_alert then 'drifted'
-        when measured.psi >= 0.1 then 'moving'
-        else 'stable'
-    end as status,
-    measured.bins,
-    measured.reference_rows,
-    measured.current_rows,
-    spans.reference_start,
-    spans.reference_end,
-    spans.window_start,
-    spans.window_end
-from measured
-inner join spans on measured.model = spans.model
+    model,
+    model_version,
+    feature,
+    kind,
+    psi,
+    status,
+    chi_square,
+    case when degrees > 0 then {{ chi_square_p_value('chi_square', 'degrees') }} end
+        as chi_square_p_value,
+    ks,
+    {{ ks_p_value('ks', 'reference_numbers', 'current_numbers') }} as ks_p_value,
+    wasserstein,
+    wasserstein_normed,
+    js_divergence,
+    bins,
+    reference_rows,
+    current_rows,
+    reference_start,
+    reference_end,
+    window_start,
+    window_end
+from judged

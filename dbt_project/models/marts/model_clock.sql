@@ -10,6 +10,16 @@ with activity as (
         max(last_ingested_at) as last_ingested_at
     from {{ ref('model_activity') }}
     group by model
+),
+
+heard as (
+    select
+        model,
+        sum(opinions)::bigint as feedback,
+        max(last_feedback_time) as last_feedback_time
+    from {{ ref('feedback_panes') }}
+    where grain = 'ever'
+    group by model
 )
 
 select
@@ -20,4 +30,4 @@ select
     greatest(activity.last_event_time, heard.last_feedback_time) as event_clock,
     activity.last_ingested_at
 from activity
-left join {{ ref('feedback_activity') }} as heard on activity.model = heard.model
+left join heard on activity.model = heard.model

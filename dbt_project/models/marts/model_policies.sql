@@ -32,15 +32,22 @@ select
     model,
     nullif(max(case when policy = 'positive_label' then value end), '')
         as positive_label,
+    nullif(max(case when policy = 'default_label' then value end), '')
+        as default_label,
     max(case when policy = 'gate_metric' then value end) as gate_metric
     {%- for policy in [
-        'label_window', 'metric_window', 'drift_window', 'cooldown'
+        'label_window', 'metric_window', 'drift_window', 'cooldown', 'retrain_every',
+        'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',
+        'session_gap'
     ] %},
     max(case when policy = '{{ policy }}' then value end)::interval as {{ policy }}
     {%- endfor %}
     {%- for policy in [
         'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',
-        'min_improvement', 'max_forgetting', 'max_slice_drop'
+        'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
+        'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
+        'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
+        'quality_tolerance'
     ] %},
     max(case when policy = '{{ policy }}' then value end)::double precision
         as {{ policy }}

@@ -1,6 +1,7 @@
 -- Answers that nobody has judged yet.
 -- grain: inference without a label.  key: request_id.
 -- lateness: any; a row leaves when its label comes. Age is by the model's clock.
+-- Reads the topic itself: a view of a CTE could not be read newest first.
 select
     inference.request_id,
     inference.model,
@@ -12,7 +13,7 @@ select
     inference.event_time,
     clock.event_clock - inference.event_time as age,
     clock.event_clock >= inference.event_time + policies.label_window as overdue
-from {{ ref('stg_inference') }} as inference
+from {{ source('events', 'inference') }} as inference
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labels') }} as labels on inference.request_id = labels.request_id

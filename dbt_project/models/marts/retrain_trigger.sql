@@ -1,11 +1,13 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
--- Due when enough new labels came or the champion lost AUC against its promotion, unless held
--- back. Feature drift alone alerts and does not retrain.
+-- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
+-- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
+-- drifted while labels are late. Feature drift alone alerts and does not retrain: it leads.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
 with runs as (
     select
         events.model,
+        events.event,
         events.event_time,
         coalesce(claims.known_at, events.ingested_at) as known_at,
         row_number() over (
@@ -26,6 +28,7 @@ with runs as (
 last_run as (
     select
         model,
+        event,
         event_time,
         known_at,
         ended
@@ -33,24 +36,54 @@ last_run as (
     where place = 1
 ),
 
-champion as (
+-- Whole minutes by the pane; the minute in which the last run looked, label by label.
+arrived as (
+    select
+        arrivals.model,
+        arrivals.pane_start as minute,
+        arrivals.labels
+    from {{ ref('label_arrivals') }} as arrivals
+    left join last_run on arrivals.model = last_run.model
+    where
+        arrivals.labels > 0
+        and (last_run.model is null or arrivals.pane_start > last_run.known_at)
+    union all
+    select
+        labels.model,
+        {{ pane_start('1 minute', 'labels.ingested_at') }} as minute,
+        1 as labels
+    from last_run
+    inner join {{ ref('labels') }} as labels
+        on
+            last_run.model = labels.model
+            and last_run.known_at < labels.ingested_at
+            and labels.ingested_at
+            < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
+),
+
+counted as (
     select
         model,
-        model_version,
-        {{ metric_number('baseline_auc') }} as baseline_auc
-    from {{ ref('model_versions') }}
-    where status = 'champion'
+        sum(labels)::bigint as new_labels,
+        min(minute) as first_minute
+    from arrived
+    group by model
 ),
 
 fresh as (
     select
-        labels.model,
-        count(*) as new_labels,
+        counted.model,
+        counted.new_labels,
         min(labels.ingested_at) as first_new_label_at
-    from {{ ref('labels') }} as labels
-    left join last_run on labels.model = last_run.model
+    from counted
+    inner join {{ ref('labels') }} as labels
+        on
+            counted.model = labels.model
+            and counted.first_minute <= labels.ingested_at
+            and labels.ingested_at < counted.first_minute + interval '1 minute'
+    left join last_run on counted.model = last_run.model
     where last_run.model is null or labels.ingested_at > last_run.known_at
-    group by labels.model
+    group by counted.model, counted.new_labels
 ),
 
 known as (
@@ -63,24 +96,14 @@ known as (
     group by model
 ),
 
-recent_panes as (
+heard as (
     select
-        panes.*,
-        positive.positive_label
-    from {{ ref('label_panes') }} as panes
-    inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
-    inner join {{ ref('model_clock') }} as clock on panes.model = clock.model
-    inner join {{ ref('model_policies') }} as policies on panes.model = policies.model
-    inner join champion
-        on panes.model = champion.model and panes.model_version = champion.model_version
-    where
-        panes.clock = 'label'
-        and panes.variant != 'shadow'
-        and panes.pane_start
-        >= {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
+        model,
+        max(last_known_at) as last_known_at
+    from {{ ref('feedback_panes') }}
+    where grain = 'ever' and label is not null
+    group by model
 ),
-
-{{ classification('recent', 'recent_panes', ['model']) }},
 
 drifted as (
     select
@@ -91,17 +114,31 @@ drifted as (
     group by model
 ),
 
+falling as (
+    select
+        model,
+        min(metric) as metric,
+        min(crosses_at) as crosses_at
+    from {{ ref('metric_forecast') }}
+    where crosses_within_horizon
+    group by model
+),
+
 facts as (
     select
         clock.model,
-        champion.model_version,
+        recent.model_version,
         clock.event_clock,
         policies.min_new_labels,
         policies.min_sample,
         policies.cooldown,
-        champion.baseline_auc,
+        recent.baseline_auc,
         recent.auc as recent_auc,
         drifted.psi,
+        concept.statistic as page_hinkley,
+        falling.metric as falling_metric,
+        falling.crosses_at,
+        last_run.event as last_outcome,
         last_run.event_time as last_run_at,
         fresh.first_new_label_at,
         coalesce(last_run.ended, 0) as runs,
@@ -113,43 +150,76 @@ facts as (
         coalesce(fresh.new_labels, 0) >= policies.min_new_labels as labels_due,
         coalesce(
             recent.labeled >= policies.min_sample
-            and recent.auc < champion.baseline_auc * (1 - policies.max_metric_drop),
+            and recent.auc < recent.baseline_auc * (1 - policies.max_metric_drop),
             false
-        ) as metric_due
+        ) as metric_due,
+        coalesce(concept.status = 'drifted', false) as concept_due,
+        falling.model is not null as forecast_due,
+        coalesce(
+            policies.retrain_every > interval '0 seconds'
+            and clock.event_clock
+            >= coalesce(last_run.event_time, clock.first_event_time)
+            + policies.retrain_every,
+            false
+        ) as schedule_due,
+        coalesce(
+            drifted.features > 0
+            and clock.event_clock >= heard.last_known_at + policies.label_patience,
+            false
+        ) as drift_due
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
-    left join champion on clock.model = champion.model
+    left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
+    left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
     left join last_run on clock.model = last_run.model
     left join fresh on clock.model = fresh.model
     left join known on clock.model = known.model
-    left join recent on clock.model = recent.model
+    left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
+    left join falling on clock.model = falling.model
+),
+
+wanted as (
+    select
+        *,
+        labels_due
+        or metric_due
+        or concept_due
+        or forecast_due
+        or schedule_due
+        or drift_due
+            as is_wanted
+    from facts
 ),
 
 judged as (
     select
         *,
         case
-            when not (labels_due or metric_due) then null
+            when not is_wanted then null
             when classes < 2 then 'every label so far is the same'
             when examples < min_sample
                 then examples || ' labels, of at least ' || min_sample
             when new_labels = 0 then 'no label since the last run'
+            when last_outcome = 'rejected' and new_labels < min_sample
+                then
+                    'only ' || new_labels || ' labels since the last run was rejected, '
+                    || 'of at least ' || min_sample
             when event_clock < last_run_at + cooldown
                 then
                     'cooling down until '
                     || to_char(last_run_at + cooldown, 'YYYY-MM-DD HH24:MI')
         end as held_back_by
-    from facts
+    from wanted
 )
 
 select
     model,
     model_version,
     model || '/' || (runs + 1) as trigger_id,
-    (labels_due or metric_due) and held_back_by is null as due,
+    is_wanted and held_back_by is null as due,
     case
-        when labels_due or metric_due then
+        when is_wanted then
             concat_ws(
                 '; ',
                 case when labels_due then new_labels || ' new labels' end,
@@ -157,6 +227,15 @@ select
                     'auc ' || round(recent_auc::numeric, 3) || ' against '
                     || round(baseline_auc::numeric, 3) || ' at promotion'
                 end,
+                case when concept_due then
+                    'error rose, page-hinkley ' || round(page_hinkley::numeric, 2)
+                end,
+                case when forecast_due then
+                    falling_metric || ' is forecast to cross its threshold on '
+                    || to_char(crosses_at, 'YYYY-MM-DD')
+                end,
+                case when schedule_due then 'scheduled' end,
+                case when drift_due then 'labels are late' end,
                 case when drifted_features > 0 then
                     drifted_features || ' features drifted, psi up to '
                     || round(psi::numeric, 2)
@@ -171,6 +250,7 @@ select
     recent_labels,
     psi,
     drifted_features,
+    page_hinkley,
     first_new_label_at,
     last_run_at,
     event_clock

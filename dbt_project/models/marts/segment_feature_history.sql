@@ -13,7 +13,10 @@ with opinions as (
         ), 0)::bigint as positives
     from {{ ref('feedback_panes') }} as panes
     inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
-    where panes.segment is not null
+    where
+        panes.segment is not null
+        and panes.label is not null
+        and panes.grain = '1 minute'
     group by panes.pane_start, panes.model, panes.segment
 ),
 

@@ -8,7 +8,7 @@ with latest as (
         max(pane_start) as pane_start,
         max(last_known_at) as event_timestamp
     from {{ ref('feedback_panes') }}
-    where segment is not null
+    where segment is not null and grain = '1 minute' and label is not null
     group by model, segment
 ),
 
@@ -26,6 +26,8 @@ summed as (
         on
             latest.model = panes.model
             and latest.segment = panes.segment
+            and panes.grain = '1 minute'
+            and panes.label is not null
             and panes.pane_start >= latest.pane_start - interval '30 days'
     inner join {{ ref('positive_labels') }} as positive
         on latest.model = positive.model

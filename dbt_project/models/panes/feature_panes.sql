@@ -1,44 +1,102 @@
--- The distribution of every feature, whatever the events carry.
+-- The distribution of every feature, whatever the events carry; shadow answers, which repeat
+-- what was asked before, are left out.
 -- A number falls into a DDSketch bucket, a string or bool is its own category, a missing value
 -- has neither.
--- grain: minute, version, feature and bin.  key: all but answers.  lateness: any.
+-- grain: pane of 1 minute or 1 hour by feature, type and block of buckets or category.
+-- key: all but the measures.  lateness: any.
 {{ config(
-    key=['model', 'pane_start', 'model_version', 'feature', 'bucket', 'category'],
-    drivers=['events.inference']
+    key=['model', 'grain', 'pane_start', 'feature', 'type', 'block', 'category'],
+    drivers=['events.inference'],
+    retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
 with named as (
     select
-        {{ pane_start('1 minute', 'event_time') }} as pane_start,
+        {{ pane_start('1 minute', 'event_time') }} as minute,
         model,
-        model_version,
         features,
         jsonb_object_keys(features) as feature
     from {{ ref('stg_inference') }}
+    where variant != 'shadow'
+),
+
+valued as (
+    select
+        minute,
+        model,
+        feature,
+        features -> feature as value
+    from named
+    {{ fence() }}
 ),
 
 typed as (
     select
-        pane_start,
+        minute,
         model,
-        model_version,
         feature,
-        jsonb_typeof(features -> feature) as type,
-        case
-            when jsonb_typeof(features -> feature) = 'number'
-                then (features ->> feature)::double precision
-        end as number,
-        features ->> feature as text
-    from named
+        value,
+        jsonb_typeof(value) as type
+    from valued
+    {{ fence() }}
+),
+
+numbered as (
+    select
+        minute,
+        model,
+        feature,
+        type,
+        case when type = 'number' then value::double precision end as number,
+        case when type in ('string', 'boolean') then left(value #>> '{}', 100) end
+            as category
+    from typed
+    {{ fence() }}
+),
+
+binned as (
+    select
+        minute as pane_start,
+        model,
+        feature,
+        type,
+        category,
+        {{ sketch_bucket('number') }} as bucket,
+        count(*)::integer as answers
+    from numbered
+    group by 1, 2, 3, 4, 5, 6
+),
+
+binned_by_hour as (
+    select
+        {{ pane_start('1 hour', 'pane_start') }} as pane_start,
+        model,
+        feature,
+        type,
+        category,
+        bucket,
+        sum(answers) as answers
+    from binned
+    group by 1, 2, 3, 4, 5, 6
 )
 
+{%- for grain in ['1 minute', '1 hour'] %}
+{%- if not loop.first %}
+union all
+{%- endif %}
 select
+    '{{ grain }}' as grain,
     pane_start,
     model,
-    model_version,
     feature,
-    case when type = 'number' then {{ sketch_bucket('number') }} end as bucket,
-    case when type in ('string', 'boolean') then left(text, 100) end as category,
-    count(*) as answers
-from typed
-group by 1, 2, 3, 4, 5, 6
+    type,
+    {{ bucket_block('bucket') }} as block,
+    category,
+    sum(answers)::bigint as answers,
+    case
+        when {{ bucket_block('bucket') }} is not null
+            then {{ block_counts(bucket_place('bucket'), 'answers', sketch_block()) }}
+    end as counts
+from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
+group by 2, 3, 4, 5, 6, 7
+{%- endfor %}

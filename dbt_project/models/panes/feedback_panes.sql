@@ -1,19 +1,36 @@
--- Opinions by the minute in which they were known; never taken back, so any past moment can be
--- asked what was known then.
--- grain: minute, segment and label.  key: all but the measures.  lateness: any.
+-- Opinions by the minute in which they were known, and all of them ever; never taken back, so any
+-- past moment can be asked what was known then.
+-- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
+-- lateness: any; feedback waits in its topic until its inference comes.
 {{ config(
-    key=['model', 'segment', 'pane_start', 'label'],
-    drivers=['panes.attributed_feedback'],
-    merge={'last_known_at': 'max'}
+    key=['model', 'grain', 'pane_start', 'model_version', 'segment', 'kind', 'label'],
+    drivers=['events.inference', 'events.feedback'],
+    merge={
+        'last_known_at': 'max', 'first_feedback_time': 'min', 'last_feedback_time': 'max'
+    },
+    retention={'1 minute': '400 days'}
 ) }}
 
+{%- for grain in ['1 minute', 'ever'] %}
+{%- if not loop.first %}
+union all
+{%- endif %}
 select
-    {{ pane_start('1 minute', 'known_at') }} as pane_start,
+    '{{ grain }}' as grain,
+    {% if grain == 'ever' -%}
+        to_timestamp(0)
+    {%- else -%}
+        {{ pane_start(grain, 'known_at') }}
+    {%- endif %} as pane_start,
     model,
+    model_version,
     segment,
-    label,
+    kind,
+    {{ as_class('label') }} as label,
     count(*) as opinions,
-    max(known_at) as last_known_at
+    max(known_at) as last_known_at,
+    min(feedback_time) as first_feedback_time,
+    max(feedback_time) as last_feedback_time
 from {{ ref('attributed_feedback') }}
-where label is not null
-group by 1, 2, 3, 4
+group by 2, 3, 4, 5, 6, 7
+{%- endfor %}

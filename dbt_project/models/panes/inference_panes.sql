@@ -1,25 +1,59 @@
--- Volume, errors and sums of what came out.
--- grain: pane of 10 seconds or 1 hour by version, variant and segment.  lateness: any.
+-- Answers: volume, errors, and the distribution of scores.
+-- grain: pane by version, variant and prediction; the hourly ones by segment, too.
+-- key: all but the measures.  lateness: any.
 {{ config(
-    key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'segment'],
-    drivers=['events.inference']
+    key=[
+        'model', 'grain', 'pane_start', 'model_version', 'variant', 'segment', 'prediction'
+    ],
+    drivers=['events.inference'],
+    retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 
-{%- for grain in ['10 seconds', '1 hour'] %}
+with answers as (
+    select
+        model,
+        model_version,
+        variant,
+        segment,
+        event_time,
+        error,
+        score,
+        {{ as_class('prediction') }} as prediction,
+        {{ score_bin('score') }} as bin
+    from {{ ref('stg_inference') }}
+    {{ fence() }}
+)
+
+{%- for grain, segment in [('10 seconds', 'null::text'), ('1 hour', 'segment')] %}
 {%- if not loop.first %}
 union all
 {%- endif %}
 select
     '{{ grain }}' as grain,
-    {{ pane_start(grain, 'event_time') }} as pane_start,
+    pane_start,
     model,
     model_version,
     variant,
     segment,
-    count(*) as inferences,
-    count(error) as errors,
-    count(score) as scored,
-    coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro
-from {{ ref('stg_inference') }}
-group by 2, 3, 4, 5, 6
+    prediction,
+    sum(inferences)::bigint as inferences,
+    sum(errors)::bigint as errors,
+    {{ added_score_sums() }},
+    {{ block_counts('bin', 'inferences', score_block()) }} as counts
+from (
+    select
+        {{ pane_start(grain, 'event_time') }} as pane_start,
+        model,
+        model_version,
+        variant,
+        {{ segment }} as segment,
+        prediction,
+        bin,
+        count(*) as inferences,
+        count(error) as errors,
+        {{ score_sums('score') }}
+    from answers
+    group by 1, 2, 3, 4, 5, 6, 7
+) as binned_{{ loop.index }}
+group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

@@ -1,42 +1,82 @@
--- Labels against predictions and scores: all that AUC, log loss, F1 and calibration need.
+-- Labels against predictions and scores: all that AUC, log loss, F1, RMSE and calibration need.
 -- By the time of the inference (10 seconds, 1 hour) and by the time its label was known (1 hour).
--- grain: pane, label, prediction and score bin.  key: all but the sums.
+-- grain: pane, version, variant, label and prediction; the hourly ones by segment, too. Labels and
+-- predictions that are measures rather than classes are null.  key: all but the measures.
 -- lateness: any; a revised label is taken out of its old row and put into the new one.
 {{ config(
     key=[
         'model', 'clock', 'grain', 'pane_start', 'model_version', 'variant', 'segment',
-        'label', 'prediction', 'score_bin'
+        'label', 'prediction'
     ],
-    drivers=['panes.labels']
+    drivers=['panes.labels'],
+    retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 
 {%- set panes = [
-    ('inference', '10 seconds', 'inference_time'),
-    ('inference', '1 hour', 'inference_time'),
-    ('label', '1 hour', 'known_at')
+    ('inference', '10 seconds', 'inference_time', 'null::text'),
+    ('inference', '1 hour', 'inference_time', 'segment'),
+    ('label', '1 hour', 'known_at', 'segment')
 ] %}
-{%- for clock, grain, time in panes %}
+with judged as (
+    select
+        model,
+        model_version,
+        variant,
+        segment,
+        inference_time,
+        known_at,
+        score,
+        {{ exact('reward') }} as reward,
+        {{ as_class('label') }} as label,
+        {{ as_class('prediction') }} as prediction,
+        {{ as_number('prediction') }} - {{ as_number('label') }} as error,
+        {{ score_bin('score') }} as bin
+    from {{ ref('labels') }}
+    where label is not null
+    {{ fence() }}
+)
+
+{%- for clock, grain, time, segment in panes %}
 {%- if not loop.first %}
 union all
 {%- endif %}
 select
     '{{ clock }}' as clock,
     '{{ grain }}' as grain,
-    {{ pane_start(grain, time) }} as pane_start,
+    pane_start,
     model,
     model_version,
     variant,
     segment,
     label,
     prediction,
-    {{ score_bin('score') }} as score_bin,
-    count(*) as examples,
-    coalesce(sum({{ micro(squared('score')) }}), 0)::bigint as score_squared_micro,
-    coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro,
-    coalesce(sum({{ micro('ln(' ~ clipped('score') ~ ')') }}), 0)::bigint
-        as log_score_micro,
-    coalesce(sum({{ micro('ln(1 - ' ~ clipped('score') ~ ')') }}), 0)::bigint
-        as log_complement_micro
-from {{ ref('labels') }}
-group by 3, 4, 5, 6, 7, 8, 9, 10
+    sum(examples)::bigint as examples,
+    {{ added_score_sums() }},
+    sum(reward) as reward,
+    sum(reward_squared) as reward_squared,
+    sum(measured)::bigint as measured,
+    sum(absolute_error) as absolute_error,
+    sum(squared_error) as squared_error,
+    {{ block_counts('bin', 'examples', score_block()) }} as counts
+from (
+    select
+        {{ pane_start(grain, time) }} as pane_start,
+        model,
+        model_version,
+        variant,
+        {{ segment }} as segment,
+        label,
+        prediction,
+        bin,
+        count(*) as examples,
+        {{ score_sums('score') }},
+        sum(reward) as reward,
+        sum(reward * reward) as reward_squared,
+        count(error) as measured,
+        coalesce(sum(abs(error)), 0) as absolute_error,
+        coalesce(sum(error * error), 0) as squared_error
+    from judged
+    group by 1, 2, 3, 4, 5, 6, 7, 8
+) as binned_{{ loop.index }}
+group by 3, 4, 5, 6, 7, 8, 9
 {%- endfor %}

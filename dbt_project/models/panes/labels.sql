@@ -1,29 +1,27 @@
--- What is held to be right about an answer: the latest feedback that carries a label.
--- grain: labelled inference.  key: request_id.  lateness: any; a revision replaces the label.
+-- What is held to be right about an answer, after all that was said about it.
+-- Of one kind of feedback the first, the last, the largest or the sum counts, of several kinds
+-- the one of the highest priority, then the latest: control.label_policies says which.
+-- Feedback on an answer speaks of its shadow answers, too.
+-- grain: labelled inference.  key: request_id.
+-- lateness: any; a revision or a changed policy replaces the label.
 {{ config(
     key=['request_id'],
-    drivers=['panes.attributed_feedback'],
-    merge={'latest_by': ['feedback_time', 'feedback_id']},
-    indexes=[['model', 'ingested_at']]
+    drivers={
+        'events.inference': '
+            select n.request_id from new_rows as n where exists (
+                select from events.feedback as f
+                where f.request_id = coalesce(n.shadow_of, n.request_id)
+            )',
+        'events.feedback': '
+            select request_id from new_rows
+            union all
+            select i.request_id from new_rows as n
+            inner join events.inference as i on i.shadow_of = n.request_id',
+        'control.label_policies': 'select request_id from panes.labels',
+    },
+    indexes=[['model', 'ingested_at'], ['model', 'user_id', 'known_at']],
+    retention='400 days',
+    time='inference_time'
 ) }}
 
-select distinct on (request_id)
-    request_id,
-    feedback_id,
-    model,
-    model_version,
-    variant,
-    endpoint,
-    segment,
-    prediction,
-    score,
-    kind,
-    source,
-    label,
-    inference_time,
-    feedback_time,
-    known_at,
-    ingested_at
-from {{ ref('attributed_feedback') }}
-where label is not null
-order by request_id asc, feedback_time desc, feedback_id desc
+{{ chosen_labels() }}

@@ -1,9 +1,28 @@
 -- Latency of answers as a DDSketch: quantiles of any window with 1 % relative error.
--- grain: pane and bucket.  key: all but answers.  lateness: any.
+-- grain: pane of 10 seconds or 1 hour by version, variant, endpoint and block of buckets; the
+-- block is null where no latency came.  key: all but the measures.  lateness: any.
 {{ config(
-    key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'bucket'],
-    drivers=['events.inference']
+    key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'endpoint', 'block'],
+    drivers=['events.inference'],
+    retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
+
+with answers as (
+    select
+        model,
+        model_version,
+        variant,
+        endpoint,
+        event_time,
+        error,
+        case
+            when latency_ms < 1e9 then latency_ms
+            when latency_ms is not null then 1e9
+        end as timed_ms,
+        {{ sketch_bucket('latency_ms') }} as bucket
+    from {{ ref('stg_inference') }}
+    {{ fence() }}
+)
 
 {%- for grain in ['10 seconds', '1 hour'] %}
 {%- if not loop.first %}
@@ -11,13 +30,29 @@ union all
 {%- endif %}
 select
     '{{ grain }}' as grain,
-    {{ pane_start(grain, 'event_time') }} as pane_start,
+    pane_start,
     model,
     model_version,
     variant,
-    {{ sketch_bucket('latency_ms') }} as bucket,
-    count(*) as answers
-from {{ ref('stg_inference') }}
-where latency_ms is not null
-group by 2, 3, 4, 5, 6
+    endpoint,
+    {{ bucket_block('bucket') }} as block,
+    sum(inferences)::bigint as inferences,
+    sum(errors)::bigint as errors,
+    sum(latency_micro)::bigint as latency_micro,
+    {{ block_counts(bucket_place('bucket'), 'inferences', sketch_block()) }} as counts
+from (
+    select
+        {{ pane_start(grain, 'event_time') }} as pane_start,
+        model,
+        model_version,
+        variant,
+        endpoint,
+        bucket,
+        count(*) as inferences,
+        count(error) as errors,
+        coalesce(sum({{ micro('timed_ms') }}), 0)::bigint as latency_micro
+    from answers
+    group by 1, 2, 3, 4, 5, 6
+) as binned_{{ loop.index }}
+group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

@@ -3,6 +3,8 @@
 select
     -- ids
     request_id,
+    shadow_of,
+    coalesce(shadow_of, request_id) as answered_id,
     model,
     model_version,
     variant,

@@ -1,13 +1,6 @@
 -- The request-ID join: feedback beside the answer it is about, whichever came first.
 -- grain: feedback that has its inference.  key: feedback_id.  lateness: any; feedback waits in
 -- its topic until the inference comes.
-{{ config(
-    key=['feedback_id'],
-    drivers=['events.inference', 'events.feedback'],
-    merge='ignore',
-    indexes=[['model', 'ingested_at'], ['request_id']]
-) }}
-
 select
     f.feedback_id,
     f.request_id,

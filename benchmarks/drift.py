@@ -1,0 +1,162 @@
+"""PSI of ten features: the view, a plain NumPy computation of the same numbers, and Evidently."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.ingest import costs
+from benchmarks.load import Batch, loading, put, rebuild
+from benchmarks.report import machine, milliseconds, say, short, table
+from benchmarks.stream import START
+from benchmarks.views import measure, planning
+from headrace.engine import Engine
+from headrace.events import Inference
+
+ROWS, QUICK_ROWS = 1_000_000, 20_000
+FEATURES = 10
+# Half of the rows is the reference (the first hour), the other half the current window.
+MINUTES, CURRENT_FROM = 30, 100
+GAMMA = 1.0202020202020203  # as in macros/sketches.sql
+CHUNK = 50_000
+TOLERANCE = 1e-6
+QUERY = "select * from headrace.feature_drift where model = 'm0'"
+
+
+def run(engine: Engine, quick: bool = False) -> str:
+    """Return the table as Markdown.
+
+    Raises:
+        AssertionError: the view and NumPy differ.
+    """
+    rows = QUICK_ROWS if quick else ROWS
+    frame = _frame(rows)
+    reference, current = frame.iloc[: rows // 2], frame.iloc[rows // 2 :]
+    with loading(engine) as connection:
+        for at in range(0, rows, CHUNK):
+            say(f"load {short(rows)} rows of {FEATURES} features: at {short(at)}")
+            put(connection, "inference", list(_events(frame, at, min(at + CHUNK, rows))))
+    rebuilt = rebuild(engine)
+    say("drift: the view")
+    with engine.connect() as connection:
+        ours = measure(connection, QUERY) / 1_000
+        plan = planning(connection, QUERY)
+    psi = {row["feature"]: row["psi"] for row in engine.rows(QUERY)}
+    say("drift: NumPy")
+    numpy, expected = _timed(lambda: _psi(reference, current))
+    worst = max(abs(psi[name] - expected[name]) for name in frame)
+    assert worst < TOLERANCE, f"the view and NumPy differ by {worst}"
+    lines = [
+        ("`feature_drift`, all its columns", ours),
+        ("NumPy, the same numbers", numpy),
+    ]
+    evidently = _evidently(reference, current)
+    if evidently is not None:
+        lines.append(("Evidently, `DataDriftPreset(method='psi')`", evidently))
+    with engine.connect(autocommit=False) as connection:
+        sent: list[Batch] = [
+            [("inference", list(_events(frame, at, at + 1_000, "again-")))]
+            for at in range(rows - 10_000, rows, 1_000)
+        ]
+        spent = costs(connection, sent)["feature_panes on events_inference_insert"]
+    return "\n".join([
+        "# Drift\n",
+        f"PSI of {FEATURES} numeric features, {short(rows)} rows, half of them the reference. The "
+        f"view's time is that of a prepared query ({milliseconds(plan)} ms to plan); it reads "
+        "panes, which cost "
+        f"{spent:.0f} us a row at ingest ({1_000 * spent / FEATURES:,.0f} ns a value, batches of "
+        f"1,000) or {rebuilt.panes['feature_panes']:.0f} s to rebuild from the events. The others "
+        "have the rows in memory as a pandas frame. View and NumPy agree "
+        f"within {worst:.0e}; Evidently bins by its own edges. {machine(engine)}\n",
+        table(
+            ["", "seconds", "times the view"],
+            [(name, f"{took:.3f}", f"{took / ours:,.1f}") for name, took in lines],
+        ),
+        "" if evidently is not None else
+        "Evidently is not installed, so that it was not measured (`pip install '.[bench]'`).\n",
+    ])  # fmt: skip
+
+
+def _frame(rows: int) -> pd.DataFrame:
+    """Features of many shapes; the second half of the rows has moved, each feature a bit more."""
+    rng = np.random.default_rng(0)
+    moved = np.arange(rows) >= rows // 2
+    shapes: list[Callable[[int], NDArray[np.float64]]] = [
+        rng.standard_normal,
+        lambda size: rng.lognormal(3, 1, size),
+        rng.random,
+        lambda size: rng.exponential(10, size),
+        lambda size: rng.integers(18, 90, size).astype(float),
+    ]
+    columns = {}
+    for number in range(FEATURES):
+        values = shapes[number % len(shapes)](rows)
+        columns[f"x{number}"] = values + moved * 0.05 * number * values.std()
+    return pd.DataFrame(columns)
+
+
+def _events(frame: pd.DataFrame, first: int, last: int, prefix: str = "") -> Iterator[Inference]:
+    half = len(frame) // 2
+    for number, values in zip(
+        range(first, last), frame.iloc[first:last].to_dict("records"), strict=True
+    ):
+        minutes = number % half / half * MINUTES + (CURRENT_FROM if number >= half else 0)
+        yield Inference(
+            model="m0",
+            request_id=f"{prefix}{number:08x}",
+            event_time=START + timedelta(minutes=minutes),
+            features={str(name): value for name, value in values.items()},
+        )
+
+
+def _psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """PSI by tenths of the reference, made of whole DDSketch buckets, as feature_drift has it."""
+    return {
+        str(name): _psi_of(_buckets(reference[name]), _buckets(current[name])) for name in reference
+    }
+
+
+def _buckets(values: pd.Series[float]) -> NDArray[np.int64]:
+    numbers = values.to_numpy()
+    with np.errstate(divide="ignore"):
+        logs = np.ceil(np.log(np.abs(numbers)) / np.log(GAMMA))
+    return np.where(numbers == 0, 0, np.sign(numbers) * (50_000 + logs)).astype(np.int64)
+
+
+def _psi_of(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
+    buckets, places = np.unique(np.concatenate([reference, current]), return_inverse=True)
+    before = np.bincount(places[: len(reference)], minlength=len(buckets))
+    after = np.bincount(places[len(reference) :], minlength=len(buckets))
+    tenths = np.minimum(10 * (np.cumsum(before) - before) // len(reference), 9)
+    _, bins = np.unique(tenths, return_inverse=True)
+    shares = [
+        (np.bincount(bins, counts) + 0.5) / (counts.sum() + 0.5 * (bins.max() + 1))
+        for counts in (before, after)
+    ]
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def _evidently(reference: pd.DataFrame, current: pd.DataFrame) -> float | None:
+    """Seconds that Evidently takes, or None where it is not installed."""
+    try:
+        from evidently import Report
+        from evidently.presets import DataDriftPreset
+    except ImportError:
+        say("drift: Evidently is not installed and is left out (pip install '.[bench]')")
+        return None
+    say("drift: Evidently")
+    report = Report([DataDriftPreset(method="psi")])
+    seconds, _ = _timed(lambda: report.run(current_data=current, reference_data=reference))
+    return seconds
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result

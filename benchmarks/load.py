@@ -1,0 +1,172 @@
+"""Ways into the event tables: batches through the log, and millions with the triggers off."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from benchmarks.report import say, short
+from benchmarks.stream import RATE, START, answers, moment, versions
+from headrace.engine import Engine
+from headrace.events import TOPICS, Event, Feedback, Topic
+from headrace.log import _COLUMNS, EventLog, _copy, _encode, _Row
+
+BLOCK = 100_000
+# Answers after which no opinion on one is awaited any more.
+LONGEST_WAIT = 1_000_000
+# The events of a batch in the order in which the log writes them.
+ORDER: tuple[Topic, ...] = ("inference", "feedback")
+Batch = list[tuple[Topic, Sequence[Event]]]
+# What the copies of a block don't share.
+_RENAMED = ("request_id", "feedback_id", "shadow_of", "rejected_request_id")
+
+
+class Rebuild(msgspec.Struct, frozen=True):
+    """Seconds that all views took to be made from the events, and those of each pane's query."""
+
+    seconds: float
+    panes: dict[str, float]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What `load` left: how its rebuild went, and the opinions that are still to come."""
+
+    rebuild: Rebuild
+    waiting: list[Feedback]
+
+
+def load(engine: Engine, count: int, block: int = BLOCK) -> Loaded:
+    """Put `count` answers, and what was said of them by the end, in the place of all events.
+
+    The first `block` of them are made by `answers`; the others are these again, later and under
+    other ids (`count` is a multiple of `block`). They look as if they had been ingested when they
+    happened, the last one now.
+    """
+    length = timedelta(seconds=block / RATE)
+    copies = count // block
+    end = START + copies * length
+    since = datetime.now(UTC) - end
+    pairs = list(islice(answers(), block))
+    opinions = [opinion for _, opinion in pairs if opinion]
+    with loading(engine) as connection:
+        put(connection, "model_events", versions())
+        connection.execute("update events.model_events set ingested_at = event_time + %s", [since])
+        stage(connection, "inference", [answer for answer, _ in pairs])
+        stage(connection, "feedback", opinions)
+        for copy in range(copies):
+            if copy % 10 == 0:
+                say(f"load {short(count)}: at {short(copy * block)}")
+            for topic in ORDER:
+                connection.execute(
+                    _copied(topic),
+                    {"suffix": f"-{copy}", "later": copy * length, "since": since, "end": end},
+                )
+    waiting = [
+        later
+        for copy in range(max(0, copies - LONGEST_WAIT // block), copies)
+        for later in (_later(opinion, f"-{copy}", copy * length) for opinion in opinions)
+        if moment(later) >= end
+    ]
+    return Loaded(rebuild(engine), waiting)
+
+
+def batches(events: Iterator[tuple[Topic, Event]], size: int, count: int) -> Iterator[Batch]:
+    """Take `count` batches of `size` events from a stream."""
+    for _ in range(count):
+        cut = list(islice(events, size))
+        yield [(topic, [event for of, event in cut if of == topic]) for topic in ORDER]
+
+
+def send(log: EventLog, batch: Batch) -> None:
+    """Have a batch committed."""
+    for receipt in [log.submit(topic, events) for topic, events in batch]:
+        receipt.result()
+
+
+@contextmanager
+def loading(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    """Empty the topics and have their triggers off inside the `with` block, one transaction."""
+    with engine.connect(autocommit=False) as connection:
+        for topic in TOPICS:
+            connection.execute(f"truncate events.{topic}")
+            connection.execute(f"alter table events.{topic} disable trigger user")
+        yield connection
+        for topic in TOPICS:
+            connection.execute(f"alter table events.{topic} enable trigger user")
+
+
+def put(
+    connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event], table: str = ""
+) -> None:
+    """COPY events into their topic, or into another table of its columns."""
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.SQL(table or f"events.{topic}"),
+        sql.SQL(", ").join(map(sql.Identifier, _COLUMNS[topic])),
+    )
+    _copy(connection, statement, topic, [_Row(topic, _encode(topic, event)) for event in events])
+
+
+def stage(connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event]) -> None:
+    """Put events into a temporary table ``block_TOPIC``, which the commit drops."""
+    connection.execute(
+        f"create temp table block_{topic} (like events.{topic} including defaults) on commit drop"
+    )
+    put(connection, topic, events, f"block_{topic}")
+
+
+def rebuild(engine: Engine) -> Rebuild:
+    """Make all views from the events again, leaving everything as a quiet night would."""
+    maintain(engine, *(f"events.{topic}" for topic in TOPICS))
+    say("rebuilding the views")
+    began = time.perf_counter()
+    engine.dbt("run", "--full-refresh", "--quiet")
+    seconds = time.perf_counter() - began
+    results = json.loads((engine.settings.home / "dbt/target/run_results.json").read_bytes())
+    panes = {
+        result["unique_id"].split(".")[-1]: result["execution_time"]
+        for result in results["results"]
+        if '"panes"' in (result["relation_name"] or "")
+    }
+    maintain(engine)
+    return Rebuild(seconds, panes)
+
+
+def maintain(engine: Engine, *tables: str) -> None:
+    """Vacuum, analyze and write out the tables (all of them when none is named)."""
+    with engine.connect() as connection:
+        connection.execute(f"vacuum (analyze) {', '.join(tables)}")
+        connection.execute("checkpoint")
+
+
+def _later(opinion: Feedback, suffix: str, later: timedelta) -> Feedback:
+    """Copy an opinion as `_copied` does."""
+    renamed = {name: getattr(opinion, name, None) for name in _RENAMED}
+    changes = {name: value + suffix for name, value in renamed.items() if value}
+    return msgspec.structs.replace(opinion, event_time=moment(opinion) + later, **changes)
+
+
+def _copied(topic: str) -> sql.Composed:
+    values = {
+        **{name: f"{name} || %(suffix)s" for name in _RENAMED},
+        "event_time": "event_time + %(later)s",
+    }
+    columns = _COLUMNS[topic]
+    return sql.SQL(
+        "insert into events.{topic} ({columns}, ingested_at) "
+        "select {values}, event_time + %(later)s + %(since)s from {block} "
+        "where event_time + %(later)s < %(end)s"
+    ).format(
+        topic=sql.Identifier(topic),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        values=sql.SQL(", ".join(values.get(name, name) for name in columns)),
+        block=sql.Identifier(f"block_{topic}"),
+    )

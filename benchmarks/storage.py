@@ -1,0 +1,105 @@
+"""Disk and memory of a million events that came in through the log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmarks.load import batches, send
+from benchmarks.report import machine, say, short, table
+from benchmarks.stream import stream, versions
+from headrace.engine import Engine
+from headrace.log import EventLog
+
+EVENTS, QUICK_EVENTS = 1_000_000, 50_000
+BATCH = 10_000
+# Tables below this are in the sum and not listed.
+LEAST_BYTES = 200_000
+SIZES = """
+    select
+        nspname || '.' || relname as name,
+        reltuples::bigint as rows,
+        pg_table_size(tables.oid) as table_size,
+        pg_indexes_size(tables.oid) as index_size
+    from pg_class as tables
+    inner join pg_namespace as schemas on schemas.oid = tables.relnamespace
+    where relkind = 'r' and nspname = %s
+    order by pg_total_relation_size(tables.oid) desc, name
+"""
+
+
+def run(engine: Engine, quick: bool = False) -> str:
+    """Return the tables as Markdown."""
+    count = QUICK_EVENTS if quick else EVENTS
+    logged = _logged(engine)
+    with EventLog(engine) as log:
+        log.append("model_events", versions())
+        memory = [("before", *_memory(engine))]
+        for number, batch in enumerate(batches(stream(count), BATCH, count // BATCH)):
+            send(log, batch)
+            if number % 10 == 0:
+                say(f"storage: {(number + 1) * BATCH:,} events are in")
+        memory.append((f"after {short(count)} events", *_memory(engine)))
+    logged = _logged(engine) - logged
+    with engine.connect() as connection:
+        connection.execute("analyze")
+    return "\n".join([
+        "# Storage\n",
+        f"{count:,} events through the log in batches of {BATCH:,}, into an empty database; MB are "
+        f"10^6 bytes. The write-ahead log took {_mb(logged)} MB meanwhile. {machine(engine)}\n",
+        table(
+            ["", "rows", "table, MB", "indexes, MB", "MB per million events"],
+            [row for schema in ("events", "panes") for row in _sizes(engine, schema, count)],
+        ),
+        "Memory, MB resident: the backend that ingests (what is its own, without the shared "
+        f"buffers of {_shared_buffers(engine)}), and the sending process with the stream's maker "
+        "in it.\n",
+        table(["", "backend", "sender"], memory),
+    ])  # fmt: skip
+
+
+def _sizes(engine: Engine, schema: str, count: int) -> list[tuple[str, ...]]:
+    """Lines of a schema's sum and of its tables, the largest first."""
+    tables = engine.rows(SIZES, [schema])
+    everything = {
+        "name": f"all {schema}", "rows": sum(one["rows"] for one in tables),
+        "table_size": sum(one["table_size"] for one in tables),
+        "index_size": sum(one["index_size"] for one in tables),
+    }  # fmt: skip
+    return [
+        (
+            f"**{one['name']}**" if one is everything else f"`{one['name']}`", f"{one['rows']:,}",
+            _mb(one["table_size"]), _mb(one["index_size"]),
+            _mb((one["table_size"] + one["index_size"]) * 1_000_000 / count),
+        )
+        for one in [everything, *tables]
+        if one["table_size"] + one["index_size"] > LEAST_BYTES
+    ]  # fmt: skip
+
+
+def _logged(engine: Engine) -> int:
+    """Bytes of write-ahead log so far."""
+    (row,) = engine.rows("select pg_current_wal_lsn() - '0/0'::pg_lsn as bytes")
+    return int(row["bytes"])
+
+
+def _shared_buffers(engine: Engine) -> str:
+    return str(engine.rows("select current_setting('shared_buffers') as size")[0]["size"])
+
+
+def _memory(engine: Engine) -> tuple[str, str]:
+    """Resident MB of the backend that the log writes through, and of this process."""
+    (row,) = engine.rows("select pid from pg_stat_activity where application_name = 'headrace log'")
+    return _resident(row["pid"], "RssAnon"), _resident(os.getpid(), "VmRSS")
+
+
+def _resident(pid: int, name: str) -> str:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next(_mb(1024 * int(line.split()[1])) for line in lines if line.startswith(name))
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f}"

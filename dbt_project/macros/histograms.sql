@@ -1,0 +1,123 @@
+{#-
+  Histograms: a bin is `block * size + place`, and a pane keeps the counts of one block in one
+  value, so that many answers are one update. On PostgreSQL a pgvector `vector`, which is added up
+  in C (its float4 counts are exact up to 16.7 million a bin and pane); on RisingWave an array.
+  Sketch buckets come in blocks of 128; the 256 bins of scores are one block.
+-#}
+{% macro sketch_block() %}128{% endmacro %}
+{% macro score_block() %}256{% endmacro %}
+
+{#- Block and place of a sketch bucket; shifts round down below zero, too. -#}
+{% macro bucket_block(bucket) %}({{ bucket }} >> 7){% endmacro %}
+{% macro bucket_place(bucket) %}({{ bucket }} & 127){% endmacro %}
+
+{#-
+  The counts of one block, from rows that hold a `place` (0 to size - 1, or null; no place twice in
+  a group) and how many there are of it, an integer.
+-#}
+{% macro block_counts(place, number, size) -%}
+    {{ return(adapter.dispatch('block_counts', 'headrace')(place, number, size)) }}
+{%- endmacro %}
+
+{% macro default__block_counts(place, number, size) -%}
+    array[
+        {%- for bin in range(size | int) -%}
+            coalesce(sum({{ number }}) filter (where {{ place }} = {{ bin }}), 0)
+            {{- ', ' if not loop.last }}
+        {%- endfor -%}
+    ]
+{%- endmacro %}
+
+{#- The text of a sparse vector is a third of the work of `size` filters; it counts from 1. -#}
+{% macro postgres__block_counts(place, number, size) -%}
+    coalesce(
+        '{' || string_agg({{ place }} + 1 || ':' || {{ number }}, ',') || '}/{{ size }}',
+        '{}/{{ size }}'
+    )::sparsevec::vector
+{%- endmacro %}
+
+{% macro risingwave__block_counts(place, number, size) -%}
+    {{ headrace.default__block_counts(place, number, size) }}
+{%- endmacro %}
+
+{#-
+  A query that adds up blocks and opens them: one row (`by`, bin, answers) for every bin that is
+  not empty.
+
+  relation  has `by`, the counts of a block as `counts` and its number as `block`
+  by        columns of the result
+  size      bins of a block
+  block     '0' where all counts are of one block
+-#}
+{% macro opened_blocks(relation, by, size, block='block') -%}
+    {{ return(adapter.dispatch('opened_blocks', 'headrace')(relation, by, size, block)) }}
+{%- endmacro %}
+
+{% macro default__opened_blocks(relation, by, size, block) -%}
+    select
+        {{ by | join(', ') }},
+        bin,
+        sum(answers)::bigint as answers
+    from (
+        select
+            {{ by | join(', ') }},
+            {{ block }} * {{ size }} + generate_series(0, {{ size | int - 1 }}) as bin,
+            unnest(counts) as answers
+        from {{ relation }}
+        where {{ block }} is not null
+    ) as opened
+    group by {{ by | join(', ') }}, bin
+    having sum(answers) != 0
+{%- endmacro %}
+
+{% macro postgres__opened_blocks(relation, by, size, block) -%}
+    select
+        {{ by | join(', ') }},
+        bin,
+        answers::bigint as answers
+    from (
+        select
+            {{ by | join(', ') }},
+            block * {{ size }} + generate_series(0, {{ size | int - 1 }}) as bin,
+            unnest(counts::real []) as answers
+        from (
+            select
+                {{ by | join(', ') }},
+                {{ block }} as block,
+                sum(counts) as counts
+            from {{ relation }}
+            where {{ block }} is not null
+            group by {{ by | join(', ') }}{{ ', ' ~ block if block != '0' }}
+        ) as added
+    ) as opened
+    where answers != 0
+{%- endmacro %}
+
+{% macro risingwave__opened_blocks(relation, by, size, block) -%}
+    {{ headrace.default__opened_blocks(relation, by, size, block) }}
+{%- endmacro %}
+
+{#-
+  Keeps PostgreSQL from merging a subquery into the one around it, where what it computes once
+  would be computed at every mention.
+-#}
+{% macro fence() -%}
+    {{ return(adapter.dispatch('fence', 'headrace')()) }}
+{%- endmacro %}
+
+{% macro default__fence() %}{% endmacro %}
+
+{% macro postgres__fence() %}offset 0{% endmacro %}
+
+{% macro risingwave__fence() %}{% endmacro %}
+
+{#- `as`, for a CTE that is read twice and should be planned into both places. -#}
+{% macro as_inlined() -%}
+    {{ return(adapter.dispatch('as_inlined', 'headrace')()) }}
+{%- endmacro %}
+
+{% macro default__as_inlined() %}as{% endmacro %}
+
+{% macro postgres__as_inlined() %}as not materialized{% endmacro %}
+
+{% macro risingwave__as_inlined() %}as{% endmacro %}

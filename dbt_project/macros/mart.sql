@@ -1,0 +1,19 @@
+{#-
+  `materialized='mart'`: a plain view on PostgreSQL, replaced while readers go on reading (dbt's own
+  views drop all that stands on them for a moment); a materialized view on RisingWave.
+-#}
+
+{% materialization mart, adapter='postgres' %}
+    {{ run_hooks(pre_hooks) }}
+    {% call statement('main') %}
+        select control.replace_view('{{ this.include(database=false) }}', $mart$ {{ sql }} $mart$);
+    {% endcall %}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks) }}
+    {{ return({'relations': [this.incorporate(type='view')]}) }}
+{% endmaterialization %}
+
+
+{% materialization mart, adapter='risingwave' %}
+    {{ return(materialization_materialized_view_risingwave()) }}
+{% endmaterialization %}

@@ -1,0 +1,143 @@
+-- What somebody should look at now, from every view that holds a value against a threshold.
+-- An alert fires at its threshold. One whose value fell back, though not below clear_ratio of the
+-- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps.
+-- grain: subject of a check.  key: (model, alert, subject).
+-- lateness: any; each follows the view that it comes from.
+with checked as (
+    select
+        model,
+        'feature_drift' as alert,
+        feature as subject,
+        psi as value,
+        'psi_alert' as policy,
+        'warning' as severity
+    from {{ ref('feature_drift') }}
+    where status != 'too few rows'
+    union all
+    select
+        model,
+        'prediction_drift' as alert,
+        model_version as subject,
+        psi as value,
+        'psi_alert' as policy,
+        case when status = 'halt' then 'critical' else 'warning' end as severity
+    from {{ ref('prediction_drift') }}
+    where status != 'too few rows'
+    union all
+    select
+        model,
+        'label_drift' as alert,
+        '' as subject,
+        psi as value,
+        'psi_alert' as policy,
+        'warning' as severity
+    from {{ ref('label_drift') }}
+    where status != 'too few rows'
+    union all
+    select
+        model,
+        'concept_drift' as alert,
+        '' as subject,
+        statistic as value,
+        'page_hinkley_threshold' as policy,
+        'critical' as severity
+    from {{ ref('concept_drift') }}
+    where status != 'too few rows'
+    union all
+    select
+        recent.model,
+        'metric_drop' as alert,
+        'auc' as subject,
+        1 - recent.auc / nullif(recent.baseline_auc, 0) as value,
+        'max_metric_drop' as policy,
+        'critical' as severity
+    from {{ ref('recent_performance') }} as recent
+    inner join {{ ref('model_policies') }} as policies on recent.model = policies.model
+    where recent.labeled >= policies.min_sample
+    union all
+    select
+        failing.model,
+        'errors' as alert,
+        failing.model_version as subject,
+        failing.error_rate as value,
+        'max_error_rate' as policy,
+        'critical' as severity
+    from {{ ref('rollback_trigger') }} as failing
+    inner join {{ ref('model_policies') }} as policies on failing.model = policies.model
+    where failing.answers >= policies.min_sample
+    union all
+    select
+        model,
+        'reports' as alert,
+        window_name as subject,
+        reports_per_100k as value,
+        'max_report_rate' as policy,
+        'critical' as severity
+    from {{ ref('report_rate') }}
+    where status != 'too few answers'
+    union all
+    select
+        model,
+        'latency' as alert,
+        '' as subject,
+        latency_p95_ms as value,
+        'max_latency_ms' as policy,
+        'warning' as severity
+    from {{ ref('scaling_signal') }}
+),
+
+limits as (
+    {%- for policy in [
+        'psi_alert', 'page_hinkley_threshold', 'max_metric_drop', 'max_error_rate',
+        'max_report_rate', 'max_latency_ms'
+    ] %}
+    {%- if not loop.first %}
+    union all
+    {%- endif %}
+    select
+        model,
+        '{{ policy }}' as policy,
+        {{ policy }} as threshold,
+        clear_ratio
+    from {{ ref('model_policies') }}
+    {%- endfor %}
+),
+
+measured as (
+    select
+        checked.model,
+        checked.alert,
+        checked.subject,
+        checked.severity,
+        checked.value,
+        limits.threshold,
+        limits.clear_ratio
+    from checked
+    inner join limits
+        on checked.model = limits.model and checked.policy = limits.policy
+    where checked.value >= limits.threshold * limits.clear_ratio
+    union all
+    select
+        model,
+        check_name as alert,
+        coalesce(subject, '') as subject,
+        'warning' as severity,
+        current_value as value,
+        threshold,
+        1 as clear_ratio
+    from {{ ref('data_quality') }}
+    where status = 'alert' and check_name != 'error_rate'
+)
+
+select
+    measured.model,
+    measured.alert,
+    measured.subject,
+    case when measured.value >= measured.threshold or measured.clear_ratio = 1
+        then 'firing' else 'hovering' end as state,
+    measured.severity,
+    measured.value,
+    measured.threshold,
+    clock.event_clock
+from measured
+inner join {{ ref('model_clock') }} as clock on measured.model = clock.model

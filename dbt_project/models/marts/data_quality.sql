@@ -1,0 +1,487 @@
+-- Whether the data still looks as it did when the serving version was trained: nulls, numbers out
+-- of range, unseen categories, changed types, features that came or went, silence, errors.
+-- Reference and current window are those of drift_windows; silence is looked for in the last hour
+-- before the model's clock (or in the last volume_gap, where that is longer, up to two days).
+-- grain: check of a feature, or of the model as a whole (subject '').
+-- key: (model, check_name, subject).
+-- lateness: any; late answers change the window that they belong to.
+with policies as (
+    select
+        model,
+        min_sample,
+        quality_tolerance,
+        max_error_rate,
+        volume_gap
+    from {{ ref('model_policies') }}
+),
+
+spans as (
+    select
+        model,
+        reference_start,
+        reference_end,
+        window_start,
+        window_end,
+        reference_grain,
+        window_grain,
+        first_reference_pane,
+        case
+            when reference_grain = '1 hour' then last_reference_pane + interval '1 hour'
+            else
+                {{ pane_start('1 minute', 'last_reference_pane') }}
+                + interval '1 minute'
+        end as reference_before,
+        greatest(first_window_pane, case
+            when window_grain = '1 hour'
+                then {{ pane_start('1 hour', 'reference_end') }} + interval '1 hour'
+            else {{ pane_start('1 minute', 'reference_end') }} + interval '1 minute'
+        end) as first_window_pane,
+        -- answers have finer panes than features
+        case reference_grain when '1 minute' then '10 seconds' else '1 hour' end
+            as answer_grain
+    from {{ ref('drift_windows') }}
+),
+
+panes as (
+    select
+        panes.model,
+        panes.feature,
+        panes.type,
+        panes.block,
+        panes.category,
+        panes.counts,
+        panes.answers as reference,
+        0 as current,
+        true as is_reference
+    from spans
+    inner join {{ ref('feature_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.reference_grain = panes.grain
+            and spans.first_reference_pane <= panes.pane_start
+            and spans.reference_before > panes.pane_start
+    union all
+    select
+        panes.model,
+        panes.feature,
+        panes.type,
+        panes.block,
+        panes.category,
+        panes.counts,
+        0 as reference,
+        panes.answers as current,
+        false as is_reference
+    from spans
+    inner join {{ ref('feature_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.window_grain = panes.grain
+            and spans.first_window_pane <= panes.pane_start
+),
+
+serving as (
+    select
+        model,
+        min(first_event_time) as first_event_time
+    from {{ ref('model_activity') }}
+    where variant != 'shadow'
+    group by model
+),
+
+listening as (
+    select
+        serving.model,
+        spans.window_end as event_clock,
+        greatest(
+            serving.first_event_time,
+            spans.window_end
+            - least(greatest(policies.volume_gap, interval '1 hour'), interval '2 days')
+        ) as since,
+        case when spans.window_grain = '1 minute' then spans.first_window_pane end
+            as first_window_pane
+    from serving
+    inner join spans on serving.model = spans.model
+    inner join policies on serving.model = policies.model
+),
+
+-- Read once, for silence and for the current window.
+fine_panes as (
+    select
+        panes.model,
+        panes.pane_start,
+        sum(panes.inferences) as answers,
+        sum(panes.errors) as errors
+    from listening
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            listening.model = panes.model
+            and least(
+                {{ pane_start('10 seconds', 'listening.since') }},
+                coalesce(listening.first_window_pane, listening.since)
+            ) <= panes.pane_start
+    where panes.grain = '10 seconds' and panes.variant != 'shadow'
+    group by panes.model, panes.pane_start
+),
+
+answer_panes as (
+    select
+        panes.model,
+        panes.inferences as reference,
+        0 as current,
+        panes.errors as reference_errors,
+        0 as current_errors
+    from spans
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.answer_grain = panes.grain
+            and spans.first_reference_pane <= panes.pane_start
+            and spans.reference_before > panes.pane_start
+    where panes.variant != 'shadow'
+    union all
+    select
+        fine_panes.model,
+        0 as reference,
+        fine_panes.answers as current,
+        0 as reference_errors,
+        fine_panes.errors as current_errors
+    from fine_panes
+    inner join listening
+        on
+            fine_panes.model = listening.model
+            and fine_panes.pane_start >= listening.first_window_pane
+    union all
+    select
+        panes.model,
+        0 as reference,
+        panes.inferences as current,
+        0 as reference_errors,
+        panes.errors as current_errors
+    from spans
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.window_grain = panes.grain
+            and spans.first_window_pane <= panes.pane_start
+    where panes.grain = '1 hour' and panes.variant != 'shadow'
+),
+
+answers as (
+    select
+        model,
+        sum(reference)::bigint as reference,
+        sum(current)::bigint as current,
+        sum(reference_errors)::double precision as reference_errors,
+        sum(current_errors)::double precision as current_errors
+    from answer_panes
+    group by model
+),
+
+types as (
+    select
+        model,
+        feature,
+        type,
+        sum(reference)::bigint as reference,
+        sum(current)::bigint as current
+    from panes
+    group by model, feature, type
+),
+
+-- How many answers carry a feature, and for how many it holds a value (is given).
+features as (
+    select
+        types.model,
+        types.feature,
+        max(answers.reference) as reference_answers,
+        max(answers.current) as current_answers,
+        sum(types.reference)::bigint as reference_carried,
+        sum(types.current)::bigint as current_carried,
+        coalesce(sum(types.reference) filter (where types.type != 'null'), 0)::bigint
+            as reference_given,
+        coalesce(sum(types.current) filter (where types.type != 'null'), 0)::bigint
+            as current_given
+    from types
+    inner join answers on types.model = answers.model
+    group by types.model, types.feature
+),
+
+main_types as (
+    select
+        model,
+        feature,
+        reference,
+        current,
+        row_number() over (
+            partition by model, feature
+            order by reference desc, type asc
+        ) as place
+    from types
+    where type != 'null' and reference > 0
+),
+
+opened as (
+    {{ opened_blocks('panes', ['model', 'feature', 'is_reference'], sketch_block()) }}
+),
+
+ranges as (
+    select
+        model,
+        feature,
+        min(bin) as lowest,
+        max(bin) as highest
+    from opened
+    where is_reference
+    group by model, feature
+),
+
+outside as (
+    select
+        opened.model,
+        opened.feature,
+        coalesce(sum(opened.answers) filter (where opened.is_reference), 0)
+            as reference,
+        coalesce(sum(opened.answers) filter (where not opened.is_reference), 0)
+            as current,
+        coalesce(sum(opened.answers) filter (
+            where opened.bin < ranges.lowest or opened.bin > ranges.highest
+        ), 0)::double precision as beyond
+    from opened
+    inner join ranges
+        on opened.model = ranges.model and opened.feature = ranges.feature
+    group by opened.model, opened.feature
+),
+
+categories as (
+    select
+        model,
+        feature,
+        category,
+        sum(reference) as reference,
+        sum(current) as current
+    from panes
+    where category is not null
+    group by model, feature, category
+),
+
+-- Of the values that come next, as many are new as there are values that came once: Good (1953).
+unseen as (
+    select
+        model,
+        feature,
+        sum(reference) as reference,
+        sum(current) as current,
+        coalesce(sum(reference) filter (where reference = 1), 0)::double precision
+            as once,
+        coalesce(sum(current) filter (where reference = 0), 0)::double precision
+            as beyond
+    from categories
+    group by model, feature
+    having sum(reference) > 0
+),
+
+heard as (
+    select
+        fine_panes.model,
+        fine_panes.pane_start,
+        fine_panes.answers
+    from fine_panes
+    inner join listening
+        on
+            fine_panes.model = listening.model
+            and fine_panes.pane_start
+            >= {{ pane_start('10 seconds', 'listening.since') }}
+),
+
+silences as (
+    select
+        listening.model,
+        heard.pane_start,
+        heard.answers,
+        heard.pane_start - coalesce(
+            lag(heard.pane_start) over (
+                partition by listening.model
+                order by heard.pane_start
+            ) + interval '10 seconds', listening.since
+        ) as silence,
+        listening.event_clock - heard.pane_start - interval '10 seconds' as since_then,
+        listening.event_clock - listening.since as everything,
+        listening.since,
+        listening.event_clock
+    from listening
+    left join heard on listening.model = heard.model
+),
+
+volume as (
+    select
+        model,
+        extract(epoch from greatest(
+            max(coalesce(silence, everything)),
+            min(coalesce(since_then, everything)),
+            interval '0 seconds'
+        ))::double precision as seconds,
+        coalesce(sum(answers), 0)::bigint as answers,
+        max(since) as since,
+        max(event_clock) as until
+    from silences
+    group by model
+),
+
+checks as (
+    select
+        model,
+        'null_rate' as check_name,
+        feature as subject,
+        (reference_answers - reference_given)::double precision
+        / nullif(reference_answers, 0) as reference_value,
+        (current_answers - current_given)::double precision
+        / nullif(current_answers, 0) as current_value,
+        reference_answers as reference_rows,
+        current_answers as current_rows
+    from features
+    union all
+    select
+        model,
+        'new_feature' as check_name,
+        feature as subject,
+        reference_carried::double precision / nullif(reference_answers, 0)
+            as reference_value,
+        current_carried::double precision / nullif(current_answers, 0)
+            as current_value,
+        reference_answers as reference_rows,
+        current_answers as current_rows
+    from features
+    where current_carried > 0
+    union all
+    select
+        model,
+        'missing_feature' as check_name,
+        feature as subject,
+        reference_carried::double precision / nullif(reference_answers, 0)
+            as reference_value,
+        current_carried::double precision / nullif(current_answers, 0)
+            as current_value,
+        reference_answers as reference_rows,
+        current_answers as current_rows
+    from features
+    where reference_carried > 0
+    union all
+    select
+        features.model,
+        'type_change' as check_name,
+        features.feature as subject,
+        (features.reference_given - main_types.reference)::double precision
+        / nullif(features.reference_given, 0) as reference_value,
+        (features.current_given - main_types.current)::double precision
+        / nullif(features.current_given, 0) as current_value,
+        features.reference_given as reference_rows,
+        features.current_given as current_rows
+    from features
+    inner join main_types
+        on
+            features.model = main_types.model
+            and features.feature = main_types.feature
+            and main_types.place = 1
+    union all
+    select
+        model,
+        'out_of_range' as check_name,
+        feature as subject,
+        0 as reference_value,
+        beyond / nullif(current, 0) as current_value,
+        reference::bigint as reference_rows,
+        current::bigint as current_rows
+    from outside
+    union all
+    select
+        model,
+        'unseen_category' as check_name,
+        feature as subject,
+        once / nullif(reference, 0)::double precision as reference_value,
+        beyond / nullif(current, 0)::double precision as current_value,
+        reference::bigint as reference_rows,
+        current::bigint as current_rows
+    from unseen
+    union all
+    select
+        model,
+        'error_rate' as check_name,
+        '' as subject,
+        reference_errors / nullif(reference, 0) as reference_value,
+        current_errors / nullif(current, 0) as current_value,
+        reference as reference_rows,
+        current as current_rows
+    from answers
+    union all
+    select
+        model,
+        'volume_gap' as check_name,
+        '' as subject,
+        null as reference_value,
+        seconds as current_value,
+        null as reference_rows,
+        answers as current_rows
+    from volume
+),
+
+limited as (
+    select
+        checks.*,
+        policies.min_sample,
+        case
+            when checks.check_name = 'volume_gap'
+                then extract(epoch from policies.volume_gap)::double precision
+            when checks.check_name = 'error_rate' then policies.max_error_rate
+            when checks.check_name in ('new_feature', 'missing_feature') then 0
+            else policies.quality_tolerance
+        end as threshold
+    from checks
+    inner join policies on checks.model = policies.model
+),
+
+judged as (
+    select
+        *,
+        case
+            when check_name = 'volume_gap' then current_value >= threshold
+            when check_name = 'error_rate' then current_value > threshold
+            when check_name = 'new_feature' then reference_value = 0
+            when check_name = 'missing_feature' then current_value = 0
+            else
+                current_value > reference_value
+                and current_value - reference_value >= threshold
+        end as is_bad,
+        case
+            when check_name = 'volume_gap' then false
+            when check_name = 'error_rate' then current_rows < min_sample
+            else least(reference_rows, current_rows) < min_sample
+        end as is_small
+    from limited
+)
+
+select
+    -- ids
+    judged.model,
+    judged.check_name,
+    judged.subject,
+    -- the verdict
+    case
+        when judged.is_small or judged.is_bad is null then 'too few rows'
+        when judged.is_bad then 'alert'
+        else 'ok'
+    end as status,
+    judged.reference_value,
+    judged.current_value,
+    judged.threshold,
+    judged.reference_rows,
+    judged.current_rows,
+    -- times
+    case when judged.check_name != 'volume_gap' then spans.reference_start end
+        as reference_start,
+    case when judged.check_name != 'volume_gap' then spans.reference_end end
+        as reference_end,
+    coalesce(volume.since, spans.window_start) as window_start,
+    coalesce(volume.until, spans.window_end) as window_end
+from judged
+inner join spans on judged.model = spans.model
+left join volume on judged.model = volume.model and judged.check_name = 'volume_gap'

@@ -1,0 +1,95 @@
+-- What a feature looked like when the serving version was trained: the bins that it is compared by.
+-- Numbers: tenths of the reference, their edges at bucket edges; strings and bools: their
+-- categories; a missing value is a bin of its own.
+-- grain: bin of a feature.  key: (model, feature, bin).
+-- lateness: any; late answers of the reference's time change it, and so does a new champion.
+with panes as (
+    select
+        panes.model,
+        panes.feature,
+        panes.type,
+        panes.category,
+        panes.block,
+        panes.answers,
+        panes.counts
+    from {{ ref('drift_windows') }} as spans
+    inner join {{ ref('feature_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.reference_grain = panes.grain
+            and spans.first_reference_pane <= panes.pane_start
+            and spans.last_reference_pane >= panes.pane_start
+),
+
+buckets as (
+    {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
+),
+
+ranked as (
+    select
+        model,
+        feature,
+        bin as bucket,
+        answers,
+        sum(answers) over (
+            partition by model, feature
+            order by bin
+            rows between unbounded preceding and current row
+        ) - answers as below,
+        sum(answers) over (
+            partition by model, feature
+            order by bin
+            rows between unbounded preceding and unbounded following
+        ) as numbers
+    from buckets
+),
+
+deciles as (
+    select
+        model,
+        feature,
+        least(floor(10 * below / nullif(numbers, 0)), 9)::integer as decile,
+        min(bucket) as first_bucket,
+        max(bucket) as last_bucket,
+        sum(answers)::bigint as answers
+    from ranked
+    group by 1, 2, 3
+),
+
+others as (
+    select
+        model,
+        feature,
+        type,
+        category,
+        sum(answers)::bigint as answers
+    from panes
+    where block is null
+    group by 1, 2, 3, 4
+)
+
+select
+    model,
+    feature,
+    'decile ' || decile::text as bin,
+    'number' as type,
+    null as category,
+    first_bucket,
+    last_bucket,
+    {{ sketch_value('first_bucket') }} as low,
+    {{ sketch_value('last_bucket') }} as high,
+    answers
+from deciles
+union all
+select
+    model,
+    feature,
+    case when category is null then type else 'category ' || category end as bin,
+    type,
+    category,
+    null as first_bucket,
+    null as last_bucket,
+    null as low,
+    null as high,
+    answers
+from others

@@ -1,0 +1,191 @@
+-- Whether the wheel turns: how many answers a day are judged, how soon, how well they did, and
+-- which versions came of it.
+-- The last 30 days behind the model's clock, without shadow answers.
+-- grain: day of a model on which something happened.  key: (model, day).
+-- lateness: any; a late label or a revision changes the days of its answer and of its own.
+{#- Written out where it is read, so that a query for one day reads the panes of that day. -#}
+{%- set spans %}(
+    select
+        model,
+        last_day - days_back * interval '1 day' as day,
+        last_day - days_back * interval '1 day' + interval '1 day' as next_day
+    from (
+        select
+            model,
+            {{ pane_start('1 day', 'event_clock') }} as last_day,
+            generate_series(0, 29) as days_back
+        from {{ ref('model_clock') }}
+    ) as clocks
+) as spans{% endset %}
+
+with answered as (
+    select
+        spans.model,
+        spans.day,
+        sum(panes.inferences)::bigint as answers
+    from {{ spans }}
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.day <= panes.pane_start
+            and spans.next_day > panes.pane_start
+    where panes.grain = '1 hour' and panes.variant != 'shadow'
+    group by spans.model, spans.day
+),
+
+judged as (
+    select
+        spans.model,
+        spans.day,
+        sum(panes.pulls)::bigint as judged_answers
+    from {{ spans }}
+    inner join {{ ref('arm_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.day <= panes.pane_start
+            and spans.next_day > panes.pane_start
+    group by spans.model, spans.day
+),
+
+labelled as (
+    select
+        spans.model,
+        spans.day,
+        sum(panes.examples)::bigint as labels,
+        sum(panes.reward) as reward,
+        sum(panes.examples) filter (
+            where panes.label is not null and panes.prediction is not null
+        ) as predicted,
+        sum(case when panes.label = panes.prediction then panes.examples else 0 end)
+            as correct
+    from {{ spans }}
+    inner join {{ ref('label_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.day <= panes.pane_start
+            and spans.next_day > panes.pane_start
+    where
+        panes.clock = 'label'
+        and panes.grain = '1 hour'
+        and panes.variant != 'shadow'
+        and panes.examples != 0
+    group by spans.model, spans.day
+),
+
+delay_rows as (
+    select
+        spans.model,
+        spans.day,
+        panes.block,
+        panes.counts
+    from {{ spans }}
+    inner join {{ ref('delay_panes') }} as panes
+        on
+            spans.model = panes.model
+            and spans.day <= panes.pane_start
+            and spans.next_day > panes.pane_start
+),
+
+delay_bins as (
+    {{ opened_blocks('delay_rows', ['model', 'day'], sketch_block()) }}
+),
+
+delay_ranks as (
+    select
+        model,
+        day,
+        bin,
+        sum(answers) over (
+            partition by model, day
+            order by bin
+            rows between unbounded preceding and current row
+        ) as up_to,
+        sum(answers) over (
+            partition by model, day
+            order by bin
+            rows between unbounded preceding and unbounded following
+        ) as total
+    from delay_bins
+),
+
+delays as (
+    select
+        model,
+        day,
+        {{ sketch_value('min(bin) filter (where up_to >= 0.50 * total)') }} / 3600
+            as label_delay_p50_hours,
+        {{ sketch_value('min(bin) filter (where up_to >= 0.95 * total)') }} / 3600
+            as label_delay_p95_hours
+    from delay_ranks
+    group by model, day
+),
+
+steps as (
+    select
+        model,
+        model_version,
+        event_time,
+        case
+            when event in ('shadow', 'canary', 'promoted') then 'published' else event
+        end as step
+    from {{ ref('stg_model_events') }}
+),
+
+placed_steps as (
+    select
+        *,
+        row_number() over (
+            partition by model, model_version, step
+            order by event_time
+        ) as place
+    from steps
+),
+
+-- A version is published once, whatever role it plays later.
+lives as (
+    select
+        spans.model,
+        spans.day,
+        {%- for step in ['trained', 'published', 'rolled_back'] %}
+        count(distinct case when steps.step = '{{ step }}' then steps.model_version end)
+            as versions_{{ step }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from {{ spans }}
+    inner join placed_steps as steps
+        on
+            spans.model = steps.model
+            and spans.day <= steps.event_time
+            and spans.next_day > steps.event_time
+    where
+        steps.step in ('trained', 'rolled_back')
+        or (steps.step = 'published' and steps.place = 1)
+    group by spans.model, spans.day
+)
+
+select
+    spans.model,
+    spans.day,
+    -- answers of the day
+    coalesce(answered.answers, 0) as answers,
+    coalesce(judged.judged_answers, 0) as judged_answers,
+    coalesce(judged.judged_answers, 0)::double precision / nullif(answered.answers, 0)
+        as label_coverage,
+    -- labels of the day
+    coalesce(labelled.labels, 0) as labels,
+    labelled.correct::double precision
+    / nullif(labelled.predicted, 0)::double precision as accuracy,
+    {{ as_double('labelled.reward') }} / nullif(labelled.labels, 0) as mean_reward,
+    delays.label_delay_p50_hours,
+    delays.label_delay_p95_hours,
+    -- versions of the day
+    coalesce(lives.versions_trained, 0) as versions_trained,
+    coalesce(lives.versions_published, 0) as versions_published,
+    coalesce(lives.versions_rolled_back, 0) as versions_rolled_back
+from {{ spans }}
+{%- for part in ['answered', 'judged', 'labelled', 'delays', 'lives'] %}
+left join {{ part }} on spans.model = {{ part }}.model and spans.day = {{ part }}.day
+{%- endfor %}
+where
+    answered.answers is not null
+    or labelled.labels is not null
+    or lives.model is not null

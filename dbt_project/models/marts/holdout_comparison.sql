@@ -1,0 +1,71 @@
+-- What a model is worth: the rewards of its answers beside those of the holdout, which it left
+-- alone.
+-- The last 30 days behind the model's clock, by the hour of the answer, without shadow answers.
+-- grain: model.  key: model.
+-- lateness: any; a late label or a revision counts for the answer that it speaks of.
+with answer_sums as (
+    select
+        panes.model,
+        sum(case when panes.variant = 'holdout' then 0 else panes.inferences end)
+        ::bigint as answers,
+        sum(case when panes.variant = 'holdout' then panes.inferences else 0 end)
+        ::bigint as holdout_answers
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            clock.model = panes.model
+            and clock.event_clock - interval '30 days' < panes.pane_start
+    where panes.grain = '1 hour' and panes.variant != 'shadow'
+    group by panes.model
+),
+
+label_rows as (
+    select
+        panes.model,
+        panes.variant = 'holdout' as is_base,
+        panes.pulls as examples,
+        panes.reward,
+        panes.reward_squared
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('arm_panes') }} as panes
+        on
+            clock.model = panes.model
+            and clock.event_clock - interval '30 days' < panes.pane_start
+    where panes.pulls != 0
+),
+
+{{ compared_rewards('compared', 'label_rows', ['model'], 'holdout') }}
+
+select
+    answer_sums.model,
+    case
+        when answer_sums.holdout_answers = 0 then 'no holdout'
+        when least(
+            coalesce(compared.labels, 0), coalesce(compared.holdout_labels, 0)
+        ) < policies.min_sample then 'too few labels'
+        when compared.always_valid_p_value < policies.canary_alpha
+            then case when compared.difference > 0 then 'better' else 'worse' end
+        else 'even'
+    end as status,
+    -- answers
+    answer_sums.answers,
+    answer_sums.holdout_answers,
+    -- rewards
+    coalesce(compared.labels, 0) as labels,
+    coalesce(compared.holdout_labels, 0) as holdout_labels,
+    compared.measure,
+    compared.mean_reward,
+    compared.mean_reward_low,
+    compared.mean_reward_high,
+    compared.holdout_mean_reward,
+    compared.holdout_mean_reward_low,
+    compared.holdout_mean_reward_high,
+    compared.difference,
+    compared.difference_low,
+    compared.difference_high,
+    compared.z,
+    compared.p_value,
+    compared.always_valid_p_value
+from answer_sums
+inner join {{ ref('model_policies') }} as policies on answer_sums.model = policies.model
+left join compared on answer_sums.model = compared.model

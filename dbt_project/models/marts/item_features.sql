@@ -1,0 +1,70 @@
+-- What is known of every item now; Feast serves it online.
+-- The row of item_feature_history that will hold once the hour of the model's clock is over.
+-- grain: item of a model with an answer or a label in the 30 days up to then.
+-- key: (model, item_id).  lateness: as item_feature_history.
+with spans as (
+    select
+        clock.model,
+        {{ pane_start('1 hour', 'clock.event_clock') }} + interval '1 hour'
+            as event_timestamp,
+        positive.positive_label
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+),
+
+facts as (
+    select
+        model,
+        item_id,
+        pane_start,
+        last_event_time as answered_at,
+        inferences as answers,
+        null::text as label,
+        0::bigint as labels,
+        0::numeric as reward
+    from {{ ref('item_panes') }}
+    union all
+    select
+        model,
+        item_id,
+        pane_start,
+        null::timestamptz as answered_at,
+        0::bigint as answers,
+        label,
+        labels,
+        reward
+    from {{ ref('item_label_panes') }}
+    where labels != 0
+),
+
+counted as (
+    select
+        facts.model,
+        facts.item_id,
+        max(spans.event_timestamp) as event_timestamp,
+        max(facts.answered_at) as last_seen,
+        sum(facts.answers)::bigint as answers,
+        sum(facts.labels)::bigint as labels,
+        coalesce(sum(facts.labels) filter (
+            where facts.label = spans.positive_label
+        ), 0)::bigint as positives,
+        sum(facts.reward)::double precision as reward
+    from facts
+    inner join spans on facts.model = spans.model
+    where
+        facts.pane_start >= spans.event_timestamp - interval '30 days'
+        and facts.pane_start < spans.event_timestamp
+    group by facts.model, facts.item_id
+)
+
+select
+    model,
+    item_id,
+    event_timestamp,
+    last_seen,
+    answers as answers_30d,
+    labels as labels_30d,
+    positives as positives_30d,
+    positives::double precision / nullif(labels, 0) as positive_rate_30d,
+    reward as reward_30d
+from counted

@@ -1,0 +1,78 @@
+-- Answers worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
+-- margin between the two labels turned round (Settles 2009).
+-- Looks through a model's newest 5,000 answers of the last 24 drift_windows (a day at most) that
+-- nobody has judged, and keeps 100.
+-- grain: answer without a label.  key: request_id.  lateness: any; a row leaves with its label.
+{%- set newest_first = 'answers.event_time desc, answers.request_id desc' %}
+with spans as (
+    select
+        clock.model,
+        clock.event_clock - least(24 * policies.drift_window, interval '1 day') as since
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+),
+
+newest as (
+    select recent.*
+    from spans
+    inner join {{ lateral() }} (
+        select
+            answers.*,
+            row_number() over (
+                partition by span.model
+                order by {{ newest_first }}
+            ) as newness
+        from {{ span(['model', 'since']) }} as span
+        inner join {{ ref('stg_inference') }} as answers
+            on span.model = answers.model and span.since < answers.event_time
+        where answers.variant != 'shadow'
+        {{ no_more_than(5000, newest_first) }}
+    ) as recent on spans.model = recent.model
+    where recent.newness <= 5000
+),
+
+open as (
+    select
+        newest.*,
+        case
+            when newest.error is not null then 'error'
+            when newest.variant = 'explore' then 'explored'
+            when newest.score is not null then 'uncertain'
+        end as reason,
+        1 - abs(2 * newest.score - 1) as uncertainty
+    from newest
+    left join {{ ref('labels') }} as labels on newest.request_id = labels.request_id
+    where labels.request_id is null
+),
+
+ranked as (
+    select
+        *,
+        row_number() over (
+            partition by model
+            order by uncertainty desc nulls last, event_time desc, request_id asc
+        ) as place
+    from open
+    where reason is not null
+)
+
+select
+    -- ids
+    request_id,
+    model,
+    model_version,
+    variant,
+    segment,
+    user_id,
+    item_id,
+    -- what came out
+    prediction,
+    score,
+    error,
+    -- why, and how urgent
+    reason,
+    uncertainty,
+    place,
+    event_time
+from ranked
+where place <= 100

@@ -1,0 +1,173 @@
+-- Whether a version that answers should be taken back now, and why.
+-- Due when errors pass their share over the rollback window and have not ceased in its second
+-- half, when canary_verdict finds a canary worse, or when the champion's output left its baseline
+-- (the circuit breaker: that version is halted).
+-- trigger_id names the version and when it came into its place: it is taken back once.
+-- grain: version that answers.  key: (model, model_version).
+-- lateness: any; the window is the rollback_window before the model's clock.
+with serving as (
+    select
+        versions.model,
+        versions.model_version,
+        versions.status as variant,
+        versions.changed_at,
+        clock.event_clock,
+        policies.min_sample,
+        policies.max_error_rate,
+        policies.clear_ratio,
+        policies.cooldown,
+        {{ pane_start('10 seconds', '(clock.event_clock - policies.rollback_window)') }}
+            as first_pane,
+        {{ pane_start(
+            '10 seconds', '(clock.event_clock - policies.rollback_window / 2)'
+        ) }} as middle_pane
+    from {{ ref('model_versions') }} as versions
+    inner join {{ ref('model_clock') }} as clock on versions.model = clock.model
+    inner join
+        {{ ref('model_policies') }} as policies
+    on versions.model = policies.model
+    where versions.status in ('champion', 'canary')
+),
+
+answered as (
+    select
+        serving.model,
+        serving.model_version,
+        sum(panes.inferences)::bigint as answers,
+        sum(panes.errors)::bigint as errors,
+        coalesce(sum(panes.inferences) filter (
+            where panes.pane_start >= serving.middle_pane
+        ), 0)::bigint as latest_answers,
+        coalesce(sum(panes.errors) filter (
+            where panes.pane_start >= serving.middle_pane
+        ), 0)::bigint as latest_errors
+    from serving
+    inner join {{ ref('inference_panes') }} as panes
+        on
+            serving.model = panes.model
+            and serving.model_version = panes.model_version
+            and serving.first_pane <= panes.pane_start
+    where panes.grain = '10 seconds' and panes.variant != 'shadow'
+    group by serving.model, serving.model_version
+),
+
+earlier as (
+    select
+        model,
+        model_version,
+        row_number() over (
+            partition by model
+            order by promoted_at desc, model_version desc
+        ) as place
+    from {{ ref('model_versions') }}
+    where status = 'superseded'
+),
+
+taken_back as (
+    select
+        model,
+        max(event_time) as event_time
+    from {{ ref('stg_model_events') }}
+    where event = 'rolled_back'
+    group by model
+),
+
+facts as (
+    select
+        serving.*,
+        coalesce(answered.answers, 0) as answers,
+        coalesce(answered.errors, 0) as errors,
+        answered.errors::double precision / nullif(answered.answers, 0) as error_rate,
+        answered.latest_errors::double precision / nullif(answered.latest_answers, 0)
+            as latest_error_rate,
+        case when serving.variant = 'canary' then verdict.champion_version
+            else earlier.model_version end as target_version,
+        verdict.reason as verdict,
+        coalesce(verdict.verdict = 'rollback', false) as canary_is_worse,
+        coalesce(drift.status = 'halt' and serving.variant = 'champion', false)
+            as output_left,
+        drift.psi as output_psi,
+        taken_back.event_time as last_rollback_at
+    from serving
+    left join answered
+        on
+            serving.model = answered.model
+            and serving.model_version = answered.model_version
+    left join {{ ref('canary_verdict') }} as verdict
+        on
+            serving.model = verdict.model
+            and serving.model_version = verdict.model_version
+    left join {{ ref('prediction_drift') }} as drift
+        on
+            serving.model = drift.model
+            and serving.model_version = drift.model_version
+    left join earlier on serving.model = earlier.model and earlier.place = 1
+    left join taken_back on serving.model = taken_back.model
+),
+
+wanted as (
+    select
+        *,
+        coalesce(
+            error_rate > max_error_rate
+            and latest_error_rate > max_error_rate * clear_ratio,
+            false
+        ) as fails
+    from facts
+),
+
+judged as (
+    select
+        *,
+        fails or canary_is_worse or output_left as is_wanted,
+        case
+            when not (fails or canary_is_worse or output_left) then null
+            when not canary_is_worse and answers < min_sample
+                then answers || ' answers, of at least ' || min_sample
+            when variant = 'champion' and event_clock < last_rollback_at + cooldown
+                then
+                    'cooling down until '
+                    || to_char(last_rollback_at + cooldown, 'YYYY-MM-DD HH24:MI')
+            when target_version is null and not output_left
+                then 'no earlier version to return to'
+        end as held_back_by
+    from wanted
+)
+
+select
+    model,
+    model_version,
+    variant,
+    model || '/' || model_version || '/'
+    || floor(extract(epoch from changed_at))::bigint::text as trigger_id,
+    is_wanted and held_back_by is null as due,
+    case
+        when not is_wanted then 'none'
+        when target_version is null then 'halt'
+        else 'rollback'
+    end as action,
+    target_version,
+    case
+        when is_wanted then
+            concat_ws(
+                '; ',
+                case when fails then
+                    'errors in '
+                    || round(100 * error_rate::numeric, 1)
+                    || ' % of answers'
+                end,
+                case when canary_is_worse then 'canary: ' || verdict end,
+                case when output_left then
+                    'output left its baseline, psi ' || round(output_psi::numeric, 2)
+                end
+            )
+    end as reason,
+    held_back_by,
+    answers,
+    errors,
+    error_rate,
+    latest_error_rate,
+    output_psi,
+    first_pane as window_start,
+    event_clock as window_end
+from judged

@@ -1,0 +1,94 @@
+-- Every trigger that was taken, and those that wait or are held back now, with the reason.
+-- grain: trigger.  key: (kind, trigger_id).
+-- lateness: none; a trigger that is held back leaves when what held it back does.
+with ended as (
+    select
+        model,
+        model_version,
+        trigger_id,
+        event,
+        event_time,
+        reason,
+        row_number() over (
+            partition by trigger_id
+            order by event_time desc, event_id desc
+        ) as place
+    from {{ ref('stg_model_events') }}
+    where event in ('trained', 'rejected') and trigger_id is not null
+),
+
+taken as (
+    select
+        coalesce(claims.trigger_id, ended.trigger_id) as trigger_id,
+        coalesce(claims.model, ended.model) as model,
+        ended.model_version,
+        coalesce(ended.event, 'running') as status,
+        ended.reason,
+        claims.worker,
+        claims.attempt,
+        claims.claimed_at,
+        coalesce(ended.event_time, claims.event_clock) as event_time
+    from {{ source('control', 'claims') }} as claims
+    full join ended on claims.trigger_id = ended.trigger_id and ended.place = 1
+    where claims.trigger_id is not null or ended.place = 1
+)
+
+select
+    'retrain' as kind,
+    trigger_id,
+    model,
+    model_version,
+    status,
+    reason,
+    null as held_back_by,
+    worker,
+    attempt,
+    claimed_at,
+    event_time
+from taken
+union all
+select
+    'retrain' as kind,
+    waiting.trigger_id,
+    waiting.model,
+    waiting.model_version,
+    case when waiting.due then 'due' else 'held back' end as status,
+    waiting.reason,
+    waiting.held_back_by,
+    null as worker,
+    null as attempt,
+    null as claimed_at,
+    waiting.event_clock as event_time
+from {{ ref('retrain_trigger') }} as waiting
+left join taken on waiting.trigger_id = taken.trigger_id
+where waiting.reason is not null and taken.trigger_id is null
+union all
+select
+    'rollback' as kind,
+    event_id as trigger_id,
+    model,
+    model_version,
+    'rolled back' as status,
+    reason,
+    null as held_back_by,
+    null as worker,
+    null as attempt,
+    null as claimed_at,
+    event_time
+from {{ ref('stg_model_events') }}
+where event = 'rolled_back'
+union all
+select
+    'rollback' as kind,
+    trigger_id,
+    model,
+    model_version,
+    case when due then 'due' else 'held back' end as status,
+    reason,
+    held_back_by,
+    null as worker,
+    null as attempt,
+    null as claimed_at,
+    window_end as event_time
+from {{ ref('rollback_trigger') }}
+where reason is not null

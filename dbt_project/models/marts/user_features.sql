@@ -1,0 +1,55 @@
+-- What is known of every user now; Feast serves it online.
+-- The row of user_feature_history that holds now, without the rows before it.
+-- Shadow answers, which no user saw, do not count.
+-- grain: user of a model with an answer or a label in the 30 days behind the model's clock.
+-- key: (model, user_id).  lateness: as user_feature_history.
+with facts as (
+    select
+        model,
+        user_id,
+        event_time as happened_at,
+        event_time as answered_at,
+        null::text as label,
+        null::numeric as reward
+    from {{ ref('stg_inference') }}
+    where user_id is not null and variant != 'shadow'
+    union all
+    select
+        model,
+        user_id,
+        known_at as happened_at,
+        null::timestamptz as answered_at,
+        label,
+        {{ exact('reward') }} as reward
+    from {{ ref('labels') }}
+    where user_id is not null and variant != 'shadow'
+),
+
+counted as (
+    select
+        facts.model,
+        facts.user_id,
+        max(clock.event_clock) as event_clock,
+        max(facts.answered_at) as last_seen,
+        count(facts.answered_at) as answers,
+        count(facts.label) as labels,
+        count(case when facts.label = positive.positive_label then 1 end) as positives,
+        coalesce(sum(facts.reward), 0)::double precision as reward
+    from facts
+    inner join {{ ref('model_clock') }} as clock on facts.model = clock.model
+    inner join {{ ref('positive_labels') }} as positive on facts.model = positive.model
+    where facts.happened_at > clock.event_clock - interval '30 days'
+    group by facts.model, facts.user_id
+)
+
+select
+    model,
+    user_id,
+    event_clock + interval '1 microsecond' as event_timestamp,
+    last_seen,
+    answers as answers_30d,
+    labels as labels_30d,
+    positives as positives_30d,
+    positives::double precision / nullif(labels, 0) as positive_rate_30d,
+    reward as reward_30d
+from counted

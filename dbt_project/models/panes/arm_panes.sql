@@ -1,0 +1,42 @@
+-- Rewards of what was tried, with the weights that make up for how often it was tried.
+-- An arm is a predicted class; w is 1 / propensity. Answers without a propensity count as pulls
+-- only.
+-- grain: hour of the inference, version, variant and arm.  key: all but the measures.
+-- lateness: any; a revised label changes its reward.
+{{ config(
+    key=['model', 'pane_start', 'model_version', 'variant', 'arm'],
+    drivers=['panes.labels'],
+    retention='400 days'
+) }}
+
+with pulls as (
+    select
+        model,
+        model_version,
+        variant,
+        inference_time,
+        {{ as_class('prediction') }} as arm,
+        {{ exact('reward') }} as reward,
+        round(1 / nullif({{ exact('propensity') }}, 0), 6) as w,
+        case when propensity is not null then {{ exact('reward') }} end as logged_reward
+    from {{ ref('labels') }}
+    where variant != 'shadow' and label is not null
+)
+
+select
+    model,
+    {{ pane_start('1 hour', 'inference_time') }} as pane_start,
+    model_version,
+    variant,
+    arm,
+    count(*) as pulls,
+    coalesce(sum(reward), 0) as reward,
+    coalesce(sum(reward * reward), 0) as reward_squared,
+    count(w) as logged,
+    coalesce(sum(w), 0) as w,
+    coalesce(sum(w * w), 0) as w_squared,
+    coalesce(sum(w * logged_reward), 0) as w_reward,
+    coalesce(sum(w * w * logged_reward), 0) as w_squared_reward,
+    coalesce(sum(w * w * logged_reward * logged_reward), 0) as w_squared_reward_squared
+from pulls
+group by 1, 2, 3, 4, 5

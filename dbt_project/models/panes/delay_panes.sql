@@ -1,0 +1,38 @@
+-- How long labels take: a DDSketch of seconds from the answer to what decided its label.
+-- Shadow answers, which share the labels of others, are left out.
+-- grain: hour in which the label was known, and block of buckets.  key: all but the measures.
+-- lateness: any; a revised label moves.
+{{ config(
+    key=['model', 'pane_start', 'block'],
+    drivers=['panes.labels'],
+    retention='400 days'
+) }}
+
+with waited as (
+    select
+        model,
+        {{ pane_start('1 hour', 'known_at') }} as pane_start,
+        extract(epoch from known_at - inference_time)::double precision as seconds
+    from {{ ref('labels') }}
+    where variant != 'shadow'
+    {{ fence() }}
+),
+
+binned as (
+    select
+        model,
+        pane_start,
+        {{ sketch_bucket('seconds') }} as bucket,
+        count(*) as labels
+    from waited
+    group by 1, 2, 3
+)
+
+select
+    model,
+    pane_start,
+    {{ bucket_block('bucket') }} as block,
+    sum(labels)::bigint as labels,
+    {{ block_counts(bucket_place('bucket'), 'labels', sketch_block()) }} as counts
+from binned
+group by 1, 2, 3

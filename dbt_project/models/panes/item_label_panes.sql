@@ -1,0 +1,19 @@
+-- What was made of answers about an item, by the time it was known.
+-- grain: hour, item and label.  key: all but the measures.
+-- lateness: any; a revised label moves.
+{{ config(
+    key=['model', 'item_id', 'pane_start', 'label'],
+    drivers=['panes.labels'],
+    retention='400 days'
+) }}
+
+select
+    model,
+    item_id,
+    {{ pane_start('1 hour', 'known_at') }} as pane_start,
+    {{ as_class('label') }} as label,
+    count(*) as labels,
+    coalesce(sum({{ exact('reward') }}), 0) as reward
+from {{ ref('labels') }}
+where item_id is not null and variant != 'shadow'
+group by 1, 2, 3, 4

@@ -1,0 +1,11 @@
+-- When labels came in, by the engine's clock: how many are new since any moment.
+-- grain: minute in which the engine had answer and label.  key: (model, pane_start).
+-- lateness: any; a revised label arrives anew.
+{{ config(key=['model', 'pane_start'], drivers=['panes.labels']) }}
+
+select
+    model,
+    {{ pane_start('1 minute', 'ingested_at') }} as pane_start,
+    count(*) as labels
+from {{ ref('labels') }}
+group by 1, 2

@@ -1,0 +1,36 @@
+-- Two answers to one question, and which of them somebody preferred.
+-- grain: preference whose two answers are there.  key: feedback_id.
+-- lateness: any; feedback waits in its topic until both its inferences come.
+-- Reads the events themselves: a staging model that is named twice would be made twice, whole.
+{{ config(
+    key=['feedback_id'],
+    drivers={
+        'events.inference': '
+            select f.feedback_id from new_rows as n
+            inner join events.feedback as f on f.rejected_request_id = n.request_id
+            union all
+            select f.feedback_id from new_rows as n
+            inner join events.feedback as f on f.request_id = n.request_id
+            where f.rejected_request_id is not null',
+        'events.feedback': '
+            select feedback_id from new_rows where rejected_request_id is not null',
+    },
+    retention='400 days',
+    time='feedback_time'
+) }}
+
+select
+    f.feedback_id,
+    f.request_id,
+    f.rejected_request_id,
+    preferred.model,
+    preferred.model_version as preferred_version,
+    rejected.model_version as rejected_version,
+    preferred.segment,
+    f.event_time as feedback_time
+from {{ ref('stg_feedback') }} as f
+inner join {{ source('events', 'inference') }} as preferred
+    on f.request_id = preferred.request_id
+inner join {{ source('events', 'inference') }} as rejected
+    on f.rejected_request_id = rejected.request_id and preferred.model = rejected.model
+where f.kind = 'preference'

@@ -1,0 +1,32 @@
+-- What a shadow version would have said beside what was said.
+-- grain: shadow answer whose answered request is there.  key: request_id (of the shadow).
+-- lateness: any; a shadow answer may come before the one that it shadows.
+-- Reads the events themselves: a staging model that is named twice would be made twice, whole.
+{{ config(
+    key=['request_id'],
+    drivers={
+        'events.inference': '
+            select request_id from new_rows where shadow_of is not null
+            union all
+            select i.request_id from new_rows as n
+            inner join events.inference as i on i.shadow_of = n.request_id',
+    },
+    retention='400 days',
+    time='event_time'
+) }}
+
+select
+    shadow.request_id,
+    shadow.shadow_of,
+    shadow.model,
+    shadow.model_version as shadow_version,
+    served.model_version as served_version,
+    shadow.segment,
+    shadow.prediction as shadow_prediction,
+    served.prediction as served_prediction,
+    shadow.score as shadow_score,
+    served.score as served_score,
+    shadow.event_time
+from {{ source('events', 'inference') }} as shadow
+inner join {{ source('events', 'inference') }} as served
+    on shadow.shadow_of = served.request_id and shadow.model = served.model

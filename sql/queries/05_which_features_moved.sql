@@ -1,0 +1,12 @@
+-- Which features have moved, by how much, and is it more than chance?
+select
+    model,
+    feature,
+    kind,
+    round(psi::numeric, 3) as psi,
+    status,
+    round(ks::numeric, 3) as ks,
+    chi_square_p_value
+from headrace.feature_drift
+where status in ('moving', 'drifted')
+order by psi desc;

@@ -1,0 +1,10 @@
+-- Did the input, the labels or what is right change, and suddenly or gradually?
+select
+    summary.model,
+    summary.kind,
+    summary.explanation,
+    concept.kind as pace,
+    concept.drifted_since
+from headrace.drift_summary as summary
+left join headrace.concept_drift as concept on summary.model = concept.model
+order by summary.model;

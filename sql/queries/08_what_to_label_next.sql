@@ -1,0 +1,11 @@
+-- Which answers are most worth a person's look?
+select
+    model,
+    request_id,
+    prediction,
+    score,
+    uncertainty,
+    reason
+from headrace.review_queue
+order by uncertainty desc
+limit 20;

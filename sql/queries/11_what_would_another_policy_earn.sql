@@ -1,0 +1,11 @@
+-- What would always answering the same have earned, by what was logged?
+select
+    model,
+    policy,
+    round(snips::numeric, 4) as value,
+    round(snips_low::numeric, 4) as low,
+    round(snips_high::numeric, 4) as high,
+    round(effective_rows::numeric) as effective_rows,
+    status
+from headrace.policy_value
+order by model asc, snips desc;

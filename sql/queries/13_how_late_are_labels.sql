@@ -1,0 +1,11 @@
+-- How much of what was answered gets judged, and how long does it take?
+select
+    model,
+    day,
+    answers,
+    label_coverage,
+    label_delay_p50_hours,
+    label_delay_p95_hours
+from headrace.flywheel_health
+order by model asc, day desc
+limit 60;

@@ -1,0 +1,191 @@
+"""Panes are bounded, are replaced without a gap, and labels follow their policies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.engine import Engine
+from headrace.events import Event, Topic, parse
+from headrace.log import EventLog
+from tests.sql.oracle import Oracle
+from tests.sql.streams import Stream, first_of_each, send, streams
+from tests.sql.test_dbt import copy_of_project, replace
+from tests.sql.test_views import EXAMPLES, empty
+
+KINDS = ("label", "click", "rating", "purchase")
+_policies = st.fixed_dictionaries(
+    {},
+    optional={
+        kind: st.tuples(
+            st.sampled_from(["first", "last", "sum", "max"]),
+            st.integers(0, 2),
+            st.sampled_from([1.0, 0.5, -2.0]),
+        )
+        for kind in KINDS
+    },
+)
+
+
+@pytest.fixture
+def log(engine: Engine) -> Iterator[EventLog]:
+    with EventLog(engine) as opened:
+        yield opened
+
+
+@EXAMPLES
+@given(stream=streams(), policies=_policies, late=st.booleans())
+def test_labels_follow_their_policies(
+    engine: Engine, log: EventLog, stream: Stream, policies: dict[str, Any], late: bool
+) -> None:
+    """A policy set before the events or after them gives the same labels and metrics."""
+    empty(engine)
+    with engine.connect() as connection:
+        connection.execute("delete from control.label_policies where model != '*'")
+        connection.execute(
+            "update control.label_policies set wins = 'last', priority = 0, weight = 1"
+        )
+    if late:
+        stream.send(log)
+    with engine.connect() as connection:
+        for kind, (wins, priority, weight) in policies.items():
+            connection.execute(
+                "update control.label_policies set wins = %s, priority = %s, weight = %s "
+                "where model = '*' and kind = %s",
+                [wins, priority, weight, kind],
+            )
+    if not late:
+        stream.send(log)
+    oracle = Oracle(*first_of_each(stream), policies=policies)
+    rows = engine.rows("select request_id, feedback_id, label, known_at from panes.labels")
+    assert {tuple(row.values()) for row in rows} == oracle.labeled_examples()
+    rewards = {
+        row["request_id"]: row["reward"]
+        for row in engine.rows("select request_id, reward from panes.labels")
+    }
+    wanted = {name: oracle.reward(oracle.inference[name]) for name in oracle.labels}
+    assert rewards == pytest.approx(wanted)
+    (summed,) = engine.rows(
+        "select coalesce(sum(examples), 0)::bigint as examples, "
+        "coalesce(sum(reward), 0)::double precision as reward "
+        "from panes.label_panes where clock = 'label'"
+    )
+    assert summed["examples"] == len(oracle.labels)
+    assert summed["reward"] == pytest.approx(sum(wanted.values()))
+
+
+def hours(first: int, last: int) -> list[tuple[Topic, Event]]:
+    """An answer and its label every hour, from 2024-01-01 on."""
+    events: list[tuple[Topic, Event]] = []
+    for number in range(first, last):
+        moment = f"2024-01-{1 + number // 24:02d}T{number % 24:02d}:00:05Z"
+        asked = {"request_id": f"h{number}", "model": "m", "event_time": moment, "score": 0.5}
+        said = {"request_id": f"h{number}", "event_time": moment, "label": "yes"}
+        events.append(("inference", parse("inference", {**asked, "features": {"x": number}})))
+        events.append(("feedback", parse("feedback", {**said, "feedback_id": f"f{number}"})))
+    return events
+
+
+def fine_rows(engine: Engine) -> dict[str, int]:
+    return {
+        pane: engine.rows(f"select count(*) as n from panes.{pane} where grain like '1%%0 s%%'")[0][
+            "n"
+        ]
+        for pane in ("inference_panes", "latency_panes", "label_panes")
+    }
+
+
+def test_state_is_bounded(engine: Engine, log: EventLog) -> None:
+    for day in range(1, 7):
+        send(log, hours(24 * (day - 1), 24 * day))
+        with engine.connect() as connection:
+            connection.execute("select control.expire()")
+        kept = min(24 * day, 49)  # two days back in whole hours
+        assert set(fine_rows(engine).values()) == {kept}, day
+    held = engine.rows("select count(*) as n from panes.feature_panes where grain = '1 minute'")
+    assert held[0]["n"] == 49
+
+    # A late answer counts in its hour, which is kept, and begins no window that lost its others.
+    late = {"request_id": "late", "model": "m", "event_time": "2024-01-01T05:00:07Z"}
+    send(log, [("inference", parse("inference", late))])
+    assert set(fine_rows(engine).values()) == {49}
+    (row,) = engine.rows(
+        "select sum(inferences)::bigint as n from panes.inference_panes where grain = '1 hour'"
+    )
+    assert row["n"] == 6 * 24 + 1
+    windows = engine.rows(
+        "select min(window_start) as first, sum(inferences)::bigint as n "
+        "from headrace.model_performance where window_name = '1 minute'"
+    )
+    assert windows[0]["n"] == 49
+
+
+def test_every_pane_is_bounded(engine: Engine) -> None:
+    """What has no retention has no time in its key: its rows are versions, labels or minutes."""
+    kept = {row["pane"] for row in engine.rows("select pane from control.retentions")}
+    panes = {
+        f"panes.{row['tablename']}"
+        for row in engine.rows("select tablename from pg_tables where schemaname = 'panes'")
+    }
+    assert panes - kept == {
+        "panes.label_arrivals", "panes.label_counts", "panes.model_activity",
+        "panes.prediction_counts",
+    }  # fmt: skip
+
+
+def test_a_changed_pane_takes_over_without_a_gap(
+    engine: Engine, log: EventLog, tmp_path: Path
+) -> None:
+    send(log, hours(0, 60))
+    project = copy_of_project(tmp_path)
+    labels = project / "models/panes/label_panes.sql"
+    replace(
+        labels,
+        "    sum(measured)::bigint as measured,\n",
+        "    1 as one,\n    sum(measured)::bigint as measured,\n",
+    )
+    clock = project / "models/marts/model_clock.sql"
+    replace(clock, "    activity.model,\n", "    1 as one,\n    activity.model,\n")
+    stop = threading.Event()
+    seen: list[Any] = []
+
+    def read() -> None:
+        with psycopg.connect(engine.dsn, autocommit=True) as connection:
+            while not stop.is_set():
+                try:
+                    row = connection.execute(
+                        "select (select sum(labeled)::bigint from headrace.model_performance "
+                        "where window_name = '1 hour'), "
+                        "(select count(*) from headrace.labeled_examples), "
+                        "(select count(*) from headrace.model_clock)"
+                    ).fetchone()
+                    seen.append(row)
+                except psycopg.Error as error:
+                    seen.append(error)
+                time.sleep(0.02)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        engine.dbt("run", "--project-dir", str(project))
+        engine.dbt("run")
+    finally:
+        stop.set()
+        reader.join()
+    assert len(seen) > 20
+    assert set(map(str, seen)) == {str((60, 60, 1))}
+    send(log, hours(60, 62))
+    (row,) = engine.rows(
+        "select sum(labeled)::bigint as n from headrace.model_performance "
+        "where window_name = '1 hour'"
+    )
+    assert row["n"] == 62
+    assert engine.rows("select relname from pg_class where relname like '%%stale%%'") == []

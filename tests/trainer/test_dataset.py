@@ -1,0 +1,120 @@
+"""A training set is what was final at the claim, and stays that whatever comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.engine import Engine
+from headrace.features import FeatureReader
+from headrace.log import EventLog
+from tests.sql.settings import set_policies
+from tests.sql.streams import MODELS, Stream, send, streams
+from tests.sql.test_views import EXAMPLES, empty
+from trainer.claim import Claim
+from trainer.dataset import Dataset, compile_dataset, rebuild_dataset
+
+EXAMPLES = settings(EXAMPLES, max_examples=15)
+KINDS = ("label", "click", "rating", "purchase")
+
+
+class NoFeatures:
+    """A reader without features: those that were served are enough here."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def historical(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[[]]
+
+
+READER = cast(FeatureReader, NoFeatures())
+_policies = st.lists(
+    st.tuples(
+        st.sampled_from(("*", MODELS[0])),
+        st.sampled_from(KINDS),
+        st.sampled_from(("first", "last", "sum", "max")),
+        st.integers(0, 2),
+    ),
+    max_size=5,
+)
+
+
+@pytest.fixture
+def log(engine: Engine) -> Iterator[EventLog]:
+    with EventLog(engine) as opened:
+        yield opened
+
+
+@EXAMPLES
+@given(stream=streams(), policies=_policies, changed=_policies, default=st.sampled_from(["", "no"]))
+def test_a_set_is_what_was_final_at_its_claim(
+    engine: Engine, log: EventLog, stream: Stream, policies: Any, changed: Any, default: str
+) -> None:
+    empty(engine)
+    reset(engine)
+    set_policies(engine, MODELS[0], label_window="6 hours", default_label=default)
+    set_label_policies(engine, policies)
+    sets = []
+    for number, batch in enumerate(stream.batches):
+        send(log, batch)
+        for model in models(engine):
+            dataset = compile_dataset(engine, claimed(engine, model, number), READER)
+            assert labels(dataset) == final(engine, model)
+            sets.append(dataset)
+    set_policies(engine, MODELS[0], label_window="1 hour", default_label="yes")
+    set_label_policies(engine, changed)
+    for dataset in sets:
+        assert rebuild_dataset(engine, dataset.dataset_id, READER).sha256 == dataset.sha256
+
+
+def reset(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute("delete from control.datasets")
+        connection.execute("delete from control.policies where model != '*'")
+        connection.execute("delete from control.label_policies where model != '*'")
+        connection.execute("update control.label_policies set wins = 'last', priority = 0")
+
+
+def set_label_policies(engine: Engine, policies: list[tuple[str, str, str, int]]) -> None:
+    with engine.connect() as connection:
+        for policy in policies:
+            connection.execute(
+                "insert into control.label_policies (model, kind, wins, priority) "
+                "values (%s, %s, %s, %s) on conflict (model, kind) do update "
+                "set wins = excluded.wins, priority = excluded.priority",
+                policy,
+            )
+
+
+def models(engine: Engine) -> list[str]:
+    return [row["model"] for row in engine.rows("select model from headrace.model_clock")]
+
+
+def claimed(engine: Engine, model: str, number: int) -> Claim:
+    (row,) = engine.rows(
+        "select clock_timestamp() as now, event_clock from headrace.model_clock where model = %s",
+        [model],
+    )
+    now: datetime = row["now"]
+    run_id = f"{model} {number}"
+    return Claim(f"{model}/1", model, "w", run_id, 1, now, now, row["event_clock"])
+
+
+def labels(dataset: Dataset) -> dict[str, tuple[str, datetime]]:
+    return {row.request_id: (row.label, row.known_at) for row in dataset.rows}
+
+
+def final(engine: Engine, model: str) -> dict[str, tuple[str, datetime]]:
+    rows = engine.rows(
+        "select request_id, label, known_at from headrace.labeled_examples "
+        "where model = %s and status = 'final' and variant != 'shadow'",
+        [model],
+    )
+    return {row["request_id"]: (row["label"], row["known_at"]) for row in rows}
