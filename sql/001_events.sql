@@ -53,6 +53,7 @@ create table if not exists events.feedback (
 );
 
 create index if not exists feedback_request_id on events.feedback (request_id);
+create index if not exists feedback_time on events.feedback (event_time);
 create index if not exists feedback_preferred
 on events.feedback (request_id) where rejected_request_id is not null;
 create index if not exists feedback_rejected_request_id

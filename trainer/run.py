@@ -105,6 +105,7 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
         **marks,
         "positive_label": positive,
         "baseline_auc": holdout.auc,
+        "baseline_accuracy": holdout.accuracy,
         "examples": len(dataset.rows),
         "dataset_sha256": dataset.sha256,
         "train_from": rows[0].event_time.timestamp(),

@@ -1,11 +1,12 @@
--- Every inference is in exactly one of labeled_examples and pending_labels.
+-- Every inference is in exactly one of labeled_examples and pending_labels, but for those that
+-- nobody judged in time: a default label does not end the wait.
 select
     inference.request_id,
     count(labeled.request_id) as labeled,
     count(pending.request_id) as pending
 from {{ ref('stg_inference') }} as inference
 left join {{ ref('labeled_examples') }} as labeled
-    on inference.request_id = labeled.request_id
+    on inference.request_id = labeled.request_id and labeled.kind != 'default'
 left join {{ ref('pending_labels') }} as pending
     on inference.request_id = pending.request_id
 group by inference.request_id

@@ -1,7 +1,8 @@
 -- Two answers to one question, and which of them somebody preferred.
+-- Reads the events themselves: a staging model that is named twice would be made twice, whole.
+-- Models are compared in a way that no index answers, so that joins go by request_id alone.
 -- grain: preference whose two answers are there.  key: feedback_id.
 -- lateness: any; feedback waits in its topic until both its inferences come.
--- Reads the events themselves: a staging model that is named twice would be made twice, whole.
 {{ config(
     key=['feedback_id'],
     drivers={
@@ -20,17 +21,30 @@
 ) }}
 
 select
-    f.feedback_id,
-    f.request_id,
-    f.rejected_request_id,
-    preferred.model,
-    preferred.model_version as preferred_version,
-    rejected.model_version as rejected_version,
-    preferred.segment,
-    f.event_time as feedback_time
-from {{ ref('stg_feedback') }} as f
-inner join {{ source('events', 'inference') }} as preferred
-    on f.request_id = preferred.request_id
-inner join {{ source('events', 'inference') }} as rejected
-    on f.rejected_request_id = rejected.request_id and preferred.model = rejected.model
-where f.kind = 'preference'
+    feedback_id,
+    request_id,
+    rejected_request_id,
+    model,
+    preferred_version,
+    rejected_version,
+    segment,
+    feedback_time
+from (
+    select
+        f.feedback_id,
+        f.request_id,
+        f.rejected_request_id,
+        f.kind,
+        preferred.model,
+        rejected.model as rejected_model,
+        preferred.model_version as preferred_version,
+        rejected.model_version as rejected_version,
+        preferred.segment,
+        f.event_time as feedback_time
+    from {{ ref('stg_feedback') }} as f
+    inner join {{ source('events', 'inference') }} as preferred
+        on f.request_id = preferred.request_id
+    inner join {{ source('events', 'inference') }} as rejected
+        on f.rejected_request_id = rejected.request_id
+) as pairs
+where kind = 'preference' and model is not distinct from rejected_model
