@@ -10,5 +10,5 @@ select
 from headrace.model_performance
 where
     window_name = '5 minutes'
-    and window_end > (select max(clocks.event_clock) from headrace.model_clock as clocks)
+    and window_end > (select max(c.event_clock) from headrace.model_clock as c)
 order by model asc, inferences desc;

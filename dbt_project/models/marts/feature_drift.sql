@@ -112,7 +112,7 @@ binned as (
         sum(reference) as reference,
         sum(current) as current
     from named
-    group by model, feature, bin
+    group by 1, 2, 3
 ),
 
 shared as (
@@ -152,7 +152,7 @@ measured as (
             / nullif(reference_rows * current_rows * (reference + current), 0)
         ) as chi_square
     from shared
-    group by model, feature
+    group by 1, 2
 ),
 
 histograms as (
