@@ -1,13 +1,11 @@
 {#-
   The label of every answer that was judged: one SELECT with a row a request_id.
 
-  known_by  an SQL timestamp: only what the engine had taken in by then exists
-
   Of one kind of feedback the first, last, max or sum counts; of several kinds that of the highest
   priority, then the latest. The reward of an answer is the weight of the kind times its value; a
   label without a value is worth 1 where the prediction was right and 0 where it was not.
 -#}
-{% macro chosen_labels(known_by=none) -%}
+{% macro chosen_labels() -%}
 with policies as (
     select
         defaults.kind,
@@ -47,12 +45,7 @@ heard as (
     inner join policies on f.kind = policies.kind
     left join {{ source('control', 'label_policies') }} as own
         on i.model = own.model and f.kind = own.kind
-    where
-        f.label is not null
-        {%- if known_by %}
-        and i.ingested_at <= {{ known_by }}
-        and f.ingested_at <= {{ known_by }}
-        {%- endif %}
+    where f.label is not null
 ),
 
 by_kind as (

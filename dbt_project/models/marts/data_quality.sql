@@ -42,41 +42,16 @@ spans as (
     from {{ ref('drift_windows') }}
 ),
 
+compared as (
+    {{ compared_features() }}
+),
+
 panes as (
     select
-        panes.model,
-        panes.feature,
-        panes.type,
-        panes.block,
-        panes.category,
-        panes.counts,
-        panes.answers as reference,
-        0 as current,
-        true as is_reference
-    from spans
-    inner join {{ ref('feature_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.reference_grain = panes.grain
-            and spans.first_reference_pane <= panes.pane_start
-            and spans.reference_before > panes.pane_start
-    union all
-    select
-        panes.model,
-        panes.feature,
-        panes.type,
-        panes.block,
-        panes.category,
-        panes.counts,
-        0 as reference,
-        panes.answers as current,
-        false as is_reference
-    from spans
-    inner join {{ ref('feature_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.window_grain = panes.grain
-            and spans.first_window_pane <= panes.pane_start
+        *,
+        case when is_reference then answers else 0 end as reference,
+        case when is_reference then 0 else answers end as current
+    from compared
 ),
 
 serving as (

@@ -6,39 +6,7 @@
 -- grain: feature of a model.  key: (model, feature).
 -- lateness: any; windows are those of drift_windows.
 with panes as (
-    select
-        panes.model,
-        panes.feature,
-        panes.type,
-        panes.category,
-        panes.block,
-        panes.answers,
-        panes.counts,
-        true as is_reference
-    from {{ ref('drift_windows') }} as spans
-    inner join {{ ref('feature_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.reference_grain = panes.grain
-            and spans.first_reference_pane <= panes.pane_start
-            and spans.last_reference_pane >= panes.pane_start
-    union all
-    select
-        panes.model,
-        panes.feature,
-        panes.type,
-        panes.category,
-        panes.block,
-        panes.answers,
-        panes.counts,
-        false as is_reference
-    from {{ ref('drift_windows') }} as spans
-    inner join {{ ref('feature_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.window_grain = panes.grain
-            and spans.first_window_pane <= panes.pane_start
-            and spans.reference_end < panes.pane_start
+    {{ compared_features() }}
 ),
 
 numbers as (

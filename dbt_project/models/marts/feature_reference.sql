@@ -3,22 +3,13 @@
 -- categories; a missing value is a bin of its own.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late answers of the reference's time change it, and so does a new champion.
-with panes as (
-    select
-        panes.model,
-        panes.feature,
-        panes.type,
-        panes.category,
-        panes.block,
-        panes.answers,
-        panes.counts
-    from {{ ref('drift_windows') }} as spans
-    inner join {{ ref('feature_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.reference_grain = panes.grain
-            and spans.first_reference_pane <= panes.pane_start
-            and spans.last_reference_pane >= panes.pane_start
+with compared as (
+    {{ compared_features() }}
+),
+
+panes as (
+    select * from compared
+    where is_reference
 ),
 
 buckets as (
