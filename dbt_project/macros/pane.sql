@@ -48,8 +48,12 @@
             {{ print('rebuilding ' ~ this.schema ~ '.' ~ this.identifier ~ ' from the events') }}
         {%- endif %}
         {% call statement('lock') %}
-            {#- The tables first, as writers do, then the lock that makes batches wait. -#}
-            lock table {{ drivers | join(', ') }} in share row exclusive mode;
+            {#-
+              The tables first, as writers do and in their order (inference before feedback), then
+              the lock that makes batches wait.
+            -#}
+            lock table {{ drivers | sort(reverse=true) | join(', ') }}
+            in share row exclusive mode;
             select pg_advisory_xact_lock({{ var('ingest_lock', 7482310001) }});
             drop table if exists {{ fresh }};
             delete from control.horizons where pane = '{{ this.schema }}.{{ this.identifier }}';
