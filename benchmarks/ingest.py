@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import psycopg
 
-from benchmarks.load import BLOCK, ORDER, Batch, batches, load, put, send, stage
+from benchmarks.load import BLOCK, ORDER, Batch, batches, load, put, stage
 from benchmarks.report import machine, say, short, table
 from benchmarks.stream import stream
 from headrace.engine import Engine
-from headrace.log import _COLUMNS, EventLog, _encode
+from headrace.log import EventLog
+from headrace.rows import COLUMNS
 
-# Answers that the tables hold before, and how many batches of which size are sent.
+# Answers that the tables hold before; of each batch size how many rounds of how many batches.
 PRELOAD = 200_000
-BATCHES = {100: 60, 1_000: 30, 10_000: 12}
-QUICK_PRELOAD, QUICK_BATCHES = 20_000, {100: 6, 1_000: 4}
+ROUNDS = {100: (6, 20), 1_000: (6, 10), 10_000: (5, 4)}
+QUICK_PRELOAD, QUICK_ROUNDS = 20_000, {100: (2, 5), 1_000: (2, 4)}
 # Triggers that cost less than so many microseconds an event are not listed.
 LEAST_US = 0.1
 BAR = {1_000: 0.4, 10_000: 0.4}
@@ -27,32 +31,41 @@ BAR = {1_000: 0.4, 10_000: 0.4}
 def run(engine: Engine, quick: bool = False) -> str:
     """Return the table as Markdown."""
     preload = QUICK_PRELOAD if quick else PRELOAD
-    sizes = QUICK_BATCHES if quick else BATCHES
     loaded = load(engine, preload, block=min(preload, BLOCK))
     events = stream(10**9, 1, preload, loaded.waiting)
-    with engine.connect(autocommit=False) as connection, EventLog(engine) as log:
-        _twins(connection)
+    with ExitStack() as opened:
+        raw = [opened.enter_context(engine.connect(autocommit=False)) for _ in range(2)]
+        for schema in ("raw_1", "raw_2"):
+            _twins(raw[0], schema)
         rows = []
-        for size, count in sizes.items():
-            say(f"ingest: {count} batches of {size:,}")
-            sent = list(batches(events, size, count + 1))
-            _alternate(connection, log, sent[:1])
-            raw, ours, encoding = _alternate(connection, log, sent[1:])
-            ratio = raw / ours
+        for size, (rounds, count) in (QUICK_ROUNDS if quick else ROUNDS).items():
+            say(f"ingest: {rounds} times {count} batches of {size:,}")
+            sized = Engine(engine.dsn, replace(engine.settings, batch_rows=size))
+            with EventLog(sized) as log:
+                _send(log, list(batches(events, size, 2)))
+                timed = [
+                    _round(raw, log, list(batches(events, size, count)), number)
+                    for number in range(rounds)
+                ]
+            one, two, ours = map(median, zip(*timed, strict=True))
+            ratio = one / ours
             rows.append([
-                f"{size:,}", f"{size / raw:,.0f}", f"{size / ours:,.0f}", f"{ratio:.2f}",
-                f"{(raw - encoding) / ours:.2f}", _verdict(size, ratio),
+                f"{size:,}",
+                *(f"{size * count / seconds:,.0f}" for seconds in (one, two, ours)),
+                f"{ratio:.2f}", f"{two / ours:.2f}", _verdict(size, ratio),
             ])  # fmt: skip
-        spent = costs(connection, list(batches(events, 1_000, 10)))
+        spent = costs(raw[0], list(batches(events, 1_000, 10)))
     return "\n".join([
         "# Ingest\n",
-        "Events a second until they are committed, all views included, one batch at a time. Raw is "
-        "binary COPY of the same events into tables of the same columns, keys and indexes without "
-        "triggers, sent in turn with ours; both encode the events to rows, and the second ratio "
-        "is to a COPY that gets them as rows. Commit per batch, fsync on, median of batches. The "
-        f"tables hold {short(preload)} answers and their feedback before. {machine(engine)}\n",
+        "Events a second until they are committed, all views included, with more events waiting. "
+        "Raw is binary COPY of the same batches, one after the other, into tables of the same "
+        "columns, keys and indexes without triggers, over one connection or two, sent in turn "
+        "with ours (which takes in one batch while it keeps the views for another); all of them "
+        "encode the events to rows. Commit per batch, fsync on, median of "
+        "rounds; the ratios are to raw over one connection and over two. The tables hold "
+        f"{short(preload)} answers and their feedback before. {machine(engine)}\n",
         table(
-            ["batch", "raw COPY", "whole view layer", "ratio", "ratio, rows ready", "bar"], rows
+            ["batch", "raw COPY", "over two", "whole view layer", "ratio", "to two", "bar"], rows
         ),
         "Where the time goes, batches of 1,000 events, microseconds an event (EXPLAIN ANALYZE, "
         "what a pane starts in other panes included in it):\n",
@@ -73,38 +86,53 @@ def _verdict(size: int, ratio: float) -> str:
     return f"{'PASS' if ratio >= BAR[size] else 'under'} ({BAR[size]})"
 
 
-def _twins(connection: psycopg.Connection[Any]) -> None:
+def _twins(connection: psycopg.Connection[Any], schema: str) -> None:
     """Make the tables that raw COPY writes to, with the same rows in them."""
-    connection.execute("create schema raw")
+    connection.execute(f"create schema {schema}")
     for topic in ORDER:
-        connection.execute(f"create table raw.{topic} (like events.{topic} including all)")
-        connection.execute(f"insert into raw.{topic} select * from events.{topic}")
+        connection.execute(f"create table {schema}.{topic} (like events.{topic} including all)")
+        connection.execute(f"insert into {schema}.{topic} select * from events.{topic}")
     connection.commit()
 
 
-def _alternate(
-    connection: psycopg.Connection[Any], log: EventLog, sent: Sequence[Batch]
-) -> tuple[float, float, float]:
-    """Send every batch both ways; median seconds of raw COPY, of ours, and of encoding alone."""
-    raw: list[float] = []
-    ours: list[float] = []
-    encoding: list[float] = []
-    for number, batch in enumerate(sent):
-        for ours_now in (False, True) if number % 2 else (True, False):
-            began = time.perf_counter()
-            if ours_now:
-                send(log, batch)
-            else:
-                for topic, events in batch:
-                    put(connection, topic, events, f"raw.{topic}")
-                connection.commit()
-            (ours if ours_now else raw).append(time.perf_counter() - began)
-        began = time.perf_counter()
-        for topic, events in batch:
-            for event in events:
-                _encode(topic, event)
-        encoding.append(time.perf_counter() - began)
-    return median(raw), median(ours), median(encoding)
+def _round(
+    raw: Sequence[psycopg.Connection[Any]], log: EventLog, sent: Sequence[Batch], first: int
+) -> list[float]:
+    """Send the batches each way; seconds of raw over one connection, over two, and of ours."""
+    ways = [
+        lambda: _copied(raw[:1], sent),
+        lambda: _copied(raw, sent),
+        lambda: _send(log, sent),
+    ]
+    seconds = [0.0] * len(ways)
+    for at in range(len(ways)):
+        way = (first + at) % len(ways)
+        seconds[way] = ways[way]()
+    return seconds
+
+
+def _send(log: EventLog, sent: Sequence[Batch]) -> float:
+    """Queue all batches and return the seconds until they are committed."""
+    began = time.perf_counter()
+    futures = [log.submit(topic, events) for batch in sent for topic, events in batch]
+    for future in futures:
+        future.result()
+    return time.perf_counter() - began
+
+
+def _copied(connections: Sequence[psycopg.Connection[Any]], sent: Sequence[Batch]) -> float:
+    """Copy the batches over these connections, side by side, and return the seconds it took."""
+
+    def copy(first: int) -> None:
+        for batch in sent[first :: len(connections)]:
+            for topic, events in batch:
+                put(connections[first], topic, events, f"raw_{len(connections)}.{topic}")
+            connections[first].commit()
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(connections)) as pool:
+        list(pool.map(copy, range(len(connections))))
+    return time.perf_counter() - began
 
 
 def costs(connection: psycopg.Connection[Any], sent: Sequence[Batch]) -> dict[str, float]:
@@ -114,7 +142,7 @@ def costs(connection: psycopg.Connection[Any], sent: Sequence[Batch]) -> dict[st
         size = sum(len(events) for _, events in batch)
         for topic, events in batch:
             stage(connection, topic, events)
-            columns = ", ".join(_COLUMNS[topic])
+            columns = ", ".join(COLUMNS[topic])
             row = connection.execute(
                 f"explain (analyze, format json) insert into events.{topic} ({columns}) "
                 f"select {columns} from block_{topic}"

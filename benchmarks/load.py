@@ -18,7 +18,8 @@ from benchmarks.report import say, short
 from benchmarks.stream import RATE, START, answers, moment, versions
 from headrace.engine import Engine
 from headrace.events import TOPICS, Event, Feedback, Topic
-from headrace.log import _COLUMNS, EventLog, _copy, _encode, _Row
+from headrace.log import EventLog
+from headrace.rows import COLUMNS, copy, copying, encoded
 
 BLOCK = 100_000
 # Answers after which no opinion on one is awaited any more.
@@ -108,11 +109,8 @@ def put(
     connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event], table: str = ""
 ) -> None:
     """COPY events into their topic, or into another table of its columns."""
-    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        sql.SQL(table or f"events.{topic}"),
-        sql.SQL(", ").join(map(sql.Identifier, _COLUMNS[topic])),
-    )
-    _copy(connection, statement, topic, [_Row(topic, _encode(topic, event)) for event in events])
+    rows = [encoded(topic, event) for event in events]
+    copy(connection, copying(topic, table), topic, rows)
 
 
 def stage(connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event]) -> None:
@@ -159,7 +157,7 @@ def _copied(topic: str) -> sql.Composed:
         **{name: f"{name} || %(suffix)s" for name in _RENAMED},
         "event_time": "event_time + %(later)s",
     }
-    columns = _COLUMNS[topic]
+    columns = COLUMNS[topic]
     return sql.SQL(
         "insert into events.{topic} ({columns}, ingested_at) "
         "select {values}, event_time + %(later)s + %(since)s from {block} "

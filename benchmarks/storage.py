@@ -51,10 +51,10 @@ def run(engine: Engine, quick: bool = False) -> str:
             ["", "rows", "table, MB", "indexes, MB", "MB per million events"],
             [row for schema in ("events", "panes") for row in _sizes(engine, schema, count)],
         ),
-        "Memory, MB resident: the backend that ingests (what is its own, without the shared "
+        "Memory, MB resident: the backends that ingest (what is their own, without the shared "
         f"buffers of {_shared_buffers(engine)}), and the sending process with the stream's maker "
         "in it.\n",
-        table(["", "backend", "sender"], memory),
+        table(["", "backends", "sender"], memory),
     ])  # fmt: skip
 
 
@@ -88,17 +88,22 @@ def _shared_buffers(engine: Engine) -> str:
 
 
 def _memory(engine: Engine) -> tuple[str, str]:
-    """Resident MB of the backend that the log writes through, and of this process."""
-    (row,) = engine.rows("select pid from pg_stat_activity where application_name = 'headrace log'")
-    return _resident(row["pid"], "RssAnon"), _resident(os.getpid(), "VmRSS")
+    """Resident MB of the backends that the log writes through, and of this process."""
+    rows = engine.rows("select pid from pg_stat_activity where application_name = 'headrace log'")
+    return _resident([row["pid"] for row in rows], "RssAnon"), _resident([os.getpid()], "VmRSS")
 
 
-def _resident(pid: int, name: str) -> str:
+def _resident(pids: list[int], name: str) -> str:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = [
+            line
+            for pid in pids
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith(name)
+        ]
     except OSError:
         return "unknown"
-    return next(_mb(1024 * int(line.split()[1])) for line in lines if line.startswith(name))
+    return _mb(sum(1024 * int(line.split()[1]) for line in lines))
 
 
 def _mb(size: float) -> str:

@@ -19,8 +19,6 @@ from headrace.errors import EngineError
 from headrace.postgres import EmbeddedPostgres
 from headrace.settings import Settings, project_path
 
-# One key for everything that must see batches of events one after the other.
-INGEST_LOCK = 7_482_310_001
 MIGRATE_LOCK = 7_482_310_003
 READER = "headrace_reader"
 

@@ -1,8 +1,8 @@
 -- The three topics as append-only tables, and what broke the contract.
 -- grain: one row an event.  key: the event's id; a repeated id is counted once.
 -- lateness: any; a row is accepted however old its event_time is.
--- `ingested_at` is the engine's clock, read under the ingest lock: it never runs backwards
--- from one batch to the next, so "ingested up to" names the same rows for ever.
+-- `ingested_at` is the engine's clock when the row came in. Rows of a batch under way are not there
+-- yet: events.ingested_up_to() gives a moment up to which nothing will be added any more.
 
 create schema if not exists events;
 -- Histograms of panes are its `vector`s, which are added up in C.
@@ -88,9 +88,24 @@ create table if not exists events.rejected (
     payload text not null
 );
 
--- Batches are taken in one at a time, whoever sends them: a join finds each pair once, and
--- ingested_at is read in the order of the commits.
-create or replace function events.one_at_a_time() returns trigger
+-- Several batches may come in side by side, but one after the other goes on to the panes, so that a
+-- join finds each pair once: the later one sees all of the earlier one.
+-- First lock: batches under way (shared). Second one: the batch whose turn it is.
+drop function if exists events.one_at_a_time() cascade;
+
+create or replace function events.begin_batch() returns trigger
+language plpgsql as $$
+begin
+    if current_setting('transaction_isolation') != 'read committed' then
+        raise exception 'events are ingested in read committed transactions, this one is %',
+            current_setting('transaction_isolation') using errcode = 'feature_not_supported';
+    end if;
+    perform pg_advisory_xact_lock_shared(7482310005);
+    return null;
+end
+$$;
+
+create or replace function events.take_turn() returns trigger
 language plpgsql as $$
 begin
     perform pg_advisory_xact_lock(7482310001);
@@ -98,9 +113,26 @@ begin
 end
 $$;
 
-create or replace trigger one_at_a_time before insert on events.inference
-for each statement execute function events.one_at_a_time();
-create or replace trigger one_at_a_time before insert on events.feedback
-for each statement execute function events.one_at_a_time();
-create or replace trigger one_at_a_time before insert on events.model_events
-for each statement execute function events.one_at_a_time();
+-- Statement triggers fire in the order of their names: the turn comes before all panes.
+create or replace trigger begin_batch before insert on events.inference
+for each statement execute function events.begin_batch();
+create or replace trigger begin_batch before insert on events.feedback
+for each statement execute function events.begin_batch();
+create or replace trigger begin_batch before insert on events.model_events
+for each statement execute function events.begin_batch();
+create or replace trigger a_turn after insert on events.inference
+for each statement execute function events.take_turn();
+create or replace trigger a_turn after insert on events.feedback
+for each statement execute function events.take_turn();
+create or replace trigger a_turn after insert on events.model_events
+for each statement execute function events.take_turn();
+
+-- A moment up to which all events are there: `ingested_at <= it` names the same rows for ever.
+-- Waits for the batches under way; those that follow wait for the end of this transaction.
+create or replace function events.ingested_up_to() returns timestamptz
+language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(7482310005);
+    return clock_timestamp();
+end
+$$;

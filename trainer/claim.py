@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from headrace.engine import INGEST_LOCK, Engine
+from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events import uuid7
 
@@ -63,14 +63,14 @@ def claim(engine: Engine, trigger: Trigger, worker: str) -> Claim | None:
     it knows things stay, so that the same training set comes out.
     """
     with engine.connect(autocommit=False) as connection:
-        # Under the ingest lock no batch is half in: "ingested up to now" is complete.
-        connection.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        moment = connection.execute("select events.ingested_up_to()").fetchone()
+        assert moment is not None
         with connection.cursor(row_factory=class_row(Claim)) as cursor:
             return cursor.execute(
                 """
                 insert into control.claims as held
                     (trigger_id, model, worker, run_id, known_at, event_clock)
-                select %(trigger_id)s, model, %(worker)s, %(run_id)s, clock_timestamp(), event_clock
+                select %(trigger_id)s, model, %(worker)s, %(run_id)s, %(known_at)s, event_clock
                 from headrace.model_clock
                 where model = %(model)s
                 on conflict (trigger_id) do update set
@@ -89,6 +89,7 @@ def claim(engine: Engine, trigger: Trigger, worker: str) -> Claim | None:
                     "model": trigger.model,
                     "worker": worker,
                     "run_id": uuid7(),
+                    "known_at": moment[0],
                     "lease_s": engine.settings.lease_s,
                 },
             ).fetchone()

@@ -48,13 +48,12 @@
             {{ print('rebuilding ' ~ this.schema ~ '.' ~ this.identifier ~ ' from the events') }}
         {%- endif %}
         {% call statement('lock') %}
-            {#-
-              The tables first, as writers do and in their order (inference before feedback), then
-              the lock that makes batches wait.
-            -#}
-            lock table {{ drivers | sort(reverse=true) | join(', ') }}
+            {#- The tables that writers lock first, in their order, then what follows a batch. -#}
+            lock table
+                events.inference, events.feedback
+                {%- for driver in drivers if driver.startswith('control.') %}, {{ driver }}{% endfor %}
             in share row exclusive mode;
-            select pg_advisory_xact_lock({{ var('ingest_lock', 7482310001) }});
+            select pg_advisory_xact_lock(7482310001);
             drop table if exists {{ fresh }};
             delete from control.horizons where pane = '{{ this.schema }}.{{ this.identifier }}';
             delete from control.retentions where pane = '{{ this.schema }}.{{ this.identifier }}';

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headrace.engine import INGEST_LOCK, Engine
+from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.gateway import serve
 from headrace.settings import Settings
@@ -144,7 +144,7 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(
         engine.connect(autocommit=False) as blocker,
         ThreadPoolExecutor(40) as pool,
     ):
-        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        blocker.execute("lock table events.inference in exclusive mode")
         posts = [pool.submit(http.post, "/v1/inferences", json={"model": "m"}) for _ in range(40)]
         wait(posts, return_when=FIRST_COMPLETED)
         blocker.rollback()

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from headrace.engine import INGEST_LOCK, Engine
+from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError
 from headrace.events import Event, Inference, Topic, parse
 from headrace.log import Busy, EventLog
@@ -112,7 +113,7 @@ def test_leaving_stores_all_that_is_queued(engine: Engine) -> None:
 def test_a_full_queue_says_so_and_empties_again(engine: Engine) -> None:
     engine.settings = replace(engine.settings, queue_rows=10)
     with engine.connect(autocommit=False) as blocker:
-        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        blocker.execute("lock table events.inference in exclusive mode")
         log = EventLog(engine)
         waiting = []
         with pytest.raises(Busy):
@@ -157,7 +158,7 @@ def test_a_lost_connection_is_made_again_and_nothing_is_lost(engine: Engine) -> 
 
 def test_feedback_before_its_inference_in_one_batch(engine: Engine) -> None:
     with engine.connect(autocommit=False) as blocker:
-        blocker.execute("select pg_advisory_xact_lock(%s)", [INGEST_LOCK])
+        blocker.execute("lock table events.inference in exclusive mode")
         with EventLog(engine) as log:
             feedback = parse("feedback", {"request_id": "r", "label": "yes"})
             futures = [
@@ -178,11 +179,39 @@ def test_ingested_up_to_a_moment_names_the_same_rows_for_ever(engine: Engine) ->
     with EventLog(engine) as one, EventLog(engine) as two, ThreadPoolExecutor(2) as pool:
         sending = [pool.submit(send, log, name) for log, name in ((one, "one"), (two, "two"))]
         while not all(future.done() for future in sending):
-            seen += engine.rows(
-                "select max(ingested_at) as up_to, count(*) as n from events.inference"
-            )
-    assert count(engine) == 80
-    for each in seen:
-        if each["n"]:
+            (moment,) = engine.rows("select events.ingested_up_to() as up_to")
             query = "select count(*) as n from events.inference where ingested_at <= %s"
-            assert engine.rows(query, [each["up_to"]]) == [{"n": each["n"]}]
+            seen.append((query, [moment["up_to"]], engine.rows(query, [moment["up_to"]])))
+    assert count(engine) == 80
+    assert len(seen) > 3
+    for query, parameters, rows in seen:
+        assert engine.rows(query, parameters) == rows
+
+
+def test_batches_that_overlap_find_each_pair_once(engine: Engine) -> None:
+    answers = [inference(f"r-{number}", prediction="no") for number in range(400)]
+    opinions = [parse("feedback", {"request_id": f"r-{n}", "label": "yes"}) for n in range(400)]
+    with EventLog(engine) as log:
+        futures = []
+        for at in range(0, 400, 20):
+            futures.append(log.submit("feedback", opinions[at : at + 20]))
+            time.sleep(0.002)
+            futures.append(log.submit("inference", answers[at : at + 20]))
+        assert sum(future.result().accepted for future in futures) == 800
+    rows = engine.rows("""
+        select
+            (select count(*) from panes.labels) as labels,
+            (select sum(examples) from panes.label_counts) as examples,
+            (select sum(opinions) from panes.feedback_panes where grain = 'ever') as opinions
+    """)
+    assert rows == [{"labels": 400, "examples": 400, "opinions": 400}]
+
+
+def test_only_transactions_that_see_other_batches_may_ingest(engine: Engine) -> None:
+    with engine.connect(autocommit=False) as connection:
+        connection.execute("set transaction isolation level repeatable read")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="repeatable read"):
+            connection.execute(
+                "insert into events.inference (request_id, event_time, model, model_version, "
+                "variant) values ('r', now(), 'm', '1', 'champion')"
+            )

@@ -1,0 +1,103 @@
+"""Events as rows of their tables, and COPY of them in binary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from headrace.events import IDS, STRUCTS, TOPICS, Event, Topic
+
+REJECTED = "rejected"
+COLUMNS: dict[str, tuple[str, ...]] = {
+    **{topic: STRUCTS[topic].__struct_fields__ for topic in TOPICS},
+    REJECTED: ("topic", "field", "reason", "payload"),
+}
+_ID_AT = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
+_JSON = ("features", "input", "output", "metadata", "metrics")
+_JSON_AT = {
+    topic: [COLUMNS[topic].index(name) for name in _JSON if name in COLUMNS[topic]]
+    for topic in TOPICS
+}
+_TYPES = {
+    "event_time": "timestamptz", "score": "float8", "propensity": "float8", "latency_ms": "float8",
+    "value": "float8", "traffic": "float8",
+    # jsonb travels as a version byte and its text
+    **dict.fromkeys(_JSON, "bytea"),
+}  # fmt: skip
+
+
+class Row:
+    """One row of the table of `topic` (or of ``rejected``), and what became of it."""
+
+    __slots__ = ("outcome", "topic", "values")
+
+    def __init__(self, topic: str, values: Sequence[Any]) -> None:
+        self.topic = topic
+        self.values = values
+        self.outcome: str | None = None  # accepted, duplicate, or why it was refused
+
+    @property
+    def id(self) -> Any:
+        """The id of the event, None of a rejected one."""
+        return None if self.topic == REJECTED else self.values[_ID_AT[self.topic]]  # type: ignore[index]
+
+    def payload(self) -> str:
+        """The event as JSON text, readable whatever the database thought of it."""
+        return json_text({
+            name: value[1:].decode() if isinstance(value, bytes) else value
+            for name, value in zip(COLUMNS[self.topic], self.values, strict=True)
+        })  # fmt: skip
+
+
+def encoded(topic: Topic, event: Event) -> Row:
+    """Return the row of a checked event."""
+    values = list(msgspec.structs.astuple(event))
+    for position in _JSON_AT[topic]:
+        if values[position] is not None:
+            values[position] = b"\x01" + msgspec.json.encode(values[position])
+    return Row(topic, values)
+
+
+def rejection(topic: str, field: str, reason: str, payload: str) -> Row:
+    """Return the row of ``events.rejected`` for a payload, given as its `json_text`."""
+    return Row(REJECTED, (topic, _storable(field), _storable(reason), payload))
+
+
+def json_text(payload: object) -> str:
+    """JSON text of anything, in ASCII: ``\\u0000`` stays an escape."""
+    try:
+        return json.dumps(payload, default=str, skipkeys=True)
+    except (ValueError, TypeError, RecursionError):
+        return json.dumps(f"a {type(payload).__name__} that JSON can't hold")
+
+
+def columns(topic: str) -> sql.Composed:
+    """Return the columns of a topic's table, those that the database fills left out."""
+    return sql.SQL(", ").join(map(sql.Identifier, COLUMNS[topic]))
+
+
+def copying(topic: str, table: str = "") -> sql.Composed:
+    """Return the COPY into `table`, which is that of the topic unless told."""
+    return sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.Identifier(*(table or f"events.{topic}").split(".")), columns(topic)
+    )
+
+
+def copy(
+    connection: psycopg.Connection[Any], statement: sql.Composed, topic: str, rows: Sequence[Row]
+) -> None:
+    """Send rows of one topic by a statement of `copying`."""
+    with connection.cursor().copy(statement) as sending:
+        sending.set_types([_TYPES.get(column, "text") for column in COLUMNS[topic]])
+        for row in rows:
+            sending.write_row(row.values)
+
+
+def _storable(text: str) -> str:
+    """Text without what PostgreSQL can't hold (NUL, lone surrogates), escaped instead."""
+    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()

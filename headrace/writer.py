@@ -1,0 +1,155 @@
+"""One connection that stores events: a batch a transaction, each id once.
+
+A batch is copied straight into the event tables as long as nothing comes twice; after one that held
+a duplicate the next ones are copied into temporary tables and inserted from there. An event that
+the database refuses goes to ``events.rejected`` and takes nothing else with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from headrace.engine import Engine
+from headrace.events import IDS, TOPICS
+from headrace.rows import REJECTED, Row, columns, copy, copying, rejection
+
+# Batches that are stored the longer way after duplicates came, at most.
+MAX_DETOUR = 64
+# An inference before its feedback, so that a pair of one batch joins at once.
+_ORDER: tuple[str, ...] = ("inference", "feedback", "model_events", REJECTED)
+
+
+class Writer:
+    """Stores rows over one connection, which is made when it is needed. Not for several threads.
+
+    Every method raises psycopg.Error when the database can't be reached; the rows without an
+    outcome may then be written again.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: psycopg.Connection[Any] | None = None
+        self._detour, self._next_detour = 0, 1
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Commit the rows, halving the batch around any that the database refuses."""
+        try:
+            stored = self._commit(rows)
+        except (psycopg.Error, UnicodeError) as error:
+            if not _is_about_data(error):
+                raise
+            if self._connection is not None:
+                self._connection.rollback()
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                self.write(rows[:middle])
+                self.write(rows[middle:])
+            else:
+                self._refuse(rows[0], str(error).splitlines()[0])
+            return
+        for row in rows:
+            if row.topic == REJECTED:
+                row.outcome = "accepted"
+            elif row.id in stored[row.topic]:
+                stored[row.topic].remove(row.id)
+                row.outcome = "accepted"
+            else:
+                row.outcome = "duplicate"
+
+    def expire(self) -> None:
+        """Drop what panes hold beyond their retention."""
+        self._connect().execute("select control.expire()")
+        self._connect().commit()
+
+    def close(self) -> None:
+        """Let go of the connection; the next write makes another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _refuse(self, row: Row, reason: str) -> None:
+        if row.topic != REJECTED:
+            self._commit([rejection(row.topic, "", reason, row.payload())])
+        row.outcome = reason
+
+    def _commit(self, rows: Sequence[Row]) -> dict[str, set[str]]:
+        """Store the rows in one transaction and return the ids that were new, by topic."""
+        by_topic = {topic: [row for row in rows if row.topic == topic] for topic in _ORDER}
+        by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
+        if self._detour > 0:
+            self._detour -= 1
+            return self._commit_new(by_topic)
+        try:
+            self._commit_all(by_topic)
+        except psycopg.errors.UniqueViolation:
+            self._connect().rollback()
+            self._detour = self._next_detour
+            self._next_detour = min(2 * self._next_detour, MAX_DETOUR)
+            return self._commit_new(by_topic)
+        self._next_detour = 1
+        return {topic: {row.id for row in of_topic} for topic, of_topic in by_topic.items()}
+
+    def _commit_all(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
+        connection = self._connect()
+        for topic, rows in by_topic.items():
+            copy(connection, _COPY[topic], topic, rows)
+        connection.commit()
+
+    def _commit_new(self, by_topic: Mapping[str, Sequence[Row]]) -> dict[str, set[str]]:
+        connection = self._connect()
+        for topic, rows in by_topic.items():
+            copy(connection, _COPY_STAGE[topic], topic, rows)
+        with connection.pipeline():
+            cursors = {topic: connection.execute(_INSERT[topic]) for topic in by_topic}
+            connection.commit()
+        return {topic: {row[0] for row in cursor} for topic, cursor in cursors.items()}
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            connection = self._engine.connect(
+                autocommit=False, connect_timeout=5, application_name="headrace log"
+            )
+            for statement in _STAGE.values():
+                connection.execute(statement)
+            connection.commit()
+            self._connection = connection
+        return self._connection
+
+
+_STAGE = {
+    topic: sql.SQL(
+        "create temp table {stage} on commit delete rows as "
+        "select {columns} from events.{table} with no data"
+    ).format(
+        stage=sql.Identifier(f"stage_{topic}"),
+        columns=columns(topic),
+        table=sql.Identifier(topic),
+    )
+    for topic in _ORDER
+}
+_COPY = {topic: copying(topic) for topic in _ORDER}
+_COPY_STAGE = {topic: copying(topic, f"stage_{topic}") for topic in _ORDER}
+_INSERT = {
+    topic: sql.SQL(
+        "insert into events.{table} ({columns}, ingested_at) "
+        "select {columns}, (select clock_timestamp()) from {stage} "
+        "on conflict do nothing returning {key}"
+    ).format(
+        table=sql.Identifier(topic),
+        columns=columns(topic),
+        stage=sql.Identifier(f"stage_{topic}"),
+        key=sql.Identifier(IDS[topic]) if topic in TOPICS else sql.SQL("null"),  # type: ignore[index]
+    )
+    for topic in _ORDER
+}
+
+
+def _is_about_data(error: Exception) -> bool:
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError):
+        return True
+    # Class 54: the row is too large for a page, an index or a limit.
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
