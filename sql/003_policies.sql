@@ -113,7 +113,8 @@ create table if not exists control.label_policies (
 );
 
 -- Labels are made again when it changes, and not beside a batch that still follows the old one.
-create or replace trigger a_turn after insert or update or delete on control.label_policies
+create or replace trigger a_turn
+after insert or update or delete on control.label_policies
 for each statement execute function events.take_turn();
 
 insert into control.label_policies (model, kind)
