@@ -10,6 +10,9 @@
                a list     their delta is the SELECT with the driver replaced by its new rows
                a mapping  driver -> query of the keys that its new_rows touch (the first key
                           column); these rows are made again from everything
+    only     of a list: driver -> query of those of its new_rows that can change the pane
+    leaving  of a mapping: whether a stored row can stop coming out of the SELECT; all rows of
+             touched keys are then deleted first. Such a pane drives no other one
     merge    how a delta meets the stored row:
                {column: 'min' | 'max'}  for these measures; every other one is summed
                'ignore'                 the first row stays (append-only)
@@ -22,19 +25,24 @@
 
   A pane over a pane takes the old rows of an update back out, so its own measures must be sums
   (a min or a max keeps the extreme that was ever seen).
+
+  Triggers of one driver fire in the order of their panes' names: a query that asks another pane of
+  the same driver what it held before the new rows belongs to a pane whose name comes first.
 -#}
 
 {% materialization pane, adapter='postgres' %}
     {%- set drivers = config.require('drivers') -%}
     {%- set key = config.require('key') -%}
+    {%- set only = config.get('only', {}) -%}
+    {%- set leaving = config.get('leaving', false) -%}
     {%- set merge = config.get('merge', {}) -%}
     {%- set retention = config.get('retention', {}) -%}
     {%- set retention = retention if retention is mapping else {'': retention} -%}
     {%- set time = config.get('time', 'pane_start') -%}
     {%- set digest = headrace.pane_digest(
         [
-            headrace.without_database(sql), key, drivers, merge, config.get('indexes', []),
-            retention, time
+            headrace.without_database(sql), key, drivers, only, leaving, merge,
+            config.get('indexes', []), retention, time
         ],
         drivers
     ) -%}
@@ -85,9 +93,13 @@
             {%- endif %}
             {%- for driver in drivers %}
             {%- if drivers is mapping %}
-            {{ headrace.pane_of_keys(sql, driver, drivers[driver], key, measures, retention, time) }}
+            {{ headrace.pane_of_keys(
+                sql, driver, drivers[driver], key, measures, leaving, retention, time
+            ) }}
             {%- else %}
-            {{ headrace.pane_of_deltas(sql, driver, key, measures, merge, retention, time) }}
+            {{ headrace.pane_of_deltas(
+                sql, driver, only.get(driver), key, measures, merge, retention, time
+            ) }}
             {%- endif %}
             {%- endfor %}
         {% endcall %}
@@ -145,12 +157,15 @@
 {%- endmacro %}
 
 
-{% macro pane_of_keys(sql, driver, touched, key, measures, retention, time) -%}
+{% macro pane_of_keys(sql, driver, touched, key, measures, leaving, retention, time) -%}
     {%- set sql = headrace.without_database(sql) -%}
     {%- set columns = (key + measures) | join(', ') -%}
     {%- set body %}
         touched := array({{ touched }});
         if cardinality(touched) > 0 then
+            {%- if leaving %}
+            delete from {{ this.include(database=false) }} where {{ key[0] }} = any(touched);
+            {%- endif %}
             insert into {{ this.include(database=false) }} as stored ({{ columns }})
             select {{ columns }} from ({{ sql }}) as fresh
             where {{ key[0] }} = any(touched) and {{ headrace.pane_kept('fresh', retention, time) }}
@@ -173,7 +188,7 @@
 {%- endmacro %}
 
 
-{% macro pane_of_deltas(sql, driver, key, measures, merge, retention, time) -%}
+{% macro pane_of_deltas(sql, driver, only, key, measures, merge, retention, time) -%}
     {%- set schema, table = driver.split('.') -%}
     {%- set sql = headrace.without_database(sql) -%}
     {%- set source = api.Relation.create(schema=schema, identifier=table) | string -%}
@@ -182,7 +197,7 @@
             'pane ' ~ this.identifier ~ ': driver ' ~ driver ~ ' is not read by its SQL'
         ) }}
     {%- endif -%}
-    {%- set new = sql | replace(source, 'new_rows') -%}
+    {%- set new = sql | replace(source, '(' ~ only ~ ')' if only else 'new_rows') -%}
     {%- set old = sql | replace(source, 'old_rows') -%}
     {{ headrace.pane_trigger(
         driver, 'insert', headrace.pane_merge(new, key, measures, merge, retention, time)

@@ -129,7 +129,7 @@ def test_state_is_bounded(engine: Engine, log: EventLog) -> None:
 
 
 def test_every_pane_is_bounded(engine: Engine) -> None:
-    """What has no retention has no time in its key: its rows are versions, labels or minutes."""
+    """What has no retention is small: versions, labels, minutes, or what still waits."""
     kept = {row["pane"] for row in engine.rows("select pane from control.retentions")}
     panes = {
         f"panes.{row['tablename']}"
@@ -137,8 +137,78 @@ def test_every_pane_is_bounded(engine: Engine) -> None:
     }
     assert panes - kept == {
         "panes.label_arrivals", "panes.label_counts", "panes.model_activity",
-        "panes.prediction_counts",
+        "panes.prediction_counts", "panes.waiting_feedback",
     }  # fmt: skip
+
+
+def test_who_waits_is_asked_before_it_is_forgotten(engine: Engine) -> None:
+    """Triggers fire in the order of their names: the readers of waiting_feedback come first."""
+    rows = engine.rows(
+        "select tgname from pg_trigger join pg_proc on pg_proc.oid = tgfoid "
+        "where tgrelid = 'events.inference'::regclass and prosrc like '%%panes.waiting_feedback %%'"
+    )
+    names = sorted(row["tgname"] for row in rows)
+    assert names == [
+        f"{pane}__events_inference_insert"
+        for pane in ("feedback_panes", "labels", "preferences", "waiting_feedback")
+    ]
+
+
+def waiting(number: int) -> list[tuple[Topic, Event]]:
+    """Opinions on two answers, of which the second was preferred: the answers are still to come."""
+    when = {"event_time": "2024-01-01T00:00:05Z"}
+    first, second = f"first{number}", f"second{number}"
+    said: list[dict[str, Any]] = [
+        {"feedback_id": f"l{number}", "request_id": first, "label": "yes"},
+        {"feedback_id": f"p{number}", "request_id": second, "kind": "preference"}
+        | {"rejected_request_id": first},
+    ]
+    return [("feedback", parse("feedback", {**when, **payload})) for payload in said]
+
+
+def answers(*names: str) -> list[tuple[Topic, Event]]:
+    when = {"model": "m", "event_time": "2024-01-01T00:00:00Z"}
+    return [("inference", parse("inference", {**when, "request_id": name})) for name in names]
+
+
+def test_what_waits_is_found_whichever_pane_is_made_anew(
+    engine: Engine, log: EventLog, tmp_path: Path
+) -> None:
+    def state() -> list[int]:
+        (row,) = engine.rows(
+            "select (select count(*) from panes.labels) as labels, "
+            "(select count(*) from panes.preferences) as preferences, "
+            "(select sum(opinions)::bigint from panes.feedback_panes where grain = 'ever')"
+            " as opinions, (select count(*) from panes.waiting_feedback) as waiting, "
+            "(select count(*) from headrace.orphan_feedback) as orphans"
+        )
+        return list(row.values())
+
+    send(log, [*waiting(1), *waiting(2), *waiting(3)])
+    send(log, answers("first1"))
+    assert state() == [1, 0, 1, 7, 5]
+
+    project = copy_of_project(tmp_path)
+    folder = project / "models/panes"
+    pane = folder / "waiting_feedback.sql"
+    replace(pane, "    awaiting.kind,\n", "    awaiting.kind,\n    1 as one,\n")
+    engine.dbt("run", "--project-dir", str(project))
+    assert state() == [1, 0, 1, 7, 5]
+    send(log, answers("second1", "first2"))
+    assert state() == [2, 1, 3, 4, 3]
+
+    # All that read it, and not the pane itself.
+    replace(folder / "feedback_panes.sql", "count(*)", "count(feedback_id)")
+    replace(
+        folder / "preferences.sql",
+        "feedback_time\nfrom (",
+        "feedback_time as feedback_time\nfrom (",
+    )
+    replace(project / "macros/labels.sql", "where rank = 1\n", "where rank = 1 and true\n")
+    engine.dbt("run", "--project-dir", str(project))
+    assert state() == [2, 1, 3, 4, 3]
+    send(log, answers("first3", "second2", "second3"))
+    assert state() == [3, 3, 6, 0, 0]
 
 
 def test_a_changed_pane_takes_over_without_a_gap(

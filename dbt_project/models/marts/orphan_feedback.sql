@@ -2,15 +2,13 @@
 -- grain: feedback without its inference.  key: feedback_id.
 -- lateness: any; a row leaves when its inference comes.
 select
-    feedback.feedback_id,
-    feedback.request_id,
-    feedback.kind,
-    feedback.source,
-    feedback.value,
-    feedback.label,
-    feedback.event_time,
-    feedback.ingested_at
-from {{ ref('stg_feedback') }} as feedback
-left join {{ ref('stg_inference') }} as inference
-    on feedback.request_id = inference.request_id
-where inference.request_id is null
+    feedback_id,
+    request_id,
+    kind,
+    source,
+    value,
+    label,
+    event_time,
+    ingested_at
+from {{ ref('waiting_feedback') }}
+where awaited_id = request_id

@@ -2,9 +2,16 @@
 -- past moment can be asked what was known then.
 -- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
+-- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'segment', 'kind', 'label'],
     drivers=['events.inference', 'events.feedback'],
+    only={
+        'events.inference': '
+            select n.* from new_rows as n where exists (
+                select from panes.waiting_feedback as w where w.awaited_id = n.request_id
+            )',
+    },
     merge={
         'last_known_at': 'max', 'first_feedback_time': 'min', 'last_feedback_time': 'max'
     },

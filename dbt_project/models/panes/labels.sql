@@ -4,13 +4,17 @@
 -- Feedback on an answer speaks of its shadow answers, too.
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision or a changed policy replaces the label.
+-- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
     drivers={
         'events.inference': '
-            select n.request_id from new_rows as n where exists (
-                select from events.feedback as f
-                where f.request_id = coalesce(n.shadow_of, n.request_id)
+            select n.request_id from new_rows as n
+            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id
+            union all
+            select n.request_id from new_rows as n
+            where n.shadow_of is not null and exists (
+                select from events.feedback as f where f.request_id = n.shadow_of
             )',
         'events.feedback': '
             select request_id from new_rows

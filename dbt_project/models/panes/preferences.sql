@@ -3,16 +3,13 @@
 -- Models are compared in a way that no index answers, so that joins go by request_id alone.
 -- grain: preference whose two answers are there.  key: feedback_id.
 -- lateness: any; feedback waits in its topic until both its inferences come.
+-- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['feedback_id'],
     drivers={
         'events.inference': '
-            select f.feedback_id from new_rows as n
-            inner join events.feedback as f on f.rejected_request_id = n.request_id
-            union all
-            select f.feedback_id from new_rows as n
-            inner join events.feedback as f on f.request_id = n.request_id
-            where f.rejected_request_id is not null',
+            select w.feedback_id from new_rows as n
+            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
         'events.feedback': '
             select feedback_id from new_rows where rejected_request_id is not null',
     },

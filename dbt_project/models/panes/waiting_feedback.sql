@@ -1,0 +1,54 @@
+-- Feedback that came before its answer, or whose answer never comes: almost empty in a healthy
+-- system. New answers ask here who waits for them, not the whole topic, so this pane is the last
+-- to hear of them: triggers fire in the order of their names, its readers' come before 'w'.
+-- grain: feedback and an answer that it awaits; a preference awaits up to two.
+-- key: (feedback_id, awaited_id).  lateness: any; a row leaves when its answer comes.
+{{ config(
+    key=['feedback_id', 'awaited_id'],
+    drivers={
+        'events.inference': '
+            select w.feedback_id from new_rows as n
+            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
+        'events.feedback': '
+            select n.feedback_id from new_rows as n
+            left join events.inference as i on n.request_id = i.request_id
+            where i.request_id is null
+            union all
+            select n.feedback_id from new_rows as n
+            left join events.inference as i on n.rejected_request_id = i.request_id
+            where n.rejected_request_id is not null and i.request_id is null',
+    },
+    leaving=true,
+    indexes=[['awaited_id']]
+) }}
+
+select
+    awaiting.feedback_id,
+    awaiting.awaited_id,
+    awaiting.request_id,
+    awaiting.kind,
+    awaiting.source,
+    awaiting.value,
+    awaiting.label,
+    awaiting.event_time,
+    awaiting.ingested_at
+from (
+    select
+        feedback_id,
+        request_id,
+        kind,
+        source,
+        value,
+        label,
+        event_time,
+        ingested_at,
+        unnest(case
+            when kind = 'preference' and rejected_request_id != request_id
+                then array[request_id, rejected_request_id]
+            else array[request_id]
+        end) as awaited_id
+    from {{ ref('stg_feedback') }}
+) as awaiting
+left join {{ source('events', 'inference') }} as answers
+    on awaiting.awaited_id = answers.request_id
+where answers.request_id is null
