@@ -12,32 +12,48 @@
 {% macro bucket_place(bucket) %}({{ bucket }} & 127){% endmacro %}
 
 {#-
-  The counts of one block, from rows that hold a `place` (0 to size - 1, or null; no place twice in
-  a group) and how many there are of it, an integer.
+  The counts of one block, an aggregate: how many rows of a group have each `place`, 0 to size - 1;
+  null counts nowhere.
+  number  an integer column, where rows are grouped by place already (no place twice in a group):
+          how many each stands for. Grouping first pays where many rows share a place
 -#}
-{% macro block_counts(place, number, size) -%}
-    {{ return(adapter.dispatch('block_counts', 'headrace')(place, number, size)) }}
+{% macro block_counts(place, size, number=none) -%}
+    {{ return(adapter.dispatch('block_counts', 'headrace')(place, size, number)) }}
 {%- endmacro %}
 
-{% macro default__block_counts(place, number, size) -%}
+{% macro default__block_counts(place, size, number) -%}
     array[
         {%- for bin in range(size | int) -%}
-            coalesce(sum({{ number }}) filter (where {{ place }} = {{ bin }}), 0)
+            coalesce(sum({{ number or 1 }}) filter (where {{ place }} = {{ bin }}), 0)
             {{- ', ' if not loop.last }}
         {%- endfor -%}
     ]
 {%- endmacro %}
 
-{#- The text of a sparse vector is a third of the work of `size` filters; it counts from 1. -#}
-{% macro postgres__block_counts(place, number, size) -%}
+{#-
+  Either the text of a sparse vector, a third of the work of `size` filters, or vectors that are 1 at
+  their place: cut out of a constant one between zeros. pgvector counts from 1.
+-#}
+{% macro postgres__block_counts(place, size, number) -%}
+    {%- set size = size | int -%}
+    {%- if number -%}
     coalesce(
         '{' || string_agg({{ place }} + 1 || ':' || {{ number }}, ',') || '}/{{ size }}',
         '{}/{{ size }}'
     )::sparsevec::vector
+    {%- else -%}
+    coalesce(
+        sum(subvector(
+            '{{ '{' }}{{ size }}:1}/{{ 2 * size - 1 }}'::sparsevec::vector,
+            {{ size }} - {{ place }}, {{ size }}
+        )),
+        '{}/{{ size }}'::sparsevec::vector
+    )
+    {%- endif -%}
 {%- endmacro %}
 
-{% macro risingwave__block_counts(place, number, size) -%}
-    {{ headrace.default__block_counts(place, number, size) }}
+{% macro risingwave__block_counts(place, size, number) -%}
+    {{ headrace.default__block_counts(place, size, number) }}
 {%- endmacro %}
 
 {#-

@@ -120,11 +120,13 @@ where rank = 1
 {#-
   A label or prediction as a class, or null where it is a measure: a number written with more than
   three characters, or a text of more than 64.
+  number  a column that holds as_number(x), where there is one
 -#}
-{% macro as_class(x) -%}
+{% macro as_class(x, number=none) -%}
+    {%- set is_measure = number ~ ' is not null' if number else headrace.is_number(x) -%}
     case
         when length({{ x }}) <= 3 then {{ x }}
-        when length({{ x }}) <= 64 and not {{ headrace.is_number(x) }} then {{ x }}
+        when length({{ x }}) <= 64 and not ({{ is_measure }}) then {{ x }}
     end
 {%- endmacro %}
 
@@ -133,6 +135,7 @@ where rank = 1
     case when {{ headrace.is_number(x) }} then ({{ x }})::numeric end
 {%- endmacro %}
 
+{#- Most texts are told from numbers by how they begin, which costs PostgreSQL a tenth. -#}
 {% macro is_number(x) -%}
-    {{ x }} ~ '^-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,2})?$'
+    ascii({{ x }}) < 58 and {{ x }} ~ '^-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,2})?$'
 {%- endmacro %}

@@ -87,24 +87,22 @@
     ({{ x }})::numeric
 {%- endmacro %}
 
-{#- What a pane keeps of scores beside their histogram: log loss, Brier score and calibration. -#}
-{% macro score_sums(score) -%}
-    count({{ score }}) as scored,
-    coalesce(sum({{ headrace.micro(score) }}), 0)::bigint as score_micro,
-    coalesce(sum({{ headrace.micro(headrace.squared(score)) }}), 0)::bigint as score_squared_micro,
-    coalesce(sum({{ headrace.micro('ln(' ~ headrace.clipped(score) ~ ')') }}), 0)::bigint
-        as log_score_micro,
-    coalesce(sum({{ headrace.micro('ln(1 - ' ~ headrace.clipped(score) ~ ')') }}), 0)::bigint
-        as log_complement_micro
+{#- What log loss, Brier score and calibration need of a score: columns of every row. -#}
+{% macro score_measures(score) -%}
+    {{ headrace.micro(score) }} as score_micro,
+    {{ headrace.micro(headrace.squared(score)) }} as score_squared_micro,
+    {{ headrace.micro('ln(' ~ headrace.clipped(score) ~ ')') }} as log_score_micro,
+    {{ headrace.micro('ln(1 - ' ~ headrace.clipped(score) ~ ')') }} as log_complement_micro
 {%- endmacro %}
 
-{#- The same, added up once more. -#}
-{% macro added_score_sums() -%}
+{#- What a pane keeps of scores beside their histogram: the measures added up, and how many. -#}
+{% macro score_sums() -%}
+    count(score_micro) as scored,
     {%- for name in [
-        'scored', 'score_micro', 'score_squared_micro', 'log_score_micro', 'log_complement_micro'
-    ] -%}
-    sum({{ name }})::bigint as {{ name }}{{ ',' if not loop.last }}
-    {% endfor %}
+        'score_micro', 'score_squared_micro', 'log_score_micro', 'log_complement_micro'
+    ] %}
+    coalesce(sum({{ name }}), 0)::bigint as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}
 
 {#- A score kept away from 0 and 1, where log loss is infinite. -#}

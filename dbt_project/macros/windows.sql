@@ -1,11 +1,12 @@
 {#-
-  The windows of model_performance: name, the grain of panes they are made of, length and step in
-  seconds, and for how many seconds behind a model's clock they are kept.
+  The windows of model_performance: name, the grain of panes they are made of (none: the finest one
+  of a pane), length and step in seconds, and for how many seconds behind a model's clock they are
+  kept.
 -#}
 {% macro windows() -%}
     {{ return([
-        ('1 minute', '10 seconds', 60, 60, 172800),
-        ('5 minutes', '10 seconds', 300, 10, 172800),
+        ('1 minute', none, 60, 60, 172800),
+        ('5 minutes', none, 300, 60, 172800),
         ('1 hour', '1 hour', 3600, 3600, 34560000),
         ('1 day', '1 hour', 86400, 86400, 34560000),
         ('30 days', '1 hour', 2592000, 86400, 34560000),
@@ -24,13 +25,15 @@
 
   PostgreSQL runs the body once for every window that is asked for, over the panes of that window
   alone; RisingWave puts every pane into each window that it belongs to.
+
+  fine  the finest grain of the pane, at most a minute
 -#}
 {% macro windowed() -%}
     {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
 {%- endmacro %}
 
-{% macro window_rows(relation) -%}
-    {{ return(adapter.dispatch('window_rows', 'headrace')(relation)) }}
+{% macro window_rows(relation, fine='10 seconds') -%}
+    {{ return(adapter.dispatch('window_rows', 'headrace')(relation, fine)) }}
 {%- endmacro %}
 
 {% macro window_keys() -%}
@@ -61,7 +64,7 @@ ends as (
         model,
         positive_label,
         '{{ name }}' as window_name,
-        '{{ grain }}' as grain,
+        {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
         {{ length }} as seconds,
         generate_series(
             greatest(first_second, last_second - {{ kept }}) / {{ step }} * {{ step }} + {{ step }},
@@ -95,7 +98,7 @@ cross join lateral (
 ) as measured
 {%- endmacro %}
 
-{% macro postgres__window_rows(relation) -%}
+{% macro postgres__window_rows(relation, fine) -%}
     (
         select
             panes.*,
@@ -103,7 +106,7 @@ cross join lateral (
         from {{ relation }} as panes
         where
             panes.model = spans.model
-            and panes.grain = spans.grain
+            and panes.grain = coalesce(spans.grain, '{{ fine }}')
             and panes.pane_start >= spans.window_start
             and panes.pane_start < spans.window_end
     )
@@ -121,7 +124,7 @@ cross join lateral (
 
 {% macro risingwave__windowed(body) %}{{ headrace.default__windowed(body) }}{% endmacro %}
 
-{% macro default__window_rows(relation) -%}
+{% macro default__window_rows(relation, fine) -%}
     (
         {%- for name, grain, length, step, kept in headrace.windows() %}
         {%- if not loop.first %}
@@ -142,7 +145,7 @@ cross join lateral (
                 {%- endif %} as last_second
             from {{ relation }} as panes
             inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
-            where panes.grain = '{{ grain }}'
+            where panes.grain = '{{ grain or fine }}'
         ) as placed
         inner join {{ ref('model_clock') }} as clock
             on
@@ -153,6 +156,6 @@ cross join lateral (
     )
 {%- endmacro %}
 
-{% macro risingwave__window_rows(relation) -%}
-    {{ headrace.default__window_rows(relation) }}
+{% macro risingwave__window_rows(relation, fine) -%}
+    {{ headrace.default__window_rows(relation, fine) }}
 {%- endmacro %}

@@ -25,7 +25,7 @@ DAY = 86400
 # length, step, and how long behind the clock they are kept, in seconds
 WINDOWS = {
     "1 minute": (60, 60, 2 * DAY),
-    "5 minutes": (300, 10, 2 * DAY),
+    "5 minutes": (300, 60, 2 * DAY),
     "1 hour": (3600, 3600, 400 * DAY),
     "1 day": (DAY, DAY, 400 * DAY),
     "30 days": (30 * DAY, DAY, 400 * DAY),

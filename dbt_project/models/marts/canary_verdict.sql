@@ -3,7 +3,8 @@
 -- by latency.
 -- grain: canary version.  key: (model, model_version).
 -- lateness: any; a late label or a revision counts for the answer that it speaks of.
--- The hour in which it began is read in panes of 10 seconds while these are kept, else whole.
+-- The hour in which it began is read in panes of 10 seconds (labels: of a minute) while these are
+-- kept, else whole.
 with versions as (
     select
         model,
@@ -65,17 +66,19 @@ spans as (
             as span_start,
         event_clock + interval '1 second' as span_end
     from sides
+    {%- for grain in ['10 seconds', '1 minute'] %}
     union all
     select
         model,
         model_version,
         side_version,
         variant,
-        '10 seconds' as grain,
-        {{ pane_start('10 seconds', 'began_at') }} as span_start,
+        '{{ grain }}' as grain,
+        {{ pane_start(grain, 'began_at') }} as span_start,
         first_hour + interval '1 hour' as span_end
     from sides
     where is_recent
+    {%- endfor %}
 ),
 
 answer_rows as (

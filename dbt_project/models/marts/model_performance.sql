@@ -55,7 +55,7 @@ latency as (
 ),
 
 labels as (
-    select * from {{ window_rows(ref('label_panes')) }} as panes
+    select * from {{ window_rows(ref('label_panes'), fine='1 minute') }} as panes
     where clock = 'inference'
 ),
 

@@ -22,17 +22,16 @@ binned as (
     select
         model,
         pane_start,
-        {{ sketch_bucket('seconds') }} as bucket,
-        count(*) as labels
+        {{ sketch_bucket('seconds') }} as bucket
     from waited
-    group by 1, 2, 3
+    {{ fence() }}
 )
 
 select
     model,
     pane_start,
     {{ bucket_block('bucket') }} as block,
-    sum(labels)::bigint as labels,
-    {{ block_counts(bucket_place('bucket'), 'labels', sketch_block()) }} as counts
+    count(*) as labels,
+    {{ block_counts(bucket_place('bucket'), sketch_block()) }} as counts
 from binned
 group by 1, 2, 3

@@ -95,7 +95,7 @@ select
     sum(answers)::bigint as answers,
     case
         when {{ bucket_block('bucket') }} is not null
-            then {{ block_counts(bucket_place('bucket'), 'answers', sketch_block()) }}
+            then {{ block_counts(bucket_place('bucket'), sketch_block(), 'answers') }}
     end as counts
 from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
 group by 2, 3, 4, 5, 6, 7

@@ -17,9 +17,9 @@ with answers as (
         segment,
         event_time,
         error,
-        score,
         {{ as_class('prediction') }} as prediction,
-        {{ score_bin('score') }} as bin
+        {{ score_bin('score') }} as bin,
+        {{ score_measures('score') }}
     from {{ ref('stg_inference') }}
     {{ fence() }}
 )
@@ -30,30 +30,16 @@ union all
 {%- endif %}
 select
     '{{ grain }}' as grain,
-    pane_start,
+    {{ pane_start(grain, 'event_time') }} as pane_start,
     model,
     model_version,
     variant,
-    segment,
+    {{ segment }} as segment,
     prediction,
-    sum(inferences)::bigint as inferences,
-    sum(errors)::bigint as errors,
-    {{ added_score_sums() }},
-    {{ block_counts('bin', 'inferences', score_block()) }} as counts
-from (
-    select
-        {{ pane_start(grain, 'event_time') }} as pane_start,
-        model,
-        model_version,
-        variant,
-        {{ segment }} as segment,
-        prediction,
-        bin,
-        count(*) as inferences,
-        count(error) as errors,
-        {{ score_sums('score') }}
-    from answers
-    group by 1, 2, 3, 4, 5, 6, 7
-) as binned_{{ loop.index }}
+    count(*) as inferences,
+    count(error) as errors,
+    {{ score_sums() }},
+    {{ block_counts('bin', score_block()) }} as counts
+from answers
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

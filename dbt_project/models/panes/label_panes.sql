@@ -1,5 +1,5 @@
 -- Labels against predictions and scores: all that AUC, log loss, F1, RMSE and calibration need.
--- By the time of the inference (10 seconds, 1 hour) and by the time its label was known (1 hour).
+-- By the time of the inference (1 minute, 1 hour) and by the time its label was known (1 hour).
 -- grain: pane, version, variant, label and prediction; the hourly ones by segment, too. Labels and
 -- predictions that are measures rather than classes are null.  key: all but the measures.
 -- lateness: any; a revised label is taken out of its old row and put into the new one.
@@ -9,15 +9,15 @@
         'label', 'prediction'
     ],
     drivers=['panes.labels'],
-    retention={'10 seconds': '2 days', '1 hour': '400 days'}
+    retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
 {%- set panes = [
-    ('inference', '10 seconds', 'inference_time', 'null::text'),
+    ('inference', '1 minute', 'inference_time', 'null::text'),
     ('inference', '1 hour', 'inference_time', 'segment'),
     ('label', '1 hour', 'known_at', 'segment')
 ] %}
-with judged as (
+with numbered as (
     select
         model,
         model_version,
@@ -25,14 +25,34 @@ with judged as (
         segment,
         inference_time,
         known_at,
+        label,
+        prediction,
         score,
         {{ exact('reward') }} as reward,
-        {{ as_class('label') }} as label,
-        {{ as_class('prediction') }} as prediction,
-        {{ as_number('prediction') }} - {{ as_number('label') }} as error,
-        {{ score_bin('score') }} as bin
+        {{ as_number('label') }} as number,
+        {{ as_number('prediction') }} as predicted_number
     from {{ ref('labels') }}
     where label is not null
+    {{ fence() }}
+),
+
+judged as (
+    select
+        model,
+        model_version,
+        variant,
+        segment,
+        inference_time,
+        known_at,
+        {{ as_class('label', 'number') }} as label,
+        {{ as_class('prediction', 'predicted_number') }} as prediction,
+        {{ score_bin('score') }} as bin,
+        {{ score_measures('score') }},
+        reward,
+        reward * reward as reward_squared,
+        abs(predicted_number - number) as absolute_error,
+        (predicted_number - number) * (predicted_number - number) as squared_error
+    from numbered
     {{ fence() }}
 )
 
@@ -43,40 +63,21 @@ union all
 select
     '{{ clock }}' as clock,
     '{{ grain }}' as grain,
-    pane_start,
+    {{ pane_start(grain, time) }} as pane_start,
     model,
     model_version,
     variant,
-    segment,
+    {{ segment }} as segment,
     label,
     prediction,
-    sum(examples)::bigint as examples,
-    {{ added_score_sums() }},
+    count(*) as examples,
+    {{ score_sums() }},
     sum(reward) as reward,
     sum(reward_squared) as reward_squared,
-    sum(measured)::bigint as measured,
-    sum(absolute_error) as absolute_error,
-    sum(squared_error) as squared_error,
-    {{ block_counts('bin', 'examples', score_block()) }} as counts
-from (
-    select
-        {{ pane_start(grain, time) }} as pane_start,
-        model,
-        model_version,
-        variant,
-        {{ segment }} as segment,
-        label,
-        prediction,
-        bin,
-        count(*) as examples,
-        {{ score_sums('score') }},
-        sum(reward) as reward,
-        sum(reward * reward) as reward_squared,
-        count(error) as measured,
-        coalesce(sum(abs(error)), 0) as absolute_error,
-        coalesce(sum(error * error), 0) as squared_error
-    from judged
-    group by 1, 2, 3, 4, 5, 6, 7, 8
-) as binned_{{ loop.index }}
+    count(absolute_error) as measured,
+    coalesce(sum(absolute_error), 0) as absolute_error,
+    coalesce(sum(squared_error), 0) as squared_error,
+    {{ block_counts('bin', score_block()) }} as counts
+from judged
 group by 3, 4, 5, 6, 7, 8, 9
 {%- endfor %}

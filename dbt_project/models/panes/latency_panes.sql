@@ -15,10 +15,10 @@ with answers as (
         endpoint,
         event_time,
         error,
-        case
+        {{ micro('case
             when latency_ms < 1e9 then latency_ms
             when latency_ms is not null then 1e9
-        end as timed_ms,
+        end') }} as latency_micro,
         {{ sketch_bucket('latency_ms') }} as bucket
     from {{ ref('stg_inference') }}
     {{ fence() }}
@@ -30,29 +30,16 @@ union all
 {%- endif %}
 select
     '{{ grain }}' as grain,
-    pane_start,
+    {{ pane_start(grain, 'event_time') }} as pane_start,
     model,
     model_version,
     variant,
     endpoint,
     {{ bucket_block('bucket') }} as block,
-    sum(inferences)::bigint as inferences,
-    sum(errors)::bigint as errors,
-    sum(latency_micro)::bigint as latency_micro,
-    {{ block_counts(bucket_place('bucket'), 'inferences', sketch_block()) }} as counts
-from (
-    select
-        {{ pane_start(grain, 'event_time') }} as pane_start,
-        model,
-        model_version,
-        variant,
-        endpoint,
-        bucket,
-        count(*) as inferences,
-        count(error) as errors,
-        coalesce(sum({{ micro('timed_ms') }}), 0)::bigint as latency_micro
-    from answers
-    group by 1, 2, 3, 4, 5, 6
-) as binned_{{ loop.index }}
+    count(*) as inferences,
+    count(error) as errors,
+    coalesce(sum(latency_micro), 0)::bigint as latency_micro,
+    {{ block_counts(bucket_place('bucket'), sketch_block()) }} as counts
+from answers
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}
