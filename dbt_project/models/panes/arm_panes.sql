@@ -17,10 +17,10 @@ with pulls as (
         inference_time,
         {{ as_class('prediction') }} as arm,
         {{ exact('reward') }} as reward,
-        round(1 / nullif({{ exact('propensity') }}, 0), 6) as w,
-        case when propensity is not null then {{ exact('reward') }} end as logged_reward
+        round(1 / nullif({{ exact('propensity') }}, 0), 6) as w
     from {{ ref('labels') }}
     where variant != 'shadow' and label is not null
+    {{ fence() }}
 )
 
 select
@@ -35,8 +35,8 @@ select
     count(w) as logged,
     coalesce(sum(w), 0) as w,
     coalesce(sum(w * w), 0) as w_squared,
-    coalesce(sum(w * logged_reward), 0) as w_reward,
-    coalesce(sum(w * w * logged_reward), 0) as w_squared_reward,
-    coalesce(sum(w * w * logged_reward * logged_reward), 0) as w_squared_reward_squared
+    coalesce(sum(w * reward), 0) as w_reward,
+    coalesce(sum(w * w * reward), 0) as w_squared_reward,
+    coalesce(sum(w * w * reward * reward), 0) as w_squared_reward_squared
 from pulls
 group by 1, 2, 3, 4, 5
