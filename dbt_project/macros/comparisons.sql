@@ -158,6 +158,7 @@
                 else {{ headrace.z_of(0.95) }} * sqrt(variance)
             end as above
         from {{ name }}_intervals
+        {{ headrace.fence() }}
     ),
 
     {{ name }} as (

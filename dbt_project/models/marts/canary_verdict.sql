@@ -232,6 +232,7 @@ rated as (
         ) }} as error_always_valid_p_value,
         least(labels, champion_labels) >= min_sample as has_sample
     from measured
+    {{ fence() }}
 ),
 
 judged as (
@@ -265,6 +266,7 @@ decided as (
             else 'undecided'
         end as reason
     from judged
+    {{ fence() }}
 )
 
 select
