@@ -19,28 +19,27 @@ named as (
 chosen as (
     select
         named.model,
-        defaults.policy,
-        coalesce(own.value, defaults.value) as value
+        jsonb_object_agg(defaults.policy, coalesce(own.value, defaults.value))
+            as policies
     from named
     inner join {{ source('control', 'policies') }} as defaults
         on named.all_models = defaults.model
     left join {{ source('control', 'policies') }} as own
         on named.model = own.model and defaults.policy = own.policy
+    group by named.model
 )
 
 select
     model,
-    nullif(max(case when policy = 'positive_label' then value end), '')
-        as positive_label,
-    nullif(max(case when policy = 'default_label' then value end), '')
-        as default_label,
-    max(case when policy = 'gate_metric' then value end) as gate_metric
+    nullif(policies ->> 'positive_label', '') as positive_label,
+    nullif(policies ->> 'default_label', '') as default_label,
+    policies ->> 'gate_metric' as gate_metric
     {%- for policy in [
         'label_window', 'metric_window', 'drift_window', 'cooldown', 'retrain_every',
         'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',
         'session_gap'
     ] %},
-    max(case when policy = '{{ policy }}' then value end)::interval as {{ policy }}
+    (policies ->> '{{ policy }}')::interval as {{ policy }}
     {%- endfor %}
     {%- for policy in [
         'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',
@@ -49,8 +48,6 @@ select
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
         'quality_tolerance'
     ] %},
-    max(case when policy = '{{ policy }}' then value end)::double precision
-        as {{ policy }}
+    (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}
 from chosen
-group by model
