@@ -1,8 +1,8 @@
 {#-
   How far two distributions over categories are apart, as CTEs, the last of them `{{ name }}`:
   `by`, psi (population stability index in nats, empty categories smoothed by half a row),
-  js_divergence (Jensen-Shannon, in bits), chi_square (Pearson 1900, of the 2 x k table), p_value
-  and cramers_v (null with one category), categories, reference_rows, current_rows. Distances are
+  js_divergence (Jensen-Shannon, in bits), chi_square (Pearson 1900, of the 2 x k table), cramers_v
+  (null with one category), degrees (of freedom, k - 1), reference_rows, current_rows. Distances are
   null where one side has no rows.
   relation  has `by`, reference and current (counts, at least 0; both may be 0), one row a category
 -#}
@@ -52,7 +52,6 @@
                 (reference_share - current_share) * (reference_share - current_share)
                 * reference_rows * current_rows / nullif(reference + current, 0)
             ) as chi_square,
-            max(categories) as categories,
             max(categories) - 1 as degrees,
             max(reference_rows) as reference_rows,
             max(current_rows) as current_rows
@@ -66,12 +65,9 @@
             case when chi_square is not null then psi end as psi,
             case when js_divergence < 0 then 0 else js_divergence end as js_divergence,
             chi_square,
-            case when degrees > 0
-                then {{ headrace.chi_square_p_value('chi_square', 'degrees') }}
-            end as p_value,
             {{ headrace.cramers_v('chi_square', 'reference_rows + current_rows', 'degrees') }}
                 as cramers_v,
-            categories,
+            degrees,
             reference_rows::bigint as reference_rows,
             current_rows::bigint as current_rows
         from {{ name }}_sums

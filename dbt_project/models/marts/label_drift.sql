@@ -118,7 +118,9 @@ select
     distances.psi,
     distances.js_divergence,
     distances.chi_square,
-    distances.p_value,
+    case when distances.degrees > 0 then
+        {{ chi_square_p_value('distances.chi_square', 'distances.degrees') }}
+    end as p_value,
     distances.cramers_v,
     -- what was compared
     coalesce(positives.reference, 0)::double precision

@@ -206,7 +206,7 @@ measured as (
         scores.wasserstein,
         classes.psi as class_psi,
         classes.chi_square,
-        classes.p_value as chi_square_p_value,
+        classes.degrees,
         classes.cramers_v,
         coalesce(deciles.reference_rows, 0) as reference_scores,
         coalesce(deciles.current_rows, 0) as current_scores,
@@ -261,7 +261,8 @@ select
     -- predicted classes
     class_psi,
     chi_square,
-    chi_square_p_value,
+    case when degrees > 0 then {{ chi_square_p_value('chi_square', 'degrees') }} end
+        as chi_square_p_value,
     cramers_v,
     reference_rows,
     current_rows,
