@@ -1,8 +1,9 @@
 {#-
   A query of the feature panes that drift_windows compares: model, feature, type, category, block,
   answers, counts, and is_reference, which tells the reference from the current window.
+  spans  a CTE with the rows of drift_windows
 -#}
-{% macro compared_features() -%}
+{% macro compared_features(spans) -%}
     {%- for grain, first_pane, bound, is_reference in [
         ('reference_grain', 'first_reference_pane',
          'spans.last_reference_pane >= panes.pane_start', 'true'),
@@ -20,7 +21,7 @@
         panes.answers,
         panes.counts,
         {{ is_reference }} as is_reference
-    from {{ ref('drift_windows') }} as spans
+    from {{ spans }} as spans
     inner join {{ ref('feature_panes') }} as panes
         on
             spans.model = panes.model

@@ -88,7 +88,7 @@ ABSENT = {
     "temp": "temporary tables",
     "temporary": "temporary tables",
     "recursive": "recursive queries",
-    "as materialized": "as materialized: the macro as_inlined",
+    "as materialized": "as materialized: the macro as_materialized",
     "not materialized": "not materialized: the macro as_inlined",
     "except all": "except all",
     "intersect all": "intersect all",

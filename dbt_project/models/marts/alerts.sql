@@ -3,7 +3,11 @@
 -- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps.
 -- grain: subject of a check.  key: (model, alert, subject).
 -- lateness: any; each follows the view that it comes from.
-with checked as (
+with policies as (
+    select * from {{ ref('model_policies') }}
+),
+
+checked as (
     select
         model,
         'feature_drift' as alert,
@@ -11,7 +15,7 @@ with checked as (
         psi as value,
         'psi_alert' as policy,
         'warning' as severity
-    from {{ ref('feature_drift') }}
+    from {{ ref('feature_psi') }}
     where status != 'too few rows'
     union all
     select
@@ -52,7 +56,7 @@ with checked as (
         'max_metric_drop' as policy,
         'critical' as severity
     from {{ ref('recent_performance') }} as recent
-    inner join {{ ref('model_policies') }} as policies on recent.model = policies.model
+    inner join policies on recent.model = policies.model
     where recent.labeled >= policies.min_sample
     union all
     select
@@ -62,8 +66,8 @@ with checked as (
         failing.error_rate as value,
         'max_error_rate' as policy,
         'critical' as severity
-    from {{ ref('rollback_trigger') }} as failing
-    inner join {{ ref('model_policies') }} as policies on failing.model = policies.model
+    from {{ ref('serving_errors') }} as failing
+    inner join policies on failing.model = policies.model
     where failing.answers >= policies.min_sample
     union all
     select
@@ -99,7 +103,7 @@ limits as (
         '{{ policy }}' as policy,
         {{ policy }} as threshold,
         clear_ratio
-    from {{ ref('model_policies') }}
+    from policies
     {%- endfor %}
 ),
 

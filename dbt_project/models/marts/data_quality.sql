@@ -25,6 +25,7 @@ spans as (
         reference_grain,
         window_grain,
         first_reference_pane,
+        last_reference_pane,
         case
             when reference_grain = '1 hour' then last_reference_pane + interval '1 hour'
             else
@@ -43,7 +44,7 @@ spans as (
 ),
 
 compared as (
-    {{ compared_features() }}
+    {{ compared_features('spans') }}
 ),
 
 panes as (

@@ -8,7 +8,7 @@ with features as (
         feature,
         psi,
         status
-    from {{ ref('feature_drift') }}
+    from {{ ref('feature_psi') }}
 ),
 
 inputs as (

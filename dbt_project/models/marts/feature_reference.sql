@@ -3,8 +3,12 @@
 -- categories; a missing value is a bin of its own.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late answers of the reference's time change it, and so does a new champion.
-with compared as (
-    {{ compared_features() }}
+with spans as (
+    select * from {{ ref('drift_windows') }}
+),
+
+compared as (
+    {{ compared_features('spans') }}
 ),
 
 panes as (

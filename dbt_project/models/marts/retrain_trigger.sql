@@ -110,7 +110,7 @@ drifted as (
         model,
         max(psi) filter (where status != 'too few rows') as psi,
         count(*) filter (where status = 'drifted') as features
-    from {{ ref('feature_drift') }}
+    from {{ ref('feature_psi') }}
     group by model
 ),
 

@@ -5,53 +5,7 @@
 -- trigger_id names the version and when it came into its place: it is taken back once.
 -- grain: version that answers.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
-with serving as (
-    select
-        versions.model,
-        versions.model_version,
-        versions.status as variant,
-        versions.changed_at,
-        clock.event_clock,
-        policies.min_sample,
-        policies.max_error_rate,
-        policies.clear_ratio,
-        policies.cooldown,
-        {{ pane_start('10 seconds', '(clock.event_clock - policies.rollback_window)') }}
-            as first_pane,
-        {{ pane_start(
-            '10 seconds', '(clock.event_clock - policies.rollback_window / 2)'
-        ) }} as middle_pane
-    from {{ ref('model_versions') }} as versions
-    inner join {{ ref('model_clock') }} as clock on versions.model = clock.model
-    inner join
-        {{ ref('model_policies') }} as policies
-    on versions.model = policies.model
-    where versions.status in ('champion', 'canary')
-),
-
-answered as (
-    select
-        serving.model,
-        serving.model_version,
-        sum(panes.inferences)::bigint as answers,
-        sum(panes.errors)::bigint as errors,
-        coalesce(sum(panes.inferences) filter (
-            where panes.pane_start >= serving.middle_pane
-        ), 0)::bigint as latest_answers,
-        coalesce(sum(panes.errors) filter (
-            where panes.pane_start >= serving.middle_pane
-        ), 0)::bigint as latest_errors
-    from serving
-    inner join {{ ref('inference_panes') }} as panes
-        on
-            serving.model = panes.model
-            and serving.model_version = panes.model_version
-            and serving.first_pane <= panes.pane_start
-    where panes.grain = '10 seconds' and panes.variant != 'shadow'
-    group by serving.model, serving.model_version
-),
-
-earlier as (
+with earlier as (
     select
         model,
         model_version,
@@ -75,11 +29,10 @@ taken_back as (
 facts as (
     select
         serving.*,
-        coalesce(answered.answers, 0) as answers,
-        coalesce(answered.errors, 0) as errors,
-        answered.errors::double precision / nullif(answered.answers, 0) as error_rate,
-        answered.latest_errors::double precision / nullif(answered.latest_answers, 0)
-            as latest_error_rate,
+        policies.min_sample,
+        policies.max_error_rate,
+        policies.clear_ratio,
+        policies.cooldown,
         case when serving.variant = 'canary' then verdict.champion_version
             else earlier.model_version end as target_version,
         verdict.reason as verdict,
@@ -88,11 +41,8 @@ facts as (
             as output_left,
         drift.psi as output_psi,
         taken_back.event_time as last_rollback_at
-    from serving
-    left join answered
-        on
-            serving.model = answered.model
-            and serving.model_version = answered.model_version
+    from {{ ref('serving_errors') }} as serving
+    inner join {{ ref('model_policies') }} as policies on serving.model = policies.model
     left join {{ ref('canary_verdict') }} as verdict
         on
             serving.model = verdict.model
@@ -124,7 +74,7 @@ judged as (
             when not (fails or canary_is_worse or output_left) then null
             when not canary_is_worse and answers < min_sample
                 then answers || ' answers, of at least ' || min_sample
-            when variant = 'champion' and event_clock < last_rollback_at + cooldown
+            when variant = 'champion' and window_end < last_rollback_at + cooldown
                 then
                     'cooling down until '
                     || to_char(last_rollback_at + cooldown, 'YYYY-MM-DD HH24:MI')
@@ -139,7 +89,7 @@ select
     model_version,
     variant,
     model || '/' || model_version || '/'
-    || floor(extract(epoch from changed_at))::bigint::text as trigger_id,
+    || floor(extract(epoch from serving_since))::bigint::text as trigger_id,
     is_wanted and held_back_by is null as due,
     case
         when not is_wanted then 'none'
@@ -168,6 +118,6 @@ select
     error_rate,
     latest_error_rate,
     output_psi,
-    first_pane as window_start,
-    event_clock as window_end
+    window_start,
+    window_end
 from judged
