@@ -179,7 +179,7 @@ facts as (
     left join falling on clock.model = falling.model
 ),
 
-wanted as (
+judged as (
     select
         *,
         labels_due
@@ -188,15 +188,8 @@ wanted as (
         or forecast_due
         or schedule_due
         or drift_due
-            as is_wanted
-    from facts
-),
-
-judged as (
-    select
-        *,
+            as is_wanted,
         case
-            when not is_wanted then null
             when classes < 2 then 'every label so far is the same'
             when examples < min_sample
                 then examples || ' labels, of at least ' || min_sample
@@ -209,15 +202,15 @@ judged as (
                 then
                     'cooling down until '
                     || to_char(last_run_at + cooldown, 'YYYY-MM-DD HH24:MI')
-        end as held_back_by
-    from wanted
+        end as obstacle
+    from facts
 )
 
 select
     model,
     model_version,
     model || '/' || (runs + 1) as trigger_id,
-    is_wanted and held_back_by is null as due,
+    is_wanted and obstacle is null as due,
     case
         when is_wanted then
             concat_ws(
@@ -242,7 +235,7 @@ select
                 end
             )
     end as reason,
-    held_back_by,
+    case when is_wanted then obstacle end as held_back_by,
     new_labels,
     examples,
     baseline_auc,

@@ -30,12 +30,16 @@ facts as (
     select
         serving.*,
         policies.min_sample,
-        policies.max_error_rate,
-        policies.clear_ratio,
         policies.cooldown,
         case when serving.variant = 'canary' then verdict.champion_version
             else earlier.model_version end as target_version,
         verdict.reason as verdict,
+        coalesce(
+            serving.error_rate > policies.max_error_rate
+            and serving.latest_error_rate
+            > policies.max_error_rate * policies.clear_ratio,
+            false
+        ) as fails,
         coalesce(verdict.verdict = 'rollback', false) as canary_is_worse,
         coalesce(drift.status = 'halt' and serving.variant = 'champion', false)
             as output_left,
@@ -55,23 +59,11 @@ facts as (
     left join taken_back on serving.model = taken_back.model
 ),
 
-wanted as (
-    select
-        *,
-        coalesce(
-            error_rate > max_error_rate
-            and latest_error_rate > max_error_rate * clear_ratio,
-            false
-        ) as fails
-    from facts
-),
-
 judged as (
     select
         *,
         fails or canary_is_worse or output_left as is_wanted,
         case
-            when not (fails or canary_is_worse or output_left) then null
             when not canary_is_worse and answers < min_sample
                 then answers || ' answers, of at least ' || min_sample
             when variant = 'champion' and window_end < last_rollback_at + cooldown
@@ -80,8 +72,8 @@ judged as (
                     || to_char(last_rollback_at + cooldown, 'YYYY-MM-DD HH24:MI')
             when target_version is null and not output_left
                 then 'no earlier version to return to'
-        end as held_back_by
-    from wanted
+        end as obstacle
+    from facts
 )
 
 select
@@ -90,7 +82,7 @@ select
     variant,
     model || '/' || model_version || '/'
     || floor(extract(epoch from serving_since))::bigint::text as trigger_id,
-    is_wanted and held_back_by is null as due,
+    is_wanted and obstacle is null as due,
     case
         when not is_wanted then 'none'
         when target_version is null then 'halt'
@@ -112,7 +104,7 @@ select
                 end
             )
     end as reason,
-    held_back_by,
+    case when is_wanted then obstacle end as held_back_by,
     answers,
     errors,
     error_rate,
