@@ -61,29 +61,37 @@ arrived as (
             < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
 ),
 
-counted as (
+spans as (
     select
-        model,
-        sum(labels)::bigint as new_labels,
-        min(minute) as first_minute
+        arrived.model,
+        last_run.known_at,
+        sum(arrived.labels)::bigint as new_labels,
+        min(arrived.minute) as first_minute
     from arrived
-    group by model
+    left join last_run on arrived.model = last_run.model
+    group by arrived.model, last_run.known_at
 ),
 
+-- The first of them to the microsecond, from the labels of that minute alone.
 fresh as (
     select
-        counted.model,
-        counted.new_labels,
-        min(labels.ingested_at) as first_new_label_at
-    from counted
-    inner join {{ ref('labels') }} as labels
-        on
-            counted.model = labels.model
-            and counted.first_minute <= labels.ingested_at
-            and labels.ingested_at < counted.first_minute + interval '1 minute'
-    left join last_run on counted.model = last_run.model
-    where last_run.model is null or labels.ingested_at > last_run.known_at
-    group by counted.model, counted.new_labels
+        spans.model,
+        spans.new_labels,
+        heard_first.first_new_label_at
+    from spans
+    inner join {{ lateral() }} (
+        select
+            span.model,
+            min(labels.ingested_at) as first_new_label_at
+        from {{ span(['model', 'known_at', 'first_minute']) }} as span
+        inner join {{ ref('labels') }} as labels
+            on
+                span.model = labels.model
+                and span.first_minute <= labels.ingested_at
+                and labels.ingested_at < span.first_minute + interval '1 minute'
+        where span.known_at is null or labels.ingested_at > span.known_at
+        group by span.model
+    ) as heard_first on spans.model = heard_first.model
 ),
 
 known as (
