@@ -11,6 +11,8 @@
                a mapping  driver -> query of the keys that its new_rows touch (the first key
                           column); these rows are made again from everything
     only     of a list: driver -> query of those of its new_rows that can change the pane
+    ahead    of a list: whether the delta is made before the batch's turn, beside another batch. Only
+             where it reads nothing but the new rows; it pays for what is long to compute
     leaving  of a mapping: whether a stored row can stop coming out of the SELECT; all rows of
              touched keys are then deleted first. Such a pane drives no other one
     merge    how a delta meets the stored row:
@@ -34,6 +36,7 @@
     {%- set drivers = config.require('drivers') -%}
     {%- set key = config.require('key') -%}
     {%- set only = config.get('only', {}) -%}
+    {%- set ahead = config.get('ahead', false) -%}
     {%- set leaving = config.get('leaving', false) -%}
     {%- set merge = config.get('merge', {}) -%}
     {%- set retention = config.get('retention', {}) -%}
@@ -41,7 +44,7 @@
     {%- set time = config.get('time', 'pane_start') -%}
     {%- set digest = headrace.pane_digest(
         [
-            headrace.without_database(sql), key, drivers, only, leaving, merge,
+            headrace.without_database(sql), key, drivers, only, ahead, leaving, merge,
             config.get('indexes', []), retention, time
         ],
         drivers
@@ -98,7 +101,7 @@
             ) }}
             {%- else %}
             {{ headrace.pane_of_deltas(
-                sql, driver, only.get(driver), key, measures, merge, retention, time
+                sql, driver, only.get(driver), ahead, key, measures, merge, retention, time
             ) }}
             {%- endif %}
             {%- endfor %}
@@ -188,7 +191,7 @@
 {%- endmacro %}
 
 
-{% macro pane_of_deltas(sql, driver, only, key, measures, merge, retention, time) -%}
+{% macro pane_of_deltas(sql, driver, only, ahead, key, measures, merge, retention, time) -%}
     {%- set schema, table = driver.split('.') -%}
     {%- set sql = headrace.without_database(sql) -%}
     {%- set source = api.Relation.create(schema=schema, identifier=table) | string -%}
@@ -199,9 +202,22 @@
     {%- endif -%}
     {%- set new = sql | replace(source, '(' ~ only ~ ')' if only else 'new_rows') -%}
     {%- set old = sql | replace(source, 'old_rows') -%}
+    {%- if ahead %}
+    {%- set body %}
+        delta := array(
+            select row(made.*)::{{ this.include(database=false) }} from ({{ new }}) as made
+        );
+        perform pg_advisory_xact_lock(7482310001);
+        {{ headrace.pane_merge(
+            'select * from unnest(delta)', key, measures, merge, retention, time
+        ) }}
+    {%- endset %}
+    {{ headrace.pane_trigger(driver, 'insert', body, ahead=true) }}
+    {%- else %}
     {{ headrace.pane_trigger(
         driver, 'insert', headrace.pane_merge(new, key, measures, merge, retention, time)
     ) }}
+    {%- endif %}
     {%- if schema == this.schema %}
     {%- set delta = headrace.pane_difference(new, old, key, measures, merge) %}
     {{ headrace.pane_trigger(
@@ -257,7 +273,7 @@
   One function and its trigger. Transition tables have no statistics and plans are kept for the
   session, so joins go by index whatever the first batch looked like.
 -#}
-{% macro pane_trigger(driver, operation, body, transition=true) -%}
+{% macro pane_trigger(driver, operation, body, transition=true, ahead=false) -%}
     {%- set name = (this.identifier ~ '__' ~ driver ~ '_' ~ operation) | replace('.', '_') -%}
     create or replace function {{ this.schema }}.{{ name }}() returns trigger
     language plpgsql
@@ -266,6 +282,9 @@
     as $pane$
     declare
         touched text [];
+        {%- if ahead %}
+        delta {{ this.include(database=false) }} [];
+        {%- endif %}
     begin
         {%- if transition %}
         if not exists (select from {{ 'old_rows' if operation == 'delete' else 'new_rows' }}) then
@@ -276,7 +295,9 @@
         return null;
     end
     $pane$;
-    create or replace trigger {{ name }} after {{ operation }} on {{ driver }}
+    {#- Before events.a_turn, or in the order of the names. -#}
+    drop trigger if exists {{ '' if ahead else 'a_' }}{{ name }} on {{ driver }};
+    create or replace trigger {{ 'a_' if ahead }}{{ name }} after {{ operation }} on {{ driver }}
     {%- if transition %}
     referencing new table as new_rows
     {%- if operation == 'update' %} old table as old_rows {%- endif %}

@@ -7,6 +7,7 @@
 {{ config(
     key=['model', 'grain', 'pane_start', 'feature', 'type', 'block', 'category'],
     drivers=['events.inference'],
+    ahead=true,
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
