@@ -63,8 +63,8 @@ def run(engine: Engine, quick: bool = False) -> str:
         "columns, keys and indexes without triggers, over one connection or two, sent in turn "
         "with ours (which takes in one batch while it keeps the views for another); all of them "
         "encode the events to rows. Commit per batch, fsync on; medians of "
-        "rounds, also of each round's ratios to raw over one connection and over two. The tables hold "
-        f"{short(preload)} answers and their feedback before. {machine(engine)}\n",
+        "rounds, also of each round's ratios to raw over one connection and over two. The tables "
+        f"hold {short(preload)} answers and their feedback before. {machine(engine)}\n",
         table(
             ["batch", "raw COPY", "over two", "whole view layer", "ratio", "to two", "bar"], rows
         ),
