@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     add("gateway", gateway, "Run the HTTP gateway until Ctrl-C.", "headrace gateway")
     trainer = add("trainer", trainer_, "Run the trainer until Ctrl-C.", "headrace trainer --once")
     trainer.add_argument("--once", action="store_true", help="take one due trigger, then end")
+    add("ingest", ingest_, "Store what Kafka brings until Ctrl-C.", "headrace ingest")
+    replay = add(
+        "replay", replay_, "Read the topics of Kafka again; what is stored stays as it is.",
+        "headrace replay --from 2026-01-31T00:00:00Z",
+    )  # fmt: skip
+    replay.add_argument(
+        "--from", dest="since", default="earliest", metavar="TIME",
+        help="a time of messages (ISO 8601), or earliest",
+    )  # fmt: skip
     status_ = add("status", status, "Say what runs and how the loop is.", "headrace status --json")
     add(
         "psql", psql, "Open a psql session, starting the database when it is down.",
@@ -128,20 +138,23 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{port}"
     parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
+    if settings.kafka:
+        parts["ingest"] = {}
     with (
         open_engine(settings, migrate=False) as engine,
         announced(settings, "up"),
-        children(settings, parts) as (gateway, trainer),
+        children(settings, parts) as (gateway, *others),
     ):
         engine.migrate()
         wait_until_ready(url, gateway)
         print(f"gateway  {url}")
-        print(f"trainer  {trainer.log}")
+        for child in others:
+            print(f"{child.name:<8} {child.log}")
         print("Ctrl-C stops all", flush=True)
         stop = _stop_event()
         while not stop.wait(1):
-            gateway.check()
-            trainer.check()
+            for child in (gateway, *others):
+                child.check()
             if not settings.dsn and embedded_postgres(settings).revive():
                 _say("PostgreSQL had died and was started again")
     return 0
@@ -175,6 +188,38 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
         with announced(settings, "trainer"):
             print("trainer  ready", flush=True)
             trainer.watch(stop)
+    return 0
+
+
+def ingest_(_: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.kafka.ingest import ingest
+    from headrace.processes import announced
+
+    stop = _stop_event()
+    with open_engine(settings) as engine, announced(settings, "ingest"):
+        print(f"ingest   from {settings.kafka}", flush=True)
+        ingest(engine, stop)
+    return 0
+
+
+def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.engine import open_engine
+    from headrace.kafka.ingest import replay
+
+    since = None
+    if parsed.since != "earliest":
+        try:
+            since = datetime.fromisoformat(parsed.since)
+        except ValueError:
+            raise SettingError(
+                f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, "
+                f"got {parsed.since!r}"
+            ) from None
+        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+    with open_engine(settings) as engine:
+        read = replay(engine, since, lambda rows: _progress(f"{rows:,} messages"))
+    print(f"{read:,} messages read; what was there before is as it was")
     return 0
 
 
@@ -341,6 +386,11 @@ def settings_(parsed: argparse.Namespace, _: Settings) -> int:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
 
 def _stop_event() -> threading.Event:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 import msgspec
 import psycopg
@@ -79,10 +80,19 @@ class _Entry:
         self.future.set_result(Receipt(accepted, duplicates, refused))
 
 
-class EventLog:
-    """The way into the event tables. A context manager; leaving it stores all that is queued.
+class Destination(Protocol):
+    """Where rows go: `headrace.writer.Writer`, or that of `headrace.kafka`."""
 
-    Safe to share by threads. `linger_ms`, `batch_rows` and `queue_rows` are settings.
+    def write(self, rows: Sequence[Row]) -> None: ...
+    def expire(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class EventLog:
+    """The way into the event tables, or the topics of Kafka where the setting `kafka` names one.
+
+    A context manager; leaving it stores all that is queued. Safe to share by threads.
+    `linger_ms`, `batch_rows` and `queue_rows` are settings.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -164,7 +174,7 @@ class EventLog:
             thread.join()
 
     def _run(self) -> None:
-        writer = Writer(self._engine)
+        writer = _writer(self._engine)
         while entries := self._take():
             rows = [row for entry in entries for row in entry.rows]
             try:
@@ -181,7 +191,7 @@ class EventLog:
                 self._expire(writer)
         writer.close()
 
-    def _expire(self, writer: Writer) -> None:
+    def _expire(self, writer: Destination) -> None:
         """Keep the panes bounded: who makes them grow prunes them, between two batches."""
         with self._changed:
             if time.monotonic() < self._expires_at:
@@ -218,7 +228,7 @@ class EventLog:
             self._crowd = max(1, min(taken, self._batch_rows))
             return entries
 
-    def _store(self, writer: Writer, rows: Sequence[Row]) -> None:
+    def _store(self, writer: Destination, rows: Sequence[Row]) -> None:
         """Write until every row has its outcome, over as many connections as that takes."""
         pause, longest = BACKOFF_S
         while rows := [row for row in rows if row.outcome is None]:
@@ -229,8 +239,16 @@ class EventLog:
                 closing = self._closing_at
                 if closing is not None and time.monotonic() > closing + CLOSE_TIMEOUT_S:
                     log.error("%d events were not stored: %s", len(rows), error)
-                    raise EngineError(f"the database stayed away: {error}") from None
+                    raise EngineError(f"not stored: {error}") from None
                 reason = " ".join(str(error).split())
                 log.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
+
+
+def _writer(engine: Engine) -> Destination:
+    if not engine.settings.kafka:
+        return Writer(engine)
+    from headrace.kafka.writer import KafkaWriter
+
+    return KafkaWriter(engine.settings)

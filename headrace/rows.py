@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -15,7 +15,7 @@ from headrace.events import IDS, STRUCTS, TOPICS, Event, Topic
 REJECTED = "rejected"
 COLUMNS: dict[str, tuple[str, ...]] = {
     **{topic: STRUCTS[topic].__struct_fields__ for topic in TOPICS},
-    REJECTED: ("topic", "field", "reason", "payload"),
+    REJECTED: ("topic", "field", "reason", "payload", "origin"),
 }
 _ID_AT = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
 _JSON = ("features", "input", "output", "metadata", "metrics")
@@ -31,14 +31,26 @@ _TYPES = {
 }  # fmt: skip
 
 
+class Origin(NamedTuple):
+    """The message that a row was made from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
 class Row:
     """One row of the table of `topic` (or of ``rejected``), and what became of it."""
 
-    __slots__ = ("outcome", "topic", "values")
+    __slots__ = ("origin", "outcome", "topic", "values")
 
-    def __init__(self, topic: str, values: Sequence[Any]) -> None:
+    def __init__(self, topic: str, values: Sequence[Any], origin: Origin | None = None) -> None:
         self.topic = topic
         self.values = values
+        self.origin = origin
         self.outcome: str | None = None  # accepted, duplicate, or why it was refused
 
     @property
@@ -46,26 +58,30 @@ class Row:
         """The id of the event, None of a rejected one."""
         return None if self.topic == REJECTED else self.values[_ID_AT[self.topic]]  # type: ignore[index]
 
-    def payload(self) -> str:
-        """The event as JSON text, readable whatever the database thought of it."""
-        return json_text({
-            name: value[1:].decode() if isinstance(value, bytes) else value
+    def message(self) -> bytes:
+        """The row as a JSON object."""
+        return msgspec.json.encode({
+            name: msgspec.Raw(value[1:]) if isinstance(value, bytes) else value
             for name, value in zip(COLUMNS[self.topic], self.values, strict=True)
+            if value is not None
         })  # fmt: skip
 
 
-def encoded(topic: Topic, event: Event) -> Row:
+def encoded(topic: Topic, event: Event, origin: Origin | None = None) -> Row:
     """Return the row of a checked event."""
     values = list(msgspec.structs.astuple(event))
     for position in _JSON_AT[topic]:
         if values[position] is not None:
             values[position] = b"\x01" + msgspec.json.encode(values[position])
-    return Row(topic, values)
+    return Row(topic, values, origin)
 
 
-def rejection(topic: str, field: str, reason: str, payload: str) -> Row:
+def rejection(
+    topic: str, field: str, reason: str, payload: str, origin: Origin | None = None
+) -> Row:
     """Return the row of ``events.rejected`` for a payload, given as its `json_text`."""
-    return Row(REJECTED, (topic, _storable(field), _storable(reason), payload))
+    name = str(origin) if origin else None
+    return Row(REJECTED, (topic, _storable(field), _storable(reason), payload, name), origin)
 
 
 def json_text(payload: object) -> str:

@@ -56,6 +56,24 @@ class Settings:
         60.0, "after how many seconds without a heartbeat a trainer's claim is free", minimum=1
     )
     artifacts: str = _setting("", "folder of published versions; empty: `artifacts` in the home")
+    kafka: str = _setting(
+        "", "Kafka brokers that events go to, host:port,...; empty: straight to the database"
+    )
+    kafka_prefix: str = _setting("headrace.", "what the names of its topics begin with")
+    kafka_partitions: int = _setting(6, "partitions of a topic that is made", minimum=1)
+    kafka_replicas: int = _setting(1, "copies of a topic that is made", minimum=1)
+    kafka_retention_h: int = _setting(
+        336, "hours for which a topic that is made keeps its events", minimum=1
+    )
+    kafka_security: str = _setting(
+        "PLAINTEXT", "protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_mechanism: str = _setting(
+        "SCRAM-SHA-512", "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_user: str = _setting("", "user of SASL")
+    kafka_password: str = _setting("", "password of SASL", secret=True)
+    kafka_ca: str = _setting("", "file of the authorities that sign the brokers' certificates")
     grafana_url: str = _setting("", "address of a Grafana to push dashboards to")
     grafana_token: str = _setting("", "service account token of that Grafana", secret=True)
 

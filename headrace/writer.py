@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from headrace.engine import Engine
+from headrace.errors import EngineError
 from headrace.events import IDS, TOPICS
 from headrace.rows import REJECTED, Row, columns, copy, copying, rejection
 
@@ -23,11 +24,19 @@ MAX_DETOUR = 64
 _ORDER: tuple[str, ...] = ("inference", "feedback", "model_events", REJECTED)
 
 
+class OvertakenError(EngineError):
+    """Another consumer has stored these messages of Kafka, or later ones, already."""
+
+
 class Writer:
     """Stores rows over one connection, which is made when it is needed. Not for several threads.
 
     Every method raises psycopg.Error when the database can't be reached; the rows without an
-    outcome may then be written again.
+    outcome may then be written again. Where rows have an origin, how far its partition was read is
+    committed with them, so that each message counts once.
+
+    Raises:
+        OvertakenError: somebody else was there first; nothing was stored.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -73,7 +82,7 @@ class Writer:
 
     def _refuse(self, row: Row, reason: str) -> None:
         if row.topic != REJECTED:
-            self._commit([rejection(row.topic, "", reason, row.payload())])
+            self._commit([rejection(row.topic, "", reason, row.message().decode(), row.origin)])
         row.outcome = reason
 
     def _commit(self, rows: Sequence[Row]) -> dict[str, set[str]]:
@@ -95,12 +104,14 @@ class Writer:
 
     def _commit_all(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
         connection = self._connect()
+        _advance(connection, by_topic)
         for topic, rows in by_topic.items():
             copy(connection, _COPY[topic], topic, rows)
         connection.commit()
 
     def _commit_new(self, by_topic: Mapping[str, Sequence[Row]]) -> dict[str, set[str]]:
         connection = self._connect()
+        _advance(connection, by_topic)
         for topic, rows in by_topic.items():
             copy(connection, _COPY_STAGE[topic], topic, rows)
         with connection.pipeline():
@@ -146,6 +157,29 @@ _INSERT = {
     )
     for topic in _ORDER
 }
+
+
+def _advance(connection: psycopg.Connection[Any], by_topic: Mapping[str, Sequence[Row]]) -> None:
+    """Move on what `control.consumed` says of the partitions that the rows came from."""
+    read: dict[tuple[str, int], list[int]] = {}
+    for rows in by_topic.values():
+        for row in rows:
+            if row.origin is not None:
+                read.setdefault(row.origin[:2], []).append(row.origin.offset)
+    for (topic, partition), offsets in sorted(read.items()):
+        moved = connection.execute(_ADVANCE, [topic, partition, max(offsets) + 1, min(offsets)])
+        if moved.rowcount == 0:
+            connection.rollback()
+            raise OvertakenError(f"{topic}/{partition}: {min(offsets)} was read already")
+
+
+_ADVANCE = """
+insert into control.consumed as stored (topic, partition, next_offset) values (%s, %s, %s)
+on conflict (topic, partition) do update set
+    next_offset = excluded.next_offset,
+    consumed_at = clock_timestamp()
+where stored.next_offset <= %s
+"""
 
 
 def _is_about_data(error: Exception) -> bool:

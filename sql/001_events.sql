@@ -1,4 +1,5 @@
--- The three topics as append-only tables, and what broke the contract.
+-- The three topics as append-only tables, and what broke the contract (`origin`: the message of
+-- Kafka that it came in, if it did).
 -- grain: one row an event.  key: the event's id; a repeated id is counted once.
 -- lateness: any; a row is accepted however old its event_time is.
 -- `ingested_at` is the engine's clock when the row came in. Rows of a batch under way are not there
@@ -85,7 +86,8 @@ create table if not exists events.rejected (
     topic text not null,
     field text not null,
     reason text not null,
-    payload text not null
+    payload text not null,
+    origin text unique
 );
 
 -- Several batches may come in side by side, but one after the other goes on to the panes, so that a

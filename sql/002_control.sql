@@ -37,3 +37,15 @@ create table if not exists control.deployed (
     sha256 text not null,
     deployed_at timestamptz not null default clock_timestamp()
 );
+
+-- grain: how far one partition of a topic of Kafka was read.  key: (topic, partition).
+-- Moved on in the transaction that stores its messages, so that each of them counts once.
+create table if not exists control.consumed (
+    topic text not null,
+    partition integer not null,
+    next_offset bigint not null,
+    -- what the brokers had when it was looked at
+    end_offset bigint,
+    consumed_at timestamptz not null default clock_timestamp(),
+    primary key (topic, partition)
+);

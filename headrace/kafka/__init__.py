@@ -1,0 +1,1 @@
+"""The event log on Kafka: a way in, and the way from there into the database."""

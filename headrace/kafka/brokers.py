@@ -1,0 +1,109 @@
+"""The brokers: how to reach them, and the topics that Headrace keeps there.
+
+A topic's name is `kafka_prefix` and the contract's name of it. Messages are JSON as the contract
+has it, in UTF-8. An answer and its feedback have the key `request_id`, so that both lie in
+partitions of the same number; a model event has its model, a rejected payload its topic.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from headrace.errors import EngineError, SettingError
+from headrace.events import TOPICS
+from headrace.rows import REJECTED
+from headrace.settings import PREFIX, Settings
+
+# Its own records of lost connections say less than the errors that reach us.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+BOOTSTRAP_TIMEOUT_MS = 10_000
+_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class BrokerError(EngineError):
+    """The brokers cannot be reached, or refuse."""
+
+
+def topic_name(settings: Settings, topic: str) -> str:
+    """Return what the brokers call a topic of the contract, or ``rejected``."""
+    return settings.kafka_prefix + topic
+
+
+def access(settings: Settings) -> dict[str, Any]:
+    """Return how a client of kafka-python reaches the brokers (holds the password).
+
+    Raises:
+        SettingError: no brokers are set, or a word that names no protocol.
+    """
+    servers = [each.strip() for each in settings.kafka.split(",") if each.strip()]
+    if not servers:
+        raise SettingError(f"{PREFIX}KAFKA: must be host:port of a broker, got nothing")
+    known = {
+        "bootstrap_servers": servers,
+        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+        "security_protocol": _one_of("kafka_security", settings.kafka_security, _SECURITY),
+        "client_id": "headrace",
+    }
+    if settings.kafka_ca:
+        known["ssl_cafile"] = settings.kafka_ca
+    if settings.kafka_security.startswith("SASL"):
+        known["sasl_mechanism"] = _one_of("kafka_mechanism", settings.kafka_mechanism, _MECHANISMS)
+        known["sasl_plain_username"] = settings.kafka_user
+        known["sasl_plain_password"] = settings.kafka_password
+    return known
+
+
+def make_topics(settings: Settings) -> list[str]:
+    """Make the topics that are not there and return their names.
+
+    Raises:
+        BrokerError: the brokers cannot be reached or do not allow it.
+    """
+    wanted = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED)]
+    try:
+        admin = KafkaAdminClient(**access(settings))
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    try:
+        missing = sorted(set(wanted) - set(admin.list_topics()))
+        if missing:
+            admin.create_topics([_new(name, settings) for name in missing])
+    except TopicAlreadyExistsError:  # by another process, just now
+        return []
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    finally:
+        admin.close()
+    return missing
+
+
+def unreachable(settings: Settings, error: Exception) -> BrokerError:
+    """Return the error of brokers that cannot be used, in one line that says where they are."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BrokerError(f"Kafka at {settings.kafka} cannot be used: {reason}")
+
+
+def _new(name: str, settings: Settings) -> NewTopic:
+    return NewTopic(
+        name,
+        num_partitions=settings.kafka_partitions,
+        replication_factor=settings.kafka_replicas,
+        topic_configs={
+            "retention.ms": str(3_600_000 * settings.kafka_retention_h),
+            "cleanup.policy": "delete",
+        },
+    )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SettingError(
+            f"{PREFIX}{name.upper()}: must be one of {', '.join(allowed)}, got {value!r}"
+        )
+    return value

@@ -1,0 +1,199 @@
+"""Kafka into the database: messages become events, each of them once.
+
+How far a partition was read is committed with the rows (`control.consumed`), never in Kafka, so a
+crash at any moment repeats nothing and loses nothing. Several consumers share the partitions; one
+that was left behind by a rebalance finds its messages stored already, and lets go.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from headrace.engine import Engine
+from headrace.errors import EngineError
+from headrace.events import TOPICS
+from headrace.kafka.brokers import access, make_topics, topic_name, unreachable
+from headrace.kafka.messages import row_of
+from headrace.log import BACKOFF_S, EXPIRE_EVERY_S
+from headrace.rows import REJECTED, Row
+from headrace.settings import Settings
+from headrace.writer import Writer
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 200
+# How often the brokers' ends are written beside how far we have read.
+LAG_EVERY_S = 1.0
+# A replay ends when it is at the end and so long nothing comes.
+QUIET_MS = 1_000
+
+Records = Mapping[TopicPartition, Sequence[Any]]
+Report = Callable[[int], None]
+
+
+def ingest(
+    engine: Engine, stopping: threading.Event, report: Report = lambda _: None, **options: Any
+) -> None:
+    """Store what the topics bring until `stopping` is set; `report` gets the rows of each batch.
+
+    `options` go to kafka-python's consumer.
+
+    Raises:
+        BrokerError: the brokers cannot be reached at the start.
+    """
+    settings = engine.settings
+    make_topics(settings)
+    names = _names(settings)
+    consumer = _consumer(settings, group_id=f"{settings.kafka_prefix}ingest", **options)
+    assigned = _Assigned()
+    consumer.subscribe(list(names), listener=assigned)
+    writer = Writer(engine)
+    pause, longest = BACKOFF_S
+    look_at = expire_at = time.monotonic()
+    try:
+        while not stopping.is_set():
+            polled = consumer.poll(timeout_ms=POLL_MS)
+            try:
+                if assigned.anew:
+                    assigned.anew = False
+                    _go_on(engine, consumer)
+                    continue
+                if rows := _rows(polled, names):
+                    writer.write(rows)
+                    report(len(rows))
+                if time.monotonic() > look_at:
+                    look_at = time.monotonic() + LAG_EVERY_S
+                    _note_ends(engine, consumer)
+                if time.monotonic() > expire_at:
+                    expire_at = time.monotonic() + EXPIRE_EVERY_S
+                    writer.expire()
+                pause = BACKOFF_S[0]
+            except (psycopg.Error, EngineError) as error:
+                log.warning("not stored, reading it again in %.2f s: %s", pause, error)
+                writer.close()
+                assigned.anew = True
+                stopping.wait(pause)
+                pause = min(2 * pause, longest)
+    finally:
+        writer.close()
+        consumer.close()
+
+
+def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
+    """Read the topics from `since`, or all that they have, up to their end; return how many rows.
+
+    What is stored already stays as it is, and so does how far `ingest` has read.
+
+    Raises:
+        BrokerError: the brokers cannot be reached.
+    """
+    names = _names(engine.settings)
+    consumer = _consumer(engine.settings)
+    writer = Writer(engine)
+    read = 0
+    try:
+        partitions = [
+            TopicPartition(name, number)
+            for name in names
+            for number in sorted(consumer.partitions_for_topic(name) or ())
+        ]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        if since is not None:
+            found = consumer.offsets_for_times(
+                dict.fromkeys(partitions, int(since.timestamp() * 1000))
+            )
+            for partition, place in found.items():
+                if place is not None:
+                    consumer.seek(partition, place.offset)
+        ends = consumer.end_offsets(partitions)
+        while True:
+            if rows := _rows(consumer.poll(timeout_ms=QUIET_MS), names):
+                for row in rows:
+                    row.origin = None
+                writer.write(rows)
+                read += len(rows)
+                report(read)
+            elif all(consumer.position(each) >= ends[each] for each in partitions):
+                return read
+    except KafkaError as error:
+        raise unreachable(engine.settings, error) from None
+    finally:
+        writer.close()
+        consumer.close()
+
+
+class _Assigned(ConsumerRebalanceListener):
+    """Remembers that the partitions changed: where to go on is in the database."""
+
+    anew = True
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        """Nothing is under way between two polls."""
+
+    def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self.anew = True
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    return {topic_name(settings, topic): topic for topic in (*TOPICS, REJECTED)}
+
+
+def _consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    try:
+        return KafkaConsumer(
+            **access(settings),
+            **{
+                "enable_auto_commit": False,
+                "auto_offset_reset": "earliest",
+                "max_poll_records": settings.batch_rows,
+                "fetch_max_wait_ms": 20,
+                **options,
+            },
+        )
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+
+
+def _rows(polled: Records, names: Mapping[str, str]) -> list[Row]:
+    return [
+        row_of(names[partition.topic], record)
+        for partition, records in polled.items()
+        for record in records
+    ]
+
+
+def _go_on(engine: Engine, consumer: KafkaConsumer) -> None:
+    """Go to where the database says that each partition was read up to."""
+    stored = {
+        (row["topic"], row["partition"]): row["next_offset"]
+        for row in engine.rows("select topic, partition, next_offset from control.consumed")
+    }
+    for partition in consumer.assignment():
+        offset = stored.get((partition.topic, partition.partition))
+        if offset is None:
+            consumer.seek_to_beginning(partition)
+        else:
+            consumer.seek(partition, offset)
+
+
+def _note_ends(engine: Engine, consumer: KafkaConsumer) -> None:
+    ends = [
+        (consumer.highwater(partition), partition.topic, partition.partition)
+        for partition in consumer.assignment()
+    ]
+    with engine.connect() as connection:
+        connection.cursor().executemany(
+            "update control.consumed set end_offset = greatest(%s, next_offset) "
+            "where topic = %s and partition = %s",
+            [end for end in ends if end[0] is not None],
+        )

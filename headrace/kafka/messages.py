@@ -1,0 +1,47 @@
+"""Messages of Kafka as rows: each event once, whatever broke the contract with its reason.
+
+A message without an id gets one from its place in the topic, one without an `event_time` the time
+of the message, so that reading it again gives the same row.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+from kafka.consumer.fetcher import ConsumerRecord
+
+from headrace.errors import ContractError
+from headrace.events import IDS, Topic, parse
+from headrace.rows import COLUMNS, REJECTED, Origin, Row, encoded, json_text, rejection
+
+
+def row_of(topic: str, record: ConsumerRecord) -> Row:
+    """Return the row of a message of a topic of the contract, or of ``rejected``."""
+    origin = Origin(record.topic, record.partition, record.offset)
+    text = (record.value or b"").decode(errors="backslashreplace")
+    try:
+        payload = msgspec.json.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        error = ContractError("", "JSON", text)
+        return rejection(topic, "", str(error), json_text(text), origin)
+    if topic == REJECTED:
+        return _dead_letter(payload, text, origin)
+    named = cast(Topic, topic)
+    if isinstance(payload, dict) and not payload.get(IDS[named]):
+        payload = {**payload, IDS[named]: str(origin)}
+    sent_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    try:
+        return encoded(named, parse(named, payload, now=sent_at), origin)
+    except ContractError as error:
+        return rejection(topic, error.field, str(error), json_text(payload), origin)
+
+
+def _dead_letter(payload: Any, text: str, origin: Origin) -> Row:
+    names = [name for name in COLUMNS[REJECTED] if name != "origin"]
+    if isinstance(payload, dict) and all(isinstance(payload.get(name), str) for name in names):
+        return rejection(*(payload[name] for name in names), origin)
+    allowed = f"an object with the texts {', '.join(names)}"
+    error = ContractError("", allowed, payload)
+    return rejection(REJECTED, "", str(error), json_text(text), origin)

@@ -1,0 +1,191 @@
+"""Kafka into PostgreSQL: each event once, whatever is killed, repeated or broken."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from headrace.engine import Engine
+from headrace.events import Event, parse
+from headrace.kafka.brokers import access, make_topics
+from headrace.kafka.ingest import ingest, replay
+from headrace.log import EventLog
+from tests.kafka.conftest import CONSUMER
+
+
+def inference(request_id: str, **fields: Any) -> Event:
+    return parse("inference", {"model": "m", "request_id": request_id, **fields})
+
+
+def feedback(request_id: str) -> Event:
+    return parse(
+        "feedback", {"request_id": request_id, "feedback_id": f"f-{request_id}", "label": "yes"}
+    )
+
+
+@contextmanager
+def ingesting(engine: Engine) -> Iterator[list[int]]:
+    """Run one consumer in a thread; gives the sizes of the batches that it stored."""
+    stopping = threading.Event()
+    failed: list[BaseException] = []
+    batches: list[int] = []
+
+    def run() -> None:
+        try:
+            ingest(engine, stopping, batches.append, **CONSUMER)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield batches
+    finally:
+        stopping.set()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert not failed
+
+
+def stored(engine: Engine) -> list[str]:
+    rows = engine.rows(
+        "select request_id as id from events.inference union all "
+        "select feedback_id from events.feedback"
+    )
+    return sorted(row["id"] for row in rows)
+
+
+def until(reached: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+def produce(engine: Engine, topic: str, *values: bytes | None, timestamp_ms: int) -> None:
+    producer = KafkaProducer(**access(engine.settings))
+    for value in values:
+        producer.send(
+            engine.settings.kafka_prefix + topic, value=value, key=b"k", timestamp_ms=timestamp_ms
+        ).get(30)
+    producer.close()
+
+
+def test_events_arrive_once_and_are_joined(kafka_engine: Engine) -> None:
+    names = [f"r-{number}" for number in range(500)]
+    with ingesting(kafka_engine), EventLog(kafka_engine) as log:
+        log.append("feedback", [feedback(name) for name in names])
+        log.append("inference", [inference(name, prediction="no") for name in names])
+        assert log.append("inference", [inference("r-0")]).accepted == 1
+        until(lambda: len(stored(kafka_engine)) == 1_000)
+    assert stored(kafka_engine) == sorted([*names, *(f"f-{name}" for name in names)])
+    labels = kafka_engine.rows("select count(*) as n from headrace.labeled_examples")
+    assert labels == [{"n": 500}]
+    lag = kafka_engine.rows("select sum(next_offset) as read from control.consumed")
+    assert lag == [{"read": 1_001}]
+
+
+def test_whatever_breaks_the_contract_is_kept_with_its_reason(kafka_engine: Engine) -> None:
+    make_topics(kafka_engine.settings)
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    timestamp_ms = int(moment.timestamp() * 1000)
+    good = json.dumps({"model": "m", "prediction": "yes"}).encode()
+    broken = [b"not json", b"\xff\xfe", b"[1]", b'{"model": "m", "colour": 1}', None]
+    produce(kafka_engine, "inference", *broken[:3], good, *broken[3:], timestamp_ms=timestamp_ms)
+    with ingesting(kafka_engine):
+        until(lambda: len(stored(kafka_engine)) == 1)
+        query = "select field, reason, origin from events.rejected order by origin"
+        until(lambda: len(kafka_engine.rows(query)) == len(broken))
+    rows = kafka_engine.rows(query)
+    assert [row["field"] for row in rows] == ["", "", "", "colour", ""]
+    assert all("must be" in row["reason"] for row in rows)
+    (event,) = kafka_engine.rows("select request_id, event_time from events.inference")
+    assert event["event_time"] == moment
+    assert event["request_id"].startswith(f"{kafka_engine.settings.kafka_prefix}inference/")
+    for _ in range(2):
+        assert replay(kafka_engine) == 6
+        assert kafka_engine.rows(query) == rows
+        assert stored(kafka_engine) == [event["request_id"]]
+
+
+def test_a_replay_into_an_empty_database_gives_the_same_rows(
+    kafka_engine: Engine, server: Any
+) -> None:
+    with ingesting(kafka_engine), EventLog(kafka_engine) as log:
+        for number in range(100):
+            log.submit("inference", [inference(f"r-{number}", prediction="no", score=0.2)])
+            log.submit("feedback", [feedback(f"r-{number}")])
+        until(lambda: len(stored(kafka_engine)) == 200)
+    views = "select * from panes.label_counts order by model, label"
+    before = stored(kafka_engine), kafka_engine.rows(views)
+    with kafka_engine.connect() as connection:
+        connection.execute("truncate events.inference, events.feedback")
+        for pane in ("labels", "label_counts", "inference_panes"):
+            connection.execute(f"truncate panes.{pane}")
+    assert replay(kafka_engine) == 200
+    assert (stored(kafka_engine), kafka_engine.rows(views)) == before
+
+
+def test_consumers_share_the_topics_and_may_come_and_go(kafka_engine: Engine) -> None:
+    sent: list[str] = []
+
+    def send_until(log: EventLog, batches: list[int]) -> None:
+        """Send on until the consumer has stored some more."""
+        before = len(batches)
+        while len(batches) < before + 3:
+            names = [f"r-{len(sent) + number}" for number in range(20)]
+            log.append("inference", [inference(name) for name in names])
+            sent.extend(names)
+
+    # Tansu takes no new member after one that leaves while the group still divides its partitions,
+    # so everyone stays until it has been given some.
+    with EventLog(kafka_engine) as log:
+        with ingesting(kafka_engine) as first:
+            send_until(log, first)
+            with ingesting(kafka_engine) as second:
+                send_until(log, second)
+                send_until(log, first)
+            send_until(log, first)
+            until(lambda: len(stored(kafka_engine)) == len(sent))
+        with ingesting(kafka_engine) as third:
+            send_until(log, third)
+            until(lambda: len(stored(kafka_engine)) == len(sent))
+    assert stored(kafka_engine) == sorted(sent)
+
+
+def test_a_lost_database_connection_repeats_nothing(kafka_engine: Engine) -> None:
+    names = [f"r-{number}" for number in range(2_000)]
+    with ingesting(kafka_engine), EventLog(kafka_engine) as log:
+        for at in range(0, 2_000, 100):
+            log.append("inference", [inference(name) for name in names[at : at + 100]])
+            kafka_engine.rows(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'headrace log' and datname = current_database()"
+            )
+        until(lambda: len(stored(kafka_engine)) == 2_000)
+    assert stored(kafka_engine) == sorted(names)
+
+
+def test_a_consumer_that_was_overtaken_lets_go(kafka_engine: Engine) -> None:
+    from headrace.rows import Origin, encoded
+    from headrace.writer import OvertakenError, Writer
+
+    def row(name: str, offset: int) -> Any:
+        return encoded("inference", inference(name), Origin("t", 0, offset))
+
+    one, two = Writer(kafka_engine), Writer(kafka_engine)
+    one.write([row("a", 0), row("b", 1)])
+    with pytest.raises(OvertakenError):
+        two.write([row("b2", 1), row("c", 2)])
+    two.write([row("c", 2)])
+    assert stored(kafka_engine) == ["a", "b", "c"]
+    one.close()
+    two.close()
