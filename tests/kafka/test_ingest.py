@@ -116,9 +116,7 @@ def test_whatever_breaks_the_contract_is_kept_with_its_reason(kafka_engine: Engi
         assert stored(kafka_engine) == [event["request_id"]]
 
 
-def test_a_replay_into_an_empty_database_gives_the_same_rows(
-    kafka_engine: Engine, server: Any
-) -> None:
+def test_a_replay_into_an_empty_database_gives_the_same_rows(kafka_engine: Engine) -> None:
     with ingesting(kafka_engine), EventLog(kafka_engine) as log:
         for number in range(100):
             log.submit("inference", [inference(f"r-{number}", prediction="no", score=0.2)])
