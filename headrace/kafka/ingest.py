@@ -132,7 +132,7 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
         consumer.close()
 
 
-class _Assigned(ConsumerRebalanceListener):
+class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
     """Remembers that the partitions changed: where to go on is in the database."""
 
     anew = True

@@ -39,9 +39,10 @@ def row_of(topic: str, record: ConsumerRecord) -> Row:
 
 
 def _dead_letter(payload: Any, text: str, origin: Origin) -> Row:
+    match payload:
+        case {"topic": str(of), "field": str(field), "reason": str(reason), "payload": str(sent)}:
+            return rejection(of, field, reason, sent, origin)
     names = [name for name in COLUMNS[REJECTED] if name != "origin"]
-    if isinstance(payload, dict) and all(isinstance(payload.get(name), str) for name in names):
-        return rejection(*(payload[name] for name in names), origin)
     allowed = f"an object with the texts {', '.join(names)}"
     error = ContractError("", allowed, payload)
     return rejection(REJECTED, "", str(error), json_text(text), origin)

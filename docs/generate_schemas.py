@@ -1,0 +1,41 @@
+"""Write docs/schemas/*.json, the JSON Schema of each topic's messages, from the contract.
+
+Run ``python docs/generate_schemas.py`` after changing the contract; a test fails until then.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.events import STRUCTS
+
+FOLDER = Path(__file__).resolve().parent / "schemas"
+
+
+def schemas() -> dict[str, str]:
+    """Return file name -> text of every schema."""
+    return {f"{topic}.json": _render(topic) for topic in STRUCTS}
+
+
+def _render(topic: str) -> str:
+    struct = STRUCTS[topic]  # type: ignore[index]
+    schema: dict[str, Any] = msgspec.json.schema(struct)["$defs"][struct.__name__]
+    schema["description"] = " ".join(schema["description"].split())
+    for definition in schema["properties"].values():
+        definition.pop("default", None)
+    # A time is RFC 3339 text.
+    schema["properties"]["event_time"] = {
+        "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]
+    }
+    top = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": topic}
+    return json.dumps({**top, **{k: v for k, v in schema.items() if k != "title"}}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in schemas().items():
+        (FOLDER / name).write_text(text)
