@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import given
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 
 from headrace.errors import ContractError
 from headrace.events import Topic, parse
