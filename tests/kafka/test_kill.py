@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.broker import Broker
 from headrace.engine import Engine
 from headrace.log import Busy, EventLog
-from tests.kafka.conftest import Broker
 from tests.kafka.doomed import STEPS
 from tests.kafka.test_ingest import feedback, inference, ingesting, stored, until
 
