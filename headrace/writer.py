@@ -74,6 +74,17 @@ class Writer:
         self._connect().execute("select control.expire()")
         self._connect().commit()
 
+    def note_ends(self, ends: Sequence[tuple[str, int, int]]) -> None:
+        """Keep (topic, partition, end) of what the brokers have beside how far it was read."""
+        connection = self._connect()
+        for topic, partition, end in ends:
+            connection.execute(
+                "update control.consumed set end_offset = greatest(%s, next_offset) "
+                "where topic = %s and partition = %s",
+                [end, topic, partition],
+            )
+        connection.commit()
+
     def close(self) -> None:
         """Let go of the connection; the next write makes another."""
         if self._connection is not None:

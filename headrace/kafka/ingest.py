@@ -72,7 +72,7 @@ def ingest(
                     report(len(rows))
                 if time.monotonic() > look_at:
                     look_at = time.monotonic() + LAG_EVERY_S
-                    _note_ends(engine, consumer)
+                    writer.note_ends(_ends(consumer))
                 if time.monotonic() > expire_at:
                     expire_at = time.monotonic() + EXPIRE_EVERY_S
                     writer.expire()
@@ -186,14 +186,6 @@ def _go_on(engine: Engine, consumer: KafkaConsumer) -> None:
             consumer.seek(partition, offset)
 
 
-def _note_ends(engine: Engine, consumer: KafkaConsumer) -> None:
-    ends = [
-        (consumer.highwater(partition), partition.topic, partition.partition)
-        for partition in consumer.assignment()
-    ]
-    with engine.connect() as connection:
-        connection.cursor().executemany(
-            "update control.consumed set end_offset = greatest(%s, next_offset) "
-            "where topic = %s and partition = %s",
-            [end for end in ends if end[0] is not None],
-        )
+def _ends(consumer: KafkaConsumer) -> list[tuple[str, int, int]]:
+    ends = [(*partition, consumer.highwater(partition)) for partition in consumer.assignment()]
+    return [end for end in ends if end[2] is not None]

@@ -86,11 +86,14 @@ def test_events_arrive_once_and_are_joined(kafka_engine: Engine) -> None:
         log.append("inference", [inference(name, prediction="no") for name in names])
         assert log.append("inference", [inference("r-0")]).accepted == 1
         until(lambda: len(stored(kafka_engine)) == 1_000)
+        lag = "select count(messages_behind) as known, sum(messages_behind) as behind"
+        lag += " from headrace.ingest_lag"
+        until(lambda: kafka_engine.rows(lag) == [{"known": 8, "behind": 0}])
     assert stored(kafka_engine) == sorted([*names, *(f"f-{name}" for name in names)])
     labels = kafka_engine.rows("select count(*) as n from headrace.labeled_examples")
     assert labels == [{"n": 500}]
-    lag = kafka_engine.rows("select sum(next_offset) as read from control.consumed")
-    assert lag == [{"read": 1_001}]
+    read = kafka_engine.rows("select sum(next_offset) as read from control.consumed")
+    assert read == [{"read": 1_001}]
 
 
 def test_whatever_breaks_the_contract_is_kept_with_its_reason(kafka_engine: Engine) -> None:
