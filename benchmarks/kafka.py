@@ -19,7 +19,7 @@ from benchmarks.load import Batch, batches, load
 from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import moment, stream
 from headrace.engine import Engine
-from headrace.events import Inference
+from headrace.events import Event, Inference
 from headrace.kafka.brokers import access, topic_name
 from headrace.kafka.ingest import ingest
 from headrace.log import EventLog
@@ -148,16 +148,19 @@ def _waits(engine: Engine, events: Iterator[Any]) -> list[float]:
 
     reader = threading.Thread(target=look)
     with _ingesting(engine, lambda _: None), EventLog(engine) as log:
-        time.sleep(5)  # the group is formed
         reader.start()
+        first = next(event for _, event in events if _is_of_m0(event))
+        log.append("inference", [first])
+        while not seen or seen[-1][1] < moment(first):
+            time.sleep(TICK_S)
         began = time.perf_counter()
         while tick := list(islice(events, per_tick)):
             at = began + len(due) * TICK_S
             time.sleep(max(0.0, at - time.perf_counter()))
             for topic in ("inference", "feedback"):
                 log.submit(topic, [event for of, event in tick if of == topic])
-            asked = [moment(e) for _, e in tick if isinstance(e, Inference) and e.model == "m0"]
-            due.append((at, max(asked, default=due[-1][1] if due else seen[0][1])))
+            asked = [moment(event) for _, event in tick if _is_of_m0(event)]
+            due.append((at, max(asked, default=due[-1][1] if due else moment(first))))
         while seen[-1][1] < due[-1][1]:
             time.sleep(0.01)
         stop.set()
@@ -168,6 +171,10 @@ def _waits(engine: Engine, events: Iterator[Any]) -> list[float]:
             at += 1
         waits.append(1_000 * (seen[at][0] - sent))
     return waits
+
+
+def _is_of_m0(event: Event) -> bool:
+    return isinstance(event, Inference) and event.model == "m0"
 
 
 @contextmanager
