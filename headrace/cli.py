@@ -193,10 +193,12 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
+    from headrace.kafka.brokers import make_topics
     from headrace.kafka.ingest import ingest
     from headrace.processes import announced
 
     stop = _stop_event()
+    make_topics(settings)
     with open_engine(settings) as engine, announced(settings, "ingest"):
         print(f"ingest   from {settings.kafka}", flush=True)
         ingest(engine, stop)

@@ -157,6 +157,9 @@ def _consumer(settings: Settings, **options: Any) -> KafkaConsumer:
                 "auto_offset_reset": "earliest",
                 "max_poll_records": settings.batch_rows,
                 "fetch_max_wait_ms": 20,
+                # A consumer that died is missed after this long.
+                "session_timeout_ms": 10_000,
+                "heartbeat_interval_ms": 1_000,
                 **options,
             },
         )
