@@ -15,7 +15,7 @@ from uuid import uuid4
 from kafka import KafkaConsumer
 
 from benchmarks.broker import Broker
-from benchmarks.load import Batch, batches, load
+from benchmarks.load import batches, load, send
 from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import moment, stream
 from headrace.engine import Engine
@@ -43,7 +43,8 @@ def run(engine: Engine, quick: bool = False) -> str:
         count = QUICK_EVENTS if quick else EVENTS
         topics = _topics(engine, broker.address)
         say(f"kafka: {count:,} events")
-        produced = _produce(topics, list(batches(events, 1_000, count // 1_000)))
+        with EventLog(topics) as log:
+            produced = send(log, *batches(events, 1_000, count // 1_000))
         consumed = _consume(topics, count)
         stored = _store(topics, count)
         seconds = QUICK_SECONDS if quick else SECONDS
@@ -84,15 +85,6 @@ def _topics(engine: Engine, address: str) -> Engine:
         kafka_partitions=PARTITIONS,
     )
     return Engine(engine.dsn, settings)
-
-
-def _produce(engine: Engine, sent: list[Batch]) -> float:
-    with EventLog(engine) as log:
-        began = time.perf_counter()
-        futures = [log.submit(topic, events) for batch in sent for topic, events in batch]
-        for future in futures:
-            future.result()
-        return time.perf_counter() - began
 
 
 def _consume(engine: Engine, count: int) -> float:

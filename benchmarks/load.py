@@ -19,7 +19,7 @@ from benchmarks.stream import RATE, START, answers, moment, versions
 from headrace.engine import Engine
 from headrace.events import TOPICS, Event, Feedback, Topic
 from headrace.log import EventLog
-from headrace.rows import COLUMNS, copy, copying, encoded
+from headrace.rows import COLUMNS, columns, copy, copying, encoded
 
 BLOCK = 100_000
 # Answers after which no opinion on one is awaited any more.
@@ -87,10 +87,13 @@ def batches(events: Iterator[tuple[Topic, Event]], size: int, count: int) -> Ite
         yield [(topic, [event for of, event in cut if of == topic]) for topic in ORDER]
 
 
-def send(log: EventLog, batch: Batch) -> None:
-    """Have a batch committed."""
-    for receipt in [log.submit(topic, events) for topic, events in batch]:
+def send(log: EventLog, *sent: Batch) -> float:
+    """Queue the batches and return the seconds until all of them are acknowledged."""
+    began = time.perf_counter()
+    receipts = [log.submit(topic, events) for batch in sent for topic, events in batch]
+    for receipt in receipts:
         receipt.result()
+    return time.perf_counter() - began
 
 
 @contextmanager
@@ -157,14 +160,13 @@ def _copied(topic: str) -> sql.Composed:
         **{name: f"{name} || %(suffix)s" for name in _RENAMED},
         "event_time": "event_time + %(later)s",
     }
-    columns = COLUMNS[topic]
     return sql.SQL(
         "insert into events.{topic} ({columns}, ingested_at) "
         "select {values}, event_time + %(later)s + %(since)s from {block} "
         "where event_time + %(later)s < %(end)s"
     ).format(
         topic=sql.Identifier(topic),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        values=sql.SQL(", ".join(values.get(name, name) for name in columns)),
+        columns=columns(topic),
+        values=sql.SQL(", ".join(values.get(name, name) for name in COLUMNS[topic])),
         block=sql.Identifier(f"block_{topic}"),
     )
