@@ -193,12 +193,12 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.brokers import make_topics
+    from headrace.kafka.brokers import access
     from headrace.kafka.ingest import ingest
     from headrace.processes import announced
 
     stop = _stop_event()
-    make_topics(settings)
+    access(settings)  # a wrong setting before anything is started
     with open_engine(settings) as engine, announced(settings, "ingest"):
         print(f"ingest   from {settings.kafka}", flush=True)
         ingest(engine, stop)
@@ -392,7 +392,7 @@ def _say(line: str) -> None:
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        print(line, end="\r", file=sys.stderr, flush=True)
 
 
 def _stop_event() -> threading.Event:

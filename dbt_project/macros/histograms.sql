@@ -112,28 +112,3 @@
 {% macro risingwave__opened_blocks(relation, by, size, block) -%}
     {{ headrace.default__opened_blocks(relation, by, size, block) }}
 {%- endmacro %}
-
-{#-
-  Keeps PostgreSQL from merging a subquery into the one around it, where what it computes once
-  would be computed at every mention.
--#}
-{% macro fence() -%}
-    {{ return(adapter.dispatch('fence', 'headrace')()) }}
-{%- endmacro %}
-
-{% macro default__fence() %}{% endmacro %}
-
-{% macro postgres__fence() %}offset 0{% endmacro %}
-
-{% macro risingwave__fence() %}{% endmacro %}
-
-{#- `as`, for a CTE that is read twice and should be planned into both places. -#}
-{% macro as_inlined() -%}
-    {{ return(adapter.dispatch('as_inlined', 'headrace')()) }}
-{%- endmacro %}
-
-{% macro default__as_inlined() %}as{% endmacro %}
-
-{% macro postgres__as_inlined() %}as not materialized{% endmacro %}
-
-{% macro risingwave__as_inlined() %}as{% endmacro %}

@@ -59,8 +59,8 @@ def access(settings: Settings) -> dict[str, Any]:
     return known
 
 
-def make_topics(settings: Settings) -> list[str]:
-    """Make the topics that are not there and return their names.
+def make_topics(settings: Settings) -> None:
+    """Make the topics that are not there.
 
     Raises:
         BrokerError: the brokers cannot be reached or do not allow it.
@@ -74,13 +74,12 @@ def make_topics(settings: Settings) -> list[str]:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
             admin.create_topics([_new(name, settings) for name in missing])
-    except TopicAlreadyExistsError:  # by another process, just now
-        return []
+    except TopicAlreadyExistsError:
+        pass  # by another process, just now
     except KafkaError as error:
         raise unreachable(settings, error) from None
     finally:
         admin.close()
-    return missing
 
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:
