@@ -28,7 +28,7 @@ Connection = psycopg.Connection[Any]
 # The same formula in doubles, summed in another order.
 ROUNDING = 1e-9
 # normal_cdf: the error of Hart's ratio, absolute, and relative up to |z| = 7.
-NORMAL = 2e-16
+NORMAL = 4.5e-16
 NORMAL_TAIL = 1e-8
 # always_valid_p_value: an exponent of up to 700 carries its rounding 700 times, and stops there.
 EXPONENT = 1e-7
