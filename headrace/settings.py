@@ -19,11 +19,18 @@ PREFIX = "HEADRACE_"
 IGNORED = ("HEADRACE_TEST_", "HEADRACE_PG")
 
 
-def _setting(default: Any, doc: str, *, minimum: float | None = None, secret: bool = False) -> Any:
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    minimum: float | None = None,
+    allowed: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
     return field(
         default=default,
         repr=not secret,
-        metadata={"doc": doc, "minimum": minimum, "secret": secret},
+        metadata={"doc": doc, "minimum": minimum, "allowed": allowed, "secret": secret},
     )
 
 
@@ -32,9 +39,20 @@ class Settings:
     """The settings of one process. `Settings.load()` reads them from the environment."""
 
     home: Path = _setting(Path(".headrace"), "folder of everything Headrace keeps on this machine")
+    engine: str = _setting(
+        "postgres",
+        "what keeps the views: postgres or risingwave",
+        allowed=("postgres", "risingwave"),
+    )
     dsn: str = _setting(
         "",
-        "connection string of an external PostgreSQL 16 or later; empty: the embedded one",
+        "connection string of the engine: a PostgreSQL 16 or later, empty for the embedded one, "
+        "or a RisingWave",
+        secret=True,
+    )
+    registry_dsn: str = _setting(
+        "",
+        "connection string of a PostgreSQL for the registry of Feast; empty: that of the engine",
         secret=True,
     )
     host: str = _setting("127.0.0.1", "address that the gateway binds to")
@@ -66,10 +84,14 @@ class Settings:
         336, "hours for which a topic that is made keeps its events", minimum=1
     )
     kafka_security: str = _setting(
-        "PLAINTEXT", "protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+        "PLAINTEXT",
+        "protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        allowed=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
     )
     kafka_mechanism: str = _setting(
-        "SCRAM-SHA-512", "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+        "SCRAM-SHA-512",
+        "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        allowed=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
     )
     kafka_user: str = _setting("", "user of SASL")
     kafka_password: str = _setting("", "password of SASL", secret=True)
@@ -97,12 +119,22 @@ class Settings:
             values[name] = _parse(variable, text, known[name].default)
         values.update({key: value for key, value in overrides.items() if value is not None})
         for name, value in values.items():
-            minimum = known[name].metadata["minimum"]
+            minimum, allowed = (known[name].metadata[rule] for rule in ("minimum", "allowed"))
             if minimum is not None and value < minimum:
                 raise SettingError(
                     f"{PREFIX}{name.upper()}: must be at least {minimum}, got {value}"
                 )
-        return cls(**values)
+            if allowed and value not in allowed:
+                raise SettingError(
+                    f"{PREFIX}{name.upper()}: must be one of {', '.join(allowed)}, got {value!r}"
+                )
+        settings = cls(**values)
+        for name in ("dsn", "kafka", "registry_dsn"):
+            if settings.engine == "risingwave" and not getattr(settings, name):
+                raise SettingError(
+                    f"{PREFIX}{name.upper()}: must be set with {PREFIX}ENGINE=risingwave"
+                )
+        return settings
 
     @property
     def artifacts_path(self) -> Path:
