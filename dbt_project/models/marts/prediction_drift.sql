@@ -54,9 +54,9 @@ serving as (
 grains as (
     select
         *,
-        case when reference_from < fine_from then '1 hour' else '10 seconds' end
+        case when reference_from < fine_from then '1 hour' else '1 minute' end
             as reference_grain,
-        case when window_from < fine_from then '1 hour' else '10 seconds' end
+        case when window_from < fine_from then '1 hour' else '1 minute' end
             as window_grain
     from serving
 ),
@@ -67,16 +67,16 @@ aligned as (
         case
             when reference_grain = '1 hour'
                 then {{ pane_start('1 hour', 'reference_from') }}
-            else {{ pane_start('10 seconds', 'reference_from') }}
+            else {{ pane_start('1 minute', 'reference_from') }}
         end as reference_start,
         case
             when reference_grain = '1 hour'
                 then {{ pane_start('1 hour', 'reference_to') }} + interval '1 hour'
-            else {{ pane_start('10 seconds', 'reference_to') }} + interval '10 seconds'
+            else {{ pane_start('1 minute', 'reference_to') }} + interval '1 minute'
         end as reference_end,
         case
             when window_grain = '1 hour' then {{ pane_start('1 hour', 'window_from') }}
-            else {{ pane_start('10 seconds', 'window_from') }}
+            else {{ pane_start('1 minute', 'window_from') }}
         end as first_window_pane
     from grains
 ),
