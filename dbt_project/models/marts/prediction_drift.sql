@@ -98,27 +98,18 @@ spans as (
 ),
 
 answers {{ as_inlined() }} (
-    select
-        spans.model,
-        spans.model_version,
-        true as is_reference,
-        panes.prediction,
-        panes.inferences,
-        panes.counts
-    from spans
-    inner join {{ ref('inference_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.reference_grain = panes.grain
-            and spans.model_version = panes.model_version
-            and spans.reference_start <= panes.pane_start
-            and spans.reference_end > panes.pane_start
-    where panes.variant != 'shadow'
+    {%- for is_reference, grain, bounds in [
+        ('true', 'reference_grain', 'spans.reference_start <= panes.pane_start
+            and spans.reference_end > panes.pane_start'),
+        ('false', 'window_grain', 'spans.window_start <= panes.pane_start')
+    ] %}
+    {%- if not loop.first %}
     union all
+    {%- endif %}
     select
         spans.model,
         spans.model_version,
-        false as is_reference,
+        {{ is_reference }} as is_reference,
         panes.prediction,
         panes.inferences,
         panes.counts
@@ -126,10 +117,11 @@ answers {{ as_inlined() }} (
     inner join {{ ref('inference_panes') }} as panes
         on
             spans.model = panes.model
-            and spans.window_grain = panes.grain
+            and spans.{{ grain }} = panes.grain
             and spans.model_version = panes.model_version
-            and spans.window_start <= panes.pane_start
+            and {{ bounds }}
     where panes.variant != 'shadow'
+    {%- endfor %}
 ),
 
 opened as (
