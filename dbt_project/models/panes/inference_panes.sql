@@ -6,6 +6,7 @@
         'model', 'grain', 'pane_start', 'model_version', 'variant', 'segment', 'prediction'
     ],
     drivers=['events.inference'],
+    ahead=true,
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

@@ -3,6 +3,7 @@
 {{ config(
     key=['model', 'item_id', 'pane_start'],
     drivers=['events.inference'],
+    ahead=true,
     merge={'last_event_time': 'max'},
     retention='400 days'
 ) }}

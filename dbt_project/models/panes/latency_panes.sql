@@ -4,6 +4,7 @@
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'endpoint', 'block'],
     drivers=['events.inference'],
+    ahead=true,
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 

@@ -4,8 +4,21 @@
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'variant'],
     drivers=['events.inference'],
+    ahead=true,
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
+
+with fine as (
+    select
+        model,
+        {{ pane_start('10 seconds', 'event_time') }} as pane_start,
+        model_version,
+        variant,
+        count(*) as inferences,
+        count(error) as errors
+    from {{ ref('stg_inference') }}
+    group by 1, 2, 3, 4
+)
 
 {%- for grain in ['10 seconds', '1 hour'] %}
 {%- if not loop.first %}
@@ -13,12 +26,12 @@ union all
 {%- endif %}
 select
     '{{ grain }}' as grain,
-    {{ pane_start(grain, 'event_time') }} as pane_start,
+    {{ pane_start(grain, 'pane_start') }} as pane_start,
     model,
     model_version,
     variant,
-    count(*) as inferences,
-    count(error) as errors
-from {{ ref('stg_inference') }}
+    sum(inferences)::bigint as inferences,
+    sum(errors)::bigint as errors
+from fine
 group by 2, 3, 4, 5
 {%- endfor %}
