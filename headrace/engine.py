@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import subprocess
@@ -116,8 +117,8 @@ class Engine:
             connection.execute(statement)
 
     def _apply_sql(self, connection: psycopg.Connection[Any], force: bool) -> None:
-        files = sorted(project_path("sql").glob("*.sql"))
-        digest = _digest(files)
+        files = sorted((project_path("sql") / "postgres").glob("*.sql"))
+        digest = _digest([*files, *sorted(project_path("sql").glob("*.csv"))])
         if not force and self._deployed(connection, "sql") == digest:
             return
         for file in files:
@@ -126,7 +127,41 @@ class Engine:
                     connection.execute(file.read_text())
             except psycopg.Error as error:
                 raise EngineError(f"{file.name}: {error}") from None
+        with connection.transaction():
+            self._seed(connection)
         self._record(connection, "sql", digest)
+
+    def _seed(self, connection: psycopg.Connection[Any]) -> None:
+        """Bring the policies that exist up to date; what was set by people stays."""
+        for row in _seeds("policies"):
+            connection.execute(
+                """
+                insert into control.policy_kinds (policy, kind, default_value, description)
+                values (%(policy)s, %(kind)s, %(default_value)s, %(description)s)
+                on conflict (policy) do update set
+                    kind = excluded.kind,
+                    default_value = excluded.default_value,
+                    description = excluded.description
+                """,
+                row,
+            )
+            connection.execute(
+                """
+                insert into control.policies (model, policy, value)
+                values ('*', %(policy)s, %(default_value)s)
+                on conflict (model, policy) do nothing
+                """,
+                row,
+            )
+        for row in _seeds("label_policies"):
+            connection.execute(
+                """
+                insert into control.label_policies (model, kind, wins, priority, weight)
+                values ('*', %(kind)s, %(wins)s, %(priority)s, %(weight)s)
+                on conflict (model, kind) do nothing
+                """,
+                row,
+            )
 
     def _apply_dbt(self, connection: psycopg.Connection[Any], force: bool, echo: bool) -> None:
         project = project_path("dbt_project")
@@ -186,6 +221,12 @@ def open_engine(settings: Settings, *, migrate: bool = True) -> Iterator[Engine]
         if migrate:
             engine.migrate()
         yield engine
+
+
+def _seeds(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of `sql/` by column."""
+    with (project_path("sql") / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _digest(files: Sequence[Path]) -> str:
