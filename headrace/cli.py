@@ -131,7 +131,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import embedded_postgres, open_engine
+    from headrace.embedded import embedded_postgres
+    from headrace.engine import open_engine
     from headrace.processes import announced, children, free_port, wait_until_ready
 
     port = str(settings.port or free_port())
@@ -226,7 +227,8 @@ def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def status(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import Engine, embedded_postgres
+    from headrace.embedded import embedded_postgres
+    from headrace.engine import Engine
     from headrace.processes import running
 
     embedded = embedded_postgres(settings)
@@ -260,8 +262,8 @@ def psql(parsed: argparse.Namespace, settings: Settings) -> int:
 
     from psycopg.conninfo import conninfo_to_dict
 
+    from headrace.embedded import binaries
     from headrace.engine import open_engine
-    from headrace.postgres import binaries
 
     with open_engine(settings, migrate=False) as engine:
         parts = conninfo_to_dict(engine.dsn)

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from headrace.engine import Engine, embedded_postgres
-from headrace.postgres import EmbeddedPostgres
+from headrace.embedded import EmbeddedPostgres, embedded_postgres
+from headrace.engine import Engine
 from headrace.settings import Settings
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.

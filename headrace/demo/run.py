@@ -13,7 +13,8 @@ from rich.console import Console
 from headrace.demo.display import Display, show_summary
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
 from headrace.demo.summary import Summary
-from headrace.engine import Engine, embedded_postgres, open_engine
+from headrace.embedded import embedded_postgres
+from headrace.engine import Engine, open_engine
 from headrace.errors import EngineError
 from headrace.processes import Child, children, free_port, running, wait_until_ready
 from headrace.replay import Replay, ticks

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from headrace.postgres import EmbeddedPostgres
+from headrace.embedded import EmbeddedPostgres
 from headrace.settings import project_path
 from tests.sql.risingwave import raw_violations, read
 
