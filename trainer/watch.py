@@ -13,7 +13,7 @@ from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.features import FeatureReader
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, claim, due_triggers, finish
+from trainer.claim import Claim, Heartbeat, claim, due_triggers
 from trainer.publish import announce
 from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
 
@@ -87,7 +87,6 @@ class Trainer:
             promoted=outcome.promoted, parent=outcome.parent, artifact=outcome.artifact,
             metrics=outcome.metrics, reason=outcome.reason,
         )  # fmt: skip
-        with self.engine.connect() as connection:
-            finish(connection, held)
+        heartbeat.finish()
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")

@@ -10,7 +10,7 @@ import pytest
 from headrace.engine import Engine
 from headrace.events import parse
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, Trigger, claim, finish
+from trainer.claim import Claim, Heartbeat, Trigger, claim
 
 TRIGGER = Trigger("churn", "churn/1", "200 new labels", None)
 
@@ -61,8 +61,9 @@ def test_dead_trainer_is_replaced_and_the_same_is_known(engine: Engine) -> None:
 def test_finished_trigger_is_never_taken_again(engine: Engine) -> None:
     held = claim(engine, TRIGGER, "one")
     assert held is not None
+    with Heartbeat(engine, held) as heartbeat:
+        heartbeat.finish()
     with engine.connect() as connection:
-        finish(connection, held)
         connection.execute(
             "update control.claims set heartbeat_at = heartbeat_at - interval '1 day'"
         )
