@@ -31,6 +31,8 @@ from headrace.settings import Settings
 # A session reads checkpoints, whatever the cluster's default is: `now()` is then one.
 SESSION = ("set timezone = 'UTC'", "set visibility_mode to checkpoint")
 HIDDEN = "***"
+# The topic of due triggers, for other systems.
+TRIGGERS = "triggers"
 
 
 class RisingWave:
@@ -94,10 +96,10 @@ class RisingWave:
 
     @contextmanager
     def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:  # noqa: ARG002
-        """Make the topics first: a source is refused without its topic."""
+        """Make the topics first: sources and sinks are refused without theirs."""
         from headrace.kafka.brokers import make_topics
 
-        make_topics(settings)
+        make_topics(settings, TRIGGERS)
         yield
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:

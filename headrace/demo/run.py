@@ -46,13 +46,16 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
     home = settings.home / "demo"
     _clear(home)
     port = free_port()
-    own = replace(settings, home=home, dsn="", postgres_port=0, port=port, artifacts="")
+    own = replace(
+        settings, home=home, postgres_port=0, port=port,
+        engine="postgres", dsn="", registry_dsn="", kafka="", artifacts="",
+    )  # fmt: skip
     environment = {
         "HEADRACE_PORT": str(port),
         "HEADRACE_POLL_S": str(POLL_S),
-        "HEADRACE_DSN": "",
-        "HEADRACE_ARTIFACTS": "",
         "HEADRACE_POSTGRES_PORT": "0",
+        "HEADRACE_ENGINE": "postgres",
+        **{f"HEADRACE_{name}": "" for name in ("DSN", "REGISTRY_DSN", "KAFKA", "ARTIFACTS")},
     }
     console.print("starting PostgreSQL and its views …")
     with open_engine(own, migrate=False) as engine:

@@ -18,14 +18,14 @@ import psycopg
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from headrace.engine import Engine
-from headrace.errors import EngineError
+from headrace.engine import DIALECTS, Engine
+from headrace.errors import EngineError, SettingError
 from headrace.events import TOPICS
 from headrace.kafka.brokers import access, make_topics, topic_name, unreachable
 from headrace.kafka.messages import row_of
 from headrace.log import BACKOFF_S, EXPIRE_EVERY_S
 from headrace.rows import REJECTED, Row
-from headrace.settings import Settings
+from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,20 @@ QUIET_MS = 1_000
 
 Records = Mapping[TopicPartition, Sequence[Any]]
 Report = Callable[[int], None]
+
+
+def check(settings: Settings) -> None:
+    """Find wrong settings before anything is started.
+
+    Raises:
+        SettingError: no brokers are set, or the engine reads the topics by itself.
+    """
+    if DIALECTS[settings.engine].reads_topics:
+        raise SettingError(
+            f"{PREFIX}ENGINE={settings.engine} reads Kafka's topics by itself: "
+            "there is nothing to ingest or to replay"
+        )
+    access(settings)
 
 
 def ingest(
