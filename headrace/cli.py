@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,19 +212,10 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
 
 def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.ingest import check, replay
+    from headrace.kafka.ingest import check, replay, time_of
 
     check(settings)
-    since = None
-    if parsed.since != "earliest":
-        try:
-            since = datetime.fromisoformat(parsed.since)
-        except ValueError:
-            raise SettingError(
-                f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, "
-                f"got {parsed.since!r}"
-            ) from None
-        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+    since = time_of(parsed.since)
     with open_engine(settings) as engine:
         read = replay(engine, since, lambda rows: _progress(f"{rows:,} messages"))
     print(f"{read:,} messages read; what was there before is as it was")
@@ -243,24 +233,11 @@ def status(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def psql(parsed: argparse.Namespace, settings: Settings) -> int:
-    import subprocess
-
-    from psycopg.conninfo import conninfo_to_dict
-
-    from headrace.embedded import binaries
+    from headrace.embedded import run_psql
     from headrace.engine import open_engine
 
     with open_engine(settings, migrate=False) as engine:
-        parts = conninfo_to_dict(engine.dsn)
-        secret = {"PGPASSWORD": str(parts.pop("password", "") or "")}
-        address = " ".join(f"{key}={value}" for key, value in parts.items())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        done = subprocess.run(
-            [str(binaries() / "psql"), "-d", address, *parsed.arguments],
-            env={**os.environ, **secret},
-            check=False,
-        )
-    return done.returncode
+        return run_psql(engine.dsn, parsed.arguments)
 
 
 def migrate_(parsed: argparse.Namespace, settings: Settings) -> int:

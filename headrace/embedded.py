@@ -16,13 +16,13 @@ import socket
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.errors import EngineError
 from headrace.settings import Settings
@@ -262,6 +262,23 @@ class EmbeddedPostgres:
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
     """Return the embedded server of these settings (running or not)."""
     return EmbeddedPostgres(settings.home / "postgres", settings.postgres_port)
+
+
+def run_psql(dsn: str, arguments: Sequence[str]) -> int:
+    """Run psql on a database, embedded or not, until it ends; return its exit code."""
+    parts = conninfo_to_dict(dsn)
+    secret = {"PGPASSWORD": str(parts.pop("password", "") or "")}
+    address = make_conninfo(**{key: str(value) for key, value in parts.items()})
+    # Ctrl-C is for psql, which ends a query by it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.run(
+            [str(binaries() / "psql"), "-d", address, *arguments],
+            env={**os.environ, **secret},
+            check=False,
+        ).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _wheel() -> Any:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -52,6 +52,23 @@ def check(settings: Settings) -> None:
             "there is nothing to ingest or to replay"
         )
     access(settings)
+
+
+def time_of(text: str) -> datetime | None:
+    """Return the time that a person names to replay from; None for ``earliest``.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if text == "earliest":
+        return None
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(
+            f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, got {text!r}"
+        ) from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 
 def ingest(
