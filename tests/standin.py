@@ -30,8 +30,10 @@ _FORBIDDEN = {
 }  # fmt: skip
 # Functions of PostgreSQL that reach a table's own clock; `now` and `proctime` are RisingWave's.
 _CLOCKS = WALL_CLOCK - {"now", "proctime"}
-# Parentheses that call nothing: columns of an INSERT, and of a list of values.
-_COLUMNS = re.compile(r"(insert into [\w.\"]+|\bas \w+)\s*\([^()]*\)")
+# Parentheses that call nothing: columns of a table, of an INSERT, and of a list of values.
+_COLUMNS = re.compile(
+    r"(insert into [\w.\"]+|create table (?:if not exists )?[\w.]+|\bas \w+)\s*\([^()]*\)"
+)
 
 # A key's first row stays.
 _FIRST_WINS = """
@@ -64,13 +66,15 @@ for each row execute function control.last_wins_{table}();
 """
 _KEYS = {
     "heartbeats": ("trigger_id", "attempt"),
+    "policy_kinds": ("policy",),
     "policies": ("model", "policy"),
     "label_policies": ("model", "kind"),
     "datasets": ("dataset_id",),
     "deployed": ("name",),
 }
-# control.claims of sql/risingwave.
+# control.claims of sql/risingwave, which has no foreign keys either.
 _CLAIMS = """
+alter table control.policies drop constraint policies_policy_fkey;
 create table control.attempts (
     trigger_id text, attempt int, model text, worker text, run_id text,
     claimed_at timestamptz, known_at timestamptz, event_clock timestamptz,

@@ -96,4 +96,11 @@ def _is_interval(engine: Engine, value: str) -> bool:
 def _text(policy: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ContractError(policy, "a string or a number", value)
-    return str(value)
+    text = str(value)
+    try:
+        storable = b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        storable = False
+    if not storable:
+        raise ContractError(policy, "a text without NUL, in UTF-8", value)
+    return text
