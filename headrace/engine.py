@@ -53,7 +53,7 @@ class Engine:
         options.setdefault("application_name", "headrace")
         try:
             return self.dialect.connect(self.dsn, autocommit=autocommit, **options)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise EngineError(f"cannot reach the database: {error}".strip()) from None
 
     @contextmanager

@@ -54,8 +54,12 @@ class RisingWave:
             gssencmode="disable",
             **options,
         )
-        for statement in SESSION:
-            connection.execute(statement)
+        try:
+            for statement in SESSION:
+                connection.execute(statement)
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     def flush(self, connection: Connection) -> None:
