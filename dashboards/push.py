@@ -197,8 +197,8 @@ def _notes(address: SplitResult, source: dict[str, Any]) -> Iterator[str]:
         )
     if _is_local(source["url"]) and not _is_local(address.netloc):
         yield (
-            f"Grafana on {address.hostname} cannot reach PostgreSQL at {source['url']}, which is "
-            "this machine only: use a Grafana here, or an external PostgreSQL by HEADRACE_DSN."
+            f"Grafana on {address.hostname} cannot reach {source['url']}, which is "
+            "this machine only: use a Grafana here, or an external database by HEADRACE_DSN."
         )
 
 

@@ -6,11 +6,14 @@ HEADRACE_TEST_KAFKA the address of brokers that both it and this machine reach.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -54,7 +57,8 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
     engine = Engine(settings.dsn, settings)
     engine.migrate(echo=True)
     yield engine
-    with admin.connect() as connection:
+    # It may want the database to be empty; a test cluster is thrown away anyway.
+    with admin.connect() as connection, contextlib.suppress(psycopg.Error):
         connection.execute(f"drop database {name}")
 
 
@@ -84,6 +88,22 @@ def test_events_become_a_version_that_is_taken_back(real: Engine, tmp_path: Path
     assert found[0]["segment_features__labels_30d"]
     assert "v1" in render(real, MODEL, tmp_path / "loop.html").read_text()
     assert rollback(real, MODEL, "test") == ("v1", None)
+
+
+def test_what_is_known_at_a_moment_stays_what_it_is(real: Engine) -> None:
+    """A claim's `known_at` is `now()`: rows that came in by then are all there, for ever."""
+    query = "select count(*) as n from events.inference where ingested_at <= %s"
+    sending = threading.Thread(target=send, args=(real, customers(2_000, seed=7)))
+    sending.start()
+    seen = []
+    while sending.is_alive():
+        (row,) = real.rows(
+            "select now() as moment, count(*) as n from events.inference where ingested_at <= now()"
+        )
+        seen.append((row["moment"], row["n"]))
+    sending.join()
+    real.flush()
+    assert seen == [(moment, real.rows(query, [moment])[0]["n"]) for moment, _ in seen]
 
 
 def test_one_of_many_trainers_gets_a_trigger(real: Engine) -> None:
