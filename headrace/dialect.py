@@ -43,10 +43,13 @@ class Dialect(Protocol):
         """Return a connection whose session speaks UTC; `options` are psycopg's."""
 
     def flush(self, connection: Connection) -> None:
-        """Return once everybody can read what was written before."""
+        """Return once this connection can read what anybody has written before.
+
+        Others can, too; where RisingWave has several frontends, as soon as theirs has heard of it.
+        """
 
     def writing(self, connection: Connection) -> AbstractContextManager[None]:
-        """A block of changes, which everybody can read once it has ended."""
+        """A block of changes, which can be read once it has ended (as after `flush`)."""
 
     def snapshot(
         self, connection: Connection, timeout_s: float | None = None

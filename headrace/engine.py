@@ -58,7 +58,7 @@ class Engine:
 
     @contextmanager
     def writing(self, **options: Any) -> Iterator[Connection]:
-        """A connection for changes that everybody can read once the block has ended.
+        """A connection for changes that can be read once the block has ended.
 
         On PostgreSQL they are one transaction, on RisingWave each statement counts by itself.
         """
@@ -66,7 +66,7 @@ class Engine:
             yield connection
 
     def flush(self) -> None:
-        """Return once everybody can read what was written before."""
+        """Return once what was written before can be read."""
         with self.connect() as connection:
             self.dialect.flush(connection)
 

@@ -34,6 +34,8 @@ _CLOCKS = WALL_CLOCK - {"now", "proctime"}
 _COLUMNS = re.compile(
     r"(insert into [\w.\"]+|create table (?:if not exists )?[\w.]+|\bas \w+)\s*\([^()]*\)"
 )
+# Strings with backslashes, which the tokenizer takes for words.
+_ESCAPED = re.compile(r"\bE'(?:[^'\\]|''|\\.)*'")
 
 # A key's first row stays.
 _FIRST_WINS = """
@@ -141,7 +143,7 @@ def standing_in(engine: Engine) -> Iterator[Engine]:
 
 def violations(statement: str) -> list[str]:
     """Return what RisingWave would refuse in a statement, by the rules over words."""
-    tokens = Tokens().tokenize(_COLUMNS.sub(r"\1", statement))
+    tokens = Tokens().tokenize(_COLUMNS.sub(r"\1", _ESCAPED.sub("''", statement)))
     spoken = set(words(tokens))
     found = [*absent(tokens), *functions(tokens), *types(tokens)]
     found += sorted(spoken & (_FORBIDDEN | _CLOCKS))

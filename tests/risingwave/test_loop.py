@@ -9,15 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from starlette.testclient import TestClient
 
 from dashboards.page import render
 from headrace.engine import Engine
-from headrace.errors import SettingError
 from headrace.features import FeatureReader
 from headrace.gateway.app import create_app
-from headrace.kafka.ingest import check
 from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
 from headrace.registry import PlanFollower, Served
@@ -111,8 +108,3 @@ def test_features_are_those_of_postgresql(engine: Engine, standin: Engine) -> No
         history = there.historical(asked)
         pd.testing.assert_frame_equal(history, here.historical(asked))
         assert history["segment_features__labels_30d"].tolist() == [None, 1, 2]
-
-
-def test_what_reads_topics_has_nothing_to_ingest(standin: Engine) -> None:
-    with pytest.raises(SettingError, match="reads Kafka's topics by itself"):
-        check(standin.settings)
