@@ -45,9 +45,9 @@ def status_of(settings: Settings) -> dict[str, Any]:
 def print_status(settings: Settings, report: dict[str, Any]) -> None:
     """Print the report for a person."""
     down = "cannot be reached" if settings.dsn else "is down (headrace up starts it)"
-    print(f"{settings.engine:10}{'runs' if report[settings.engine]['running'] else down}")
+    print(f"{settings.engine:11}{'runs' if report[settings.engine]['running'] else down}")
     for name in ("gateway", "trainer"):
         facts = report["processes"].get(name)
-        print(f"{name:10}{'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
+        print(f"{name:11}{'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
         print(f", {facts['url']}" if facts and "url" in facts else "")
     print_table(report["models"])
