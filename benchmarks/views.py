@@ -41,6 +41,8 @@ QUERIES = {
     "rejected_events": "select * from headrace.{mart} order by ingested_at desc limit 100",
     "late_feedback": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'"
     " order by feedback_time desc limit 100",
+    # all rows: it knows no models
+    "ingest_lag": "select * from headrace.{mart}",
     # one key
     "user_features": ALL + " and user_id = 'u10000'",
     "user_feature_history": ALL + " and user_id = 'u10000'",
@@ -63,8 +65,7 @@ def run(engine: Engine, quick: bool = False) -> str:
         ingest.append(_ingest(engine, size, loaded.waiting))
         with engine.connect() as connection:
             connection.execute(f"set statement_timeout = '{TIMEOUT_S}s'")
-            for mart in _marts(engine):
-                query = QUERIES.get(mart, ALL).format(mart=mart)
+            for mart, query in queries(engine).items():
                 took = measure(connection, query)
                 say(f"views at {short(size)}: {mart} {milliseconds(took)} ms")
                 times.setdefault(mart, []).append(took)
@@ -124,11 +125,13 @@ def planning(connection: psycopg.Connection[Any], query: str) -> float:
     return float(row[0][0]["Planning Time"])
 
 
-def _marts(engine: Engine) -> list[str]:
+def queries(engine: Engine) -> dict[str, str]:
+    """Return what is asked of each mart."""
     rows = engine.rows(
         "select table_name from information_schema.views where table_schema = 'headrace' order by 1"
     )
-    return [row["table_name"] for row in rows]
+    marts = [row["table_name"] for row in rows]
+    return {mart: QUERIES.get(mart, ALL).format(mart=mart) for mart in marts}
 
 
 def _ingest(engine: Engine, start: int, waiting: list[Feedback]) -> float:

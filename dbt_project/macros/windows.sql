@@ -32,7 +32,7 @@
     {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
 {%- endmacro %}
 
-{% macro window_rows(relation, fine='10 seconds') -%}
+{% macro window_rows(relation, fine='1 minute') -%}
     {{ return(adapter.dispatch('window_rows', 'headrace')(relation, fine)) }}
 {%- endmacro %}
 

@@ -25,6 +25,13 @@ counted as (
     union all
     select
         model,
+        'request_panes ' || grain as pane,
+        inferences as counted,
+        'inferences' as unit
+    from {{ ref('request_panes') }}
+    union all
+    select
+        model,
         'latency_panes ' || grain as pane,
         inferences as counted,
         'inferences' as unit

@@ -27,7 +27,7 @@ from tests.sql.oracle import (
     utc,
 )
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class DriftOracle:
         start, end = (
             (hour(first), hour(last) + HOUR)
             if first < fine_from
-            else (ten_seconds(first), ten_seconds(last) + timedelta(seconds=10))
+            else (minute(first), minute(last) + MINUTE)
         )
-        since = max(hour(recent) if recent < fine_from else ten_seconds(recent), end)
+        since = max(hour(recent) if recent < fine_from else minute(recent), end)
         old = [event for event in events if start <= at(event) < end]
         new = [event for event in events if at(event) >= since]
         scores = [[e.score for e in side if e.score is not None] for side in (old, new)]

@@ -88,7 +88,7 @@ fine_panes as (
         sum(panes.inferences) as answers,
         sum(panes.errors) as errors
     from listening
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             listening.model = panes.model
             and least(
@@ -107,7 +107,7 @@ answer_panes as (
         panes.errors as reference_errors,
         0 as current_errors
     from spans
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             spans.model = panes.model
             and spans.answer_grain = panes.grain
@@ -134,7 +134,7 @@ answer_panes as (
         0 as reference_errors,
         panes.errors as current_errors
     from spans
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             spans.model = panes.model
             and spans.window_grain = panes.grain

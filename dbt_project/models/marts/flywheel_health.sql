@@ -24,7 +24,7 @@ with answered as (
         spans.day,
         sum(panes.inferences)::bigint as answers
     from {{ spans }}
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             spans.model = panes.model
             and spans.day <= panes.pane_start

@@ -11,7 +11,7 @@ with answer_sums as (
         sum(case when panes.variant = 'holdout' then panes.inferences else 0 end)
         ::bigint as holdout_answers
     from {{ ref('model_clock') }} as clock
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             clock.model = panes.model
             and clock.event_clock - interval '30 days' < panes.pane_start

@@ -13,28 +13,7 @@ with spans as (
 ),
 
 facts as (
-    select
-        model,
-        item_id,
-        pane_start,
-        last_event_time as answered_at,
-        inferences as answers,
-        null::text as label,
-        0::bigint as labels,
-        0::numeric as reward
-    from {{ ref('item_panes') }}
-    union all
-    select
-        model,
-        item_id,
-        pane_start,
-        null::timestamptz as answered_at,
-        0::bigint as answers,
-        label,
-        labels,
-        reward
-    from {{ ref('item_label_panes') }}
-    where labels != 0
+    {{ item_facts() }}
 ),
 
 counted as (
@@ -52,8 +31,8 @@ counted as (
     from facts
     inner join spans on facts.model = spans.model
     where
-        facts.pane_start >= spans.event_timestamp - interval '30 days'
-        and facts.pane_start < spans.event_timestamp
+        facts.happened_at >= spans.event_timestamp - interval '30 days'
+        and facts.happened_at < spans.event_timestamp
     group by facts.model, facts.item_id
 )
 

@@ -88,7 +88,7 @@ measured as (
             from {{ span([
                 'model', 'window_start', 'is_daily', 'first_version', 'last_version'
             ]) }} as span
-            inner join {{ ref('inference_panes') }} as panes
+            inner join {{ ref('request_panes') }} as panes
                 on
                     span.model = panes.model
                     and span.window_start <= panes.pane_start

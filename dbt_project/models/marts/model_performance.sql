@@ -17,7 +17,7 @@ with volume as (
 ),
 
 latency_rows as (
-    select * from {{ window_rows(ref('latency_panes')) }} as panes
+    select * from {{ window_rows(ref('latency_panes'), fine='10 seconds') }} as panes
 ),
 
 latency_buckets as (
@@ -55,7 +55,7 @@ latency as (
 ),
 
 labels as (
-    select * from {{ window_rows(ref('label_panes'), fine='1 minute') }} as panes
+    select * from {{ window_rows(ref('label_panes')) }} as panes
     where clock = 'inference'
 ),
 

@@ -54,9 +54,9 @@ serving as (
 grains as (
     select
         *,
-        case when reference_from < fine_from then '1 hour' else '10 seconds' end
+        case when reference_from < fine_from then '1 hour' else '1 minute' end
             as reference_grain,
-        case when window_from < fine_from then '1 hour' else '10 seconds' end
+        case when window_from < fine_from then '1 hour' else '1 minute' end
             as window_grain
     from serving
 ),
@@ -67,16 +67,16 @@ aligned as (
         case
             when reference_grain = '1 hour'
                 then {{ pane_start('1 hour', 'reference_from') }}
-            else {{ pane_start('10 seconds', 'reference_from') }}
+            else {{ pane_start('1 minute', 'reference_from') }}
         end as reference_start,
         case
             when reference_grain = '1 hour'
                 then {{ pane_start('1 hour', 'reference_to') }} + interval '1 hour'
-            else {{ pane_start('10 seconds', 'reference_to') }} + interval '10 seconds'
+            else {{ pane_start('1 minute', 'reference_to') }} + interval '1 minute'
         end as reference_end,
         case
             when window_grain = '1 hour' then {{ pane_start('1 hour', 'window_from') }}
-            else {{ pane_start('10 seconds', 'window_from') }}
+            else {{ pane_start('1 minute', 'window_from') }}
         end as first_window_pane
     from grains
 ),
@@ -98,27 +98,18 @@ spans as (
 ),
 
 answers {{ as_inlined() }} (
-    select
-        spans.model,
-        spans.model_version,
-        true as is_reference,
-        panes.prediction,
-        panes.inferences,
-        panes.counts
-    from spans
-    inner join {{ ref('inference_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.reference_grain = panes.grain
-            and spans.model_version = panes.model_version
-            and spans.reference_start <= panes.pane_start
-            and spans.reference_end > panes.pane_start
-    where panes.variant != 'shadow'
+    {%- for is_reference, grain, bounds in [
+        ('true', 'reference_grain', 'spans.reference_start <= panes.pane_start
+            and spans.reference_end > panes.pane_start'),
+        ('false', 'window_grain', 'spans.window_start <= panes.pane_start')
+    ] %}
+    {%- if not loop.first %}
     union all
+    {%- endif %}
     select
         spans.model,
         spans.model_version,
-        false as is_reference,
+        {{ is_reference }} as is_reference,
         panes.prediction,
         panes.inferences,
         panes.counts
@@ -126,10 +117,11 @@ answers {{ as_inlined() }} (
     inner join {{ ref('inference_panes') }} as panes
         on
             spans.model = panes.model
-            and spans.window_grain = panes.grain
+            and spans.{{ grain }} = panes.grain
             and spans.model_version = panes.model_version
-            and spans.window_start <= panes.pane_start
+            and {{ bounds }}
     where panes.variant != 'shadow'
+    {%- endfor %}
 ),
 
 opened as (

@@ -50,7 +50,7 @@ counted as (
         from {{ span([
             'model', 'window_name', 'grain', 'window_start', 'window_end'
         ]) }} as span
-        inner join {{ ref('inference_panes') }} as panes
+        inner join {{ ref('request_panes') }} as panes
             on
                 span.model = panes.model
                 and span.grain = panes.grain

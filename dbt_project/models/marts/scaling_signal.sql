@@ -65,7 +65,7 @@ measured as (
                         then coalesce(sum(panes.inferences), 0)::double precision / 60
                 end as per_second
             from slots
-            left join {{ ref('inference_panes') }} as panes
+            left join {{ ref('request_panes') }} as panes
                 on
                     slots.model = panes.model
                     and slots.grain = panes.grain

@@ -34,7 +34,7 @@ answered as (
             where panes.pane_start >= serving.middle_pane
         ), 0)::bigint as latest_errors
     from serving
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref('request_panes') }} as panes
         on
             serving.model = panes.model
             and serving.model_version = panes.model_version

@@ -6,7 +6,7 @@
         'model', 'grain', 'pane_start', 'model_version', 'variant', 'segment', 'prediction'
     ],
     drivers=['events.inference'],
-    retention={'10 seconds': '2 days', '1 hour': '400 days'}
+    retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
 with answers as (
@@ -24,7 +24,7 @@ with answers as (
     {{ fence() }}
 )
 
-{%- for grain, segment in [('10 seconds', 'null::text'), ('1 hour', 'segment')] %}
+{%- for grain, segment in [('1 minute', 'null::text'), ('1 hour', 'segment')] %}
 {%- if not loop.first %}
 union all
 {%- endif %}

@@ -1,0 +1,24 @@
+-- Requests and their errors: the narrow pane of all views that only count answers.
+-- grain: pane of 10 seconds or 1 hour by version and variant.
+-- key: all but the measures.  lateness: any.
+{{ config(
+    key=['model', 'grain', 'pane_start', 'model_version', 'variant'],
+    drivers=['events.inference'],
+    retention={'10 seconds': '2 days', '1 hour': '400 days'}
+) }}
+
+{%- for grain in ['10 seconds', '1 hour'] %}
+{%- if not loop.first %}
+union all
+{%- endif %}
+select
+    '{{ grain }}' as grain,
+    {{ pane_start(grain, 'event_time') }} as pane_start,
+    model,
+    model_version,
+    variant,
+    count(*) as inferences,
+    count(error) as errors
+from {{ ref('stg_inference') }}
+group by 2, 3, 4, 5
+{%- endfor %}
