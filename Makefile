@@ -27,7 +27,7 @@ lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests sql
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests sql/postgres sql/queries
 
 # Evidently is only compared with; where it can't be had, its column is left out.
 .venv/bench: .venv/installed

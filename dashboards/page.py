@@ -44,8 +44,7 @@ def render(engine: Engine, model: str | None, path: Path) -> Path:
         EngineError: the database cannot be reached.
     """
     reader = Engine(engine.reader_dsn(), engine.settings)
-    with reader.connect(autocommit=False) as connection:
-        connection.execute("set transaction isolation level repeatable read, read only")
+    with reader.connect() as connection, reader.dialect.snapshot(connection):
         clocks = {row[0]: row[1:] for row in connection.execute(_CLOCK)}
         if model is None:
             model = next(iter(clocks), "")

@@ -15,8 +15,9 @@ from grafana_api.grafana_face import GrafanaFace
 from psycopg.conninfo import conninfo_to_dict
 
 from dashboards import load
-from headrace.engine import READER, Engine
+from headrace.engine import Engine
 from headrace.errors import HeadraceError, SettingError
+from headrace.postgres import READER
 from headrace.settings import Settings
 
 DATASOURCE_UID = "headrace"
@@ -196,8 +197,8 @@ def _notes(address: SplitResult, source: dict[str, Any]) -> Iterator[str]:
         )
     if _is_local(source["url"]) and not _is_local(address.netloc):
         yield (
-            f"Grafana on {address.hostname} cannot reach PostgreSQL at {source['url']}, which is "
-            "this machine only: use a Grafana here, or an external PostgreSQL by HEADRACE_DSN."
+            f"Grafana on {address.hostname} cannot reach {source['url']}, which is "
+            "this machine only: use a Grafana here, or an external database by HEADRACE_DSN."
         )
 
 

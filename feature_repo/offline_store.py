@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
 import pandas as pd
-import psycopg
 import pyarrow as pa
 from feast import FeatureView, Field, OnDemandFeatureView, ValueType
 from feast.data_source import DataSource
@@ -22,9 +20,10 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 from feast.type_map import feast_value_type_to_pa
-from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from feature_repo.postgres import PostgresConfig, ViewSql, sql_type
+from feature_repo.as_of import copied, embedded
+from feature_repo.postgres import PostgresConfig, ViewSql
+from headrace.dialect import Connection, Dialect
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
@@ -79,9 +78,10 @@ class LiveViewOfflineStore(OfflineStore):
 
         def compute(timeout: int | None) -> pa.Table:
             table = pa.Table.from_pandas(frame, preserve_index=False)
-            with _snapshot(config, timeout) as connection:
+            store = config.offline_store
+            with store.connect() as connection, store.dialect.snapshot(connection, timeout):
                 for name, view in views.items():
-                    columns = _as_of(connection, view, names[name], frame, at)
+                    columns = _as_of(store.dialect, connection, view, names[name], frame, at)
                     for feature, column in zip(names[name], columns, strict=True):
                         full = f"{name}__{feature}" if full_feature_names else feature
                         table = table.append_column(full, column)
@@ -183,107 +183,25 @@ def _checked(frame: pd.DataFrame, at: str, keys: list[str]) -> pd.DataFrame:
     return frame.assign(**{at: times})
 
 
-@contextmanager
-def _snapshot(
-    config: RepoConfig, timeout: int | None
-) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection that sees all views as of one moment; `timeout` is in seconds a statement."""
-    with config.offline_store.connect() as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        with connection.transaction():
-            if timeout is not None:
-                connection.execute(
-                    "select set_config('statement_timeout', %s, true)", [f"{timeout}s"]
-                )
-            yield connection
-
-
 def _as_of(
-    connection: psycopg.Connection[tuple[Any, ...]],
+    dialect: Dialect,
+    connection: Connection,
     view: FeatureView,
     names: list[str],
     frame: pd.DataFrame,
     at: str,
 ) -> list[pa.Array]:
-    """Return the features `names` as of each row's time, one array a feature.
-
-    The history of the entities in question is read once, into an indexed temporary table: a view
-    is computed once and not once a row, and the join is a look-up a row.
-    """
+    """Return the features `names` as of each row's time, one array a feature."""
     view_sql = ViewSql.of(view)
-    statements = _statements(view_sql, names)
-    connection.execute(statements["entities"])
     columns = [*_frame_keys(view), at]
-    with connection.cursor().copy(statements["copy"]) as copy:
-        values = frame[columns].astype(object).where(frame[columns].notna(), None)
-        for number, row in enumerate(values.itertuples(index=False, name=None)):
-            copy.write_row((number, *row))
-    connection.execute(statements["history"])
-    connection.execute(statements["index"])
-    connection.execute("analyze history")
-    rows = connection.execute(statements["join"]).fetchall()
-    connection.execute("drop table entities, history")
+    values = frame[columns].astype(object).where(frame[columns].notna(), None)
+    entities = list(values.itertuples(index=False, name=None))
+    join = copied if dialect.has_temporary_tables else embedded
+    rows = join(connection, view_sql, names, entities)
     return [
         pa.array([row[i] for row in rows], type=_arrow_type(view_sql.features[name]))
         for i, name in enumerate(names)
     ]
-
-
-def _statements(view: ViewSql, names: list[str]) -> dict[str, Composed]:
-    keys = [Identifier(f"k{i}") for i in range(len(view.keys))]
-    features = [Identifier(f"f{i}") for i in range(len(names))]
-    order = [Identifier(f"o{i}") for i in range(len(view.order))]
-    selected: list[Composable] = [
-        SQL("source.{} as {}").format(column, alias)
-        for column, alias in zip(
-            [*map(view.key, view.keys), *view.order], [*keys, *order], strict=True
-        )
-    ]
-    selected += [
-        SQL("{} as {}").format(view.feature(name), alias)
-        for name, alias in zip(names, features, strict=True)
-    ]
-    parts = {
-        "keys": SQL(", ").join(keys),
-        "key_types": SQL(", ").join(
-            SQL("{} {}").format(key, sql_type(field))
-            for key, field in zip(keys, view.keys.values(), strict=True)
-        ),
-        "source_keys": SQL(", ").join(SQL("source.{}").format(view.key(k)) for k in view.keys),
-        "selected": SQL(", ").join(selected),
-        "history": view.history,
-        "timestamp": view.order[0],
-        "indexed": SQL(", ").join([*keys, *order]),
-        "features": SQL(", ").join(SQL("as_of.{}").format(name) for name in features),
-        "same": SQL(" and ").join(SQL("h.{0} = e.{0}").format(key) for key in keys),
-        "alive": SQL("and h.o0 >= e.at - {}").format(view.ttl) if view.ttl else SQL(""),
-        "newest_first": SQL(", ").join(SQL("h.{} desc").format(column) for column in order),
-    }
-    texts = {
-        "entities": "create temporary table entities (row bigint, {key_types}, at timestamptz)",
-        "copy": "copy entities (row, {keys}, at) from stdin",
-        "history": """
-            create temporary table history as
-            select {selected}
-            from {history} as source
-            where ({source_keys}) in (select {keys} from entities)
-            and source.{timestamp} <= (select max(at) from entities)
-            """,
-        "index": "create index on history ({indexed})",
-        "join": """
-            select {features}
-            from entities as e
-            left join lateral (
-                select *
-                from history as h
-                where {same} and h.o0 <= e.at {alive}
-                order by {newest_first}
-                limit 1
-            ) as as_of on true
-            order by e.row
-            """,
-    }
-    return {name: SQL(text).format(**parts) for name, text in texts.items()}
 
 
 def _arrow_type(field: Field) -> pa.DataType:

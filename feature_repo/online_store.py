@@ -21,6 +21,7 @@ from feast.type_map import python_values_to_proto_values
 from psycopg.sql import SQL, Composed
 
 from feature_repo.postgres import PostgresConfig, ViewSql, sql_type
+from headrace.dialect import Connection, Dialect
 
 Row = tuple[datetime | None, dict[str, Value] | None]
 
@@ -40,8 +41,8 @@ class LiveViewOnlineStore(OnlineStore):
     """Reads the newest row of each entity from the view that the tag `online_view` names."""
 
     def __init__(self) -> None:
-        self._idle: deque[psycopg.Connection[tuple[Any, ...]]] = deque()
-        self._queries: dict[tuple[str, ...], tuple[FeatureView, ViewSql, bytes]] = {}
+        self._idle: deque[Connection] = deque()
+        self._views: dict[str, tuple[FeatureView, ViewSql]] = {}
 
     def online_read(
         self,
@@ -60,11 +61,10 @@ class LiveViewOnlineStore(OnlineStore):
         if not entity_keys:
             return []
         names = requested_features or [field.name for field in table.features]
-        view, query = self._prepared(table, names)
+        view = self._view(table)
         entities = _key_tuples(view, entity_keys)
-        found = self._fetch(
-            config, query, [list(set(values)) for values in zip(*entities, strict=True)]
-        )
+        asked = [list(set(values)) for values in zip(*entities, strict=True)]
+        found = self._fetch(config, *_newest(config.online_store.dialect, view, names, asked))
         width = len(view.keys)
         columns = [
             python_values_to_proto_values(
@@ -115,18 +115,16 @@ class LiveViewOnlineStore(OnlineStore):
         """Let go of the connections; the views belong to dbt."""
         self._close()
 
-    def _prepared(self, table: FeatureView, names: list[str]) -> tuple[ViewSql, bytes]:
-        """Return the query of one feature view, built once for as long as its definition lives."""
-        key = (table.name, *names)
-        definition, view, query = self._queries.get(key, (None, None, None))
-        if definition is not table or view is None or query is None:
+    def _view(self, table: FeatureView) -> ViewSql:
+        """Return a feature view as SQL, read once for as long as its definition lives."""
+        definition, view = self._views.get(table.name, (None, None))
+        if definition is not table or view is None:
             view = ViewSql.of(table)
-            query = _newest(view, names).as_bytes()
-            self._queries[key] = (table, view, query)
-        return view, query
+            self._views[table.name] = (table, view)
+        return view
 
     def _fetch(
-        self, config: RepoConfig, query: bytes, parameters: list[list[Any]]
+        self, config: RepoConfig, query: Composed, parameters: list[Any]
     ) -> list[tuple[Any, ...]]:
         try:
             connection = self._idle.pop()
@@ -139,13 +137,10 @@ class LiveViewOnlineStore(OnlineStore):
             return self._run(config.online_store.connect(), query, parameters)
 
     def _run(
-        self,
-        connection: psycopg.Connection[tuple[Any, ...]],
-        query: bytes,
-        parameters: list[list[Any]],
+        self, connection: Connection, query: Composed, parameters: list[Any]
     ) -> list[tuple[Any, ...]]:
         try:
-            rows = connection.execute(query, parameters).fetchall()
+            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
         except BaseException:
             connection.close()
             raise
@@ -160,16 +155,22 @@ class LiveViewOnlineStore(OnlineStore):
                 return
 
 
-def _newest(view: ViewSql, names: list[str]) -> Composed:
-    """Return the query of the newest rows: (*keys, event time, *features).
+def _newest(
+    dialect: Dialect, view: ViewSql, names: list[str], asked: list[list[Any]]
+) -> tuple[Composed, list[Any]]:
+    """Return the query of the newest rows, (*keys, event time, *features), and its parameters.
 
-    Its parameters are one array a join key, and its rows every known combination of them. That is
-    a superset of what is asked, but conditions of this form reach below aggregates and windows,
-    and the view is computed once whatever the number of entities.
+    Each join key may have any of the values `asked` of it, so the rows are every known combination
+    of them. That is a superset of what is asked, but conditions of this form reach below aggregates
+    and windows, and the view is computed once whatever the number of entities.
     """
     keys = [SQL("source.{}").format(view.key(name)) for name in view.keys]
     types = [sql_type(field) for field in view.keys.values()]
-    return SQL(
+    matches = [
+        dialect.among(key, kind, values)
+        for key, kind, values in zip(keys, types, asked, strict=True)
+    ]
+    query = SQL(
         """
         select distinct on ({keys}) {typed_keys}, source.{timestamp}, {features}
         from {relation} as source
@@ -184,12 +185,10 @@ def _newest(view: ViewSql, names: list[str]) -> Composed:
         timestamp=view.order[0],
         features=SQL(", ").join(map(view.feature, names)),
         relation=view.newest,
-        matches=SQL(" and ").join(
-            SQL("{} = any(%s::{}[])").format(key, kind)
-            for key, kind in zip(keys, types, strict=True)
-        ),
+        matches=SQL(" and ").join(condition for condition, _ in matches),
         newest_first=SQL(", ").join(SQL("source.{} desc").format(c) for c in view.order),
     )
+    return query, [value for _, values in matches for value in values]
 
 
 def _key_tuples(view: ViewSql, entity_keys: list[EntityKey]) -> list[tuple[Any, ...]]:

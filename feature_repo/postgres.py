@@ -1,12 +1,11 @@
-"""What both stores share: the connection string, and a feature view seen as SQL."""
+"""What both stores share: how to connect, and a feature view seen as SQL."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Literal
 
-import psycopg
 from feast import FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
@@ -14,6 +13,9 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 from feast.repo_config import FeastConfigBaseModel
 from psycopg.sql import SQL, Composed, Identifier
 from pydantic import SecretStr
+
+from headrace.dialect import Connection, Dialect
+from headrace.engine import DIALECTS
 
 ONLINE_VIEW = "online_view"
 
@@ -34,16 +36,16 @@ SQL_TYPES = {
 class PostgresConfig(FeastConfigBaseModel):
     """Settings of a store. An empty `dsn` leaves everything to libpq's PG* variables."""
 
+    engine: Literal["postgres", "risingwave"] = "postgres"
     dsn: SecretStr = SecretStr("")
 
-    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.engine]
+
+    def connect(self) -> Connection:
         """Return a new connection in autocommit mode whose session speaks UTC."""
-        return psycopg.connect(
-            self.dsn.get_secret_value(),
-            autocommit=True,
-            application_name="headrace-feast",
-            options="-c timezone=UTC",
-        )
+        return self.dialect.connect(self.dsn.get_secret_value(), application_name="headrace-feast")
 
 
 @dataclass(frozen=True)

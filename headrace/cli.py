@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -11,15 +10,20 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headrace import __version__
 from headrace.errors import HeadraceError, ModelError, SettingError
+from headrace.printing import print_json, print_table
 from headrace.settings import Settings, describe
 
+if TYPE_CHECKING:
+    from headrace.engine import Engine
+
 Command = Callable[[argparse.Namespace, Settings], int]
+# Commands that give the arguments that they do not know to another program.
+PASS_ON = ("psql", "dbt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments)
-    if rest and parsed.run not in (psql, dbt_):
+    if rest and parsed.command not in PASS_ON:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     parsed.arguments = rest
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -131,21 +135,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import embedded_postgres, open_engine
+    from headrace.embedded import embedded_postgres
+    from headrace.engine import DIALECTS, open_engine
     from headrace.processes import announced, children, free_port, wait_until_ready
 
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{port}"
     parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
-    if settings.kafka:
+    if settings.kafka and not DIALECTS[settings.engine].reads_topics:
         parts["ingest"] = {}
-    with (
-        open_engine(settings, migrate=False) as engine,
-        announced(settings, "up"),
-        children(settings, parts) as (gateway, *others),
-    ):
-        engine.migrate()
+    with ExitStack() as stack:
+        engine = stack.enter_context(open_engine(settings, migrate=False))
+        if not engine.dialect.migrates_by_itself:
+            engine.migrate(echo=True)
+        stack.enter_context(announced(settings, "up"))
+        gateway, *others = stack.enter_context(children(settings, parts))
+        engine.prepare()
         wait_until_ready(url, gateway)
         print(f"gateway  {url}")
         for child in others:
@@ -193,12 +199,11 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.brokers import access
-    from headrace.kafka.ingest import ingest
+    from headrace.kafka.ingest import check, ingest
     from headrace.processes import announced
 
     stop = _stop_event()
-    access(settings)  # a wrong setting before anything is started
+    check(settings)
     with open_engine(settings) as engine, announced(settings, "ingest"):
         print(f"ingest   from {settings.kafka}", flush=True)
         ingest(engine, stop)
@@ -207,18 +212,10 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
 
 def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.ingest import replay
+    from headrace.kafka.ingest import check, replay, time_of
 
-    since = None
-    if parsed.since != "earliest":
-        try:
-            since = datetime.fromisoformat(parsed.since)
-        except ValueError:
-            raise SettingError(
-                f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, "
-                f"got {parsed.since!r}"
-            ) from None
-        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+    check(settings)
+    since = time_of(parsed.since)
     with open_engine(settings) as engine:
         read = replay(engine, since, lambda rows: _progress(f"{rows:,} messages"))
     print(f"{read:,} messages read; what was there before is as it was")
@@ -226,54 +223,21 @@ def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def status(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import Engine, embedded_postgres
-    from headrace.processes import running
+    from headrace.status import print_status, status_of
 
-    embedded = embedded_postgres(settings)
-    up = bool(settings.dsn) or embedded.pid() is not None
-    report: dict[str, Any] = {
-        "postgres": {"running": up, "pid": None if settings.dsn else embedded.pid()},
-        "processes": running(settings),
-        "models": [],
-    }
-    if up:
-        engine = Engine(settings.dsn or embedded.dsn, settings)
-        deployed = engine.rows("select to_regclass('headrace.retrain_trigger') as view")
-        if deployed[0]["view"] is not None:
-            report["models"] = engine.rows(
-                "select model, model_version, due, reason, held_back_by, new_labels, "
-                "recent_auc, event_clock from headrace.retrain_trigger order by model"
-            )
+    report = status_of(settings)
     if parsed.json:
-        return _print_json(report)
-    print(f"postgres  {'runs' if up else 'is down (headrace up starts it)'}")
-    for name in ("gateway", "trainer"):
-        facts = report["processes"].get(name)
-        print(f"{name:9} {'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
-        print(f", {facts['url']}" if facts and "url" in facts else "")
-    _print_table(report["models"])
+        return print_json(report)
+    print_status(settings, report)
     return 0
 
 
 def psql(parsed: argparse.Namespace, settings: Settings) -> int:
-    import subprocess
-
-    from psycopg.conninfo import conninfo_to_dict
-
+    from headrace.embedded import run_psql
     from headrace.engine import open_engine
-    from headrace.postgres import binaries
 
     with open_engine(settings, migrate=False) as engine:
-        parts = conninfo_to_dict(engine.dsn)
-        secret = {"PGPASSWORD": str(parts.pop("password", "") or "")}
-        address = " ".join(f"{key}={value}" for key, value in parts.items())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        done = subprocess.run(
-            [str(binaries() / "psql"), "-d", address, *parsed.arguments],
-            env={**os.environ, **secret},
-            check=False,
-        )
-    return done.returncode
+        return run_psql(engine.dsn, parsed.arguments)
 
 
 def migrate_(parsed: argparse.Namespace, settings: Settings) -> int:
@@ -295,72 +259,77 @@ def dbt_(parsed: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def policy_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
+def on_engine(run: Callable[[argparse.Namespace, Engine], int]) -> Command:
+    """Make a command of what works on the engine: it is started where it is embedded, and ready."""
+
+    def command(parsed: argparse.Namespace, settings: Settings) -> int:
+        from headrace.engine import open_engine
+
+        with open_engine(settings) as engine:
+            return run(parsed, engine)
+
+    return command
+
+
+@on_engine
+def policy_(parsed: argparse.Namespace, engine: Engine) -> int:
     from headrace.gateway import policies
 
-    with open_engine(settings) as engine:
-        values: dict[str, str | None] = {}
-        for text in parsed.values:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise SettingError(f"{text}: must have the form POLICY=VALUE")
-            values[name] = value or None
-        result = policies.write(engine, parsed.model, values)
+    values: dict[str, str | None] = {}
+    for text in parsed.values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"{text}: must have the form POLICY=VALUE")
+        values[name] = value or None
+    result = policies.write(engine, parsed.model, values)
     if parsed.json:
-        return _print_json(result)
+        return print_json(result)
     for name, value in result["policies"].items():
         print(f"{name:18} {value}{'' if name in result['own'] else '   (default)'}")
     return 0
 
 
-def versions_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
-
-    with open_engine(settings) as engine:
-        rows = engine.rows(
-            "select model_version, status, traffic, trained_at, promoted_at, reason "
-            "from headrace.model_versions where model = %s order by trained_at, model_version",
-            [parsed.model],
-        )
+@on_engine
+def versions_(parsed: argparse.Namespace, engine: Engine) -> int:
+    rows = engine.rows(
+        "select model_version, status, traffic, trained_at, promoted_at, reason "
+        "from headrace.model_versions where model = %s order by trained_at, model_version",
+        [parsed.model],
+    )
     if not rows and not parsed.json:
         raise ModelError(f"no version of {parsed.model!r} is known; see headrace status")
-    return _print_json(rows) if parsed.json else _print_table(rows)
+    return print_json(rows) if parsed.json else print_table(rows)
 
 
-def promote_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
+@on_engine
+def promote_(parsed: argparse.Namespace, engine: Engine) -> int:
     from headrace.lifecycle import promote
 
-    with open_engine(settings) as engine:
-        promote(engine, parsed.model, parsed.model_version, traffic=parsed.traffic)
+    promote(engine, parsed.model, parsed.model_version, traffic=parsed.traffic)
     print(f"{parsed.model} {parsed.model_version} serves")
     return 0
 
 
-def rollback_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
+@on_engine
+def rollback_(parsed: argparse.Namespace, engine: Engine) -> int:
     from headrace.lifecycle import rollback
 
-    with open_engine(settings) as engine:
-        taken, serving = rollback(engine, parsed.model, parsed.reason)
+    taken, serving = rollback(engine, parsed.model, parsed.reason)
     print(f"{parsed.model} {taken} was taken back; {serving or 'nothing'} serves")
     return 0
 
 
-def dashboards_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
+@on_engine
+def dashboards_(parsed: argparse.Namespace, engine: Engine) -> int:
+    if parsed.what == "push":
+        from dashboards.push import push
 
-    with open_engine(settings) as engine:
-        if parsed.what == "push":
-            from dashboards.push import push
+        pushed = push(engine.settings, engine)
+        print(pushed.url, *pushed.notes, sep="\n")
+        return 0
+    from dashboards.page import render
 
-            pushed = push(settings, engine)
-            print(pushed.url, *pushed.notes, sep="\n")
-            return 0
-        from dashboards.page import render
-
-        render(engine, parsed.model, parsed.out)
+    render(engine, parsed.model, parsed.out)
     print(parsed.out)
     return 0
 
@@ -376,14 +345,14 @@ def demo_(parsed: argparse.Namespace, settings: Settings) -> int:
     console = Console(stderr=parsed.json)
     summary = run_demo(settings, console, fast=parsed.fast)
     if parsed.json:
-        return _print_json(asdict(summary))
+        return print_json(asdict(summary))
     tell(summary, settings, console)
     return 0
 
 
 def settings_(parsed: argparse.Namespace, _: Settings) -> int:
     rows = [dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in describe()]
-    return _print_json(rows) if parsed.json else _print_table(rows)
+    return print_json(rows) if parsed.json else print_table(rows)
 
 
 def _say(line: str) -> None:
@@ -405,30 +374,6 @@ def _stop_event() -> threading.Event:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _print_json(value: object) -> int:
-    print(json.dumps(value, indent=2, default=str))
-    return 0
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> int:
-    if rows:
-        cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
-        for row in cells:
-            print(
-                "  ".join(
-                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-                ).rstrip()
-            )
-    return 0
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

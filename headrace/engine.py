@@ -1,13 +1,19 @@
-"""The engine: a PostgreSQL, embedded or external, with our tables, views and roles in it."""
+"""The engine: a PostgreSQL or a RisingWave, with our tables, views and roles in it.
+
+What differs between the two is in `Engine.dialect`.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +21,18 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
+from headrace.dialect import Connection, Dialect
+from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError
-from headrace.postgres import EmbeddedPostgres
+from headrace.postgres import READER, Postgres
+from headrace.risingwave import RisingWave
 from headrace.settings import Settings, project_path
 
-MIGRATE_LOCK = 7_482_310_003
-READER = "headrace_reader"
+log = logging.getLogger(__name__)
+
+DIALECTS: dict[str, Dialect] = {each.name: each for each in (Postgres(), RisingWave())}
+# What was deployed last, by the names of control.deployed.
+SQL_FILES, DBT_PROJECT = "sql", "dbt"
 
 
 class Engine:
@@ -29,16 +41,34 @@ class Engine:
     def __init__(self, dsn: str, settings: Settings) -> None:
         self.dsn = dsn
         self.settings = settings
+        self.dialect = DIALECTS[settings.engine]
 
-    def connect(self, *, autocommit: bool = True, **options: Any) -> psycopg.Connection[Any]:
+    @property
+    def registry_dsn(self) -> str:
+        """Connection string of the PostgreSQL that has Feast's registry."""
+        return self.settings.registry_dsn or self.dsn
+
+    def connect(self, *, autocommit: bool = True, **options: Any) -> Connection:
         """Return a new connection whose session speaks UTC."""
         options.setdefault("application_name", "headrace")
         try:
-            return psycopg.connect(
-                self.dsn, autocommit=autocommit, options="-c timezone=UTC", **options
-            )
-        except psycopg.OperationalError as error:
+            return self.dialect.connect(self.dsn, autocommit=autocommit, **options)
+        except psycopg.Error as error:
             raise EngineError(f"cannot reach the database: {error}".strip()) from None
+
+    @contextmanager
+    def writing(self, **options: Any) -> Iterator[Connection]:
+        """A connection for changes that can be read once the block has ended.
+
+        On PostgreSQL they are one transaction, on RisingWave each statement counts by itself.
+        """
+        with self.connect(**options) as connection, self.dialect.writing(connection):
+            yield connection
+
+    def flush(self) -> None:
+        """Return once what was written before can be read."""
+        with self.connect() as connection:
+            self.dialect.flush(connection)
 
     def rows(
         self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None
@@ -47,6 +77,11 @@ class Engine:
         with self.connect(row_factory=dict_row) as connection:
             return connection.execute(query, parameters).fetchall()
 
+    def has(self, relation: str) -> bool:
+        """Whether there is a table or view of this name, which has a schema."""
+        with self.connect() as connection:
+            return _has(connection, relation)
+
     def reader_dsn(self) -> str:
         """Connection string of the role that sees the marts and nothing else."""
         if self.settings.dsn:
@@ -54,17 +89,31 @@ class Engine:
         embedded = embedded_postgres(self.settings)
         return make_conninfo(self.dsn, user=READER, password=embedded.password(READER))
 
+    def prepare(self) -> None:
+        """Have tables and views as this version needs them.
+
+        Where any process may migrate, it does so; else that is a person's step and is looked for.
+
+        Raises:
+            EngineError: a statement or a dbt model failed, or `headrace migrate` never ran.
+        """
+        if self.dialect.migrates_by_itself:
+            self.migrate()
+            return
+        with self.connect() as connection:
+            deployed = _deployed(connection, DBT_PROJECT)
+        if deployed is None:
+            raise EngineError("there are no views yet: run `headrace migrate` once")
+        if deployed != _digest(self._dbt_files()):
+            log.warning("the views are of another version; `headrace migrate` brings them up to it")
+
     def migrate(self, *, force: bool = False, echo: bool = False) -> None:
         """Bring tables, roles and views up to the project's SQL; nothing happens when they are.
 
         Raises:
             EngineError: a statement or a dbt model failed; the text says which and why.
         """
-        with self.connect() as connection:
-            # Processes that start together bring the database up to date one after the other.
-            connection.execute("select pg_advisory_lock(%s)", [MIGRATE_LOCK])
-            if not self.settings.dsn:
-                self._make_reader(connection)
+        with self.connect() as connection, self.dialect.migrating(connection, self.settings):
             self._apply_sql(connection, force)
             self._apply_dbt(connection, force, echo)
 
@@ -92,8 +141,9 @@ class Engine:
         parts = conninfo_to_dict(self.dsn)
         logs = self.settings.home.resolve() / "dbt"
         return {
+            "HEADRACE_PGTARGET": self.dialect.name,
             "HEADRACE_PGHOST": str(parts.get("host") or "127.0.0.1"),
-            "HEADRACE_PGPORT": str(parts.get("port") or 5432),
+            "HEADRACE_PGPORT": str(parts.get("port") or self.dialect.port),
             "HEADRACE_PGUSER": str(parts.get("user") or ""),
             "HEADRACE_PGPASSWORD": str(parts.get("password") or ""),
             "HEADRACE_PGDATABASE": str(parts.get("dbname") or ""),
@@ -104,31 +154,30 @@ class Engine:
             "DO_NOT_TRACK": "1",
         }
 
-    def _make_reader(self, connection: psycopg.Connection[Any]) -> None:
-        password = embedded_postgres(self.settings).password(READER)
-        exists = connection.execute(
-            "select 1 from pg_roles where rolname = %s", [READER]
-        ).fetchone()
-        if not exists:
-            statement = psycopg.sql.SQL("create role {} login password {}").format(
-                psycopg.sql.Identifier(READER), psycopg.sql.Literal(password)
-            )
-            connection.execute(statement)
-
-    def _apply_sql(self, connection: psycopg.Connection[Any], force: bool) -> None:
-        files = sorted(project_path("sql").glob("*.sql"))
-        digest = _digest(files)
-        if not force and self._deployed(connection, "sql") == digest:
+    def _apply_sql(self, connection: Connection, force: bool) -> None:
+        files = self._sql_files()
+        digest = _digest([*files, *sorted(project_path("sql").glob("*.csv"))])
+        if not force and _deployed(connection, SQL_FILES) == digest:
             return
         for file in files:
-            try:
-                with connection.transaction():
-                    connection.execute(file.read_text())
-            except psycopg.Error as error:
-                raise EngineError(f"{file.name}: {error}") from None
-        self._record(connection, "sql", digest)
+            self.dialect.apply(connection, file, self.settings)
+        self._seed(connection)
+        self._record(connection, SQL_FILES, digest)
 
-    def _apply_dbt(self, connection: psycopg.Connection[Any], force: bool, echo: bool) -> None:
+    def _apply_dbt(self, connection: Connection, force: bool, echo: bool) -> None:
+        digest = _digest(self._dbt_files())
+        deployed = _deployed(connection, DBT_PROJECT)
+        if not force and deployed == digest:
+            return
+        self.dbt(*self.dialect.dbt_run(deployed is None), "--quiet", echo=echo)
+        for file in self._sql_files("after"):
+            self.dialect.apply(connection, file, self.settings)
+        self._record(connection, DBT_PROJECT, digest)
+
+    def _sql_files(self, *folders: str) -> list[Path]:
+        return sorted(project_path("sql").joinpath(self.dialect.name, *folders).glob("*.sql"))
+
+    def _dbt_files(self) -> list[Path]:
         project = project_path("dbt_project")
         files = [
             path
@@ -136,35 +185,48 @@ class Engine:
             for path in sorted((project / folder).rglob("*"))
             if path.is_file()
         ]
-        digest = _digest([project / "dbt_project.yml", *files])
-        if not force and self._deployed(connection, "dbt") == digest:
-            return
-        self.dbt("run", "--quiet", echo=echo)
-        self._record(connection, "dbt", digest)
+        return [project / "dbt_project.yml", *files, *self._sql_files("after")]
 
-    def _deployed(self, connection: psycopg.Connection[Any], name: str) -> str | None:
-        known = connection.execute("select to_regclass('control.deployed')").fetchone()
-        if known is None or known[0] is None:
-            return None
-        row = connection.execute(
-            "select sha256 from control.deployed where name = %s", [name]
-        ).fetchone()
-        return row[0] if row else None
+    def _seed(self, connection: Connection) -> None:
+        """Bring the policies that exist up to date; what people have set stays."""
+        put, now = self.dialect.put, datetime.now(UTC)
+        policies = _seeds("policies")
+        put(connection, "control.policy_kinds", ["policy"], policies)
+        self.dialect.flush(connection)
+        known = {row[0] for row in connection.execute(_DEFAULT_POLICIES)}
+        defaults = [
+            {
+                "model": "*",
+                "policy": row["policy"],
+                "value": row["default_value"],
+                "updated_at": now,
+            }
+            for row in policies
+            if row["policy"] not in known
+        ]
+        if defaults:
+            put(connection, "control.policies", ["model", "policy"], defaults)
+        known = {row[0] for row in connection.execute(_DEFAULT_LABEL_POLICIES)}
+        kinds = [
+            {
+                "model": "*", "kind": row["kind"], "wins": row["wins"],
+                "priority": int(row["priority"]), "weight": float(row["weight"]),
+            }
+            for row in _seeds("label_policies")
+            if row["kind"] not in known
+        ]  # fmt: skip
+        if kinds:
+            put(connection, "control.label_policies", ["model", "kind"], kinds)
+        self.dialect.flush(connection)
 
-    def _record(self, connection: psycopg.Connection[Any], name: str, digest: str) -> None:
-        connection.execute(
-            """
-            insert into control.deployed (name, sha256) values (%s, %s)
-            on conflict (name) do update
-            set sha256 = excluded.sha256, deployed_at = clock_timestamp()
-            """,
-            [name, digest],
-        )
+    def _record(self, connection: Connection, name: str, digest: str) -> None:
+        row = {"name": name, "sha256": digest, "deployed_at": datetime.now(UTC)}
+        self.dialect.put(connection, "control.deployed", ["name"], [row])
+        self.dialect.flush(connection)
 
 
-def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
-    """Return the embedded server of these settings (running or not)."""
-    return EmbeddedPostgres(settings.home / "postgres", settings.postgres_port)
+_DEFAULT_POLICIES = "select policy from control.policies where model = '*'"
+_DEFAULT_LABEL_POLICIES = "select kind from control.label_policies where model = '*'"
 
 
 @contextmanager
@@ -178,14 +240,38 @@ def open_engine(settings: Settings, *, migrate: bool = True) -> Iterator[Engine]
         engine = Engine(settings.dsn, settings)
         engine.connect().close()
         if migrate:
-            engine.migrate()
+            engine.prepare()
         yield engine
         return
     with embedded_postgres(settings).running() as server:
         engine = Engine(server.dsn, settings)
         if migrate:
-            engine.migrate()
+            engine.prepare()
         yield engine
+
+
+def _has(connection: Connection, relation: str) -> bool:
+    found = connection.execute(
+        "select count(*) from information_schema.tables "
+        "where table_schema = %s and table_name = %s",
+        relation.split("."),
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def _deployed(connection: Connection, name: str) -> str | None:
+    if not _has(connection, "control.deployed"):
+        return None
+    row = connection.execute(
+        "select sha256 from control.deployed where name = %s", [name]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _seeds(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of `sql/` by column."""
+    with (project_path("sql") / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _digest(files: Sequence[Path]) -> str:

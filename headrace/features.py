@@ -6,6 +6,7 @@ imported when a reader is made: that takes seconds and some 350 MB.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class FeatureReader:
     manager, or `close` lets go of its connections.
 
     Args:
-        engine: the database of the marts and of Feast's registry.
+        engine: the database of the marts; its setting `registry_dsn` names that of the registry.
         service: a feature service of `feature_repo/definitions.py`.
 
     Attributes:
@@ -62,7 +63,8 @@ class FeatureReader:
             raise SettingError(
                 f"service: must be one of {', '.join(sorted(services))}, got {service!r}"
             )
-        with engine.connect() as connection:
+        with registry(engine) as connection:
+            connection.autocommit = True
             connection.execute("select pg_advisory_lock(%s)", [APPLY_LOCK])
             connection.execute(f"create schema if not exists {SCHEMA}")
             self._store.apply(objects)
@@ -141,9 +143,19 @@ class FeatureReader:
         return frame.assign(**columns)
 
 
+def registry(engine: Engine) -> psycopg.Connection[Any]:
+    """Return a new connection to the PostgreSQL of Feast's registry.
+
+    Raises:
+        psycopg.OperationalError: it cannot be reached.
+    """
+    options = f"-c timezone=UTC -c search_path={SCHEMA}"
+    return psycopg.connect(engine.registry_dsn, options=options, application_name="headrace-feast")
+
+
 def environment(engine: Engine) -> dict[str, str]:
     """Return the PG* variables that ``feast -c feature_repo`` needs (they hold the password)."""
-    options = psycopg.pq.Conninfo.parse(engine.dsn.encode())
+    options = psycopg.pq.Conninfo.parse(engine.registry_dsn.encode())
     return {item.envvar.decode(): item.val.decode() for item in options if item.envvar and item.val}
 
 
@@ -155,10 +167,7 @@ def _config(engine: Engine) -> RepoConfig:
     from feature_repo.offline_store import LiveViewOfflineStoreConfig
     from feature_repo.online_store import LiveViewOnlineStoreConfig
 
-    def connect() -> psycopg.Connection[Any]:
-        options = f"-c timezone=UTC -c search_path={SCHEMA}"
-        return psycopg.connect(engine.dsn, options=options, application_name="headrace-feast")
-
+    store: dict[str, Any] = {"engine": engine.dialect.name, "dsn": SecretStr(engine.dsn)}
     return RepoConfig(
         project=PROJECT,
         provider="local",
@@ -167,8 +176,11 @@ def _config(engine: Engine) -> RepoConfig:
         registry=SqlRegistryConfig(
             path="postgresql+psycopg://",
             cache_ttl_seconds=0,
-            sqlalchemy_config_kwargs={"creator": connect, "pool_pre_ping": True},
+            sqlalchemy_config_kwargs={
+                "creator": functools.partial(registry, engine),
+                "pool_pre_ping": True,
+            },
         ),
-        online_store=LiveViewOnlineStoreConfig(dsn=SecretStr(engine.dsn)),
-        offline_store=LiveViewOfflineStoreConfig(dsn=SecretStr(engine.dsn)),
+        online_store=LiveViewOnlineStoreConfig(**store),
+        offline_store=LiveViewOfflineStoreConfig(**store),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from headrace.engine import Engine
-from headrace.errors import ModelError
-from headrace.events import parse
+from headrace.errors import EngineError, ModelError
+from headrace.events import ModelEvent, parse
 from headrace.log import EventLog
+
+VISIBLE_TIMEOUT_S = 30.0
 
 
 def promote(
@@ -17,6 +20,7 @@ def promote(
 
     Raises:
         ModelError: there is no such version with an artifact, or the share is out of range.
+        EngineError: the views do not know of the event after half a minute.
     """
     if traffic is not None and not 0 < traffic < 1:
         raise ModelError(f"traffic: must be a share in (0, 1), got {traffic}")
@@ -44,6 +48,7 @@ def rollback(engine: Engine, model: str, reason: str) -> tuple[str, str | None]:
 
     Raises:
         ModelError: no version of the model serves.
+        EngineError: the views do not know of the event after half a minute.
     """
     champion = _champion(engine, model)
     if champion is None:
@@ -61,7 +66,10 @@ def _champion(engine: Engine, model: str) -> str | None:
 
 
 def _tell(engine: Engine, model: str, **fields: Any) -> None:
-    """Store one model event, dated by the model's own clock so that it follows all before it."""
+    """Store one model event, dated by the model's own clock so that it follows all before it.
+
+    Returns when the views know of it.
+    """
     latest = engine.rows(
         """
         select greatest(max(events.event_time), max(clock.event_clock)) as time
@@ -74,3 +82,18 @@ def _tell(engine: Engine, model: str, **fields: Any) -> None:
     event = parse("model_events", {"model": model, "event_time": latest.isoformat(), **fields})
     with EventLog(engine) as log:
         log.append("model_events", [event])
+    assert isinstance(event, ModelEvent)
+    _wait_for(engine, event.event_id)
+
+
+def _wait_for(engine: Engine, event_id: str) -> None:
+    """Return once the views know of an event, which takes a moment where it goes through Kafka."""
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+    query = "select event_id from events.model_events where event_id = %s"
+    while not engine.rows(query, [event_id]):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"event {event_id} was sent, but the views do not know of it after "
+                f"{VISIBLE_TIMEOUT_S:.0f} s: see headrace.ingest_lag and headrace.rejected_events"
+            )
+        time.sleep(0.05)

@@ -62,8 +62,9 @@ def artifact_path(uri: str) -> Path:
 class PlanFollower:
     """Calls `on_plan` from a thread of its own: with the plan at start, and when it may differ.
 
-    It listens, and looks again every `poll_s` seconds in case a notification got lost; `on_plan`
-    is called each time, so that it may retry what it could not do before. A context manager.
+    It listens, where the engine tells of changes, and looks again every `poll_s` seconds in any
+    case; `on_plan` is called each time, so that it may retry what it could not do before. A context
+    manager.
     """
 
     def __init__(
@@ -91,22 +92,22 @@ class PlanFollower:
         while not self._stopping.is_set():
             try:
                 with self._engine.connect(application_name="headrace plan") as connection:
-                    connection.execute(f"listen {CHANNEL}")
+                    heard = self._engine.dialect.listen(connection, CHANNEL)
                     while not self._stopping.is_set():
                         self._on_plan(serving_plan(connection))
                         pause = self._poll_s
-                        self._wait(connection)
+                        self._wait(heard)
             except (psycopg.Error, EngineError) as error:
                 reason = " ".join(str(error).split())
                 log.warning("cannot follow the serving plan, trying again: %s", reason)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_BACKOFF_S)
 
-    def _wait(self, connection: psycopg.Connection[object]) -> None:
+    def _wait(self, heard: Callable[[float], bool]) -> None:
         """Return on a notification, after `poll_s`, or soon after a stop."""
         left = self._poll_s
         while left > 0 and not self._stopping.is_set():
             step = min(left, 0.2)
-            for _ in connection.notifies(timeout=step, stop_after=1):
+            if heard(step):
                 return
             left -= step

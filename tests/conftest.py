@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from headrace.engine import Engine, embedded_postgres
-from headrace.postgres import EmbeddedPostgres
+from headrace.embedded import EmbeddedPostgres, embedded_postgres
+from headrace.engine import Engine
 from headrace.settings import Settings
+from tests.standin import standing_in
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -49,6 +50,20 @@ def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
             yield Engine(dsn, Settings(home=tmp_path / ".headrace", dsn=dsn))
         finally:
             admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def standin(engine: Engine) -> Iterator[Engine]:
+    """An engine that stands in for RisingWave, on the database of `engine`."""
+    with standing_in(engine) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["postgres", "risingwave"])
+def either(engine: Engine, request: pytest.FixtureRequest) -> Engine:
+    """One engine after the other: PostgreSQL, and the stand-in for RisingWave."""
+    found: Engine = engine if request.param == "postgres" else request.getfixturevalue("standin")
+    return found
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.engine import embedded_postgres
+from headrace.embedded import embedded_postgres
 from headrace.settings import Settings
 
 

@@ -6,7 +6,6 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -62,45 +61,16 @@ def claim(engine: Engine, trigger: Trigger, worker: str) -> Claim | None:
     A claim without a heartbeat for `lease_s` is taken over: its run id and the moment as of which
     it knows things stay, so that the same training set comes out.
     """
-    with engine.connect(autocommit=False) as connection:
-        moment = connection.execute("select events.ingested_up_to()").fetchone()
-        assert moment is not None
-        with connection.cursor(row_factory=class_row(Claim)) as cursor:
-            return cursor.execute(
-                """
-                insert into control.claims as held
-                    (trigger_id, model, worker, run_id, known_at, event_clock)
-                select %(trigger_id)s, model, %(worker)s, %(run_id)s, %(known_at)s, event_clock
-                from headrace.model_clock
-                where model = %(model)s
-                on conflict (trigger_id) do update set
-                    worker = excluded.worker,
-                    attempt = held.attempt + 1,
-                    claimed_at = clock_timestamp(),
-                    heartbeat_at = clock_timestamp()
-                where
-                    held.finished_at is null
-                    and held.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
-                returning
-                    trigger_id, model, worker, run_id, attempt, claimed_at, known_at, event_clock
-                """,
-                {
-                    "trigger_id": trigger.trigger_id,
-                    "model": trigger.model,
-                    "worker": worker,
-                    "run_id": uuid7(),
-                    "known_at": moment[0],
-                    "lease_s": engine.settings.lease_s,
-                },
-            ).fetchone()
-
-
-def finish(connection: psycopg.Connection[Any], claim: Claim) -> None:
-    """Mark the claim as done, whatever came of it."""
-    connection.execute(
-        "update control.claims set finished_at = clock_timestamp() where trigger_id = %s",
-        [claim.trigger_id],
-    )
+    with engine.connect() as connection:
+        row = engine.dialect.claim(
+            connection,
+            trigger_id=trigger.trigger_id,
+            model=trigger.model,
+            worker=worker,
+            run_id=uuid7(),
+            lease_s=engine.settings.lease_s,
+        )
+    return Claim(**row) if row else None
 
 
 class Heartbeat:
@@ -132,16 +102,17 @@ class Heartbeat:
     def beat(self) -> bool:
         """Renew the lease; false when the claim is no longer ours."""
         with self._engine.connect() as connection:
-            row = connection.execute(
-                """
-                update control.claims set heartbeat_at = clock_timestamp()
-                where trigger_id = %s and worker = %s and attempt = %s and finished_at is null
-                returning 1
-                """,
-                [self._claim.trigger_id, self._claim.worker, self._claim.attempt],
-            ).fetchone()
-        self.lost = row is None
+            self.lost = not self._engine.dialect.renew(
+                connection, self._claim.trigger_id, self._claim.attempt, self._claim.worker
+            )
         return not self.lost
+
+    def finish(self) -> None:
+        """Mark the claim as done, whatever came of it; nothing renews it any more."""
+        self._stop.set()
+        self._thread.join()
+        with self._engine.connect() as connection:
+            self._engine.dialect.finish(connection, self._claim.trigger_id, self._claim.attempt)
 
     def _run(self) -> None:
         while not self._stop.wait(self._engine.settings.lease_s / 4):

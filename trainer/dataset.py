@@ -13,11 +13,10 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from headrace.engine import Engine
@@ -36,7 +35,8 @@ NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
 # Candidates come from what is labelled by now, or from all answers where silence is a label. What
 # was held to be right about the chosen ones is worked out from the feedback and by the policies of
-# the claim; the rules are those of `chosen_labels` in dbt_project/macros/labels.sql.
+# the claim; the rules are those of `chosen_labels` in dbt_project/macros/labels.sql. Either engine
+# answers this; `{kinds}` takes (kind, wins, priority) of each policy.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -46,7 +46,7 @@ with final as (
         and model = %(model)s
         and variant != 'shadow'
         and first_ingested_at <= %(known_at)s
-        and inference_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
+        and inference_time <= %(event_clock)s - %(label_window)s::interval
     union all
     select request_id, event_time
     from events.inference
@@ -55,13 +55,21 @@ with final as (
         and model = %(model)s
         and variant != 'shadow'
         and ingested_at <= %(known_at)s
-        and event_time <= %(event_clock)s::timestamptz - %(label_window)s::interval
+        and event_time <= %(event_clock)s - %(label_window)s::interval
+),
+
+newest as (
+    select request_id from final order by inference_time desc, request_id asc limit %(recent)s
+),
+
+replayed as (
+    select request_id from final order by md5(request_id), request_id limit %(replay)s
 ),
 
 chosen as (
-    (select request_id from final order by inference_time desc, request_id asc limit %(recent)s)
+    select request_id from newest
     union
-    (select request_id from final order by md5(request_id), request_id limit %(replay)s)
+    select request_id from replayed
 ),
 
 heard as (
@@ -76,9 +84,7 @@ heard as (
         policies.priority
     from chosen
     inner join events.feedback as f on chosen.request_id = f.request_id
-    inner join jsonb_to_recordset(%(label_policies)s)
-        as policies (kind text, wins text, priority integer)
-        on f.kind = policies.kind
+    inner join (values {kinds}) as policies (kind, wins, priority) on f.kind = policies.kind
     where f.ingested_at <= %(known_at)s and coalesce(f.label, f.value::text) is not null
 ),
 
@@ -178,22 +184,18 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
     }
     rows = _read(engine, query, reader)
     dataset = Dataset(f"{claim.run_id}", _sha256(rows), rows)
-    with engine.connect() as connection:
-        connection.execute(
-            """
-            insert into control.datasets
-                (dataset_id, model, run_id, known_at, examples, content_sha256, query)
-            values (%s, %s, %s, %s, %s, %s, %s)
-            on conflict (dataset_id) do update set
-                query = excluded.query,
-                examples = excluded.examples,
-                content_sha256 = excluded.content_sha256
-            """,
-            [
-                dataset.dataset_id, claim.model, claim.run_id, claim.known_at, len(rows),
-                dataset.sha256, Jsonb(query),
-            ],
-        )  # fmt: skip
+    record = {
+        "dataset_id": dataset.dataset_id,
+        "model": claim.model,
+        "run_id": claim.run_id,
+        "known_at": claim.known_at,
+        "examples": len(rows),
+        "content_sha256": dataset.sha256,
+        "query": Jsonb(query),
+        "created_at": datetime.now(UTC),
+    }
+    with engine.writing() as connection:
+        engine.dialect.put(connection, "control.datasets", ["dataset_id"], [record])
     return dataset
 
 
@@ -239,9 +241,16 @@ def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
 
 
 def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[Row]:
-    with engine.connect(row_factory=dict_row) as connection:
-        parameters = {**query, "label_policies": Jsonb(query["label_policies"])}
-        found = connection.execute(_KNOWN, parameters).fetchall()
+    parameters: dict[str, Any] = {
+        **query,
+        "known_at": datetime.fromisoformat(query["known_at"]),
+        "event_clock": datetime.fromisoformat(query["event_clock"]),
+    }
+    kinds = []
+    for number, policy in enumerate(query["label_policies"]):
+        kinds.append(f"(%(kind{number})s::text, %(wins{number})s::text, %(priority{number})s::int)")
+        parameters |= {f"{name}{number}": value for name, value in policy.items()}
+    found = engine.rows(_KNOWN.format(kinds=", ".join(kinds)), parameters)
     if not found:
         return []
     frame = pd.DataFrame(

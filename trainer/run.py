@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +137,18 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
 
 def _feedback_span(engine: Engine, claim: Claim) -> dict[str, float]:
     """When the first and the last label that is new to this run came in."""
+    (earlier,) = engine.rows(
+        "select max(known_at) as known_at from control.claims "
+        "where model = %s and finished_at is not null",
+        [claim.model],
+    )
     rows = engine.rows(
         """
-        select min(labels.ingested_at) as first_at, max(labels.ingested_at) as last_at
-        from panes.labels as labels
-        left join (
-            select max(known_at) as known_at from control.claims
-            where model = %(model)s and finished_at is not null
-        ) as earlier on true
-        where labels.model = %(model)s
-            and labels.ingested_at <= %(known_at)s
-            and labels.ingested_at > coalesce(earlier.known_at, '-infinity')
+        select min(ingested_at) as first_at, max(ingested_at) as last_at
+        from panes.labels
+        where model = %s and ingested_at <= %s and ingested_at > %s
         """,
-        {"model": claim.model, "known_at": claim.known_at},
+        [claim.model, claim.known_at, earlier["known_at"] or datetime.fromtimestamp(0, UTC)],
     )
     first, last = rows[0]["first_at"], rows[0]["last_at"]
     if first is None:

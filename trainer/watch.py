@@ -13,11 +13,15 @@ from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.features import FeatureReader
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, claim, due_triggers, finish
+from trainer.claim import Claim, Heartbeat, claim, due_triggers
 from trainer.publish import announce
 from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
 
 log = logging.getLogger(__name__)
+
+# RisingWave says of all that is wrong, also of what passes by itself, that it is an internal error:
+# a run that met one is tried again when its lease has run out, this often in all.
+MAX_ATTEMPTS = 3
 
 
 class Trainer:
@@ -48,12 +52,12 @@ class Trainer:
         self.shop.reader.close()
 
     def watch(self, stop: threading.Event) -> None:
-        """Poll the trigger view until `stop` is set; a lost database is waited for."""
+        """Poll the trigger view until `stop` is set; a database that is away is waited for."""
         while not stop.is_set():
             try:
                 worked = self.run_once()
-            except (EngineError, psycopg.OperationalError) as error:
-                log.warning("the database cannot be reached, trying again: %s", error)
+            except (EngineError, psycopg.Error) as error:
+                log.warning("the database does not answer, trying again: %s", error)
                 worked = False
             if not worked:
                 stop.wait(self.engine.settings.poll_s)
@@ -75,6 +79,8 @@ class Trainer:
         except (EngineError, psycopg.OperationalError):
             raise
         except Exception as error:
+            if isinstance(error, psycopg.InternalError) and held.attempt < MAX_ATTEMPTS:
+                raise
             if not isinstance(error, NothingToLearnError):
                 log.exception("run %s failed", held.run_id)
             reason = f"{type(error).__name__}: {error}"[:2_000]
@@ -87,7 +93,6 @@ class Trainer:
             promoted=outcome.promoted, parent=outcome.parent, artifact=outcome.artifact,
             metrics=outcome.metrics, reason=outcome.reason,
         )  # fmt: skip
-        with self.engine.connect() as connection:
-            finish(connection, held)
+        heartbeat.finish()
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")

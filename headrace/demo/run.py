@@ -13,7 +13,8 @@ from rich.console import Console
 from headrace.demo.display import Display, show_summary
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
 from headrace.demo.summary import Summary
-from headrace.engine import Engine, embedded_postgres, open_engine
+from headrace.embedded import embedded_postgres
+from headrace.engine import Engine, open_engine
 from headrace.errors import EngineError
 from headrace.processes import Child, children, free_port, running, wait_until_ready
 from headrace.replay import Replay, ticks
@@ -45,13 +46,16 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
     home = settings.home / "demo"
     _clear(home)
     port = free_port()
-    own = replace(settings, home=home, dsn="", postgres_port=0, port=port, artifacts="")
+    own = replace(
+        settings, home=home, postgres_port=0, port=port,
+        engine="postgres", dsn="", registry_dsn="", kafka="", artifacts="",
+    )  # fmt: skip
     environment = {
         "HEADRACE_PORT": str(port),
         "HEADRACE_POLL_S": str(POLL_S),
-        "HEADRACE_DSN": "",
-        "HEADRACE_ARTIFACTS": "",
         "HEADRACE_POSTGRES_PORT": "0",
+        "HEADRACE_ENGINE": "postgres",
+        **{f"HEADRACE_{name}": "" for name in ("DSN", "REGISTRY_DSN", "KAFKA", "ARTIFACTS")},
     }
     console.print("starting PostgreSQL and its views …")
     with open_engine(own, migrate=False) as engine:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events import MAX_ID
 
 ALL_MODELS = "*"
+GATE_METRICS = ("log_loss", "auc", "f1", "accuracy", "brier")
 
 
 def read(engine: Engine, model: str) -> dict[str, Any]:
@@ -30,45 +32,75 @@ def write(engine: Engine, model: str, values: object) -> dict[str, Any]:
     """Set policies of `model` (None: back to the default) and return what `read` returns.
 
     Raises:
-        ContractError: an unknown policy, or a value that the database refuses; nothing is set.
+        ContractError: an unknown policy, or a value that the views cannot read; nothing is set.
     """
     if not model or len(model) > MAX_ID or not model.isprintable():
         raise ContractError("model", f"a printable name of 1 to {MAX_ID} characters", model)
     if not isinstance(values, Mapping):
         raise ContractError("", "an object of policy to value", values)
-    with engine.connect(autocommit=False, row_factory=dict_row) as connection:
-        known = sorted(
-            row["policy"]
-            for row in connection.execute(
-                "select policy from control.policies where model = %s", [ALL_MODELS]
+    kinds = {
+        row["policy"]: row["kind"]
+        for row in engine.rows("select policy, kind from control.policy_kinds")
+    }
+    known = ", ".join(sorted(kinds))
+    now = datetime.now(UTC)
+    changed: list[dict[str, Any]] = []
+    for policy, value in values.items():
+        if policy not in kinds:
+            raise ContractError(policy, f"a known policy (one of {known})", value)
+        if value is not None:
+            text = _text(policy, value)
+            check(engine, policy, kinds[policy], text)
+            changed.append({"model": model, "policy": policy, "value": text, "updated_at": now})
+        elif model == ALL_MODELS:
+            raise ContractError(policy, "a value, as it is the default of all models", value)
+    with engine.writing() as connection:
+        if changed:
+            engine.dialect.put(connection, "control.policies", ["model", "policy"], changed)
+        for policy in (policy for policy, value in values.items() if value is None):
+            connection.execute(
+                "delete from control.policies where model = %s and policy = %s", [model, policy]
             )
-        )
-        for policy, value in values.items():
-            if policy not in known:
-                raise ContractError(policy, f"a known policy (one of {', '.join(known)})", value)
-            _set(connection, model, policy, value)
     return read(engine, model)
 
 
-def _set(connection: psycopg.Connection[Any], model: str, policy: str, value: object) -> None:
-    if value is None:
-        if model == ALL_MODELS:
-            raise ContractError(policy, "a value, as it is the default of all models", value)
-        connection.execute(
-            "delete from control.policies where model = %s and policy = %s", [model, policy]
+def check(engine: Engine, policy: str, kind: str, value: str) -> None:
+    """Refuse a value that the views could not read; what is an interval the engine itself says.
+
+    On PostgreSQL a trigger refuses the same values, whoever writes them.
+
+    Raises:
+        ContractError: the value is none of its kind.
+    """
+    if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
+        raise ContractError(policy, "a number", value)
+    if policy == "gate_metric" and value not in GATE_METRICS:
+        raise ContractError(policy, f"one of {', '.join(GATE_METRICS)}", value)
+    if kind == "interval" and not _is_interval(engine, value):
+        raise ContractError(policy, "an interval such as '1 day', up to 100 years", value)
+
+
+def _is_interval(engine: Engine, value: str) -> bool:
+    try:
+        (row,) = engine.rows(
+            "select %s::interval between interval '0 seconds' and interval '100 years' as fits",
+            [value],
         )
-        return
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return bool(row["fits"])
+
+
+def _text(policy: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ContractError(policy, "a string or a number", value)
+    text = str(value)
     try:
-        connection.execute(
-            """
-            insert into control.policies (model, policy, value) values (%s, %s, %s)
-            on conflict (model, policy) do update
-            set value = excluded.value, updated_at = clock_timestamp()
-            """,
-            [model, policy, str(value)],
-        )
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
-        allowed = f"a value that the views can read ({error.diag.message_primary})"
-        raise ContractError(policy, allowed, value) from None
+        storable = b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        storable = False
+    if not storable:
+        raise ContractError(policy, "a text without NUL, in UTF-8", value)
+    return text

@@ -200,9 +200,9 @@ class Serving:
     def _is_in_the_making(self) -> bool:
         """Whether a trainer is at work, so that a first version may come soon."""
         found = self._engine.rows(
-            "select exists (select 1 from control.claims where finished_at is null) as found"
+            "select count(*) as under_way from control.claims where finished_at is null"
         )
-        return bool(found[0]["found"])
+        return bool(found[0]["under_way"])
 
     def _prepare(self) -> None:
         """Import what takes seconds to import, so that the first version serves sooner."""

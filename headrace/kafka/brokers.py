@@ -57,13 +57,13 @@ def access(settings: Settings) -> dict[str, Any]:
     return known
 
 
-def make_topics(settings: Settings) -> None:
-    """Make the topics that are not there.
+def make_topics(settings: Settings, *others: str) -> None:
+    """Make the topics of the contract, and others, that are not there.
 
     Raises:
         BrokerError: the brokers cannot be reached or do not allow it.
     """
-    wanted = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED)]
+    wanted = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED, *others)]
     try:
         admin = KafkaAdminClient(**access(settings))
     except KafkaError as error:

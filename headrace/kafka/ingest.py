@@ -11,21 +11,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from headrace.engine import Engine
-from headrace.errors import EngineError
+from headrace.engine import DIALECTS, Engine
+from headrace.errors import EngineError, SettingError
 from headrace.events import TOPICS
 from headrace.kafka.brokers import access, make_topics, topic_name, unreachable
 from headrace.kafka.messages import row_of
 from headrace.log import BACKOFF_S, EXPIRE_EVERY_S
 from headrace.rows import REJECTED, Row
-from headrace.settings import Settings
+from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,37 @@ QUIET_MS = 1_000
 
 Records = Mapping[TopicPartition, Sequence[Any]]
 Report = Callable[[int], None]
+
+
+def check(settings: Settings) -> None:
+    """Find wrong settings before anything is started.
+
+    Raises:
+        SettingError: no brokers are set, or the engine reads the topics by itself.
+    """
+    if DIALECTS[settings.engine].reads_topics:
+        raise SettingError(
+            f"{PREFIX}ENGINE={settings.engine} reads Kafka's topics by itself: "
+            "there is nothing to ingest or to replay"
+        )
+    access(settings)
+
+
+def time_of(text: str) -> datetime | None:
+    """Return the time that a person names to replay from; None for ``earliest``.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if text == "earliest":
+        return None
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(
+            f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, got {text!r}"
+        ) from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 
 def ingest(

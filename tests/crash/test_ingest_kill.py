@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headrace.engine import Engine, embedded_postgres
+from headrace.embedded import EmbeddedPostgres, embedded_postgres
+from headrace.engine import Engine
 from headrace.errors import EngineError
-from headrace.postgres import EmbeddedPostgres
 from headrace.settings import Settings
 from tests.gateway.conftest import running_gateway
 

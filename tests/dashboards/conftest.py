@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events import Topic, parse
 from headrace.log import EventLog
-from headrace.postgres import EmbeddedPostgres
 from headrace.settings import Settings
 
 MODEL = "o'brien <größe>"

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from feature_repo.offline_store import LiveViewOfflineStoreConfig
 from feature_repo.online_store import LiveViewOnlineStoreConfig
 from headrace.engine import Engine
+from headrace.postgres import Postgres
 
 START = datetime(2024, 2, 28, 23, 0, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
@@ -41,8 +42,12 @@ def view(name: str, source: PostgreSQLSource, *fields: Field, **options: Any) ->
     )  # fmt: skip
 
 
-@pytest.fixture
-def store(engine: Engine, tmp_path: Path) -> Iterator[FeatureStore]:
+@pytest.fixture(params=[True, False], ids=["copied", "embedded"])
+def store(
+    engine: Engine, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FeatureStore]:
+    """A store that joins in the way of PostgreSQL, and one that joins in that of RisingWave."""
+    monkeypatch.setattr(Postgres, "has_temporary_tables", request.param)
     dsn = SecretStr(engine.dsn)
     opened = FeatureStore(
         config=RepoConfig(

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from headrace.postgres import EmbeddedPostgres
+from headrace.embedded import EmbeddedPostgres
 from tests.sql.formulas import Connection
 
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from headrace.dialect import Connection
 from headrace.engine import Engine
 from headrace.events import parse
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, Trigger, claim, finish
+from tests.standin import grow_old
+from trainer.claim import Claim, Heartbeat, Trigger, claim
 
 TRIGGER = Trigger("churn", "churn/1", "200 new labels", None)
 
@@ -22,48 +24,90 @@ def known_model(engine: Engine) -> None:
         log.append("inference", [event])
 
 
-def test_one_of_many_trainers_gets_it(engine: Engine) -> None:
+def compete(engine: Engine, workers: int) -> list[Claim | None]:
+    """Have so many workers ask for the trigger at once."""
     got: list[Claim | None] = []
-    start = threading.Barrier(8)
+    start = threading.Barrier(workers)
 
-    def compete(name: str) -> None:
+    def ask(name: str) -> None:
         start.wait()
         got.append(claim(engine, TRIGGER, name))
 
-    threads = [threading.Thread(target=compete, args=(f"w{n}",)) for n in range(8)]
+    threads = [threading.Thread(target=ask, args=(f"w{n}",)) for n in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    held = [one for one in got if one is not None]
+    return got
+
+
+def test_one_of_many_trainers_gets_it(either: Engine) -> None:
+    held = [one for one in compete(either, 8) if one is not None]
     assert len(held) == 1
     assert held[0].event_clock == datetime(2024, 5, 1, tzinfo=UTC)
 
 
-def test_dead_trainer_is_replaced_and_the_same_is_known(engine: Engine) -> None:
-    first = claim(engine, TRIGGER, "dead")
+def test_dead_trainer_is_replaced_and_the_same_is_known(either: Engine) -> None:
+    first = claim(either, TRIGGER, "dead")
     assert first is not None
-    assert claim(engine, TRIGGER, "early") is None
-    with engine.connect() as connection:
-        connection.execute(
-            "update control.claims set heartbeat_at = heartbeat_at - interval '1 day'"
-        )
-    second = claim(engine, TRIGGER, "heir")
+    assert claim(either, TRIGGER, "early") is None
+    grow_old(either)
+    second = claim(either, TRIGGER, "heir")
     assert second is not None
     assert (second.run_id, second.known_at) == (first.run_id, first.known_at)
     assert second.attempt == 2
-    with Heartbeat(engine, first) as ghost, Heartbeat(engine, second) as heir:
+    with Heartbeat(either, first) as ghost, Heartbeat(either, second) as heir:
         assert not ghost.beat()
         assert ghost.lost
         assert heir.beat()
 
 
-def test_finished_trigger_is_never_taken_again(engine: Engine) -> None:
-    held = claim(engine, TRIGGER, "one")
+def test_finished_trigger_is_never_taken_again(either: Engine) -> None:
+    held = claim(either, TRIGGER, "one")
     assert held is not None
-    with engine.connect() as connection:
-        finish(connection, held)
-        connection.execute(
-            "update control.claims set heartbeat_at = heartbeat_at - interval '1 day'"
-        )
-    assert claim(engine, TRIGGER, "two") is None
+    with Heartbeat(either, held) as heartbeat:
+        heartbeat.finish()
+    grow_old(either)
+    assert claim(either, TRIGGER, "two") is None
+
+
+def test_one_of_many_heirs_gets_it(either: Engine) -> None:
+    assert claim(either, TRIGGER, "dead") is not None
+    grow_old(either)
+    heirs = [heir for heir in compete(either, 6) if heir is not None]
+    assert [heir.attempt for heir in heirs] == [2]
+
+
+def test_who_shows_itself_meanwhile_keeps_it(standin: Engine) -> None:
+    """The heir has written its attempt; the one before it beats before the heir looks again."""
+    first = claim(standin, TRIGGER, "slow")
+    assert first is not None
+    grow_old(standin)
+    flush = standin.dialect.flush
+    beaten: list[bool] = []
+
+    def beat_first(connection: Connection) -> None:
+        flush(connection)
+        if not beaten:
+            beaten.append(True)
+            with Heartbeat(standin, first) as heartbeat:
+                assert not heartbeat.beat()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(standin.dialect, "flush", beat_first)
+        assert claim(standin, TRIGGER, "heir") is None
+    grow_old(standin)
+    third = claim(standin, TRIGGER, "third")
+    assert third is not None and third.attempt == 3
+    assert (third.run_id, third.known_at) == (first.run_id, first.known_at)
+
+
+def test_a_beat_after_the_end_does_not_reopen_a_claim(either: Engine) -> None:
+    held = claim(either, TRIGGER, "one")
+    assert held is not None
+    with Heartbeat(either, held) as heartbeat:
+        heartbeat.finish()
+    grow_old(either)
+    assert claim(either, TRIGGER, "two") is None
+    rows = either.rows("select finished_at is not null as done from control.claims")
+    assert rows == [{"done": True}]

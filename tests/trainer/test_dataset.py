@@ -55,7 +55,13 @@ def log(engine: Engine) -> Iterator[EventLog]:
 @EXAMPLES
 @given(stream=streams(), policies=_policies, changed=_policies, default=st.sampled_from(["", "no"]))
 def test_a_set_is_what_was_final_at_its_claim(
-    engine: Engine, log: EventLog, stream: Stream, policies: Any, changed: Any, default: str
+    engine: Engine,
+    either: Engine,
+    log: EventLog,
+    stream: Stream,
+    policies: Any,
+    changed: Any,
+    default: str,
 ) -> None:
     empty(engine)
     reset(engine)
@@ -65,13 +71,13 @@ def test_a_set_is_what_was_final_at_its_claim(
     for number, batch in enumerate(stream.batches):
         send(log, batch)
         for model in models(engine):
-            dataset = compile_dataset(engine, claimed(engine, model, number), READER)
+            dataset = compile_dataset(either, claimed(engine, model, number), READER)
             assert labels(dataset) == final(engine, model)
             sets.append(dataset)
     set_policies(engine, MODELS[0], label_window="1 hour", default_label="yes")
     set_label_policies(engine, changed)
     for dataset in sets:
-        assert rebuild_dataset(engine, dataset.dataset_id, READER).sha256 == dataset.sha256
+        assert rebuild_dataset(either, dataset.dataset_id, READER).sha256 == dataset.sha256
 
 
 def reset(engine: Engine) -> None:

@@ -1,0 +1,164 @@
+"""The join of entity rows to what was newest at their own times, in the two ways of two engines.
+
+Both take entities as tuples of (*join keys, time) and return one row of features for each, in
+order, all None where nothing was known yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from feature_repo.postgres import ViewSql, sql_type
+from headrace.dialect import Connection
+
+Entities = Sequence[tuple[Any, ...]]
+# Entities that one statement of `embedded` holds.
+EMBEDDED = 1_000
+
+
+def copied(
+    connection: Connection, view: ViewSql, names: Sequence[str], entities: Entities
+) -> list[tuple[Any, ...]]:
+    """Join by temporary tables, for an engine that has them and lateral joins.
+
+    The history of the entities in question is read once, into an indexed table: a view is computed
+    once and not once a row, and the join is a look-up a row.
+    """
+    parts = _parts(view, names)
+    connection.execute(
+        _filled("create temporary table entities (n bigint, {key_types}, at timestamptz)", parts)
+    )
+    with connection.cursor().copy(
+        _filled("copy entities (n, {keys}, at) from stdin", parts)
+    ) as copy:
+        for number, entity in enumerate(entities):
+            copy.write_row((number, *entity))
+    connection.execute(
+        _filled(
+            """
+            create temporary table history as
+            select {selected}
+            from {history} as source
+            where ({source_keys}) in (select {keys} from entities)
+            and source.{timestamp} <= (select max(at) from entities)
+            """,
+            parts,
+        )
+    )
+    connection.execute(_filled("create index on history ({indexed})", parts))
+    connection.execute("analyze history")
+    rows: list[tuple[Any, ...]] = connection.execute(
+        _filled(
+            """
+            select {features}
+            from entities as e
+            left join lateral (
+                select *
+                from history as h
+                where {same} and h.o0 <= e.at {alive}
+                order by {newest_first}
+                limit 1
+            ) as as_of on true
+            order by e.n
+            """,
+            parts,
+        )
+    ).fetchall()
+    connection.execute("drop table entities, history")
+    return rows
+
+
+def embedded(
+    connection: Connection, view: ViewSql, names: Sequence[str], entities: Entities
+) -> list[tuple[Any, ...]]:
+    """Join by queries that hold the entities themselves, 1,000 at a time.
+
+    Each entity meets all of its history before its time, of which the newest row is kept: so this
+    costs more than `copied` the longer histories are.
+    """
+    parts = _parts(view, names)
+    types = [*map(sql_type, view.keys.values()), SQL("timestamptz")]
+    line = SQL("({})").format(
+        SQL(", ").join([SQL("%s::bigint"), *(SQL("%s::{}").format(kind) for kind in types)])
+    )
+    rows: list[tuple[Any, ...]] = [(None,) * len(names)] * len(entities)
+    for start in range(0, len(entities), EMBEDDED):
+        chunk = entities[start : start + EMBEDDED]
+        query = _filled(
+            """
+            with entities as (
+                select n, {keys}, at
+                from (values {given}) as given (n, {keys}, at)
+            ),
+
+            history as (
+                select {selected}
+                from {history} as source
+                where source.{timestamp} <= %s
+            ),
+
+            known as (
+                select
+                    e.n,
+                    {history_features},
+                    row_number() over (partition by e.n order by {newest_first}) as place
+                from entities as e
+                inner join history as h on {same} and h.o0 <= e.at {alive}
+            )
+
+            select n, {feature_names}
+            from known
+            where place = 1
+            """,
+            {**parts, "given": SQL(", ").join([line] * len(chunk))},
+        )
+        values = [
+            value for number, entity in enumerate(chunk, start) for value in (number, *entity)
+        ]
+        latest = max(entity[-1] for entity in chunk)
+        for number, *features in connection.execute(query, [*values, latest]):
+            rows[number] = tuple(features)
+    return rows
+
+
+def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
+    """The parts of both: keys k0, k1, ...; features f0, f1, ...; o0, o1, ... to order by."""
+    keys = [Identifier(f"k{i}") for i in range(len(view.keys))]
+    features = [Identifier(f"f{i}") for i in range(len(names))]
+    order = [Identifier(f"o{i}") for i in range(len(view.order))]
+    selected: list[Composable] = [
+        SQL("source.{} as {}").format(column, alias)
+        for column, alias in zip(
+            [*map(view.key, view.keys), *view.order], [*keys, *order], strict=True
+        )
+    ]
+    selected += [
+        SQL("{} as {}").format(view.feature(name), alias)
+        for name, alias in zip(names, features, strict=True)
+    ]
+    oldest = SQL("and h.o0 >= e.at - interval '1 second' * {}")
+    return {
+        "keys": SQL(", ").join(keys),
+        "key_types": SQL(", ").join(
+            SQL("{} {}").format(key, sql_type(field))
+            for key, field in zip(keys, view.keys.values(), strict=True)
+        ),
+        "source_keys": SQL(", ").join(SQL("source.{}").format(view.key(k)) for k in view.keys),
+        "selected": SQL(", ").join(selected),
+        "history": view.history,
+        "timestamp": view.order[0],
+        "indexed": SQL(", ").join([*keys, *order]),
+        "features": SQL(", ").join(SQL("as_of.{}").format(name) for name in features),
+        "history_features": SQL(", ").join(SQL("h.{}").format(name) for name in features),
+        "feature_names": SQL(", ").join(features),
+        "same": SQL(" and ").join(SQL("h.{0} = e.{0}").format(key) for key in keys),
+        "alive": oldest.format(view.ttl.total_seconds()) if view.ttl else SQL(""),
+        "newest_first": SQL(", ").join(SQL("h.{} desc").format(column) for column in order),
+    }
+
+
+def _filled(text: str, parts: dict[str, Composable]) -> Composed:
+    return SQL(text).format(**parts)

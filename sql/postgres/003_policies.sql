@@ -1,0 +1,73 @@
+-- Thresholds are rows: changing one needs no redeploy, and the views follow at once. The rows that
+-- come with Headrace are those of sql/policies.csv and sql/label_policies.csv.
+
+-- grain: one policy that exists.  key: policy.
+create table if not exists control.policy_kinds (
+    policy text primary key,
+    kind text not null check (kind in ('number', 'interval', 'text')),
+    default_value text not null,
+    description text not null
+);
+
+-- grain: one threshold of one model.  key: (model, policy).
+-- model '*' holds what holds for all; a row with the model's own name wins over it.
+create table if not exists control.policies (
+    model text not null,
+    policy text not null references control.policy_kinds,
+    value text not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (model, policy)
+);
+
+-- A value that a view could not cast would break the view, so it is refused here.
+create or replace function control.check_policy() returns trigger
+language plpgsql as $$
+declare
+    wanted text := (select kind from control.policy_kinds where policy = new.policy);
+begin
+    if wanted = 'number' and not (new.value ~ '^-?[0-9]{1,15}(\.[0-9]{1,15})?$') then
+        raise exception 'policy %: must be a number, got %', new.policy, new.value
+        using errcode = 'check_violation';
+    elsif new.policy = 'gate_metric'
+        and new.value not in ('log_loss', 'auc', 'f1', 'accuracy', 'brier') then
+        raise exception
+            'policy gate_metric: must be one of log_loss, auc, f1, accuracy, brier, got %', new.value
+        using errcode = 'check_violation';
+    elsif wanted = 'interval' then
+        begin
+            if not new.value::interval between interval '0' and interval '100 years' then
+                raise exception 'out of range' using errcode = 'invalid_datetime_format';
+            end if;
+        exception when others then
+            raise exception 'policy %: must be an interval such as ''1 day'', up to 100 years, got %',
+                new.policy, new.value using errcode = 'check_violation';
+        end;
+    end if;
+    return new;
+end
+$$;
+
+create or replace trigger check_policy before insert or update on control.policies
+for each row execute function control.check_policy();
+
+-- grain: how one kind of feedback on one model becomes a label.  key: (model, kind).
+-- model '*' holds what holds for all; a row with the model's own name wins over it.
+--   wins      which of several opinions of this kind counts
+--   priority  which kind counts where several speak: the highest, then the latest
+--   weight    reward of a value of 1, or of a right answer where the kind carries no value
+create table if not exists control.label_policies (
+    model text not null,
+    kind text not null check (kind in (
+        'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion', 'correction',
+        'label'
+    )),
+    wins text not null default 'last' check (wins in ('first', 'last', 'sum', 'max')),
+    priority integer not null default 0,
+    weight double precision not null default 1 check (abs(weight) <= 1e9),
+    primary key (model, kind)
+);
+
+-- Labels are made again when it changes, and not beside a batch that still follows the old one.
+create or replace trigger a_turn
+after insert or update or delete on control.label_policies
+for each statement execute function events.take_turn();

@@ -1,0 +1,32 @@
+"""The loop on the stand-in for RisingWave: events go to Kafka, and what reads it is PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from headrace.engine import Engine
+from headrace.kafka.ingest import ingest
+from tests.kafka.conftest import CONSUMER, brokers, kafka_engine
+
+__all__ = ["brokers", "kafka_engine"]
+
+
+@pytest.fixture
+def fed(kafka_engine: Engine, standin: Engine) -> Iterator[Engine]:
+    """The stand-in, whose events come in from topics, as RisingWave reads them by itself."""
+    stop = threading.Event()
+    reading = threading.Thread(target=ingest, args=(kafka_engine, stop), kwargs=CONSUMER)
+    reading.start()
+    settings = kafka_engine.settings
+    try:
+        yield Engine(
+            standin.dsn,
+            replace(standin.settings, kafka=settings.kafka, kafka_prefix=settings.kafka_prefix),
+        )
+    finally:
+        stop.set()
+        reading.join()

@@ -1,0 +1,110 @@
+"""The whole loop by what is sent to RisingWave, on the stand-in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+from starlette.testclient import TestClient
+
+from dashboards.page import render
+from headrace.engine import Engine
+from headrace.features import FeatureReader
+from headrace.gateway.app import create_app
+from headrace.lifecycle import promote, rollback
+from headrace.log import EventLog
+from headrace.registry import PlanFollower, Served
+from headrace.status import status_of
+from tests.features.conftest import START, Opinions
+from tests.trainer.test_loop import MODEL, customers, send
+from trainer.dataset import rebuild_dataset
+from trainer.watch import Trainer
+
+
+def until(found: Callable[[], object], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_version_is_trained_published_followed_and_taken_back(
+    fed: Engine, tmp_path: Path
+) -> None:
+    send(fed, customers(400, seed=1))
+    query = "select due from headrace.retrain_trigger where due"
+    until(lambda: fed.rows(query))
+    plans: list[tuple[Served, ...]] = []
+    with Trainer(fed) as trainer, PlanFollower(fed, plans.append, 0.05):
+        assert trainer.run_once()
+        assert not trainer.run_once()
+        until(lambda: any(row.model_version == "v1" for plan in plans for row in plan))
+        with FeatureReader(fed) as reader:
+            (made,) = fed.rows("select dataset_id from control.datasets")
+            assert len(rebuild_dataset(fed, made["dataset_id"], reader).rows) == 400
+    assert rollback(fed, MODEL, "test") == ("v1", None)
+    promote(fed, MODEL, "v1", traffic=0.5)
+    status = status_of(fed.settings)
+    assert status["risingwave"]["running"]
+    assert [row["model"] for row in status["models"]] == [MODEL]
+    page = render(fed, MODEL, tmp_path / "loop.html").read_text()
+    assert "v1" in page
+
+
+def test_two_trainers_make_one_version(fed: Engine) -> None:
+    send(fed, customers(300, seed=3))
+    until(lambda: fed.rows("select due from headrace.retrain_trigger where due"))
+    worked: list[bool] = []
+    with Trainer(fed) as one, Trainer(fed) as other:
+        threads = [
+            threading.Thread(target=lambda each=each: worked.append(each.run_once()))
+            for each in (one, other)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(worked) == [False, True]
+    until(lambda: fed.rows("select * from headrace.model_versions"))
+    assert len(fed.rows("select * from control.attempts")) == 1
+
+
+def test_the_gateway_answers_and_sends(fed: Engine) -> None:
+    with TestClient(create_app(fed)) as http:
+        assert http.get("/healthz").json()["status"] == "ok"
+        assert http.get("/v1/plan").json() == {"versions": []}
+        stored = http.post("/v1/inferences", json={"model": "m", "request_id": "r1"})
+        assert stored.status_code == 201
+        assert http.post("/v1/feedback", json={"request_id": "r1", "label": "x"}).is_success
+        until(lambda: fed.rows("select * from headrace.labeled_examples"))
+        changed = http.put("/v1/models/m/policies", json={"psi_alert": 0.5, "cooldown": "2 days"})
+        assert changed.json()["own"] == {"psi_alert": "0.5", "cooldown": "2 days"}
+        back = http.put("/v1/models/m/policies", json={"psi_alert": None})
+        assert back.json()["own"] == {"cooldown": "2 days"}
+        wrong = http.put("/v1/models/m/policies", json={"cooldown": "soon"})
+        assert wrong.status_code == 422
+        assert wrong.json()["error"]["field"] == "cooldown"
+
+
+def test_features_are_those_of_postgresql(engine: Engine, standin: Engine) -> None:
+    with EventLog(engine) as log:
+        later = START + timedelta(hours=2)
+        Opinions(log).send(
+            ("m", "eu", START, "yes"), ("m", "eu", later, "no"), ("n", None, START, "yes")
+        )
+    with FeatureReader(engine) as here, FeatureReader(standin) as there:
+        entities: list[dict[str, str | None]] = [
+            {"model": "m", "segment": "eu"}, {"model": "n", "segment": ""}, {"model": "x"},
+        ]  # fmt: skip
+        found = there.online(entities)
+        assert found == here.online(entities)
+        assert found[0]["segment_features__labels_30d"] == 2
+        times = [START - timedelta(hours=1), START, later]
+        asked = pd.DataFrame({"model": "m", "segment": "eu", "event_timestamp": times})
+        history = there.historical(asked)
+        pd.testing.assert_frame_equal(history, here.historical(asked))
+        assert history["segment_features__labels_30d"].tolist() == [None, 1, 2]

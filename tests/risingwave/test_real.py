@@ -1,0 +1,115 @@
+"""The loop on a RisingWave, where there is one.
+
+HEADRACE_TEST_RISINGWAVE is the connection string of one whose role may make databases, and
+HEADRACE_TEST_KAFKA the address of brokers that both it and this machine reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from dashboards.page import render
+from headrace.embedded import EmbeddedPostgres
+from headrace.engine import Engine
+from headrace.events import parse
+from headrace.features import FeatureReader
+from headrace.gateway import policies
+from headrace.lifecycle import rollback
+from headrace.log import EventLog
+from headrace.settings import Settings
+from tests.risingwave.test_loop import until
+from tests.trainer.test_claim import TRIGGER, compete
+from tests.trainer.test_loop import MODEL, customers, send
+from trainer.watch import Trainer
+
+DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
+KAFKA = os.environ.get("HEADRACE_TEST_KAFKA", "")
+pytestmark = pytest.mark.skipif(
+    not (DSN and KAFKA), reason="HEADRACE_TEST_RISINGWAVE and HEADRACE_TEST_KAFKA name no servers"
+)
+
+
+@pytest.fixture(scope="module")
+def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A RisingWave with all of Headrace in a database of its own, fed from topics of its own."""
+    name = f"t{uuid4().hex[:8]}"
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"),
+        engine="risingwave",
+        dsn=make_conninfo(DSN, dbname=name),
+        registry_dsn=server.dsn,
+        kafka=KAFKA,
+        kafka_prefix=f"{name}.",
+        lease_s=5,
+    )
+    admin = Engine(DSN, settings)
+    with admin.connect() as connection:
+        connection.execute(f"create database {name}")
+    engine = Engine(settings.dsn, settings)
+    engine.migrate(echo=True)
+    yield engine
+    # It may want the database to be empty; a test cluster is thrown away anyway.
+    with admin.connect() as connection, contextlib.suppress(psycopg.Error):
+        connection.execute(f"drop database {name}")
+
+
+def test_a_second_migration_changes_nothing(real: Engine) -> None:
+    before = real.rows("select name, sha256, deployed_at from control.deployed order by name")
+    real.migrate()
+    real.prepare()
+    after = real.rows("select name, sha256, deployed_at from control.deployed order by name")
+    assert [row["name"] for row in before] == ["dbt", "sql"]
+    assert after == before
+
+
+def test_policies_are_kept_and_put_back(real: Engine) -> None:
+    assert policies.write(real, "m", {"cooldown": "2 days"})["own"] == {"cooldown": "2 days"}
+    assert policies.write(real, "m", {"cooldown": None})["own"] == {}
+
+
+def test_events_become_a_version_that_is_taken_back(real: Engine, tmp_path: Path) -> None:
+    send(real, customers(400, seed=1))
+    until(lambda: real.rows("select due from headrace.retrain_trigger where due"), 120)
+    with Trainer(real) as trainer:
+        assert trainer.run_once()
+        assert not trainer.run_once()
+    until(lambda: real.rows("select * from headrace.serving_plan"), 60)
+    with FeatureReader(real) as reader:
+        found = reader.online([{"model": MODEL, "segment": "eu"}])
+    assert found[0]["segment_features__labels_30d"]
+    assert "v1" in render(real, MODEL, tmp_path / "loop.html").read_text()
+    assert rollback(real, MODEL, "test") == ("v1", None)
+
+
+def test_what_is_known_at_a_moment_stays_what_it_is(real: Engine) -> None:
+    """A claim's `known_at` is `now()`: rows that came in by then are all there, for ever."""
+    query = "select count(*) as n from events.inference where ingested_at <= %s"
+    sending = threading.Thread(target=send, args=(real, customers(2_000, seed=7)))
+    sending.start()
+    seen = []
+    while sending.is_alive():
+        (row,) = real.rows(
+            "select now() as moment, count(*) as n from events.inference where ingested_at <= now()"
+        )
+        seen.append((row["moment"], row["n"]))
+    sending.join()
+    real.flush()
+    assert seen == [(moment, real.rows(query, [moment])[0]["n"]) for moment, _ in seen]
+
+
+def test_one_of_many_trainers_gets_a_trigger(real: Engine) -> None:
+    with EventLog(real) as log:
+        event = {"model": TRIGGER.model, "event_time": "2024-05-01T00:00:00Z"}
+        log.append("inference", [parse("inference", event)])
+    query = "select model from headrace.model_clock where model = %s"
+    until(lambda: real.rows(query, [TRIGGER.model]), 60)
+    assert len([held for held in compete(real, 6) if held is not None]) == 1

@@ -1,0 +1,161 @@
+"""A stand-in for RisingWave, on a PostgreSQL with all tables and views.
+
+The code under test is that of `headrace.risingwave`; what is replaced is the edge: what its cursors
+send that PostgreSQL does not have (`flush`, the mode of visibility), and the tables whose rows take
+each other's places by themselves. Nothing here tells whether RisingWave does what it is asked; what
+is asked is kept and checked against the rules of docs/engines.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from psycopg import ClientCursor
+from sqlglot.dialects.risingwave import RisingWave as Tokens
+
+from headrace.engine import Engine
+from tests.sql.risingwave_words import WALL_CLOCK, absent, functions, types, words
+
+# What PostgreSQL need not do, or cannot.
+_LEFT_OUT = ("flush", "set visibility_mode")
+# What a statement of ours must not hold, beside what `absent` refuses in views.
+_FORBIDDEN = {
+    "listen", "notify", "copy", "savepoint", "rollback", "advisory", "pg_advisory_lock",
+    "pg_advisory_xact_lock", "returning", "set_config", "analyze", "do", "prepare",
+}  # fmt: skip
+# Functions of PostgreSQL that reach a table's own clock; `now` and `proctime` are RisingWave's.
+_CLOCKS = WALL_CLOCK - {"now", "proctime"}
+# Parentheses that call nothing: columns of a table, of an INSERT, and of a list of values.
+_COLUMNS = re.compile(
+    r"(insert into [\w.\"]+|create table (?:if not exists )?[\w.]+|\bas \w+)\s*\([^()]*\)"
+)
+# Strings with backslashes, which the tokenizer takes for words.
+_ESCAPED = re.compile(r"\bE'(?:[^'\\]|''|\\.)*'")
+
+# A key's first row stays.
+_FIRST_WINS = """
+create function control.first_wins() returns trigger language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(42);
+    if exists (
+        select 1 from control.attempts
+        where trigger_id = new.trigger_id and attempt = new.attempt
+    ) then
+        return null;
+    end if;
+    return new;
+end
+$$;
+create trigger first_wins before insert on control.attempts
+for each row execute function control.first_wins();
+"""
+# A key's last row takes the place of the one before.
+_LAST_WINS = """
+create function control.last_wins_{table}() returns trigger language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(43);
+    delete from control.{table} as stored where ({stored}) = ({new});
+    return new;
+end
+$$;
+create trigger last_wins before insert on control.{table}
+for each row execute function control.last_wins_{table}();
+"""
+_KEYS = {
+    "heartbeats": ("trigger_id", "attempt"),
+    "policy_kinds": ("policy",),
+    "policies": ("model", "policy"),
+    "label_policies": ("model", "kind"),
+    "datasets": ("dataset_id",),
+    "deployed": ("name",),
+}
+# control.claims of sql/risingwave, which has no foreign keys either.
+_CLAIMS = """
+alter table control.policies drop constraint policies_policy_fkey;
+create table control.attempts (
+    trigger_id text, attempt int, model text, worker text, run_id text,
+    claimed_at timestamptz, known_at timestamptz, event_clock timestamptz,
+    primary key (trigger_id, attempt)
+);
+create table control.heartbeats (
+    trigger_id text, attempt int, heartbeat_at timestamptz, finished_at timestamptz,
+    primary key (trigger_id, attempt)
+);
+select control.replace_view('control.claims', '
+    with latest as (
+        select distinct on (trigger_id) *
+        from control.attempts
+        order by trigger_id, attempt desc
+    )
+    select
+        latest.trigger_id, latest.model, latest.worker, latest.run_id, latest.attempt,
+        latest.claimed_at,
+        coalesce(heartbeats.heartbeat_at, latest.claimed_at) as heartbeat_at,
+        latest.known_at, latest.event_clock, heartbeats.finished_at
+    from latest
+    left join control.heartbeats as heartbeats
+        on latest.trigger_id = heartbeats.trigger_id and latest.attempt = heartbeats.attempt
+');
+"""
+
+
+def _tables() -> str:
+    text = _CLAIMS + _FIRST_WINS
+    for table, key in _KEYS.items():
+        stored, new = (
+            ", ".join(f"{side}.{column}" for column in key) for side in ("stored", "new")
+        )
+        text += _LAST_WINS.format(table=table, stored=stored, new=new)
+    return text
+
+
+@contextmanager
+def standing_in(engine: Engine) -> Iterator[Engine]:
+    """Return an engine of RisingWave's dialect on the database of a PostgreSQL engine.
+
+    Raises at its end:
+        AssertionError: a statement was sent that RisingWave would refuse.
+    """
+    with engine.connect() as connection:
+        connection.execute(_tables())
+    sent: list[str] = []
+
+    class Cursor(ClientCursor[Any]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            text = self.mogrify(query, params)
+            sent.append(text)
+            if text.startswith(_LEFT_OUT):
+                query, params = "select 1", None
+            return super().execute(query, params, **options)
+
+    settings = replace(engine.settings, engine="risingwave", registry_dsn=engine.dsn)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headrace.risingwave.ClientCursor", Cursor)
+        yield Engine(engine.dsn, settings)
+    found = {problem for text in sent for problem in violations(text)}
+    assert not found, sorted(found)
+
+
+def violations(statement: str) -> list[str]:
+    """Return what RisingWave would refuse in a statement, by the rules over words."""
+    tokens = Tokens().tokenize(_COLUMNS.sub(r"\1", _ESCAPED.sub("''", statement)))
+    spoken = set(words(tokens))
+    found = [*absent(tokens), *functions(tokens), *types(tokens)]
+    found += sorted(spoken & (_FORBIDDEN | _CLOCKS))
+    return [f"{problem}: {' '.join(statement.split())[:200]}" for problem in found]
+
+
+def grow_old(engine: Engine, days: int = 1) -> None:
+    """Make every heartbeat older, on either kind of engine."""
+    age = f"interval '{days} days'"
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgres":
+            connection.execute(f"update control.claims set heartbeat_at = heartbeat_at - {age}")
+            return
+        connection.execute(f"update control.heartbeats set heartbeat_at = heartbeat_at - {age}")
+        connection.execute(f"update control.attempts set claimed_at = claimed_at - {age}")
