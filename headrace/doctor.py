@@ -19,9 +19,11 @@ from typing import Any, Literal
 import psycopg
 import yaml
 
-from headrace.engine import READER, Engine, _digest, embedded_postgres
+from headrace.embedded import embedded_postgres
+from headrace.engine import DBT_PROJECT, SQL_FILES, Engine, _digest
 from headrace.errors import HeadraceError, ModelError
 from headrace.events import MAX_AHEAD
+from headrace.postgres import READER
 from headrace.registry import artifact_path
 from headrace.settings import PREFIX, Settings, project_path
 
@@ -179,8 +181,8 @@ def engine_(settings: Settings) -> Findings:
         yield failed("the embedded PostgreSQL is down", "start it: headrace up")
         return
     try:
-        said = engine_of(settings).rows("select version() as said")[0]["said"]
-    except HeadraceError as error:
+        said = version(engine_of(settings).dsn)
+    except psycopg.OperationalError as error:
         yield failed(one_line(error), f"start it, or mend {PREFIX}DSN")
         return
     wave = re.search(r"RisingWave-(\d+)\.(\d+)(\S*)", said)
@@ -193,10 +195,10 @@ def engine_(settings: Settings) -> Findings:
             f"set {PREFIX}ENGINE, or mend {PREFIX}DSN",
         )
         return
-    version = (int(match[1]), int(match[2] or 0))
+    number = (int(match[1]), int(match[2] or 0))
     oldest = OLDEST[found]
-    name = f"{'RisingWave' if wave else 'PostgreSQL'} {version[0]}.{version[1]}"
-    if version < oldest:
+    name = f"{'RisingWave' if wave else 'PostgreSQL'} {number[0]}.{number[1]}"
+    if number < oldest:
         yield failed(f"{name} is too old", f"use {oldest[0]}.{oldest[1]} or later")
     elif wave or engine_of(settings).rows(
         "select 1 from pg_available_extensions where name = 'vector'"
@@ -204,6 +206,14 @@ def engine_(settings: Settings) -> Findings:
         yield ok(name)
     else:
         yield failed(f"{name} has no pgvector", "install the extension vector on the server")
+
+
+def version(dsn: str) -> str:
+    """Return what a server says it is, whichever of the two it is."""
+    # RisingWave takes the request for GSS encryption for a broken message.
+    with psycopg.connect(dsn, autocommit=True, gssencmode="disable") as connection:
+        row = connection.execute("select version()").fetchone()
+    return str(row[0]) if row else ""
 
 
 def deployed(engine: Engine) -> Findings:
@@ -222,17 +232,10 @@ def deployed(engine: Engine) -> Findings:
 
 def digests(engine: Engine) -> dict[str, str]:
     """Return what `Engine.migrate` would write into control.deployed, by name."""
-    sql, dbt = project_path("sql"), project_path("dbt_project")
-    statements = sorted((sql / engine.settings.engine).rglob("*.sql"))
-    project = [
-        path
-        for folder in ("models", "macros", "seeds")
-        for path in sorted((dbt / folder).rglob("*"))
-        if path.is_file()
-    ]
+    seeds = sorted(project_path("sql").glob("*.csv"))
     return {
-        "sql": _digest([*statements, *sorted(sql.glob("*.csv"))]),
-        "dbt": _digest([dbt / "dbt_project.yml", *project]),
+        SQL_FILES: _digest([*engine._sql_files(), *seeds]),
+        DBT_PROJECT: _digest(engine._dbt_files()),
     }
 
 
@@ -401,12 +404,11 @@ def versions(engine: Engine) -> Findings:
 def registry(settings: Settings) -> Findings:
     """The PostgreSQL that holds Feast's registry."""
     try:
-        with psycopg.connect(settings.registry_dsn, connect_timeout=10) as connection:
-            said = connection.execute("select version()").fetchone()
+        said = version(settings.registry_dsn)
     except psycopg.OperationalError as error:
         yield failed(one_line(error), f"start it, or mend {PREFIX}REGISTRY_DSN")
         return
-    if said and "RisingWave" in said[0]:
+    if "RisingWave" in said:
         yield failed("the registry is a RisingWave", "Feast needs a PostgreSQL")
     else:
         yield ok("reachable")

@@ -52,10 +52,11 @@ def topics(settings: Settings) -> Findings:
         there = {name: partitions for name, partitions in there.items() if partitions}
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
         configured = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
+    maker = "migrate" if settings.engine == "risingwave" else "ingest"
     fine = True
     for name in wanted:
         if name not in there:
-            found = [failed(f"{name} is missing", "headrace ingest or the gateway makes it")]
+            found = [failed(f"{name} is missing", f"headrace {maker} makes it")]
         else:
             config = {key: value["value"] for key, value in configured.get(name, {}).items()}
             found = list(_topic(name, there[name], config, settings))
@@ -115,7 +116,7 @@ def messages(settings: Settings, engine: Engine | None) -> Findings:
                 "select topic, partition, next_offset, consumed_at from headrace.ingest_lag"
             )
         }
-        yield from _read(kept, read, names)
+        yield from _read(kept, read, names, settings)
     newest = max((each.newest_ms for each in kept.values()), default=0)
     ahead = datetime.fromtimestamp(newest / 1000, UTC) - datetime.now(UTC)
     if ahead > SKEW:
@@ -123,7 +124,10 @@ def messages(settings: Settings, engine: Engine | None) -> Findings:
 
 
 def _read(
-    kept: dict[TopicPartition, Kept], read: dict[tuple[str, int], dict[str, Any]], names: list[str]
+    kept: dict[TopicPartition, Kept],
+    read: dict[tuple[str, int], dict[str, Any]],
+    names: list[str],
+    settings: Settings,
 ) -> Findings:
     behind = dict.fromkeys(names, 0)
     stored_at: datetime | None = None
@@ -148,9 +152,14 @@ def _read(
     says = f"messages behind: {says}"
     quiet = stored_at is None or (datetime.now(UTC) - stored_at).total_seconds() > QUIET_S
     if waiting and quiet:
-        yield warning(f"{says}, and nothing stores them", "run headrace ingest")
+        do = {"postgres": "run headrace ingest", "risingwave": "look after RisingWave's sources"}
+        yield warning(f"{says}, and nothing stores them", do[settings.engine])
     elif sum(waiting.values()) > MANY_BEHIND:
-        yield warning(says, "wait, or run more of headrace ingest, up to one a partition")
+        do = {
+            "postgres": "wait, or run more of headrace ingest, up to one a partition",
+            "risingwave": "wait, or give RisingWave more compute nodes",
+        }
+        yield warning(says, do[settings.engine])
     else:
         yield ok(says)
 

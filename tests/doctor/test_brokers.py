@@ -96,6 +96,7 @@ def test_how_far_a_partition_was_read(
             {TopicPartition("t", 0): Kept(20, 100, 0)},
             {("t", 0): {"next_offset": next_offset, "consumed_at": stored_at}},
             ["t"],
+            Settings(),
         )
     )
     assert (found[0].level, found[0].says) == (level, says)
