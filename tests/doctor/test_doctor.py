@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,6 +187,13 @@ def test_barriers_of_risingwave() -> None:
 def test_clocks() -> None:
     for seconds, level in ((0, "ok"), (-1.9, "ok"), (2.1, "warning"), (-400, "failed")):
         assert doctor.skewed(timedelta(seconds=seconds), "its clock").level == level
+
+
+def test_risingwave_says_when_its_last_checkpoint_was() -> None:
+    for engine, level in (("risingwave", "ok"), ("postgres", "warning")):
+        answers = {"select now() as now": [{"now": datetime.now(UTC) - timedelta(seconds=4)}]}
+        (found,) = doctor.made(doctor.clock, Answers(answers, engine=engine))
+        assert found.level == level
 
 
 def test_an_error_is_a_finding() -> None:
