@@ -248,7 +248,7 @@ def doctor_(parsed: argparse.Namespace, settings: Settings) -> int:
             print(f"{each.level:8} {each.check:10} {each.says}", end="")
             print(f"; to do: {each.do}" if each.do else "", flush=True)
     if parsed.json:
-        _print_json([asdict(each) for each in found])
+        print_json([asdict(each) for each in found])
     return int(any(each.level == "failed" for each in found))
 
 

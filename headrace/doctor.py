@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from headrace.embedded import embedded_postgres
 from headrace.engine import DBT_PROJECT, SQL_FILES, Engine, _digest
