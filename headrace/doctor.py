@@ -104,9 +104,8 @@ def engine_of(settings: Settings) -> Engine:
 
 def settings_(settings: Settings) -> Findings:
     """What no single setting can tell by itself."""
-    fine = True
     secured = settings.kafka_security.startswith("SASL")
-    for wrong, found in (
+    rules = (
         (
             settings.kafka_ca and not Path(settings.kafka_ca).is_file(),
             failed(f"{PREFIX}KAFKA_CA names no file: {settings.kafka_ca}", "put it there"),
@@ -139,12 +138,9 @@ def settings_(settings: Settings) -> Findings:
                 "let only your applications reach its port",
             ),
         ),
-    ):
-        if wrong:
-            fine = False
-            yield found
-    if fine:
-        yield ok(f"engine {settings.engine}, Kafka {settings.kafka or 'not used'}")
+    )
+    found = [finding for broken, finding in rules if broken]
+    yield from found or [ok(f"engine {settings.engine}, Kafka {settings.kafka or 'not used'}")]
 
 
 def disk(settings: Settings) -> Findings:
@@ -254,17 +250,20 @@ def catalogue(engine: Engine) -> Findings:
             """
         )
     }
-    missing = [name for name in wanted if name not in there]
-    for name in missing:
-        yield failed(f"{name} is missing", "headrace migrate --force")
-    stale = [] if engine.settings.engine == "risingwave" else _without_trigger(engine)
-    for name in stale:
-        yield failed(
-            f"panes.{name} stands still: a trigger of it is gone or disabled",
-            "headrace dbt run --full-refresh",
-        )
-    if not missing and not stale:
-        yield ok(f"all {len(wanted)} tables and views are there")
+    found = [
+        failed(f"{name} is missing", "headrace migrate --force")
+        for name in wanted
+        if name not in there
+    ]
+    if engine.settings.engine == "postgres":
+        found += [
+            failed(
+                f"panes.{name} stands still: a trigger of it is gone or disabled",
+                "headrace dbt run --full-refresh",
+            )
+            for name in _without_trigger(engine)
+        ]
+    yield from found or [ok(f"all {len(wanted)} tables and views are there")]
 
 
 def _without_trigger(engine: Engine) -> list[str]:
@@ -327,26 +326,19 @@ def reader(engine: Engine) -> Findings:
         """,
         {"reader": READER},
     )
-    fine = True
+    found = []
     for row in grants:
-        name, reads, mart = (
-            f"{row['schema']}.{row['name']}",
-            row["reads"],
-            row["schema"] == "headrace",
-        )
-        if reads != mart or row["writes"]:
-            fine = False
-        if mart and not reads:
-            yield failed(f"{READER} cannot read {name}", f"grant select on {name} to {READER}")
-        if reads and not mart:
-            yield failed(f"{READER} can read {name}", f"revoke select on {name} from {READER}")
+        schema, name = row["schema"], f"{row['schema']}.{row['name']}"
+        if schema == "headrace" and not row["reads"]:
+            do = f"grant usage on schema {schema}, and select on {name}, to {READER}"
+            found.append(failed(f"{READER} cannot read {name}", do))
+        if schema != "headrace" and row["reads"]:
+            do = f"revoke select on {name} from {READER}"
+            found.append(failed(f"{READER} can read {name}", do))
         if row["writes"]:
-            yield failed(
-                f"{READER} can change {name}",
-                f"revoke insert, update, delete on {name} from {READER}",
-            )
-    if fine:
-        yield ok(f"{READER} sees the marts and nothing else")
+            do = f"revoke insert, update, delete on {name} from {READER}"
+            found.append(failed(f"{READER} can change {name}", do))
+    yield from found or [ok(f"{READER} sees the marts and nothing else")]
 
 
 def barriers(engine: Engine) -> Findings:
@@ -391,18 +383,15 @@ def versions(engine: Engine) -> Findings:
         "select model, model_version, artifact_uri from headrace.serving_plan "
         "order by model, model_version"
     )
-    fine = True
+    found = []
     for row in rows:
         try:
             artifact_path(row["artifact_uri"])
         except ModelError as error:
-            fine = False
-            yield failed(
-                f"{row['model']} {row['model_version']} serves, but {one_line(error)}",
-                f"share {PREFIX}ARTIFACTS between the trainer and the gateways",
-            )
-    if fine:
-        yield ok(f"{len(rows)} versions serve, and all can be read")
+            says = f"{row['model']} {row['model_version']} serves, but {one_line(error)}"
+            do = f"share {PREFIX}ARTIFACTS between the trainer and the gateways"
+            found.append(failed(says, do))
+    yield from found or [ok(f"{len(rows)} versions serve, and all can be read")]
 
 
 def registry(settings: Settings) -> Findings:

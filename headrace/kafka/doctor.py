@@ -53,17 +53,14 @@ def topics(settings: Settings) -> Findings:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
         configured = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
     maker = "migrate" if settings.engine == "risingwave" else "ingest"
-    fine = True
+    found = []
     for name in wanted:
-        if name not in there:
-            found = [failed(f"{name} is missing", f"headrace {maker} makes it")]
-        else:
+        if name in there:
             config = {key: value["value"] for key, value in configured.get(name, {}).items()}
-            found = list(_topic(name, there[name], config, settings))
-        fine = fine and not found
-        yield from found
-    if fine:
-        yield ok(f"all {len(wanted)} are as the settings want them")
+            found += _topic(name, there[name], config, settings)
+        else:
+            found.append(failed(f"{name} is missing", f"headrace {maker} makes it"))
+    yield from found or [ok(f"all {len(wanted)} are as the settings want them")]
 
 
 def _topic(
