@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
-from headrace.doctor import SKEW, Findings, failed, made, ok, one_line, skewed, warning
+from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, one_line, skewed, warning
 from headrace.engine import Engine
 from headrace.events import TOPICS
 from headrace.kafka.brokers import BrokerError, access, topic_name, unreachable
@@ -53,7 +53,7 @@ def topics(settings: Settings) -> Findings:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
         configured = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
     maker = "migrate" if settings.engine == "risingwave" else "ingest"
-    found = []
+    found: list[Finding] = []
     for name in wanted:
         if name in there:
             config = {key: value["value"] for key, value in configured.get(name, {}).items()}

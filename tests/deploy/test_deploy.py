@@ -151,8 +151,11 @@ def test_mounted_paths_and_volumes_exist() -> None:
     context = DEPLOY / build["context"]
     assert (context / build["dockerfile"]).is_file()
     copied = re.findall(r"^COPY (.*) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    for source in " ".join(copied).split():
-        assert (context / source).exists(), source
+    sources = " ".join(copied).split()
+    assert all((context / source).exists() for source in sources)
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text()
+    assert set(re.findall(r"^!(\S+)$", ignored, re.MULTILINE)) == set(sources)
+    assert "deploy/.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def commands() -> dict[str, list[str]]:
