@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.load import batches, send
 from benchmarks.report import machine, say, short, table
 from benchmarks.stream import stream, versions
 from headrace.engine import Engine
+from headrace.events import Topic
 from headrace.log import EventLog
+from headrace.rows import encoded
 
 EVENTS, QUICK_EVENTS = 1_000_000, 50_000
 BATCH = 10_000
+# Messages that are measured, and those that are compressed together.
+MESSAGES, COMPRESSED = 100_000, 1_000
 # Tables below this are in the sum and not listed.
 LEAST_BYTES = 200_000
 SIZES = """
@@ -51,6 +57,11 @@ def run(engine: Engine, quick: bool = False) -> str:
             ["", "rows", "table, MB", "indexes, MB", "MB per million events"],
             [row for schema in ("events", "panes") for row in _sizes(engine, schema, count)],
         ),
+        "Keys of a pane of time: rows a model has in one pane, on average.\n",
+        table(["pane", "grain", "keys"], _keys(engine)),
+        "Messages of these events in Kafka: JSON as `headrace.kafka` sends it, without the key; "
+        f"compressed: {COMPRESSED:,} messages together, by gzip at level 1.\n",
+        table(["topic", "of the events", "bytes", "compressed, bytes"], _messages()),
         "Memory, MB resident: the backends that ingest (what is their own, without the shared "
         f"buffers of {_shared_buffers(engine)}), and the sending process with the stream's maker "
         "in it.\n",
@@ -74,6 +85,49 @@ def _sizes(engine: Engine, schema: str, count: int) -> list[tuple[str, ...]]:
         )
         for one in [everything, *tables]
         if one["table_size"] + one["index_size"] > LEAST_BYTES
+    ]  # fmt: skip
+
+
+def _keys(engine: Engine) -> list[tuple[str, ...]]:
+    """Rows of each pane by model and start, which stand for one grain's share of its retention."""
+    timed = engine.rows(
+        """
+        select table_name as pane, bool_or(column_name = 'grain') as grained
+        from information_schema.columns
+        where table_schema = 'panes'
+        group by table_name
+        having bool_or(column_name = 'pane_start')
+        order by table_name
+        """
+    )
+    return [
+        (f"`{row['pane']}`", row["grain"], f"{row['keys']:,.1f}")
+        for one in timed
+        for row in engine.rows(
+            f"""
+            select
+                '{one["pane"]}' as pane,
+                {"grain" if one["grained"] else "''"} as grain,
+                count(*)::float8 / count(distinct (model, pane_start)) as keys
+            from panes.{one["pane"]}
+            group by grain
+            order by grain
+            """
+        )
+    ]
+
+
+def _messages() -> list[tuple[str, ...]]:
+    """Mean bytes of a message of each topic in the stream, alone and compressed with others."""
+    sent: dict[Topic, list[bytes]] = {}
+    for topic, event in stream(MESSAGES):
+        sent.setdefault(topic, []).append(encoded(topic, event).message())
+    return [
+        (
+            f"`{topic}`", f"{len(each) / MESSAGES:.0%}", f"{mean(map(len, each)):.0f}",
+            f"{len(gzip.compress(b''.join(each[:COMPRESSED]), 1)) / COMPRESSED:.0f}",
+        )
+        for topic, each in sent.items()
     ]  # fmt: skip
 
 

@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a time of messages (ISO 8601), or earliest",
     )  # fmt: skip
     status_ = add("status", status, "Say what runs and how the loop is.", "headrace status --json")
+    doctor = add(
+        "doctor", doctor_, "Say what is wrong with a deployment, and what to do about it.",
+        "headrace doctor",
+    )  # fmt: skip
     add(
         "psql", psql, "Open a psql session, starting the database when it is down.",
         'headrace psql -c "select * from headrace.retrain_trigger"',
@@ -129,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_argument("--fast", action="store_true", help="a part of the stream, about a minute")
     settings = add("settings", settings_, "List the settings.", "headrace settings --json")
-    for command in (status_, policy, versions, settings, demo):
+    for command in (status_, doctor, policy, versions, settings, demo):
         command.add_argument("--json", action="store_true", help="print JSON for scripts")
     return parser
 
@@ -230,6 +234,22 @@ def status(parsed: argparse.Namespace, settings: Settings) -> int:
         return print_json(report)
     print_status(settings, report)
     return 0
+
+
+def doctor_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from dataclasses import asdict
+
+    from headrace.doctor import examine
+
+    found = []
+    for each in examine(settings):
+        found.append(each)
+        if not parsed.json:
+            print(f"{each.level:8} {each.check:10} {each.says}", end="")
+            print(f"; to do: {each.do}" if each.do else "", flush=True)
+    if parsed.json:
+        print_json([asdict(each) for each in found])
+    return int(any(each.level == "failed" for each in found))
 
 
 def psql(parsed: argparse.Namespace, settings: Settings) -> int:

@@ -1,0 +1,231 @@
+"""Each fault that is planted is found, named, and comes with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace import doctor
+from headrace.cli import main
+from headrace.doctor import Finding, examine
+from headrace.engine import Engine
+from headrace.errors import EngineError
+from headrace.settings import Settings
+
+
+def problems(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Return (check, what it says) of what is not ok; each of it says what to do."""
+    wrong = [found for found in findings if found.level != "ok"]
+    assert all(found.do for found in wrong)
+    return [(found.check, found.says) for found in wrong]
+
+
+def test_a_sound_deployment(engine: Engine) -> None:
+    found = list(examine(replace(engine.settings, registry_dsn=engine.dsn)))
+    assert [each.check for each in found] == [
+        "settings", "disk", "artifacts", "engine", "deployed", "catalogue", "reader", "clock",
+        "versions", "registry",
+    ]  # fmt: skip
+    assert {each.level for each in found} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("drop view headrace.alerts", [("catalogue", "headrace.alerts is missing")]),
+        ("drop table events.rejected cascade", [
+            ("catalogue", "events.rejected is missing"),
+            ("catalogue", "headrace.rejected_events is missing"),
+        ]),
+        (
+            "alter table events.inference disable trigger item_panes__events_inference_insert",
+            [("catalogue", "panes.item_panes stands still: a trigger of it is gone or disabled")],
+        ),
+        (
+            "drop trigger shadow_panes__panes_shadow_pairs_insert on panes.shadow_pairs;"
+            "drop trigger shadow_panes__panes_shadow_pairs_update on panes.shadow_pairs",
+            [("catalogue", "panes.shadow_panes stands still: a trigger of it is gone or disabled")],
+        ),
+        (
+            "update control.deployed set sha256 = 'old' where name = 'dbt'",
+            [("deployed", "the dbt of the database is of another version")],
+        ),
+        (
+            "delete from control.deployed where name = 'sql'",
+            [("deployed", "the sql of the database is of another version")],
+        ),
+        (
+            "revoke select on headrace.alerts from headrace_reader",
+            [("reader", "headrace_reader cannot read headrace.alerts")],
+        ),
+        (
+            "grant usage on schema events to headrace_reader;"
+            "grant select on events.feedback to headrace_reader",
+            [("reader", "headrace_reader can read events.feedback")],
+        ),
+        (
+            "grant update on headrace.model_clock to headrace_reader",
+            [("reader", "headrace_reader can change headrace.model_clock")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_database(engine: Engine, fault: str, said: list[tuple[str, str]]) -> None:
+    with engine.connect() as connection:
+        connection.execute(fault)
+    assert problems(examine(engine.settings)) == said
+
+
+def test_what_serves_must_be_readable_here(engine: Engine, tmp_path: Path) -> None:
+    with engine.connect() as connection:
+        connection.execute(
+            "insert into events.model_events (event_id, event_time, model, model_version, event, "
+            "artifact_uri) values ('e', now(), 'churn', 'v1', 'promoted', %s)",
+            [(tmp_path / "v1").as_uri()],
+        )
+    ((check, says),) = problems(examine(engine.settings))
+    assert check == "versions" and says.startswith("churn v1 serves, but artifact_uri: there is no")
+    (tmp_path / "v1").mkdir()
+    assert not problems(examine(engine.settings))
+
+
+def test_an_engine_that_is_away(tmp_path: Path) -> None:
+    away = "host=127.0.0.1 port=1 user=x connect_timeout=2"
+    found = problems(examine(Settings(home=tmp_path, dsn=away, registry_dsn=away)))
+    assert [check for check, _ in found] == ["engine", "registry"]
+    assert "connection failed" in found[0][1]
+    assert problems(examine(Settings(home=tmp_path))) == [
+        ("engine", "the embedded PostgreSQL is down")
+    ]
+
+
+def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        host="0.0.0.0",
+        kafka_security="SASL_SSL",
+        kafka_ca=str(tmp_path / "ca.pem"),
+        grafana_url="https://grafana.example",
+    )
+    said = [says for check, says in problems(examine(settings)) if check == "settings"]
+    assert len(said) == 4
+    for says, word in zip(said, ("ca.pem", "SASL_SSL", "GRAFANA_TOKEN", "0.0.0.0"), strict=True):
+        assert word in says
+
+
+def test_an_artifacts_folder_that_cannot_be_written(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ((check, says),) = problems(examine(replace(engine.settings, artifacts=str(tmp_path / "file"))))
+    assert check == "artifacts" and "file cannot be written" in says
+
+
+def test_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for free, level in ((2**28, "failed"), (2**32, "warning"), (2**34, "ok")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        (found,) = doctor.made(doctor.disk, Settings(home=tmp_path))
+        assert found.level == level
+
+
+class Answers(Engine):
+    """An engine that answers with what it was given: RisingWave runs in no test."""
+
+    def __init__(self, answers: dict[str, Any], **settings: Any) -> None:
+        super().__init__("", Settings(**settings))
+        self.answers = answers
+
+    def rows(self, query: str, _: Any = None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.answers[query]
+        return rows
+
+    def connect(self, **_: Any) -> Any:
+        @contextmanager
+        def connection() -> Iterator[Any]:
+            yield SimpleNamespace(
+                execute=lambda query: SimpleNamespace(fetchall=lambda: self.answers[query])
+            )
+
+        return connection()
+
+
+@pytest.mark.parametrize(
+    ("engine_setting", "version", "level", "says"),
+    [
+        ("risingwave", "PostgreSQL 13.14.0-RisingWave-3.0.3 (abc)", "ok", "RisingWave 3.0"),
+        ("risingwave", "PostgreSQL 13.14.0-RisingWave-2.8.5 (abc)", "failed", "2.8 is too old"),
+        ("risingwave", "PostgreSQL 18.1 on x86_64", "failed", "HEADRACE_ENGINE is risingwave"),
+        ("postgres", "PostgreSQL 13.14.0-RisingWave-3.0.3 (abc)", "failed", "HEADRACE_ENGINE"),
+        ("postgres", "PostgreSQL 15.9 (Debian)", "failed", "PostgreSQL 15.9 is too old"),
+        ("postgres", "PostgreSQL 17beta1 on x86_64", "failed", "no pgvector"),
+    ],
+)
+def test_the_version_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, engine_setting: str, version: str, level: str, says: str
+) -> None:
+    vector = "select 1 from pg_available_extensions where name = 'vector'"
+    monkeypatch.setattr(doctor, "version", lambda _: version)
+    monkeypatch.setattr(doctor, "engine_of", lambda _: Answers({vector: []}))
+    settings = Settings(engine=engine_setting, dsn="host=there")
+    (found,) = doctor.made(doctor.engine_, settings)
+    assert found.level == level and says in found.says
+
+
+def test_barriers_of_risingwave() -> None:
+    for interval, level in (("200", "ok"), ("1000", "ok"), ("5000", "warning")):
+        shown = [("barrier_interval_ms", interval, "t"), ("checkpoint_frequency", "1", "t")]
+        engine = Answers({"show parameters": shown}, engine="risingwave")
+        (found,) = doctor.made(doctor.barriers, engine)
+        assert (found.level, found.says) == (level, f"a barrier every {interval} ms")
+
+
+def test_clocks() -> None:
+    for seconds, level in ((0, "ok"), (-1.9, "ok"), (2.1, "warning"), (-400, "failed")):
+        assert doctor.skewed(timedelta(seconds=seconds), "its clock").level == level
+
+
+def test_risingwave_says_when_its_last_checkpoint_was() -> None:
+    for engine, level in (("risingwave", "ok"), ("postgres", "warning")):
+        answers = {"select now() as now": [{"now": datetime.now(UTC) - timedelta(seconds=4)}]}
+        (found,) = doctor.made(doctor.clock, Answers(answers, engine=engine))
+        assert found.level == level
+
+
+def test_an_error_is_a_finding() -> None:
+    def check() -> doctor.Findings:
+        yield doctor.ok("so far")
+        raise EngineError("it\nis away")
+
+    assert [(found.level, found.says) for found in doctor.made(check)] == [
+        ("ok", "so far"),
+        ("failed", "it is away"),
+    ]
+
+
+def test_the_command(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADRACE_DSN", engine.dsn)
+    monkeypatch.setenv("HEADRACE_HOME", str(engine.settings.home))
+    assert main(["doctor"]) == 0
+    assert "ok       catalogue  all " in capsys.readouterr().out
+    with engine.connect() as connection:
+        connection.execute("drop view headrace.alerts")
+    assert main(["doctor"]) == 1
+    said = "failed   catalogue  headrace.alerts is missing; to do: headrace migrate --force"
+    assert said in capsys.readouterr().out.splitlines()
+    assert main(["doctor", "--json"]) == 1
+    found = [each for each in json.loads(capsys.readouterr().out) if each["level"] == "failed"]
+    assert found == [
+        {
+            "level": "failed",
+            "says": "headrace.alerts is missing",
+            "do": "headrace migrate --force",
+            "check": "catalogue",
+        }
+    ]
