@@ -58,7 +58,7 @@ STORAGE = cells("storage")
 BYTES = {
     row[0]: (float(row[2]) + float(row[3])) * 1e6 / float(row[1])
     for row in STORAGE
-    if row[0].startswith(("events.", "panes.")) and len(row) == 5
+    if row[0].startswith(("events.", "panes.")) and len(row) == 5 and row[1] != "0"
 }
 EVENT_BYTES = next(float(row[4]) for row in STORAGE if row[0] == "all events")
 # Rows that a model has in one pane of time, by pane and grain.

@@ -46,7 +46,7 @@ def test_a_sound_deployment(engine: Engine) -> None:
             ("catalogue", "headrace.rejected_events is missing"),
         ]),
         (
-            "alter table events.inference disable trigger item_panes__events_inference_insert",
+            "alter table events.inference disable trigger a_item_panes__events_inference_insert",
             [("catalogue", "panes.item_panes stands still: a trigger of it is gone or disabled")],
         ),
         (
