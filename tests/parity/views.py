@@ -92,18 +92,14 @@ def differences(
     mart: str, key: Sequence[str], left: list[dict[str, Any]], right: list[dict[str, Any]]
 ) -> list[str]:
     """Return what two engines say differently of one mart."""
-    sides = [
-        {tuple(map(str, (row[name] for name in key))): row for row in side}
-        for side in (left, right)
-    ]
-    found = [
-        f"{mart} {at}: only {which}"
-        for which, one, other in (("here", *sides), ("there", *sides[::-1]))
-        for at in one.keys() - other.keys()
-    ]
-    for at in sides[0].keys() & sides[1].keys():
-        one, other = sides[0][at], sides[1][at]
-        found += [f"{mart} {at}: columns {set(one) ^ set(other)}"] if set(one) != set(other) else []
+    here, there = (
+        {tuple(str(row[name]) for name in key): row for row in side} for side in (left, right)
+    )
+    found = [f"{mart} {at}: only here" for at in here.keys() - there.keys()]
+    found += [f"{mart} {at}: only there" for at in there.keys() - here.keys()]
+    for at in here.keys() & there.keys():
+        one, other = here[at], there[at]
+        found += [f"{mart} {at}: only one has {name}" for name in one.keys() ^ other.keys()]
         found += [
             f"{mart}.{name} {at}: {one[name]!r} != {other[name]!r}"
             for name in one.keys() & other.keys()
