@@ -20,6 +20,6 @@ def without_transactions(handle: Any, _: object) -> None:
 
 
 if __name__ == "__main__":
-    RisingWaveConnectionManager._configure_session = staticmethod(without_transactions)  # type: ignore[method-assign]
+    RisingWaveConnectionManager._configure_session = staticmethod(without_transactions)  # type: ignore[method-assign, assignment]
     done = dbtRunner().invoke(["--no-populate-cache", *sys.argv[1:]])
     sys.exit(0 if done.success else 1)

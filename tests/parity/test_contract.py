@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
-from headrace.events import IDS, TOPICS
+from headrace.events import IDS, TOPICS, Topic
 from headrace.kafka.messages import row_of
 from headrace.rows import COLUMNS, REJECTED
 from tests.parity.conftest import StandIn
@@ -110,8 +110,12 @@ MANY: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+_ids = itertools.count()
+
+
 def said(topic: str, changed: dict[str, Any]) -> bytes:
-    payload = {**VALID[topic], **changed}
+    """A message of its own id, unless that is what is changed."""
+    payload = {**VALID[topic], IDS[cast(Topic, topic)]: f"id{next(_ids)}", **changed}
     return json.dumps({k: v for k, v in payload.items() if v is not DROP}).encode()
 
 
@@ -155,47 +159,76 @@ def check(stand_in: StandIn, sent: list[tuple[str, bytes | None]], *, exactly: b
     moment = round(SENT.timestamp() * 1000)
     messages = [Message(PREFIX + topic, 3, next(_offset), moment, value) for topic, value in sent]
     stand_in.receive(messages)
-    stored = {topic: {} for topic in (*TOPICS, REJECTED)}  # type: ignore[var-annotated]
     with connection.cursor(row_factory=dict_row) as cursor:
-        for topic in TOPICS:
-            for row in cursor.execute(f"select * from events.{topic}_read where problem is null"):
-                stored[topic][row["origin"]] = row
-        for row in cursor.execute("select * from events.rejected"):
-            stored[REJECTED][row["origin"]] = row
+        stored = {
+            topic: cursor.execute(f"select * from events.{topic}".encode()).fetchall()
+            for topic in (*TOPICS, REJECTED)
+        }
+    assert disagreements(messages, stored, exactly=exactly) == []
+
+
+def disagreements(
+    messages: list[Message], stored: dict[str, list[dict[str, Any]]], *, exactly: bool = True
+) -> list[str]:
+    """Return what the tables say of messages otherwise than the consumer in Python.
+
+    The messages are those of one partition in their order; `exactly` asks for the name of the very
+    feature, of which there may be several in a message.
+    """
+    refused = {row["origin"]: row for row in stored[REJECTED]}
+    accepted: dict[tuple[str, str], dict[str, Any]] = {
+        (topic, row[IDS[topic]]): row for topic in TOPICS for row in stored[topic]
+    }
+    seen: set[tuple[str, str]] = set()
+    found = []
     for message in messages:
-        compare(message, stored, exactly)
+        topic = message.topic.removeprefix(PREFIX)
+        expected = row_of(topic, cast(Any, message))
+        wanted = dict(zip(COLUMNS[expected.topic], expected.values, strict=True))
+        said = f"{topic}: {(message.value or b'')[:300]!r}"
+        row = refused.pop(str(expected.origin), None)
+        if expected.topic == REJECTED:
+            found += [f"{said}: {text}" for text in refusals(message, wanted, row, exactly)]
+        elif row is not None:
+            found.append(f"{said}: refused: {row}")
+        elif (key := (topic, expected.id)) not in seen:
+            seen.add(key)
+            found += [
+                f"{said}: {name} is {accepted.get(key, {}).get(name)!r}, not {value!r}"
+                for name, value in wanted.items()
+                if key not in accepted or not equal(name, accepted[key][name], value)
+            ]
+    found += [f"{origin}: refused for nothing" for origin in refused]
+    return found + [f"{key}: accepted for nothing" for key in accepted.keys() - seen]
 
 
-def compare(message: Message, stored: dict[str, dict[str, dict[str, Any]]], exactly: bool) -> None:
-    topic = message.topic.removeprefix(PREFIX)
-    expected = row_of(topic, SimpleNamespace(**message._asdict()))
-    origin = str(expected.origin)
-    value = (message.value or b"")[:500]
-    refused = stored[REJECTED].get(origin)
-    if expected.topic == REJECTED:
-        assert refused is not None, f"{topic}: accepted in SQL: {value!r}: {expected.values[2]}"
-        wanted = dict(zip(COLUMNS[REJECTED], expected.values, strict=True))
-        # SQL does not say where a NUL is.
-        has_nul = b"\\u0000" in value.replace(b"\\\\", b"")
-        field = "" if has_nul else wanted["field"]
-        depth = None if exactly else 1  # several broken features: another one may come first
-        assert refused["field"].split(".")[:depth] == field.split(".")[:depth], (
-            f"{topic}: {value!r}: {wanted}"
-        )
-        assert refused["topic"] == wanted["topic"]
-        if topic == REJECTED and wanted["topic"] != REJECTED:
-            assert (refused["reason"], refused["payload"]) == (wanted["reason"], wanted["payload"])
-        else:
-            json.loads(refused["payload"])
-            assert refused["reason"].startswith(f"{refused['field'] or 'event'}: must be ")
+def refusals(
+    message: Message, wanted: dict[str, Any], row: dict[str, Any] | None, exactly: bool
+) -> Iterator[str]:
+    if row is None:
+        yield f"accepted, but {wanted['reason']}"
         return
-    assert refused is None, f"{topic}: refused in SQL: {value!r}: {refused}"
-    actual = stored[topic][origin]
-    for name, wanted in zip(COLUMNS[topic], expected.values, strict=True):
-        if name in JSON and wanted is not None:
-            assert numbers(actual[name]) == numbers(json.loads(wanted[1:])), f"{topic}.{name}"
-            continue
-        assert actual[name] == wanted, f"{topic}.{name}: {value!r}"
+    # SQL does not say where a NUL is.
+    has_nul = b"\\u0000" in (message.value or b"").replace(b"\\\\", b"")
+    field = "" if has_nul else wanted["field"]
+    depth = None if exactly else 1
+    if row["field"].split(".")[:depth] != field.split(".")[:depth]:
+        yield f"{row['field']} is wrong, not {field}: {wanted['reason']}"
+    if row["topic"] != wanted["topic"]:
+        yield f"of {row['topic']}, not {wanted['topic']}"
+    if message.topic == PREFIX + REJECTED and wanted["topic"] != REJECTED:
+        if (row["reason"], row["payload"]) != (wanted["reason"], wanted["payload"]):
+            yield f"not the letter: {row}"
+    elif not row["reason"].startswith(f"{row['field'] or 'event'}: must be "):
+        yield f"reason: {row['reason']}"
+    else:
+        json.loads(row["payload"])
+
+
+def equal(name: str, actual: Any, wanted: Any) -> bool:
+    if name in JSON and wanted is not None:
+        return bool(numbers(actual) == numbers(json.loads(wanted[1:])))
+    return bool(actual == wanted)
 
 
 def numbers(value: Any) -> Any:
@@ -278,3 +311,29 @@ def test_a_message_without_an_id_has_its_place_as_one(stand_in: StandIn) -> None
         "select topic, partition, next_offset, end_offset from control.consumed order by topic"
     ).fetchall()
     assert read == [(f"{PREFIX}{topic}", 2, 18, None) for topic in sorted(TOPICS)]
+
+
+def test_a_disagreement_is_found(stand_in: StandIn) -> None:
+    good = Message(
+        PREFIX + "inference", 3, 1, round(SENT.timestamp() * 1000), said("inference", {})
+    )
+    bad = good._replace(offset=2, value=b"{}")
+    check(stand_in, [])
+    stand_in.receive([good, bad])
+    with stand_in.connection.cursor(row_factory=dict_row) as cursor:
+        rows: dict[str, list[dict[str, Any]]] = {
+            topic: cursor.execute(f"select * from events.{topic}".encode()).fetchall()
+            for topic in (*TOPICS, REJECTED)
+        }
+    assert disagreements([good, bad], rows) == []
+    (accepted,), (refused,) = rows["inference"], rows[REJECTED]
+    for changed in (
+        {"inference": []},
+        {REJECTED: []},
+        {"inference": [{**accepted, "score": 0.1}]},
+        {"inference": [{**accepted, "features": {}}]},
+        {REJECTED: [{**refused, "field": "score"}]},
+        {REJECTED: [refused, {**refused, "origin": good.topic + "/3/1"}]},
+        {"inference": [accepted, {**accepted, "request_id": "another"}]},
+    ):
+        assert disagreements([good, bad], {**rows, **changed}), changed
