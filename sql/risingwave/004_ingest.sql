@@ -2,6 +2,10 @@
 -- grain: one message.  key: the tables' own, so that a message that is read twice counts once.
 -- lateness: any.
 
+-- Rows reach the table with the checkpoint that they came in with, not later: what is there by
+-- `ingested_at` stays what it is. It is the default; nobody's other default shall change it.
+set sink_decouple = false;
+
 create sink if not exists events.inference_accepted
 into events.inference (
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,

@@ -327,7 +327,7 @@ def test_a_disagreement_is_found(stand_in: StandIn) -> None:
         }
     assert disagreements([good, bad], rows) == []
     (accepted,), (refused,) = rows["inference"], rows[REJECTED]
-    for changed in (
+    changes: list[dict[str, list[dict[str, Any]]]] = [
         {"inference": []},
         {REJECTED: []},
         {"inference": [{**accepted, "score": 0.1}]},
@@ -335,5 +335,6 @@ def test_a_disagreement_is_found(stand_in: StandIn) -> None:
         {REJECTED: [{**refused, "field": "score"}]},
         {REJECTED: [refused, {**refused, "origin": good.topic + "/3/1"}]},
         {"inference": [accepted, {**accepted, "request_id": "another"}]},
-    ):
+    ]
+    for changed in changes:
         assert disagreements([good, bad], {**rows, **changed}), changed

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from headrace.events import Event, ModelEvent, Topic, parse
+from headrace.events import TOPICS, Event, ModelEvent, Topic, parse
 from headrace.log import EventLog
 from tests.parity import standin, views
 from tests.parity.conftest import StandIn
@@ -84,6 +84,16 @@ def test_a_crowd_fills_every_mart(
     stand_in: StandIn,
     with_views: list[views.View],
 ) -> None:
+    story = crowded()
+    tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
+    found = compared(engine, stand_in, with_views)
+    assert found == []
+    empty_ones = [mart for mart in views.marts() if not views.rows(stand_in.connection, mart)]
+    assert empty_ones == []
+
+
+def crowded() -> Story:
+    """A story that gives every mart a row."""
     lives = [
         parse(
             "model_events",
@@ -96,12 +106,7 @@ def test_a_crowd_fills_every_mart(
     ]  # fmt: skip
     stream = crowd(random.Random(3))
     stream.batches.append([*visitors()])
-    story = Story(stream, cast(list[ModelEvent], lives))
-    tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
-    found = compared(engine, stand_in, with_views)
-    assert found == []
-    empty_ones = [mart for mart in views.marts() if not views.rows(stand_in.connection, mart)]
-    assert empty_ones == []
+    return Story(stream, cast(list[ModelEvent], lives))
 
 
 def visitors() -> Iterator[tuple[Topic, Event]]:
@@ -135,6 +140,36 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
                 | kinds[number % 5],
             ),
         )
+
+
+def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+) -> None:
+    """The same events, taken in at other moments: only the columns of TAKEN_IN may differ."""
+    tell(engine, log, crowded(), {"min_new_labels": "3", "min_sample": "5"}, 0)
+    with engine.connect() as connection:
+        take_over(connection, stand_in.connection)
+        for topic in TOPICS:
+            stand_in.connection.execute(
+                f"update events.{topic} set ingested_at = ingested_at + "
+                "(hashtext(ingested_at::text) % 1000 + 5000) * interval '1 second'".encode()
+            )
+        views.refresh(stand_in.connection, with_views)
+        found = [
+            difference
+            for mart, key in views.marts().items()
+            for difference in views.differences(
+                mart,
+                key,
+                views.rows(stand_in.connection, mart),
+                views.rows(connection, mart),
+                views.TAKEN_IN,
+            )
+        ]
+    assert not found, "\n".join(found[:20])
 
 
 def compared(engine: Engine, stand_in: StandIn, made: list[views.View]) -> list[str]:
