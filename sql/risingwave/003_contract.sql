@@ -167,19 +167,19 @@ checked as (
                 jsonb_typeof(input) = 'string' and length(payload ->> 'input') > 100000
                 then array['input', 'at most 100000 characters']
             when
-                abs(input_number) > 1e300
+                abs(input_number) > '1e300'::double precision
                 then array['input', 'a finite number']
             when
                 jsonb_typeof(output) = 'string' and length(payload ->> 'output') > 100000
                 then array['output', 'at most 100000 characters']
             when
-                abs(output_number) > 1e300
+                abs(output_number) > '1e300'::double precision
                 then array['output', 'a finite number']
             when
                 jsonb_typeof(payload -> 'prediction') not in (
                     'string', 'number', 'boolean', 'null'
                 )
-                or abs(prediction_number) > 1e300
+                or abs(prediction_number) > '1e300'::double precision
                 then array['prediction', 'a string, a number or a boolean']
             when
                 jsonb_typeof(payload -> 'prediction') = 'string'
@@ -195,7 +195,7 @@ checked as (
                 then array['propensity', 'a number in (0, 1]']
             when
                 jsonb_typeof(payload -> 'latency_ms') not in ('number', 'null')
-                or latency_ms < 0 or latency_ms > 1e300
+                or latency_ms < 0 or latency_ms > '1e300'::double precision
                 then array['latency_ms', 'a number of milliseconds, 0 or more']
             when
                 jsonb_typeof(payload -> 'error') not in ('string', 'null')
@@ -350,13 +350,13 @@ checked as (
                 ]
             when
                 jsonb_typeof(payload -> 'value') not in ('number', 'boolean', 'null')
-                or abs(value) > 1e300
+                or abs(value) > '1e300'::double precision
                 then array['value', 'a finite number']
             when
                 jsonb_typeof(payload -> 'label') not in (
                     'string', 'number', 'boolean', 'null'
                 )
-                or abs(label_number) > 1e300
+                or abs(label_number) > '1e300'::double precision
                 then array['label', 'a string, a number or a boolean']
             when
                 jsonb_typeof(payload -> 'label') = 'string'

@@ -20,7 +20,9 @@ from headrace.settings import Settings, project_path
 # Doubles that were added up in another order.
 RELATIVE, ABSOLUTE = 1e-9, 1e-9
 # Columns that say when the engine took something in, which is another moment on each.
-TAKEN_IN = frozenset({"ingested_at", "last_ingested_at", "first_new_label_at"})
+TAKEN_IN = frozenset({"ingested_at", "last_ingested_at", "first_new_label_at", "published_at"})
+# Marts that measure the engine itself.
+OF_THE_ENGINE = frozenset({"feedback_loop_latency", "ingest_lag"})
 
 
 class View(NamedTuple):
