@@ -16,7 +16,7 @@ from headrace.dialect import Connection
 
 Entities = Sequence[tuple[Any, ...]]
 # Entities that one statement of `embedded` holds.
-EMBEDDED = 1_000
+EMBEDDED = 5_000
 
 
 def copied(
@@ -74,10 +74,11 @@ def copied(
 def embedded(
     connection: Connection, view: ViewSql, names: Sequence[str], entities: Entities
 ) -> list[tuple[Any, ...]]:
-    """Join by queries that hold the entities themselves, 1,000 at a time.
+    """Join by queries that hold the entities themselves, some thousands at a time.
 
-    Each entity meets all of its history before its time, of which the newest row is kept: so this
-    costs more than `copied` the longer histories are.
+    The rows of a key's history are numbered by age, and each entity counts those that are not after
+    its time: the last of them has that number. So a query costs what sorting the histories does,
+    and no entity meets all of its history.
     """
     parts = _parts(view, names)
     types = [*map(sql_type, view.keys.values()), SQL("timestamptz")]
@@ -87,34 +88,7 @@ def embedded(
     rows: list[tuple[Any, ...]] = [(None,) * len(names)] * len(entities)
     for start in range(0, len(entities), EMBEDDED):
         chunk = entities[start : start + EMBEDDED]
-        query = _filled(
-            """
-            with entities as (
-                select n, {keys}, at
-                from (values {given}) as given (n, {keys}, at)
-            ),
-
-            history as (
-                select {selected}
-                from {history} as source
-                where source.{timestamp} <= %s
-            ),
-
-            known as (
-                select
-                    e.n,
-                    {history_features},
-                    row_number() over (partition by e.n order by {newest_first}) as place
-                from entities as e
-                inner join history as h on {same} and h.o0 <= e.at {alive}
-            )
-
-            select n, {feature_names}
-            from known
-            where place = 1
-            """,
-            {**parts, "given": SQL(", ").join([line] * len(chunk))},
-        )
+        query = _filled(_EMBEDDED, {**parts, "given": SQL(", ").join([line] * len(chunk))})
         values = [
             value for number, entity in enumerate(chunk, start) for value in (number, *entity)
         ]
@@ -122,6 +96,54 @@ def embedded(
         for number, *features in connection.execute(query, [*values, latest]):
             rows[number] = tuple(features)
     return rows
+
+
+_EMBEDDED = """
+with entities as (
+    select n, {keys}, at
+    from (values {given}) as given (n, {keys}, at)
+),
+
+asked as (
+    select distinct {keys}
+    from entities
+),
+
+history as (
+    select {selected}
+    from {history} as source
+    inner join asked on {asked_keys}
+    where source.{timestamp} <= %s
+),
+
+numbered as (
+    select *, row_number() over (partition by {keys} order by {oldest_first}) as place
+    from history
+),
+
+moments as (
+    select {keys}, o0 as at, 0 as is_entity, null::bigint as n
+    from history
+    union all
+    select {keys}, at, 1 as is_entity, n
+    from entities
+),
+
+counted as (
+    select
+        *,
+        sum(1 - is_entity) over (
+            partition by {keys}
+            order by at, is_entity rows between unbounded preceding and current row
+        ) as place
+    from moments
+)
+
+select e.n, {history_features}
+from counted as e
+inner join numbered as h on {same} and h.place = e.place {alive}
+where e.is_entity = 1
+"""
 
 
 def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
@@ -146,6 +168,10 @@ def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
             SQL("{} {}").format(key, sql_type(field))
             for key, field in zip(keys, view.keys.values(), strict=True)
         ),
+        "asked_keys": SQL(" and ").join(
+            SQL("source.{} = asked.{}").format(view.key(name), key)
+            for name, key in zip(view.keys, keys, strict=True)
+        ),
         "source_keys": SQL(", ").join(SQL("source.{}").format(view.key(k)) for k in view.keys),
         "selected": SQL(", ").join(selected),
         "history": view.history,
@@ -153,9 +179,9 @@ def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
         "indexed": SQL(", ").join([*keys, *order]),
         "features": SQL(", ").join(SQL("as_of.{}").format(name) for name in features),
         "history_features": SQL(", ").join(SQL("h.{}").format(name) for name in features),
-        "feature_names": SQL(", ").join(features),
         "same": SQL(" and ").join(SQL("h.{0} = e.{0}").format(key) for key in keys),
         "alive": oldest.format(view.ttl.total_seconds()) if view.ttl else SQL(""),
+        "oldest_first": SQL(", ").join(order),
         "newest_first": SQL(", ").join(SQL("h.{} desc").format(column) for column in order),
     }
 

@@ -75,10 +75,8 @@ class RisingWave:
         if timeout_s is not None:
             connection.execute("set statement_timeout = %s", [f"{timeout_s:.0f}s"])
         connection.execute("start transaction read only")
-        try:
-            yield
-        finally:
-            connection.execute("commit")
+        yield
+        connection.execute("commit")
 
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:  # noqa: ARG002
         connection.execute(*inserting(table, rows))

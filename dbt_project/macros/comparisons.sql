@@ -5,6 +5,10 @@
   (-1e30), nearer to zero than 1e-30 as 0. Other than `bounded` it takes sums that no double holds.
 -#}
 {% macro as_double(x) -%}
+    {{ return(adapter.dispatch('as_double', 'headrace')(x)) }}
+{%- endmacro %}
+
+{% macro postgres__as_double(x) -%}
     case
         when abs({{ x }}) < 1e-30 then 0::double precision
         when abs({{ x }}) <= 1e30 then ({{ x }})::double precision
@@ -12,6 +16,13 @@
         when {{ x }} > 0 then '1e30'::double precision
     end
 {%- endmacro %}
+
+{#- RisingWave's exact numbers all fit into a double, and a number like 1e30 is none of its own. -#}
+{% macro default__as_double(x) -%}
+    {{ headrace.bounded(x) }}
+{%- endmacro %}
+
+{% macro risingwave__as_double(x) %}{{ headrace.default__as_double(x) }}{% endmacro %}
 
 {#-
   The sample variance from n * sum(x^2) - sum(x)^2, which exact sums give without a rounding

@@ -15,5 +15,5 @@
 
 
 {% materialization mart, adapter='risingwave' %}
-    {{ return(materialization_materialized_view_risingwave()) }}
+    {{ return(headrace.risingwave_view()) }}
 {% endmaterialization %}

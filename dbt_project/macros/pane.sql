@@ -114,7 +114,7 @@
 
 
 {% materialization pane, adapter='risingwave' %}
-    {{ return(materialization_materialized_view_risingwave()) }}
+    {{ return(headrace.risingwave_view()) }}
 {% endmaterialization %}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import pairwise
 
 from sqlglot import Token, TokenType
@@ -143,6 +144,17 @@ def types(tokens: list[Token]) -> list[str]:
     ]
 
 
+def numbers(tokens: list[Token]) -> list[str]:
+    """Numbers are exact: one that 28 digits do not hold is refused."""
+    return [
+        f"{token.text}: write '{token.text}'::double precision"
+        for token in tokens
+        if token.token_type == TokenType.NUMBER
+        and (value := Decimal(token.text))
+        and not (value.adjusted() < 28 and -int(value.normalize().as_tuple().exponent) <= 28)
+    ]
+
+
 def _text(token: Token) -> str:
     return token.text.lower()
 
@@ -268,6 +280,7 @@ WORDS: dict[str, Callable[[list[Token]], list[str]]] = {
     "absent": absent,
     "wall clock": wall_clock,
     "types": types,
+    "numbers": numbers,
 }
 PLAIN: dict[str, Callable[[list[Token]], list[str]]] = {
     "joins": plain_joins,

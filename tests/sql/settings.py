@@ -30,10 +30,6 @@ def stretched(stream: Stream, factor: float) -> Stream:
 
 def set_policies(engine: Engine, model: str = "*", **policies: str) -> None:
     """Set policies of one model, or of all of them."""
-    with engine.connect() as connection:
-        for policy, value in policies.items():
-            connection.execute(
-                "insert into control.policies (model, policy, value) values (%s, %s, %s) "
-                "on conflict (model, policy) do update set value = excluded.value",
-                [model, policy, value],
-            )
+    rows = [{"model": model, "policy": name, "value": text} for name, text in policies.items()]
+    with engine.writing() as connection:
+        engine.dialect.put(connection, "control.policies", ["model", "policy"], rows)

@@ -63,6 +63,14 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
         ["select x::uuid from t", "select x::vector from t", "select x::json from t"],
         ["select x::bigint[], y::double precision, z::timestamptz, j::jsonb from t"],
     ),
+    "numbers": (
+        [
+            "select x * 1e30 from t",
+            "select x from t where x > 0.5e-28",
+            f"select {'9' * 29} from t",
+        ],
+        ["select '1e30'::double precision, 1e15, 0.00000000000000000001, 1e-28 from t"],
+    ),
     "joins": (
         [
             "select 1 from a cross join b",

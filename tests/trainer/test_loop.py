@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from headrace.engine import Engine
@@ -18,8 +19,9 @@ from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
 from headrace.network import Crown, predict
 from headrace.registry import artifact_path
+from tests.standin import grow_old
 from trainer.dataset import rebuild_dataset
-from trainer.watch import Trainer
+from trainer.watch import MAX_ATTEMPTS, Trainer
 
 MODEL = "churn/éàü"
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -144,6 +146,26 @@ def test_noise_is_rejected_with_a_reason(engine: Engine) -> None:
     assert "the prior" in rows[0]["reason"]
     assert rows[0]["artifact_uri"] is None
     assert engine.rows("select * from headrace.serving_plan") == []
+
+
+def test_an_error_that_may_pass_is_tried_again_and_then_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(engine, customers(300, seed=6))
+
+    def fail(*_: object) -> None:
+        raise psycopg.InternalError("the cluster is recovering")
+
+    monkeypatch.setattr("trainer.watch.train", fail)
+    with Trainer(engine) as trainer:
+        for _ in range(MAX_ATTEMPTS - 1):
+            with pytest.raises(psycopg.InternalError):
+                trainer.run_once()
+            assert not trainer.run_once()
+            grow_old(engine)
+        assert trainer.run_once()
+    rows = engine.rows("select status, reason from headrace.model_versions")
+    assert rows == [{"status": "rejected", "reason": "InternalError: the cluster is recovering"}]
 
 
 def test_promote_and_rollback_by_hand(trained: Engine) -> None:

@@ -1,0 +1,49 @@
+{#- What a deployment on RisingWave does otherwise than one on PostgreSQL. -#}
+
+{#-
+  The materialization of panes and marts there: a materialized view. One that exists stays as it is,
+  whatever its SQL says by now: a changed project is deployed by `dbt run --full-refresh`.
+-#}
+{% macro risingwave_view() -%}
+    {%- set made = this.incorporate(type='materialized_view') -%}
+    {{ run_hooks(pre_hooks) }}
+    {% call statement('main') %}
+        create materialized view if not exists {{ made }} as {{ sql }}
+    {% endcall %}
+    {{ run_hooks(post_hooks) }}
+    {{ return({'relations': [made]}) }}
+{%- endmacro %}
+
+{#-
+  Before `dbt run --full-refresh` on RisingWave: drops what is in the schemas of the views, the newest
+  first, since what reads another was made after it; subscriptions and sinks of sql/risingwave/after
+  go with them. Not by `cascade`, which new clusters refuse, and which would take along what others
+  made on top: that makes it fail instead.
+-#}
+{% macro drop_views() -%}
+    {%- if execute and target.type == 'risingwave' and flags.FULL_REFRESH -%}
+        {%- set schemas = [] -%}
+        {%- for node in graph.nodes.values()
+            if node.resource_type == 'model' and node.config.materialized != 'ephemeral' -%}
+            {%- if node.unique_id not in selected_resources -%}
+                {{ exceptions.raise_compiler_error(
+                    '--full-refresh makes all views again on RisingWave: select all of them, not '
+                    ~ 'without ' ~ node.name
+                ) }}
+            {%- endif -%}
+            {%- do schemas.append("'" ~ node.schema ~ "'") -%}
+        {%- endfor -%}
+        {%- set made = run_query(
+            "select relations.relation_type, schemas.name, relations.name"
+            ~ " from rw_catalog.rw_relations as relations"
+            ~ " inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id"
+            ~ " where schemas.name in (" ~ schemas | unique | join(', ') ~ ")"
+            ~ " and relations.relation_type"
+            ~ " in ('materialized view', 'view', 'sink', 'subscription')"
+            ~ " order by relations.id desc"
+        ) -%}
+        {%- for kind, schema, name in made.rows -%}
+            {%- do run_query('drop ' ~ kind ~ ' "' ~ schema ~ '"."' ~ name ~ '"') -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}

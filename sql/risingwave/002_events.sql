@@ -1,0 +1,71 @@
+-- The three topics as append-only tables, and what broke the contract (`origin`: the message of
+-- Kafka that it came in).
+-- grain: one row an event.  key: the event's id; a repeated id is counted once: the first stays.
+-- lateness: any; a row is accepted however old its event_time is.
+-- `ingested_at` is the engine's clock when the message came in. Rows come with a checkpoint, all
+-- tables together.
+
+create table if not exists events.inference (
+    request_id varchar primary key,
+    event_time timestamptz,
+    ingested_at timestamptz,
+    model varchar,
+    model_version varchar,
+    variant varchar,
+    endpoint varchar,
+    segment varchar,
+    user_id varchar,
+    session_id varchar,
+    item_id varchar,
+    features jsonb,
+    input jsonb,
+    output jsonb,
+    prediction varchar,
+    score double precision,
+    propensity double precision,
+    latency_ms double precision,
+    error varchar,
+    shadow_of varchar
+) append only on conflict do nothing;
+
+create table if not exists events.feedback (
+    feedback_id varchar primary key,
+    request_id varchar,
+    event_time timestamptz,
+    ingested_at timestamptz,
+    kind varchar,
+    value double precision,
+    label varchar,
+    rejected_request_id varchar,
+    source varchar,
+    user_id varchar,
+    metadata jsonb
+) append only on conflict do nothing;
+
+create table if not exists events.model_events (
+    event_id varchar primary key,
+    event_time timestamptz,
+    ingested_at timestamptz,
+    model varchar,
+    model_version varchar,
+    event varchar,
+    traffic double precision,
+    run_id varchar,
+    trigger_id varchar,
+    dataset_id varchar,
+    parent_version varchar,
+    artifact_uri varchar,
+    metrics jsonb,
+    reason varchar
+) append only on conflict do nothing;
+
+-- `rejected_id` is made from the message's place, so that reading it again gives the same number.
+create table if not exists events.rejected (
+    rejected_id bigint primary key,
+    ingested_at timestamptz,
+    topic varchar,
+    field varchar,
+    reason varchar,
+    payload varchar,
+    origin varchar
+) append only on conflict do nothing;

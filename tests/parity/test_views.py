@@ -1,0 +1,269 @@
+"""Every mart has the same rows on both engines: the views that dbt compiles for RisingWave, run on
+PostgreSQL over the same events.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, cast
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.engine import Engine
+from headrace.events import TOPICS, Event, ModelEvent, Topic, parse
+from headrace.log import EventLog
+from tests.parity import standin, views
+from tests.parity.conftest import StandIn
+from tests.sql.rewards import Story, crowd, stories
+from tests.sql.settings import set_policies
+from tests.sql.streams import MODELS, START, send
+from tests.sql.test_views import empty, log  # noqa: F401
+
+COPIED = (
+    "events.inference", "events.feedback", "events.model_events", "events.rejected",
+    "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
+)  # fmt: skip
+# What a test of one of them would set, all together: they reach into each other's views.
+POLICIES = st.sampled_from(
+    [
+        {},
+        {"min_new_labels": "3", "min_sample": "5", "cooldown": "1 minute"},
+        {"label_window": "2 hours", "default_label": "no", "min_sample": "2"},
+        {
+            "metric_window": "30 days",
+            "drift_window": "1 day",
+            "min_sample": "1",
+            "psi_alert": "0.01",
+        },
+        {"retrain_every": "1 hour", "volume_gap": "1 minute", "session_gap": "10 minutes"},
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def with_views(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> list[views.View]:
+    found = views.compiled(tmp_path_factory.mktemp("compiled"))
+    connection = stand_in.connection
+    connection.execute("drop view control.consumed")
+    connection.execute(
+        "create table control.consumed (topic text, partition integer, next_offset bigint, "
+        "end_offset bigint, consumed_at timestamptz)"
+    )
+    views.create(connection, found)
+    return found
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=stories(), policies=POLICIES, claimed=st.integers(0, 3))
+def test_every_mart_has_the_same_rows(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+    story: Story,
+    policies: dict[str, str],
+    claimed: int,
+) -> None:
+    tell(engine, log, story, policies, claimed)
+    found = compared(engine, stand_in, with_views)
+    assert not found, "\n".join(found[:20])
+
+
+def test_a_crowd_fills_every_mart(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+) -> None:
+    story = crowded()
+    tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
+    found = compared(engine, stand_in, with_views)
+    assert found == []
+    empty_ones = [mart for mart in views.marts() if not views.rows(stand_in.connection, mart)]
+    assert empty_ones == []
+
+
+def crowded() -> Story:
+    """A story that gives every mart a row."""
+    lives = [
+        parse(
+            "model_events",
+            {
+                "model": MODELS[0], "model_version": version, "event": event, "event_id": version,
+                "event_time": (START + timedelta(minutes=at)).isoformat(), "artifact_uri": "a",
+            },
+        )
+        for version, event, at in [("v1", "promoted", -700), ("v2", "canary", -650)]
+    ]  # fmt: skip
+    stream = crowd(random.Random(3))
+    stream.batches.append([*visitors()])
+    return Story(stream, cast(list[ModelEvent], lives))
+
+
+def visitors() -> Iterator[tuple[Topic, Event]]:
+    """What the crowd does not bring: users, items and sessions, features that move, orphans."""
+    for number in range(400):
+        yield (
+            "inference",
+            parse(
+                "inference",
+                {
+                    "model": MODELS[0], "model_version": "v2" if number % 5 == 3 else "v1",
+                    "request_id": f"visit{number}",
+                    "event_time": (START + timedelta(minutes=6 * number)).isoformat(),
+                    "segment": "ab"[number % 2], "user_id": f"u{number % 7}",
+                    "item_id": f"i{number % 5}", "session_id": f"s{number // 10}",
+                    "features": {"amount": number**1.5, "country": "DE" if number < 200 else "FR"},
+                    "prediction": "yes" if number % 3 else "no", "score": 0.5 + number / 1000,
+                    "latency_ms": 5 + number % 50, "error": None if number % 40 else "timeout",
+                },
+            ),
+        )  # fmt: skip
+        said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
+        at = START + timedelta(minutes=6 * number + number % 300)
+        kinds = [{"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"}]
+        kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
+        yield (
+            "feedback",
+            parse(
+                "feedback",
+                {"feedback_id": f"v{number}", "event_time": at.isoformat(), **said}
+                | kinds[number % 5],
+            ),
+        )
+
+
+def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+) -> None:
+    """The same events, taken in at other moments: only the columns of TAKEN_IN may differ."""
+    tell(engine, log, crowded(), {"min_new_labels": "3", "min_sample": "5"}, 0)
+    with engine.connect() as connection:
+        take_over(connection, stand_in.connection)
+        for topic in TOPICS:
+            stand_in.connection.execute(
+                f"update events.{topic} set ingested_at = ingested_at + "
+                "(hashtext(ingested_at::text) % 1000 + 5000) * interval '1 second'".encode()
+            )
+        views.refresh(stand_in.connection, with_views)
+        found = [
+            difference
+            for mart, key in views.marts().items()
+            if mart not in views.OF_THE_ENGINE
+            for difference in views.differences(
+                mart,
+                key,
+                views.rows(stand_in.connection, mart),
+                views.rows(connection, mart),
+                views.TAKEN_IN,
+            )
+        ]
+    assert not found, "\n".join(found[:20])
+
+
+def compared(engine: Engine, stand_in: StandIn, made: list[views.View]) -> list[str]:
+    """Return what the views say differently over the events of `engine`."""
+    with engine.connect() as connection:
+        take_over(connection, stand_in.connection)
+        views.refresh(stand_in.connection, made)
+        return [
+            difference
+            for mart, key in views.marts().items()
+            for difference in views.differences(
+                mart, key, views.rows(stand_in.connection, mart), views.rows(connection, mart)
+            )
+        ]
+
+
+def tell(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    story: Story,
+    policies: dict[str, str],
+    claimed: int,
+) -> None:
+    """Store a story, with thresholds and with claims of the triggers that it may have."""
+    empty(engine)
+    with engine.connect() as connection:
+        connection.execute("delete from control.policies where model != '*'")
+        connection.execute(
+            "update control.policies set value = default_value from control.policy_kinds as kinds "
+            "where kinds.policy = policies.policy"
+        )
+        connection.execute("truncate control.claims, control.consumed, events.rejected")
+    set_policies(engine, positive_label="yes", **policies)
+    set_policies(engine, MODELS[0], max_metric_drop="0.01")
+    send(log, [("model_events", life) for life in story.lives])
+    for batch in story.stream.batches:
+        send(log, batch)
+    with engine.connect() as connection:
+        for number in range(claimed):
+            at = START + timedelta(hours=number)
+            connection.execute(
+                "insert into control.claims (trigger_id, model, worker, run_id, attempt, "
+                "claimed_at, heartbeat_at, known_at, event_clock, finished_at) "
+                "values (%s, %s, 'w', %s, %s, %s, %s, now(), %s, %s)",
+                [
+                    f"{MODELS[0]}:{number + 1}", MODELS[0], f"run{number}", 1 + number % 2, at, at,
+                    at, None if number == 2 else at + timedelta(minutes=5),
+                ],
+            )  # fmt: skip
+        connection.execute(
+            "insert into events.rejected (topic, field, reason, payload) "
+            "values ('inference', 'score', 'because', '{}')"
+        )
+        connection.execute(
+            "insert into control.consumed values ('p.inference', 0, 5, 7, now()), "
+            "('p.feedback', 1, 5, null, now())"
+        )
+
+
+def take_over(here: psycopg.Connection[Any], there: psycopg.Connection[Any]) -> None:
+    """Copy the tables below the views, as they are."""
+    for table in COPIED:
+        copy(here, there, table, table)
+    copy(here, there, "control.consumed", "control.consumed")
+    copy(here, there, "control.claims", "control.attempts")
+    copy(here, there, "control.claims", "control.heartbeats")
+
+
+def copy(
+    here: psycopg.Connection[Any], there: psycopg.Connection[Any], table: str, other: str
+) -> None:
+    names = ", ".join(standin.columns(there, other))
+    there.execute(f"truncate {other}".encode())
+    with (
+        here.cursor().copy(f"copy (select {names} from {table}) to stdout".encode()) as read,
+        there.cursor().copy(f"copy {other} ({names}) from stdin".encode()) as write,
+    ):
+        for data in read:
+            write.write(data)
+
+
+def test_every_mart_is_compared() -> None:
+    assert set(views.marts()) >= {"retrain_trigger", "model_performance", "ingest_lag"}
+    assert all(views.marts().values())
+
+
+def test_a_difference_is_found() -> None:
+    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START}
+    same = {**row, "value": 1.0 + 1e-12}
+    assert views.differences("x", ["model"], [row], [same]) == []
+    for changed in (
+        {**row, "value": 1.1}, {**row, "value": None}, {**row, "names": ["b"]},
+        {**row, "at": START + timedelta(seconds=1)}, {**row, "model": "n"}, {**row, "more": 1},
+    ):  # fmt: skip
+        assert views.differences("x", ["model"], [row], [changed])
+    assert views.differences("x", ["model"], [row], [])
