@@ -34,13 +34,12 @@
             {%- do schemas.append("'" ~ node.schema ~ "'") -%}
         {%- endfor -%}
         {%- set made = run_query(
-            "select relations.relation_type, schemas.name, relations.name"
-            ~ " from rw_catalog.rw_relations as relations"
-            ~ " inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id"
-            ~ " where schemas.name in (" ~ schemas | unique | join(', ') ~ ")"
-            ~ " and relations.relation_type"
-            ~ " in ('materialized view', 'view', 'sink', 'subscription')"
-            ~ " order by relations.id desc"
+            "select made.relation_type, home.name as home_name, made.name"
+            ~ " from rw_catalog.rw_relations as made"
+            ~ " inner join rw_catalog.rw_schemas as home on made.schema_id = home.id"
+            ~ " where home.name in (" ~ schemas | unique | join(', ') ~ ")"
+            ~ " and made.relation_type in ('materialized view', 'view', 'sink', 'subscription')"
+            ~ " order by made.id desc"
         ) -%}
         {%- for kind, schema, name in made.rows -%}
             {%- do run_query('drop ' ~ kind ~ ' "' ~ schema ~ '"."' ~ name ~ '"') -%}

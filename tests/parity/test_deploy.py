@@ -64,10 +64,10 @@ def made(stand_in: StandIn) -> dict[str, int]:
     return {
         f"{schema}.{name}": number
         for schema, name, number in stand_in.connection.execute(
-            "select schemas.name, relations.name, relations.id "
-            "from rw_catalog.rw_relations as relations "
-            "inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id "
-            "where schemas.name in ('headrace', 'panes', 'staging')"
+            "select home.name, made.name, made.id "
+            "from rw_catalog.rw_relations as made "
+            "inner join rw_catalog.rw_schemas as home on made.schema_id = home.id "
+            "where home.name in ('headrace', 'panes', 'staging')"
         )
     }
 

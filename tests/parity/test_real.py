@@ -155,9 +155,9 @@ def test_every_mart_has_the_rows_of_postgresql(
 
 def test_a_second_deployment_changes_nothing_and_a_full_one_makes_all_again(real: Engine) -> None:
     relations = (
-        "select relations.id from rw_catalog.rw_relations as relations "
-        "inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id "
-        "where schemas.name in ('headrace', 'panes')"
+        "select made.id from rw_catalog.rw_relations as made "
+        "inner join rw_catalog.rw_schemas as home on made.schema_id = home.id "
+        "where home.name in ('headrace', 'panes')"
     )
     before = {row["id"] for row in real.rows(relations)}
     real.migrate()
