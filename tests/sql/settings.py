@@ -31,5 +31,6 @@ def stretched(stream: Stream, factor: float) -> Stream:
 def set_policies(engine: Engine, model: str = "*", **policies: str) -> None:
     """Set policies of one model, or of all of them."""
     rows = [{"model": model, "policy": name, "value": text} for name, text in policies.items()]
-    with engine.writing() as connection:
-        engine.dialect.put(connection, "control.policies", ["model", "policy"], rows)
+    if rows:
+        with engine.writing() as connection:
+            engine.dialect.put(connection, "control.policies", ["model", "policy"], rows)
