@@ -15,9 +15,9 @@ from grafana_api.grafana_face import GrafanaFace
 from psycopg.conninfo import conninfo_to_dict
 
 from dashboards import load
+from headrace.dialect import READER
 from headrace.engine import Engine
 from headrace.errors import HeadraceError, SettingError
-from headrace.postgres import READER
 from headrace.settings import Settings
 
 DATASOURCE_UID = "headrace"

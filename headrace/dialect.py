@@ -17,6 +17,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
 from headrace.settings import Settings
 
+# The role that sees the marts and nothing else.
+READER = "headrace_reader"
+
 Connection = psycopg.Connection[Any]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,6 +34,7 @@ class Dialect(Protocol):
         migrates_by_itself: any process may bring it up to date, one after the other; if not,
             `headrace migrate` alone does.
         has_temporary_tables: it has them, and takes rows by COPY.
+        dbt_run: the command of dbt that makes the views, or makes the changed ones again.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Dialect(Protocol):
     reads_topics: bool
     migrates_by_itself: bool
     has_temporary_tables: bool
+    dbt_run: tuple[str, ...]
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:
         """Return a connection whose session speaks UTC; `options` are psycopg's."""
@@ -74,9 +79,6 @@ class Dialect(Protocol):
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
         """Run one file of SQL; EngineError tells which one failed, and no secret."""
-
-    def dbt_run(self, is_first: bool) -> list[str]:
-        """Return the arguments with which dbt makes the views, or makes the changed ones again."""
 
     # Claims of triggers by trainers: see trainer/claim.py.
 

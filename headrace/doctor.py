@@ -19,11 +19,11 @@ from typing import Any, Literal
 import psycopg
 import yaml  # type: ignore[import-untyped]
 
+from headrace.dialect import READER
 from headrace.embedded import embedded_postgres
 from headrace.engine import DBT_PROJECT, SQL_FILES, Engine, _digest
 from headrace.errors import HeadraceError, ModelError
 from headrace.events import MAX_AHEAD
-from headrace.postgres import READER
 from headrace.registry import artifact_path
 from headrace.settings import PREFIX, Settings, project_path
 

@@ -21,10 +21,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from headrace.dialect import Connection, Dialect
+from headrace.dialect import READER, Connection, Dialect
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError
-from headrace.postgres import READER, Postgres
+from headrace.postgres import Postgres
 from headrace.risingwave import RisingWave
 from headrace.settings import Settings, project_path
 
@@ -169,7 +169,7 @@ class Engine:
         deployed = _deployed(connection, DBT_PROJECT)
         if not force and deployed == digest:
             return
-        self.dbt(*self.dialect.dbt_run(deployed is None), "--quiet", echo=echo)
+        self.dbt(*self.dialect.dbt_run, "--quiet", echo=echo)
         for file in self._sql_files("after"):
             self.dialect.apply(connection, file, self.settings)
         self._record(connection, DBT_PROJECT, digest)

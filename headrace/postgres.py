@@ -11,13 +11,12 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from headrace.dialect import Connection, Rows, inserting
+from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
 MIGRATE_LOCK = 7_482_310_003
-READER = "headrace_reader"
 
 
 class Postgres:
@@ -28,6 +27,7 @@ class Postgres:
     reads_topics = False
     migrates_by_itself = True
     has_temporary_tables = True
+    dbt_run: tuple[str, ...] = ("run",)
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:
         return psycopg.connect(dsn, autocommit=autocommit, options="-c timezone=UTC", **options)
@@ -81,9 +81,6 @@ class Postgres:
                 connection.execute(file.read_text())
         except psycopg.Error as error:
             raise EngineError(f"{file.name}: {error}") from None
-
-    def dbt_run(self, is_first: bool) -> list[str]:  # noqa: ARG002
-        return ["run"]
 
     def claim(
         self,

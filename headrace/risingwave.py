@@ -22,9 +22,9 @@ from typing import Any
 import psycopg
 from psycopg import ClientCursor
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from headrace.dialect import Connection, Rows, inserting
+from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
@@ -43,6 +43,8 @@ class RisingWave:
     reads_topics = True
     migrates_by_itself = False
     has_temporary_tables = False
+    # All of them: a view that exists stays as it is.
+    dbt_run: tuple[str, ...] = ("run", "--full-refresh")
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:  # noqa: ARG002
         """Connect in autocommit mode, whatever is asked; parameters are bound on this side."""
@@ -97,11 +99,12 @@ class RisingWave:
         return wait
 
     @contextmanager
-    def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:  # noqa: ARG002
-        """Make the topics first: sources and sinks are refused without theirs."""
+    def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:
+        """Make the topics first, without which sources and sinks are refused, and the reader."""
         from headrace.kafka.brokers import make_topics
 
         make_topics(settings, TRIGGERS)
+        _make_reader(connection)
         yield
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
@@ -110,9 +113,6 @@ class RisingWave:
                 connection.execute(statement)
         except psycopg.Error as error:
             raise EngineError(f"{file.name}: {_without_secrets(str(error), settings)}") from None
-
-    def dbt_run(self, is_first: bool) -> list[str]:
-        return ["run"] if is_first else ["run", "--full-refresh"]
 
     def claim(
         self,
@@ -208,17 +208,22 @@ def _is_free(held: dict[str, Any], lease_s: float) -> bool:
     return held["finished_at"] is None and silent > timedelta(seconds=lease_s)
 
 
+def _make_reader(connection: Connection) -> None:
+    """Make the role unless it is there, without a login: an administrator gives it a password."""
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone()
+    if not exists:
+        connection.execute(SQL("create user {} with nologin").format(Identifier(READER)))
+
+
 def statements(text: str, settings: Settings) -> list[str]:
     """Return the statements of a file of `sql/risingwave`, filled in; they hold the password.
 
     A statement ends with a semicolon at the end of a line. ``${kafka}`` is how RisingWave reaches
-    the brokers, ``${prefix}`` what the names of topics begin with, ``${retention_s}`` for how many
-    seconds events are kept.
+    the brokers, ``${prefix}`` what the names of topics begin with.
     """
     filled = Template(text).substitute(
         kafka=kafka_properties(settings),
         prefix=settings.kafka_prefix.replace("'", "''"),
-        retention_s=3_600 * settings.kafka_retention_h,
     )
     code = re.sub(r"^\s*--.*\n?", "", filled, flags=re.MULTILINE)
     found = (each.strip() for each in re.split(r";[ \t]*$", code, flags=re.MULTILINE))

@@ -1,14 +1,16 @@
 {#- What a deployment on RisingWave does otherwise than one on PostgreSQL. -#}
 
 {#-
-  The materialization of panes and marts there: a materialized view. One that exists stays as it is,
-  whatever its SQL says by now: a changed project is deployed by `dbt run --full-refresh`.
+  The materialization of panes and marts there. What exists stays as it is, whatever its SQL says by
+  now: a changed project is deployed by `dbt run --full-refresh`.
+
+  kind  'materialized view', or 'view'
 -#}
-{% macro risingwave_view() -%}
-    {%- set made = this.incorporate(type='materialized_view') -%}
+{% macro risingwave_view(kind='materialized view') -%}
+    {%- set made = this.incorporate(type=kind | replace(' ', '_')) -%}
     {{ run_hooks(pre_hooks) }}
     {% call statement('main') %}
-        create materialized view if not exists {{ made }} as {{ sql }}
+        create {{ kind }} if not exists {{ made }} as {{ sql }}
     {% endcall %}
     {{ run_hooks(post_hooks) }}
     {{ return({'relations': [made]}) }}

@@ -24,7 +24,6 @@ AFTER = sorted((project_path("sql") / "risingwave" / "after").glob("*.sql"))
 VALUES = {
     "kafka": "connector = 'kafka', properties.bootstrap.server = 'nowhere:9092'",
     "prefix": PREFIX,
-    "retention_s": "1209600",
 }
 
 # A function of RisingWave that is null on an error, by the text that calls it.

@@ -78,6 +78,10 @@ def test_a_project_is_deployed_and_deployed_again(dbt: Dbt, stand_in: StandIn) -
     views = made(stand_in)
     assert {f"headrace.{mart}" for mart in marts()} <= set(views)
     assert not [name for name in views if name.startswith("staging")]
+    plain = stand_in.connection.execute(
+        "select name from rw_catalog.rw_relations where relation_type = 'view'"
+    )
+    assert {"labeled_examples", "user_features"} <= {row[0] for row in plain}
 
     assert dbt("run").returncode == 0
     assert made(stand_in) == views

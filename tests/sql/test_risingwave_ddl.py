@@ -39,12 +39,18 @@ with (
 VIEW = """create view if not exists s.v as
 select jsonb_path_query_first(j, 'strict $.a ? (@ > $high)') as a, (x ->> 'b') ~ '^[0-9]+$' as b
 from s.u"""
+GRANTED = "grant select on all views in schema headrace to headrace_reader"
 FOLLOW = "create subscription if not exists s.f\nfrom s.v\nwith (retention = '7D')"
 TABLES = {"s.t": ["id", "n"]}
-GOOD = [SOURCE, TABLE, SINK, TOPIC, VIEW, FOLLOW]
+GOOD = [SOURCE, TABLE, SINK, TOPIC, VIEW, FOLLOW, GRANTED]
 # By rule: a good statement, what to replace in it, and by what.
 PLANTED: dict[str, list[tuple[str, str, str]]] = {
-    "repeatable": [(TABLE, " if not exists", ""), (TABLE, "create table", "alter table")],
+    "repeatable": [
+        (TABLE, " if not exists", ""),
+        (TABLE, "create table", "alter table"),
+        (GRANTED, "select", "insert"),
+        (GRANTED, "all views", "all tables"),
+    ],
     "words": [
         (TABLE, "n bigint", "n bigint not null"),
         (TABLE, "n bigint", "n bigint references s.u"),

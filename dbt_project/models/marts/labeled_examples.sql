@@ -5,6 +5,8 @@
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision replaces the label, and status turns final when the window closes.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
+{{ config(listing=true) }}
+
 select
     -- ids
     inference.request_id,

@@ -87,6 +87,7 @@ fresh as (
         inner join {{ ref('labels') }} as labels
             on
                 span.model = labels.model
+                and span.first_minute = {{ pane_start('1 minute', 'labels.ingested_at') }}
                 and span.first_minute <= labels.ingested_at
                 and labels.ingested_at < span.first_minute + interval '1 minute'
         where span.known_at is null or labels.ingested_at > span.known_at
