@@ -19,6 +19,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError
 from headrace.events import IDS, Event, Topic, parse
 from headrace.gateway import policies
+from headrace.gateway.metrics import CONTENT_TYPE, Metrics
 from headrace.gateway.predict import as_http, predict
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import HttpError, answer, describe, read_items, read_json
@@ -56,6 +57,7 @@ ENDPOINTS: dict[str, Any] = {
         "does": "sets thresholds of a model; null goes back to the default",
         "example": {"min_new_labels": 200},
     },
+    "GET /metrics": {"does": "tells Prometheus about events, the queue and the lag behind Kafka"},
     "GET /healthz": {"does": "says whether the database is there and how much is waiting"},
 }  # fmt: skip
 
@@ -66,6 +68,7 @@ class Gateway:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
         self.settings = settings
+        self.metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -85,6 +88,10 @@ class Gateway:
         except EngineError as error:
             return answer({"status": "down", "queued": self.events.queued, **_engine(error)}, 503)
         return answer({"status": "ok", "queued": self.events.queued})
+
+    async def show_metrics(self, _: Request) -> Response:
+        shown = await run_in_threadpool(self.metrics.exposition, self.engine, self.events.queued)
+        return Response(shown, media_type=CONTENT_TYPE)
 
     async def plan(self, _: Request) -> Response:
         return answer({"versions": self.serving.report()})
@@ -126,6 +133,7 @@ class Gateway:
             ids[index] = None
             reason = ContractError("", f"storable ({refused.reason})", items[index])
             rejected.append({"index": index, **describe(reason)})
+        self.metrics.count(topic, receipt, len(rejected))
         body: dict[str, Any] = {
             "accepted": receipt.accepted,
             "duplicates": receipt.duplicates,
@@ -144,6 +152,8 @@ class Gateway:
         answers = await asyncio.gather(
             *(predict(item, self.serving, self.events) for item in items)
         )
+        for status, _ in answers:
+            self.metrics.count_prediction(status)
         failed = [status for status, _ in answers if status != 200]
         status = 422 if 422 in failed else max(failed, default=200)
         headers = {"Retry-After": "1"} if status in (429, 503) else None
@@ -166,6 +176,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
         routes=[
             Route("/", gateway.index),
             Route("/healthz", gateway.health),
+            Route("/metrics", gateway.show_metrics),
             Route("/v1/inferences", gateway.ingest("inference"), methods=["POST"]),
             Route("/v1/feedback", gateway.ingest("feedback"), methods=["POST"]),
             Route("/v1/model-events", gateway.ingest("model_events"), methods=["POST"]),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.engine import Engine
 from headrace.errors import SettingError
@@ -52,6 +53,33 @@ def test_one_event_of_each_topic_is_there_when_it_is_answered(
             {**expected, "accepted": 0, "duplicates": 1},
         )
         assert stored(engine, table, name) == [event[name]]
+
+
+def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
+    http: httpx.Client, engine: Engine
+) -> None:
+    events = [{"model": "m", "request_id": "a"}, {"model": "m", "request_id": "a"}, {"score": 7}]
+    http.post("/v1/inferences", json=events)
+    http.post("/v1/predict", json={"model": "nobody"})
+    with engine.connect() as connection:
+        connection.execute(
+            "insert into control.consumed (topic, partition, next_offset, end_offset) "
+            "values ('inference', 0, 7, 10), ('inference', 1, 7, null)"
+        )
+    response = http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    told = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    for outcome in ("accepted", "duplicate", "rejected"):
+        assert told["headrace_events_total", *sorted(("inference", outcome))] == 1
+    assert told["headrace_predictions_total", "404"] == 1
+    assert told["headrace_ingest_behind_messages", "0", "inference"] == 3
+    assert ("headrace_ingest_behind_messages", "1", "inference") not in told
+    assert told["headrace_database_up",] == 1
+    assert told["headrace_events_queued",] == 0
 
 
 def test_an_id_is_made_where_none_came(http: httpx.Client, engine: Engine) -> None:
@@ -124,7 +152,7 @@ def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
 
 def test_the_index_lists_every_endpoint_with_an_example_that_works(http: httpx.Client) -> None:
     endpoints = http.get("/").json()["endpoints"]
-    assert len(endpoints) == 8
+    assert len(endpoints) == 9
     for endpoint, description in endpoints.items():
         method, path = endpoint.split(" ")
         response = http.request(

@@ -6,6 +6,8 @@ select
     partition,
     next_offset,
     end_offset,
-    greatest(end_offset - next_offset, 0) as messages_behind,
+    case when end_offset is not null
+        then greatest(end_offset - next_offset, 0)
+    end as messages_behind,
     consumed_at
 from {{ source('control', 'consumed') }}
