@@ -62,19 +62,11 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
     for model in {life.model for life in lives}:
         champion, began = versions(lives, model)
         for version, at in began.items():
-            sides: list[list[Inference]] = []
-            for served, variant in ((version, "canary"), (champion, "champion")):
-                found = [
-                    event
-                    for event in oracle.of(model)
-                    if (event.model_version, event.variant) == (served, variant)
-                ]
-                if found:
-                    fine = floor(oracle.clock(model), 3600) - timedelta(days=2)
-                    since = floor(at, 10 if floor(at, 3600) >= fine else 3600)
-                    found = [event for event in found if utc(event.event_time) >= since]
-                sides.append(found)
-            row = compared(rewards(oracle, sides[0]), rewards(oracle, sides[1]), "champion")
+            served = ((version, "canary"), (champion, "champion"))
+            sides, judged = (
+                [since(oracle, model, at, step, side) for side in served] for step in (10, 60)
+            )
+            row = compared(rewards(oracle, judged[0]), rewards(oracle, judged[1]), "champion")
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]
@@ -90,6 +82,18 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
             row["verdict"], row["reason"] = verdict(row)
             rows[model, version] = row
     return rows
+
+
+def since(
+    oracle: Oracle, model: str, began: datetime, step: int, served: tuple[str | None, str]
+) -> list[Inference]:
+    """What a version answered in a role, from the pane of `step` seconds on in which it began."""
+    found = [e for e in oracle.of(model) if (e.model_version, e.variant) == served]
+    if not found:
+        return []
+    fine = floor(oracle.clock(model), 3600) - timedelta(days=2)
+    first = floor(began, step if floor(began, 3600) >= fine else 3600)
+    return [event for event in found if utc(event.event_time) >= first]
 
 
 def verdict(
