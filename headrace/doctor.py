@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 
 from headrace.dialect import READER
 from headrace.embedded import embedded_postgres
-from headrace.engine import DBT_PROJECT, SQL_FILES, Engine, _digest
+from headrace.engine import Engine
 from headrace.errors import HeadraceError, ModelError
 from headrace.events import MAX_AHEAD
 from headrace.registry import artifact_path
@@ -220,21 +220,12 @@ def deployed(engine: Engine) -> Findings:
         row["name"]: row["sha256"]
         for row in engine.rows("select name, sha256 from control.deployed")
     }
-    wanted = digests(engine)
+    wanted = engine.digests()
     outdated = [name for name, sha256 in wanted.items() if known.get(name) != sha256]
     for name in outdated:
         yield failed(f"the {name} of the database is of another version", "headrace migrate")
     if not outdated:
         yield ok(f"{' and '.join(wanted)} are of this version")
-
-
-def digests(engine: Engine) -> dict[str, str]:
-    """Return what `Engine.migrate` would write into control.deployed, by name."""
-    seeds = sorted(project_path("sql").glob("*.csv"))
-    return {
-        SQL_FILES: _digest([*engine._sql_files(), *seeds]),
-        DBT_PROJECT: _digest(engine._dbt_files()),
-    }
 
 
 def catalogue(engine: Engine) -> Findings:

@@ -54,7 +54,8 @@ class Engine:
         try:
             return self.dialect.connect(self.dsn, autocommit=autocommit, **options)
         except psycopg.Error as error:
-            raise EngineError(f"cannot reach the database: {error}".strip()) from None
+            reason = " ".join(str(error).split())
+            raise EngineError(f"cannot reach the database: {reason}") from None
 
     @contextmanager
     def writing(self, **options: Any) -> Iterator[Connection]:
@@ -104,7 +105,7 @@ class Engine:
             deployed = _deployed(connection, DBT_PROJECT)
         if deployed is None:
             raise EngineError("there are no views yet: run `headrace migrate` once")
-        if deployed != _digest(self._dbt_files()):
+        if deployed != self.digests()[DBT_PROJECT]:
             log.warning("the views are of another version; `headrace migrate` brings them up to it")
 
     def migrate(self, *, force: bool = False, echo: bool = False) -> None:
@@ -116,6 +117,14 @@ class Engine:
         with self.connect() as connection, self.dialect.migrating(connection, self.settings):
             self._apply_sql(connection, force)
             self._apply_dbt(connection, force, echo)
+
+    def digests(self) -> dict[str, str]:
+        """Return what the SQL and the dbt project of this version are, as `migrate` notes it."""
+        seeds = sorted(project_path("sql").glob("*.csv"))
+        return {
+            SQL_FILES: _digest([*self._sql_files(), *seeds]),
+            DBT_PROJECT: _digest(self._dbt_files()),
+        }
 
     def dbt(self, *arguments: str, echo: bool = False) -> None:
         """Run ``dbt ARGUMENTS`` on this database; with `echo` its output goes to the terminal.
@@ -155,19 +164,17 @@ class Engine:
         }
 
     def _apply_sql(self, connection: Connection, force: bool) -> None:
-        files = self._sql_files()
-        digest = _digest([*files, *sorted(project_path("sql").glob("*.csv"))])
+        digest = self.digests()[SQL_FILES]
         if not force and _deployed(connection, SQL_FILES) == digest:
             return
-        for file in files:
+        for file in self._sql_files():
             self.dialect.apply(connection, file, self.settings)
         self._seed(connection)
         self._record(connection, SQL_FILES, digest)
 
     def _apply_dbt(self, connection: Connection, force: bool, echo: bool) -> None:
-        digest = _digest(self._dbt_files())
-        deployed = _deployed(connection, DBT_PROJECT)
-        if not force and deployed == digest:
+        digest = self.digests()[DBT_PROJECT]
+        if not force and _deployed(connection, DBT_PROJECT) == digest:
             return
         self.dbt(*self.dialect.dbt_run, "--quiet", echo=echo)
         for file in self._sql_files("after"):
