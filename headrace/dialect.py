@@ -114,3 +114,10 @@ def inserting(table: str, rows: Rows) -> tuple[Composed, list[Any]]:
         SQL(", ").join([line] * len(rows)),
     )
     return statement, [row[column] for row in rows for column in columns]
+
+
+def make_reader(connection: Connection, rights: Composable) -> None:
+    """Make the role READER with these rights unless it is there."""
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone()
+    if not exists:
+        connection.execute(SQL("create user {} with {}").format(Identifier(READER), rights))

@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from headrace.dialect import READER
 from headrace.embedded import embedded_postgres
 from headrace.engine import Engine
-from headrace.errors import HeadraceError, ModelError
+from headrace.errors import HeadraceError, ModelError, one_line
 from headrace.events import MAX_AHEAD
 from headrace.registry import artifact_path
 from headrace.settings import PREFIX, Settings, project_path
@@ -91,10 +91,6 @@ def made(check: Callable[..., Findings], *of: Any) -> Findings:
             yield replace(found, check=name)
     except (HeadraceError, psycopg.Error, OSError) as error:
         yield Finding("failed", one_line(error), "mend this, then ask again", name)
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -23,7 +23,7 @@ from psycopg.rows import dict_row
 
 from headrace.dialect import READER, Connection, Dialect
 from headrace.embedded import embedded_postgres
-from headrace.errors import EngineError
+from headrace.errors import EngineError, one_line
 from headrace.postgres import Postgres
 from headrace.risingwave import RisingWave
 from headrace.settings import Settings, project_path
@@ -54,8 +54,7 @@ class Engine:
         try:
             return self.dialect.connect(self.dsn, autocommit=autocommit, **options)
         except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise EngineError(f"cannot reach the database: {reason}") from None
+            raise EngineError(f"cannot reach the database: {one_line(error)}") from None
 
     @contextmanager
     def writing(self, **options: Any) -> Iterator[Connection]:
@@ -115,8 +114,9 @@ class Engine:
             EngineError: a statement or a dbt model failed; the text says which and why.
         """
         with self.connect() as connection, self.dialect.migrating(connection, self.settings):
-            self._apply_sql(connection, force)
-            self._apply_dbt(connection, force, echo)
+            digests = self.digests()
+            self._apply_sql(connection, digests[SQL_FILES], force)
+            self._apply_dbt(connection, digests[DBT_PROJECT], force, echo)
 
     def digests(self) -> dict[str, str]:
         """Return what the SQL and the dbt project of this version are, as `migrate` notes it."""
@@ -163,8 +163,7 @@ class Engine:
             "DO_NOT_TRACK": "1",
         }
 
-    def _apply_sql(self, connection: Connection, force: bool) -> None:
-        digest = self.digests()[SQL_FILES]
+    def _apply_sql(self, connection: Connection, digest: str, force: bool) -> None:
         if not force and _deployed(connection, SQL_FILES) == digest:
             return
         for file in self._sql_files():
@@ -172,8 +171,7 @@ class Engine:
         self._seed(connection)
         self._record(connection, SQL_FILES, digest)
 
-    def _apply_dbt(self, connection: Connection, force: bool, echo: bool) -> None:
-        digest = self.digests()[DBT_PROJECT]
+    def _apply_dbt(self, connection: Connection, digest: str, force: bool, echo: bool) -> None:
         if not force and _deployed(connection, DBT_PROJECT) == digest:
             return
         self.dbt(*self.dialect.dbt_run, "--quiet", echo=echo)

@@ -57,3 +57,8 @@ def shorten(value: object, limit: int = 80) -> str:
     except (ValueError, RecursionError):  # an integer of thousands of digits, endless nesting
         text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says on one line, or its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

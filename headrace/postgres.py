@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from headrace.dialect import READER, Connection, Rows, inserting
+from headrace.dialect import READER, Connection, Rows, inserting, make_reader
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
@@ -71,7 +71,8 @@ class Postgres:
         # Processes that start together bring the database up to date one after the other.
         connection.execute("select pg_advisory_lock(%s)", [MIGRATE_LOCK])
         if not settings.dsn:
-            _make_reader(connection, embedded_postgres(settings).password(READER))
+            password = embedded_postgres(settings).password(READER)
+            make_reader(connection, SQL("login password {}").format(Literal(password)))
         yield
         connection.execute("select pg_advisory_unlock(%s)", [MIGRATE_LOCK])
 
@@ -138,12 +139,4 @@ class Postgres:
         connection.execute(
             "update control.claims set finished_at = clock_timestamp() where trigger_id = %s",
             [trigger_id],
-        )
-
-
-def _make_reader(connection: Connection, password: str) -> None:
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone()
-    if not exists:
-        connection.execute(
-            SQL("create role {} login password {}").format(Identifier(READER), Literal(password))
         )

@@ -22,9 +22,9 @@ from typing import Any
 import psycopg
 from psycopg import ClientCursor
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
-from headrace.dialect import READER, Connection, Rows, inserting
+from headrace.dialect import Connection, Rows, inserting, make_reader
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
@@ -104,7 +104,8 @@ class RisingWave:
         from headrace.kafka.brokers import make_topics
 
         make_topics(settings, TRIGGERS)
-        _make_reader(connection)
+        # Without a login: an administrator gives it a password.
+        make_reader(connection, SQL("nologin"))
         yield
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
@@ -206,13 +207,6 @@ values (%s, %s, now(), now())
 def _is_free(held: dict[str, Any], lease_s: float) -> bool:
     silent: timedelta = held["moment"] - held["heartbeat_at"]
     return held["finished_at"] is None and silent > timedelta(seconds=lease_s)
-
-
-def _make_reader(connection: Connection) -> None:
-    """Make the role unless it is there, without a login: an administrator gives it a password."""
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone()
-    if not exists:
-        connection.execute(SQL("create user {} with nologin").format(Identifier(READER)))
 
 
 def statements(text: str, settings: Settings) -> list[str]:

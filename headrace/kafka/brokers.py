@@ -13,7 +13,7 @@ from typing import Any
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from headrace.errors import EngineError, SettingError
+from headrace.errors import EngineError, SettingError, one_line
 from headrace.events import TOPICS
 from headrace.rows import REJECTED
 from headrace.settings import PREFIX, Settings
@@ -31,6 +31,11 @@ class BrokerError(EngineError):
 def topic_name(settings: Settings, topic: str) -> str:
     """Return what the brokers call a topic of the contract, or ``rejected``."""
     return settings.kafka_prefix + topic
+
+
+def topic_names(settings: Settings) -> dict[str, str]:
+    """Return the contract's name of each of our topics, by what the brokers call it."""
+    return {topic_name(settings, topic): topic for topic in (*TOPICS, REJECTED)}
 
 
 def access(settings: Settings) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def make_topics(settings: Settings, *others: str) -> None:
     Raises:
         BrokerError: the brokers cannot be reached or do not allow it.
     """
-    wanted = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED, *others)]
+    wanted = [*topic_names(settings), *(topic_name(settings, topic) for topic in others)]
     try:
         admin = KafkaAdminClient(**access(settings))
     except KafkaError as error:
@@ -82,8 +87,7 @@ def make_topics(settings: Settings, *others: str) -> None:
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:
     """Return the error of brokers that cannot be used, in one line that says where they are."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return BrokerError(f"Kafka at {settings.kafka} cannot be used: {reason}")
+    return BrokerError(f"Kafka at {settings.kafka} cannot be used: {one_line(error)}")
 
 
 def _new(name: str, settings: Settings) -> NewTopic:

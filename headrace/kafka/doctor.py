@@ -12,11 +12,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
-from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, one_line, skewed, warning
+from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, skewed, warning
 from headrace.engine import Engine
-from headrace.events import TOPICS
-from headrace.kafka.brokers import BrokerError, access, topic_name, unreachable
-from headrace.rows import REJECTED
+from headrace.errors import one_line
+from headrace.kafka.brokers import BrokerError, access, topic_names, unreachable
 from headrace.settings import PREFIX, Settings
 
 # So many messages behind is slow; nothing stored for so long, while messages wait, is away.
@@ -46,7 +45,7 @@ def brokers(settings: Settings) -> Findings:
 
 def topics(settings: Settings) -> Findings:
     """The topics are there, with the partitions, copies and retention of the settings."""
-    wanted = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED)]
+    wanted = list(topic_names(settings))
     with _admin(settings) as admin:
         there = {each["name"]: each["partitions"] for each in admin.describe_topics(wanted)}
         there = {name: partitions for name, partitions in there.items() if partitions}
@@ -104,7 +103,7 @@ def _topic(
 
 def messages(settings: Settings, engine: Engine | None) -> Findings:
     """What came is read in time, nothing unread was dropped, and no sender's clock is ahead."""
-    names = [topic_name(settings, topic) for topic in (*TOPICS, REJECTED)]
+    names = list(topic_names(settings))
     kept = _kept(settings, names)
     if engine:
         read = {

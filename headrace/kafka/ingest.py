@@ -20,11 +20,10 @@ from kafka.errors import KafkaError
 
 from headrace.engine import DIALECTS, Engine
 from headrace.errors import EngineError, SettingError
-from headrace.events import TOPICS
-from headrace.kafka.brokers import access, make_topics, topic_name, unreachable
+from headrace.kafka.brokers import access, make_topics, topic_names, unreachable
 from headrace.kafka.messages import row_of
 from headrace.log import BACKOFF_S, EXPIRE_EVERY_S
-from headrace.rows import REJECTED, Row
+from headrace.rows import Row
 from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
@@ -83,7 +82,7 @@ def ingest(
     """
     settings = engine.settings
     make_topics(settings)
-    names = _names(settings)
+    names = topic_names(settings)
     consumer = _consumer(settings, group_id=f"{settings.kafka_prefix}ingest", **options)
     assigned = _Assigned()
     consumer.subscribe(list(names), listener=assigned)
@@ -127,7 +126,7 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     Raises:
         BrokerError: the brokers cannot be reached.
     """
-    names = _names(engine.settings)
+    names = topic_names(engine.settings)
     consumer = _consumer(engine.settings)
     writer = Writer(engine)
     read = 0
@@ -173,10 +172,6 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
         self.anew = True
-
-
-def _names(settings: Settings) -> dict[str, str]:
-    return {topic_name(settings, topic): topic for topic in (*TOPICS, REJECTED)}
 
 
 def _consumer(settings: Settings, **options: Any) -> KafkaConsumer:
