@@ -82,7 +82,8 @@ def test_recovers_from_lost_connections(
     engine: Engine, reader: FeatureReader, opinions: Opinions
 ) -> None:
     opinions.send(("fraud", "a", START, "yes"))
-    frame = pd.DataFrame([{**entity("fraud", "a"), "event_timestamp": START}])
+    known = START + timedelta(minutes=1)
+    frame = pd.DataFrame([{**entity("fraud", "a"), "event_timestamp": known}])
     first = reader.online([entity("fraud", "a")])
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
@@ -114,7 +115,7 @@ def test_threads_get_their_own_answers(reader: FeatureReader, opinions: Opinions
 
 
 def test_no_skew(reader: FeatureReader, opinions: Opinions) -> None:
-    """What was served at a time is what a read as of that time gives, then and for ever after."""
+    """What was served at the end of a minute is what a read as of then gives, for ever after."""
     rows = stream(2, 80, 60)
     every = [entity(model, segment) for model in MODELS for segment in (*SEGMENTS, None)]
     # From here on the models know which label is the positive one.
@@ -126,7 +127,7 @@ def test_no_skew(reader: FeatureReader, opinions: Opinions) -> None:
         opinions.send(*batch)
         online = reader.online(every)
         served += [
-            {**key, "event_timestamp": until - timedelta(microseconds=1), **features}
+            {**key, "event_timestamp": until, **features}
             for key, features in zip(every, online, strict=True)
         ]
         frame = pd.DataFrame(served[-len(every) :])
@@ -152,8 +153,8 @@ def test_historical_keeps_the_frame(reader: FeatureReader, opinions: Opinions) -
                 [
                     "2024-05-01 11:30:00",
                     "2024-05-01 10:00:00",
-                    "2024-05-01 08:59:59",
-                    "2024-05-01 09:00:00",
+                    "2024-05-01 09:00:59",
+                    "2024-05-01 09:01:00",
                 ]
             ),
             "model": "fraud",

@@ -103,7 +103,7 @@ def test_features_are_those_of_postgresql(engine: Engine, standin: Engine) -> No
         found = there.online(entities)
         assert found == here.online(entities)
         assert found[0]["segment_features__labels_30d"] == 2
-        times = [START - timedelta(hours=1), START, later]
+        times = [START, START + timedelta(minutes=1), later + timedelta(minutes=1)]
         asked = pd.DataFrame({"model": "m", "segment": "eu", "event_timestamp": times})
         history = there.historical(asked)
         pd.testing.assert_frame_equal(history, here.historical(asked))

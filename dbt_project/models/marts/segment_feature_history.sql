@@ -1,12 +1,14 @@
 -- What was known of a segment at any past moment: opinions of the 30 days before.
--- grain: minute in which something became known.  key: (model, segment, event_timestamp).
--- lateness: any; late feedback counts from the moment that it speaks of.
+-- Opinions of a minute count from its end on, so that no answer knows of what was said of it, nor
+-- of anything that was not known yet.
+-- grain: end of a minute in which something became known.
+-- key: (model, segment, event_timestamp).
+-- lateness: any; late feedback counts from the minute that it speaks of.
 with opinions as (
     select
         panes.pane_start,
         panes.model,
         panes.segment,
-        max(panes.last_known_at) as event_timestamp,
         sum(panes.opinions)::bigint as labels,
         coalesce(sum(panes.opinions) filter (
             where panes.label = positive.positive_label
@@ -24,7 +26,7 @@ rolling as (
     select
         model,
         segment,
-        event_timestamp,
+        pane_start + interval '1 minute' as event_timestamp,
         sum(labels) over thirty_days as labels_30d,
         sum(positives) over thirty_days as positives_30d
     from opinions

@@ -1,12 +1,12 @@
 -- What is known of every segment now; Feast serves it online.
--- The newest row of segment_feature_history, without the rows before it.
+-- The newest row of segment_feature_history, without the rows before it: it is served as soon as an
+-- opinion is known, and is history from the end of that minute on.
 -- grain: segment of a model.  key: (model, segment).  lateness: as segment_feature_history.
 with latest as (
     select
         model,
         segment,
-        max(pane_start) as pane_start,
-        max(last_known_at) as event_timestamp
+        max(pane_start) as pane_start
     from {{ ref('feedback_panes') }}
     where segment is not null and grain = '1 minute' and label is not null
     group by model, segment
@@ -16,7 +16,7 @@ summed as (
     select
         latest.model,
         latest.segment,
-        latest.event_timestamp,
+        latest.pane_start + interval '1 minute' as event_timestamp,
         sum(panes.opinions)::bigint as labels_30d,
         coalesce(sum(panes.opinions) filter (
             where panes.label = positive.positive_label
@@ -31,7 +31,7 @@ summed as (
             and panes.pane_start >= latest.pane_start - interval '30 days'
     inner join {{ ref('positive_labels') }} as positive
         on latest.model = positive.model
-    group by latest.model, latest.segment, latest.event_timestamp
+    group by latest.model, latest.segment, latest.pane_start
 )
 
 select
