@@ -51,6 +51,7 @@ class Policy:
     max_forgetting: float = 0.05
     max_slice_drop: float = 0.10
     min_slice: int = 50  # smaller slices decide nothing
+    suspect_auc: float = 0.999  # from which it is too good to be true; 1: never
 
     def __post_init__(self) -> None:
         if self.metric not in HIGHER_IS_BETTER:

@@ -24,6 +24,7 @@ from trainer.claim import Claim
 from trainer.dataset import Row, compile_dataset
 from trainer.finetune import FinetuneResult, TrainingExample, finetune
 from trainer.publish import next_version, write_artifact
+from trainer.suspicion import doubt
 
 Progress = Callable[[str], None]
 MAX_LABELS = 100
@@ -98,10 +99,19 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
     else:
         rival = _prior(result, newest, positive)
         against = "the prior"
-    verdict = gate.decide(measured, rival, _policy(engine, claim.model), against=against)
+    policy = _policy(engine, claim.model)
+    holdout = measured[gate.HOLDOUT]
+    verdict = doubt(
+        gate.decide(measured, rival, policy, against=against),
+        holdout,
+        rival[gate.HOLDOUT],
+        [row.label for row in newest],
+        [(row.example, row.label) for row in rows],
+        model=claim.model,
+        suspect_auc=policy.suspect_auc,
+    )
     marks["gated_at"] = time.time()
 
-    holdout = measured[gate.HOLDOUT]
     metrics: dict[str, Any] = {
         **marks,
         "positive_label": positive,
@@ -224,8 +234,8 @@ def _positive_label(engine: Engine, model: str, labels: Sequence[str]) -> str:
 
 def _policy(engine: Engine, model: str) -> gate.Policy:
     rows = engine.rows(
-        "select gate_metric as metric, min_improvement, max_forgetting, max_slice_drop "
-        "from headrace.model_policies where model = %s",
+        "select gate_metric as metric, min_improvement, max_forgetting, max_slice_drop, "
+        "suspect_auc from headrace.model_policies where model = %s",
         [model],
     )
     return gate.Policy.of(rows[0]) if rows else gate.Policy()

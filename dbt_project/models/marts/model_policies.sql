@@ -46,7 +46,7 @@ select
         'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
         'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
-        'quality_tolerance'
+        'quality_tolerance', 'suspect_auc'
     ] %},
     (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}
