@@ -1,4 +1,4 @@
-"""Features of users and items: as known at any past moment, and as served now."""
+"""Features of users, items and segments: as known at any past moment, and as served now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from headrace.engine import Engine
 from headrace.log import EventLog
-from tests.sql.oracle import Oracle, hour, utc
+from tests.sql.oracle import Oracle, as_class, hour, label_of, minute, utc
 from tests.sql.settings import STRETCHES, stretched
 from tests.sql.streams import Stream, first_of_each, send, streams
 from tests.sql.test_views import EXAMPLES, close, empty
@@ -22,6 +22,7 @@ EXAMPLES = settings(EXAMPLES, max_examples=15)
 # Rewards are added up exactly, and become a double once.
 SUM = {"rel": 1e-12}
 MONTH, HOUR, TICK = timedelta(days=30), timedelta(hours=1), timedelta(microseconds=1)
+MINUTE = timedelta(minutes=1)
 COLUMNS = (
     "last_seen", "answers_30d", "labels_30d", "positives_30d", "positive_rate_30d", "reward_30d",
 )  # fmt: skip
@@ -70,6 +71,7 @@ def test_features_equal_recompute(
         oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])))
         check_users(engine, oracle)
         check_items(engine, oracle)
+        check_segments(engine, oracle)
 
 
 def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
@@ -123,6 +125,40 @@ def check_items(engine: Engine, oracle: Oracle) -> None:
            for key, of_key in known.items()}  # fmt: skip
     assert_same(served, without_empty(now))
     assert_served_is_last(served, history)
+
+
+def check_segments(engine: Engine, oracle: Oracle) -> None:
+    """Every opinion counts, from the end of its minute on; revisions take none back."""
+    opinions: dict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
+    for said in oracle.feedback.values():
+        asked = oracle.inference.get(said.request_id)
+        label = as_class(label_of(said))
+        if asked is None or asked.segment is None or label is None:
+            continue
+        known_at = minute(max(utc(said.event_time), utc(asked.event_time)))
+        opinions[asked.model, asked.segment].append((known_at, label == oracle.positive))
+    wanted: dict[tuple[Key, datetime], tuple[int, int, float]] = {}
+    for key, of_key in opinions.items():
+        for last, _ in of_key:
+            counted = [positive for at, positive in of_key if last - MONTH <= at <= last]
+            rate = sum(counted) / len(counted)
+            wanted[key, last + MINUTE] = (len(counted), sum(counted), rate)
+    assert segments(engine, "segment_feature_history") == wanted
+    newest = {key: max(at for at, _ in of_key) + MINUTE for key, of_key in opinions.items()}
+    served = {(key, at): wanted[key, at] for key, at in newest.items()}
+    assert segments(engine, "segment_features") == served
+
+
+def segments(engine: Engine, view: str) -> dict[tuple[Key, datetime], tuple[int, int, float]]:
+    read = engine.rows(f"select * from headrace.{view}")
+    found = {
+        ((row["model"], row["segment"]), row["event_timestamp"]): (
+            row["labels_30d"], row["positives_30d"], row["positive_rate_30d"]
+        )
+        for row in read
+    }  # fmt: skip
+    assert len(found) == len(read)
+    return found
 
 
 Rows = dict[Key, dict[datetime, tuple[Any, ...]]]
