@@ -162,6 +162,13 @@ def test_of_segments_the_past_is_not_told_by_what_comes_after(
     assert {name: after[name] for name in segments} == {name: before[name] for name in segments}
 
 
+def claimed(engine: Engine) -> Claim:
+    (row,) = engine.rows(
+        "select clock_timestamp() as now, event_clock from headrace.model_clock where model = 'm'"
+    )
+    return Claim("m/1", "m", "w", "run", 1, row["now"], row["now"], row["event_clock"])
+
+
 @pytest.mark.parametrize("delay", [-HOUR, 0 * TICK, SECOND], ids=["before", "same", "after"])
 @pytest.mark.parametrize("place", [lambda n: 5 * n, lambda n: n // 10, lambda _: 0])
 def test_a_table_with_one_time_a_row_teaches_nothing_of_itself(
@@ -177,10 +184,7 @@ def test_a_table_with_one_time_a_row_teaches_nothing_of_itself(
     with EventLog(engine) as log:
         log.append("inference", [parse("inference", row) for row in rows])
         log.append("feedback", [parse("feedback", row) for row in said])
-    (clock,) = engine.rows(
-        "select clock_timestamp() as now, event_clock from headrace.model_clock where model = 'm'"
-    )
-    claim = Claim("m/1", "m", "w", "run", 1, clock["now"], clock["now"], clock["event_clock"])
+    claim = claimed(engine)
     with FeatureReader(either) as reader:
         dataset = compile_dataset(either, claim, reader)
         later = pd.DataFrame(
@@ -190,3 +194,19 @@ def test_a_table_with_one_time_a_row_teaches_nothing_of_itself(
         assert len(dataset.rows) == 60
         assert [dict(row.example.features) for row in dataset.rows] == [dict.fromkeys(names)] * 60
         assert reader.historical(later)[names[0]].tolist() == [1]
+
+
+def test_what_was_served_is_trained_on_as_it_was_served(
+    either: Engine, engine: Engine, log: EventLog
+) -> None:
+    """A label is served as soon as it is known, and is history from the end of its minute on."""
+    with FeatureReader(either) as reader:
+        for number, second in enumerate((0, 10, 20)):
+            answer = {"model": "m", "request_id": f"r{number}", "segment": "a"}
+            at = {"event_time": (START + second * SECOND).isoformat()}
+            served = {} if number == 1 else reader.online([answer])[0]
+            log.append("inference", [parse("inference", {**answer, **at, "features": served})])
+            label = {"request_id": f"r{number}", "label": "ny"[number % 2]}
+            log.append("feedback", [parse("feedback", {**label, **at})])
+        rows = compile_dataset(either, claimed(engine), reader).rows
+        assert [row.example.features[reader.names[0]] for row in rows] == [None, None, 2]
