@@ -75,7 +75,13 @@ class Dialect(Protocol):
     # Deployment.
 
     def migrating(self, connection: Connection, settings: Settings) -> AbstractContextManager[None]:
-        """What is around a migration: what has to be there first, and nobody else beside it."""
+        """What is around a migration: what has to be there first, and nobody else beside it.
+
+        The connection is for that alone while the block runs.
+        """
+
+    def keep_reader(self, connection: Connection, settings: Settings) -> None:
+        """Have the role READER there, and bring back what it is and is not allowed."""
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
         """Run one file of SQL; EngineError tells which one failed, and no secret."""
@@ -114,10 +120,3 @@ def inserting(table: str, rows: Rows) -> tuple[Composed, list[Any]]:
         SQL(", ").join([line] * len(rows)),
     )
     return statement, [row[column] for row in rows for column in columns]
-
-
-def make_reader(connection: Connection, rights: Composable) -> None:
-    """Make the role READER with these rights unless it is there."""
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", [READER]).fetchone()
-    if not exists:
-        connection.execute(SQL("create user {} with {}").format(Identifier(READER), rights))

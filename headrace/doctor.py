@@ -24,6 +24,7 @@ from headrace.embedded import embedded_postgres
 from headrace.engine import Engine
 from headrace.errors import HeadraceError, ModelError, one_line
 from headrace.events import MAX_AHEAD
+from headrace.reader import faults
 from headrace.registry import artifact_path
 from headrace.settings import PREFIX, Settings, project_path
 
@@ -288,44 +289,12 @@ def _catalogue() -> list[str]:
 
 
 def reader(engine: Engine) -> Findings:
-    """The role of dashboards and analysts sees all marts and nothing else, and changes nothing."""
-    if not engine.rows("select 1 from pg_roles where rolname = %s", [READER]):
-        yield failed(f"there is no role {READER}", "have the administrator make it")
-        return
-    grants = engine.rows(
-        """
-        select
-            pg_namespace.nspname as schema, pg_class.relname as name,
-            has_schema_privilege(%(reader)s, pg_namespace.oid, 'usage')
-            and has_table_privilege(%(reader)s, pg_class.oid, 'select') as reads,
-            has_schema_privilege(%(reader)s, pg_namespace.oid, 'usage') and (
-                has_table_privilege(%(reader)s, pg_class.oid, 'insert')
-                or has_table_privilege(%(reader)s, pg_class.oid, 'update')
-                or has_table_privilege(%(reader)s, pg_class.oid, 'delete')
-            ) as writes
-        from pg_class
-        inner join pg_namespace on pg_class.relnamespace = pg_namespace.oid
-        where
-            pg_namespace.nspname not in ('pg_catalog', 'information_schema', 'rw_catalog')
-            and pg_namespace.nspname not like 'pg\\_%%'
-            and pg_class.relkind in ('r', 'p', 'v', 'm')
-        order by schema, name
-        """,
-        {"reader": READER},
-    )
-    found = []
-    for row in grants:
-        schema, name = row["schema"], f"{row['schema']}.{row['name']}"
-        if schema == "headrace" and not row["reads"]:
-            do = f"grant usage on schema {schema}, and select on {name}, to {READER}"
-            found.append(failed(f"{READER} cannot read {name}", do))
-        if schema != "headrace" and row["reads"]:
-            do = f"revoke select on {name} from {READER}"
-            found.append(failed(f"{READER} can read {name}", do))
-        if row["writes"]:
-            do = f"revoke insert, update, delete on {name} from {READER}"
-            found.append(failed(f"{READER} can change {name}", do))
-    yield from found or [ok(f"{READER} sees the marts and nothing else")]
+    """The role of dashboards and analysts sees all marts and nothing else, and holds nothing up."""
+    found = [
+        failed(fault.says, fault.do) if fault.grave else warning(fault.says, fault.do)
+        for fault in faults(engine)
+    ]
+    yield from found or [ok(f"{READER} sees the marts and nothing else, and holds nothing up")]
 
 
 def barriers(engine: Engine) -> Findings:

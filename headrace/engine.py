@@ -113,10 +113,15 @@ class Engine:
         Raises:
             EngineError: a statement or a dbt model failed; the text says which and why.
         """
-        with self.connect() as connection, self.dialect.migrating(connection, self.settings):
+        with (
+            self.connect() as gate,
+            self.dialect.migrating(gate, self.settings),
+            self.connect() as connection,
+        ):
             digests = self.digests()
             self._apply_sql(connection, digests[SQL_FILES], force)
             self._apply_dbt(connection, digests[DBT_PROJECT], force, echo)
+            self.dialect.keep_reader(connection, self.settings)
 
     def digests(self) -> dict[str, str]:
         """Return what the SQL and the dbt project of this version are, as `migrate` notes it."""

@@ -15,6 +15,7 @@ import psycopg
 
 from headrace.engine import Engine
 from headrace.errors import SettingError
+from headrace.postgres import alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ SERVICE = "training_v1"
 PROJECT = "headrace"
 # Feast's registry has a schema of its own; one process at a time brings it up to date.
 SCHEMA = "feast"
-APPLY_LOCK = 7_482_310_002
+APPLY_LOCK = f"{SCHEMA}.applying"
 
 
 class FeatureReader:
@@ -65,9 +66,8 @@ class FeatureReader:
             )
         with registry(engine) as connection:
             connection.autocommit = True
-            connection.execute("select pg_advisory_lock(%s)", [APPLY_LOCK])
-            connection.execute(f"create schema if not exists {SCHEMA}")
-            self._store.apply(objects)
+            with alone(connection, APPLY_LOCK):
+                self._store.apply(objects)
 
         views = {item.name: item for item in objects if isinstance(item, FeatureView)}
         projections = services[service].feature_view_projections

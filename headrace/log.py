@@ -107,6 +107,7 @@ class EventLog:
         self._closing_at: float | None = None
         self._taking = threading.Lock()  # one writer at a time waits for events
         self._expires_at = time.monotonic() + EXPIRE_EVERY_S
+        self._writing_since: dict[int, float] = {}  # batches under way, by thread
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-log-{number}", daemon=True)
             for number in range(WRITERS)
@@ -124,6 +125,12 @@ class EventLog:
     def queued(self) -> int:
         """Number of events that wait for a commit."""
         return self._waiting
+
+    @property
+    def writing_s(self) -> float:
+        """How long the oldest batch under way has been, in seconds; 0 without one."""
+        now = time.monotonic()
+        return max((now - since for since in list(self._writing_since.values())), default=0.0)
 
     def submit(
         self,
@@ -177,6 +184,7 @@ class EventLog:
         writer = _writer(self._engine)
         while entries := self._take():
             rows = [row for entry in entries for row in entry.rows]
+            self._writing_since[threading.get_ident()] = time.monotonic()
             try:
                 self._store(writer, rows)
             except Exception as error:
@@ -189,6 +197,8 @@ class EventLog:
                 for entry in entries:
                     entry.resolve()
                 self._expire(writer)
+            finally:
+                del self._writing_since[threading.get_ident()]
         writer.close()
 
     def _expire(self, writer: Destination) -> None:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from headrace.dialect import READER, Connection, Rows, inserting, make_reader
+from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
-MIGRATE_LOCK = 7_482_310_003
+log = logging.getLogger(__name__)
+
+# A session of the reader that goes on for longer is ended, whatever it has set for itself.
+LONGEST_READ = timedelta(minutes=2)
+SCRAM_ROUNDS = 4096
+# Two sessions that make the same thing at once: one of them gets one of these.
+_MADE_TWICE = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+)
 
 
 class Postgres:
@@ -67,14 +82,19 @@ class Postgres:
         return lambda seconds: bool(list(connection.notifies(timeout=seconds, stop_after=1)))
 
     @contextmanager
-    def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:
-        # Processes that start together bring the database up to date one after the other.
-        connection.execute("select pg_advisory_lock(%s)", [MIGRATE_LOCK])
+    def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:  # noqa: ARG002
+        with alone(connection, "locks.migration"):
+            yield
+
+    def keep_reader(self, connection: Connection, settings: Settings) -> None:
+        verifier = None
         if not settings.dsn:
-            password = embedded_postgres(settings).password(READER)
-            make_reader(connection, SQL("login password {}").format(Literal(password)))
-        yield
-        connection.execute("select pg_advisory_unlock(%s)", [MIGRATE_LOCK])
+            verifier = scram_verifier(embedded_postgres(settings).password(READER))
+        try:
+            connection.execute("select control.end_reads(%s)", [LONGEST_READ])
+            connection.execute("select control.keep_reader(%s)", [verifier])
+        except psycopg.errors.LockNotAvailable:
+            log.warning("the rights of %s are being changed; looking again later", READER)
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:  # noqa: ARG002
         try:
@@ -140,3 +160,40 @@ class Postgres:
             "update control.claims set finished_at = clock_timestamp() where trigger_id = %s",
             [trigger_id],
         )
+
+
+@contextmanager
+def alone(connection: Connection, lock: str) -> Iterator[None]:
+    """Run the block while no other one runs under this lock: a table, made when it is missing.
+
+    The connection is in autocommit mode, and does nothing else meanwhile.
+    """
+    schema, name = lock.split(".")
+    for statement in (
+        SQL("create schema if not exists {}").format(Identifier(schema)),
+        SQL("create table if not exists {} () with (autovacuum_enabled = false)").format(
+            Identifier(schema, name)
+        ),
+    ):
+        try:
+            connection.execute(statement)
+        except _MADE_TWICE:
+            continue
+    with connection.transaction():
+        connection.execute(SQL("lock table {} in exclusive mode").format(Identifier(schema, name)))
+        yield
+
+
+def scram_verifier(password: str) -> str:
+    """Return what PostgreSQL keeps of a password that was drawn at random; always the same.
+
+    Its salt comes from the password itself, which nobody could guess.
+    """
+    salt = hashlib.sha256(b"salt" + password.encode()).digest()[:16]
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ROUNDS)
+    client, server = (
+        hmac.digest(salted, role, "sha256") for role in (b"Client Key", b"Server Key")
+    )
+    stored = hashlib.sha256(client).digest()
+    encoded = (base64.b64encode(each).decode() for each in (salt, stored, server))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(SCRAM_ROUNDS, *encoded)

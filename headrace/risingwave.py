@@ -22,9 +22,9 @@ from typing import Any
 import psycopg
 from psycopg import ClientCursor
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from headrace.dialect import Connection, Rows, inserting, make_reader
+from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
@@ -104,9 +104,13 @@ class RisingWave:
         from headrace.kafka.brokers import make_topics
 
         make_topics(settings, TRIGGERS)
-        # Without a login: an administrator gives it a password.
-        make_reader(connection, SQL("nologin"))
+        self.keep_reader(connection, settings)
         yield
+
+    def keep_reader(self, connection: Connection, settings: Settings) -> None:  # noqa: ARG002
+        """Make the role without a login: an administrator gives it a password."""
+        if not connection.execute(_READER, [READER]).fetchone():
+            connection.execute(SQL("create user {} with nologin").format(Identifier(READER)))
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
         try:
@@ -166,6 +170,7 @@ class RisingWave:
             return cursor.execute(_HELD, [trigger_id]).fetchone()
 
 
+_READER = "select 1 from pg_roles where rolname = %s"
 _FIRST_ATTEMPT = """
 insert into control.attempts
     (trigger_id, attempt, model, worker, run_id, claimed_at, known_at, event_clock)

@@ -45,6 +45,8 @@ def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(template.dsn, dbname="postgres", autocommit=True) as admin:
         admin.execute(f"create database {name} template headrace")
+        # A copy has the rights of what is in it, not those of the database itself.
+        admin.execute(f"revoke temporary on database {name} from public")
         dsn = make_conninfo(template.dsn, dbname=name)
         try:
             yield Engine(dsn, Settings(home=tmp_path / ".headrace", dsn=dsn))

@@ -64,7 +64,7 @@
                 events.inference, events.feedback
                 {%- for driver in drivers if driver.startswith('control.') %}, {{ driver }}{% endfor %}
             in share row exclusive mode;
-            select pg_advisory_xact_lock(7482310001);
+            lock table locks.turn in exclusive mode;
             drop table if exists {{ fresh }};
             delete from control.horizons where pane = '{{ this.schema }}.{{ this.identifier }}';
             delete from control.retentions where pane = '{{ this.schema }}.{{ this.identifier }}';
@@ -207,7 +207,7 @@
         delta := array(
             select row(made.*)::{{ this.include(database=false) }} from ({{ new }}) as made
         );
-        perform pg_advisory_xact_lock(7482310001);
+        lock table locks.turn in exclusive mode;
         {{ headrace.pane_merge(
             'select * from unnest(delta)', key, measures, merge, retention, time
         ) }}

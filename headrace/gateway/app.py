@@ -24,10 +24,13 @@ from headrace.gateway.predict import as_http, predict
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import HttpError, answer, describe, read_items, read_json
 from headrace.log import Busy, EventLog
+from headrace.reader import ReaderKeeper
 from headrace.registry import PlanFollower
 from headrace.settings import Settings
 
 ACKNOWLEDGE_TIMEOUT_S = 30.0
+# A batch that is under way for so long is said to be stuck.
+STUCK_S = 10.0
 # Events that are checked before other requests get a turn.
 CHECKED_AT_ONCE = 250
 
@@ -58,7 +61,7 @@ ENDPOINTS: dict[str, Any] = {
         "example": {"min_new_labels": 200},
     },
     "GET /metrics": {"does": "tells Prometheus about events, the queue and the lag behind Kafka"},
-    "GET /healthz": {"does": "says whether the database is there and how much is waiting"},
+    "GET /healthz": {"does": "says whether the database is there and events get through"},
 }  # fmt: skip
 
 
@@ -74,6 +77,7 @@ class Gateway:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         with (
             EventLog(self.engine) as self.events,
+            ReaderKeeper(self.engine),
             Serving(self.engine) as self.serving,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
@@ -86,8 +90,19 @@ class Gateway:
         try:
             await run_in_threadpool(self.engine.rows, "select 1 as up")
         except EngineError as error:
-            return answer({"status": "down", "queued": self.events.queued, **_engine(error)}, 503)
-        return answer({"status": "ok", "queued": self.events.queued})
+            return answer({"status": "down", **self._ingest(), **_engine(error)}, 503)
+        ingest = self._ingest()
+        if ingest["writing_s"] < STUCK_S:
+            return answer({"status": "ok", **ingest})
+        message = (
+            f"a batch has waited for its commit for {ingest['writing_s']:.0f} s: a deployment or a "
+            "session of the database holds it up; see the log of the gateway and pg_stat_activity"
+        )
+        stuck = {"error": {"type": "engine", "message": message}}
+        return answer({"status": "stuck", **ingest, **stuck}, 503)
+
+    def _ingest(self) -> dict[str, Any]:
+        return {"queued": self.events.queued, "writing_s": round(self.events.writing_s, 1)}
 
     async def show_metrics(self, _: Request) -> Response:
         shown = await run_in_threadpool(self.metrics.exposition, self.engine, self.events.queued)

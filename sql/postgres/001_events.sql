@@ -90,9 +90,19 @@ create table if not exists events.rejected (
     origin text unique
 );
 
+-- Locks are tables without rows, in a schema of which nobody but the owner may name anything: what
+-- ingest waits for, a reader cannot hold. They are taken in modes that let pg_dump pass.
+-- Autovacuum would take a lock of its own on them, and has nothing to do there.
+create schema if not exists locks;
+-- Batches under way hold it in share mode; who wants them all to have ended, in exclusive mode.
+create table if not exists locks.batches () with (autovacuum_enabled = false);
+-- The batch whose turn it is.
+create table if not exists locks.turn () with (autovacuum_enabled = false);
+-- The deployment whose turn it is to change a view.
+create table if not exists locks.deployment () with (autovacuum_enabled = false);
+
 -- Several batches may come in side by side, but one after the other goes on to the panes, so that a
 -- join finds each pair once: the later one sees all of the earlier one.
--- First lock: batches under way (shared). Second one: the batch whose turn it is.
 drop function if exists events.one_at_a_time() cascade;
 
 create or replace function events.begin_batch() returns trigger
@@ -102,7 +112,7 @@ begin
         raise exception 'events are ingested in read committed transactions, this one is %',
             current_setting('transaction_isolation') using errcode = 'feature_not_supported';
     end if;
-    perform pg_advisory_xact_lock_shared(7482310005);
+    lock table locks.batches in share mode;
     return null;
 end
 $$;
@@ -110,7 +120,7 @@ $$;
 create or replace function events.take_turn() returns trigger
 language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock(7482310001);
+    lock table locks.turn in exclusive mode;
     return null;
 end
 $$;
@@ -134,7 +144,7 @@ for each statement execute function events.take_turn();
 create or replace function events.ingested_up_to() returns timestamptz
 language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock(7482310005);
+    lock table locks.batches in exclusive mode;
     return clock_timestamp();
 end
 $$;

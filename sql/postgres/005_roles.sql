@@ -1,4 +1,5 @@
--- Who may read what: `headrace_reader` sees the marts and nothing else.
+-- Who may read what: `headrace_reader` sees the marts and nothing else, holds nothing that others
+-- wait for, and leaves nothing behind.
 -- On an external PostgreSQL the role is made by its administrator, or here where we may.
 
 create schema if not exists headrace;
@@ -7,11 +8,171 @@ do $$
 begin
     if not exists (select 1 from pg_roles where rolname = 'headrace_reader') then
         create role headrace_reader nologin;
+        if current_setting('is_superuser') = 'off' then
+            -- Else who made it could neither see nor end what its sessions do.
+            grant headrace_reader to current_user with inherit true;
+        end if;
     end if;
-    grant usage on schema headrace to headrace_reader;
-    alter default privileges in schema headrace
-    grant select on tables to headrace_reader;
 exception when insufficient_privilege then
-    raise notice 'no right to make or grant headrace_reader: ask the administrator';
+    raise notice 'no right to make headrace_reader: ask the administrator';
 end
 $$;
+
+-- Functions that everybody may call at first, and that hold, store or send something: locks, large
+-- objects, notifications, records of the write-ahead log.
+-- (pg_advisory_unlock_all lets go only, and pools call it.)
+create or replace function control.more_than_reading()
+returns table (called regprocedure)
+language sql stable as $$
+    select oid::regprocedure as called
+    from pg_proc
+    where
+        pronamespace = 'pg_catalog'::regnamespace
+        and proname ~ '^(lo_|loread$|lowrite$|pg_.*advisory_|pg_notify$|pg_logical_emit_)'
+        and proname != 'pg_advisory_unlock_all'
+        and has_function_privilege('headrace_reader', oid, 'execute')
+$$;
+
+-- What holds for a session of the reader unless it says otherwise.
+create or replace function control.reader_defaults()
+returns table (name text, value text)
+language sql immutable as $$
+    values
+    ('default_transaction_read_only', 'on'),
+    ('idle_in_transaction_session_timeout', '60s'),
+    ('lock_timeout', '10s'),
+    ('statement_timeout', '60s'),
+    ('temp_file_limit', '4GB')
+$$;
+
+-- Brings the reader's rights, limits and defaults to what they should be, so far as we may; nothing
+-- is written when they are. A role can change its own password and defaults, and no grant prevents
+-- that: where it is ours, `verifier` says what its password is, and both are set back.
+create or replace function control.keep_reader(verifier text default null)
+returns void
+language plpgsql
+set lock_timeout = '1s' as $$
+declare
+    of_all boolean := current_setting('is_superuser') = 'on';
+    reader pg_roles := (select pg_roles from pg_roles where rolname = 'headrace_reader');
+    mine text [];
+    each record;
+begin
+    if reader.oid is null then
+        return;
+    end if;
+
+    if not has_schema_privilege(reader.oid, 'headrace', 'usage') then
+        grant usage on schema headrace to headrace_reader;
+    end if;
+    if not exists (
+        select from pg_default_acl, aclexplode(defaclacl) as granted
+        where
+            defaclnamespace = 'headrace'::regnamespace and defaclrole = current_user::regrole
+            and granted.grantee = reader.oid
+    ) then
+        alter default privileges in schema headrace
+        grant select on tables to headrace_reader;
+    end if;
+    for each in
+        select oid::regclass as relation
+        from pg_class
+        where
+            relnamespace = 'headrace'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+            and pg_has_role(relowner, 'usage')
+            and not has_table_privilege(reader.oid, oid, 'select')
+    loop
+        execute format('grant select on %s to headrace_reader', each.relation);
+    end loop;
+
+    if has_database_privilege(reader.oid, current_database(), 'temporary') and exists (
+        select from pg_database
+        where datname = current_database() and pg_has_role(datdba, 'usage')
+    ) then
+        execute format('revoke temporary on database %I from public', current_database());
+    end if;
+    if has_schema_privilege(reader.oid, 'public', 'create') and exists (
+        select from pg_namespace where nspname = 'public' and pg_has_role(nspowner, 'usage')
+    ) then
+        revoke create on schema public from public;
+    end if;
+    for each in select called from control.more_than_reading() where of_all loop
+        execute format('revoke execute on function %s from public', each.called);
+        execute format('grant execute on function %s to %I', each.called, current_user);
+    end loop;
+
+    begin
+        if reader.rolconnlimit = -1 then
+            alter role headrace_reader connection limit 20;
+        end if;
+        mine := (
+            select setconfig from pg_db_role_setting
+            where setrole = reader.oid and setdatabase = 0
+        );
+        if verifier is not null and (
+            exists (
+                select from pg_db_role_setting where setrole = reader.oid and setdatabase != 0
+            )
+            or exists (
+                select unnest(mine) except select name || '=' || value from control.reader_defaults()
+            )
+        ) then
+            for each in
+                select datname from pg_db_role_setting
+                inner join pg_database on setdatabase = pg_database.oid
+                where setrole = reader.oid
+            loop
+                execute format(
+                    'alter role headrace_reader in database %I reset all', each.datname
+                );
+            end loop;
+            alter role headrace_reader reset all;
+            mine := null;
+        end if;
+        for each in
+            select name, value from control.reader_defaults()
+            where
+                (of_all or name != 'temp_file_limit')
+                and not exists (
+                    select from unnest(mine) as line where split_part(line, '=', 1) = name
+                )
+        loop
+            execute format('alter role headrace_reader set %I = %L', each.name, each.value);
+        end loop;
+    exception when insufficient_privilege then
+        raise notice 'no right to alter headrace_reader: ask the administrator';
+    end;
+
+    if verifier is not null then
+        if not reader.rolcanlogin or (
+            select rolpassword is distinct from verifier from pg_authid where oid = reader.oid
+        ) then
+            execute format('alter role headrace_reader login password %L', verifier);
+        end if;
+        for each in
+            select datname from pg_database
+            where
+                datname in ('postgres', 'template1')
+                and has_database_privilege(reader.oid, datname, 'connect')
+        loop
+            execute format('revoke all on database %I from public', each.datname);
+        end loop;
+    end if;
+exception when insufficient_privilege then
+    raise notice 'no right to grant or revoke: ask the administrator';
+end
+$$;
+
+-- Ends what the reader began longer ago, whatever time-out its session has set for itself: as long
+-- as it goes on, deployments wait and what was deleted is kept. Returns how many there were.
+create or replace function control.end_reads(longest interval) returns bigint
+language sql as $$
+    select count(*) filter (where pg_terminate_backend(pid))
+    from pg_stat_activity
+    where
+        usename = 'headrace_reader'
+        and clock_timestamp() - longest
+        > least(xact_start, case when state = 'active' then query_start end)
+$$;
+
+select control.keep_reader();

@@ -38,7 +38,8 @@ language sql stable as $$
 $$;
 
 -- Runs a change that takes several locks without making a reader wait for long, let alone in a
--- circle: it lets go of all of them and tries again, waiting now shorter and now longer.
+-- circle: it lets go of all of them and tries again, waiting now shorter and now longer. A reader
+-- that holds on to them for long is ended at last.
 create or replace function control.patiently(change text) returns void
 language plpgsql as $$
 begin
@@ -52,6 +53,9 @@ begin
             return;
         exception when lock_not_available or deadlock_detected then
             perform pg_sleep(0.05 * random());
+            if attempt % 50 = 49 then
+                perform control.end_reads('10 seconds');
+            end if;
         end;
     end loop;
     raise exception 'no lock for: %', left(change, 200) using errcode = 'lock_not_available';
@@ -101,7 +105,7 @@ create or replace function control.replace_view(view_name text, body text)
 returns void
 language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock(7482310004);
+    lock table locks.deployment in exclusive mode;
     perform control.patiently(
         format('create or replace view %s as %s', view_name, body)
     );
@@ -119,7 +123,7 @@ create or replace function control.replace_table(stale regclass, fresh regclass)
 returns void
 language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock(7482310004);
+    lock table locks.deployment in exclusive mode;
     perform control.patiently(format(
         'select control.step_aside(%L, %L)',
         stale,
@@ -146,7 +150,7 @@ declare
     stale record;
     found_one boolean := true;
 begin
-    perform pg_advisory_xact_lock(7482310004);
+    lock table locks.deployment in exclusive mode;
     while found_one loop
         found_one := false;
         for stale in
@@ -181,7 +185,7 @@ begin
     if to_regclass('headrace.model_clock') is null then
         return 0;
     end if;
-    perform pg_advisory_xact_lock(7482310001);
+    lock table locks.turn in exclusive mode;
     for kept in
         select retentions.*
         from control.retentions

@@ -16,6 +16,7 @@ import pytest
 from headrace import doctor
 from headrace.cli import main
 from headrace.doctor import Finding, examine
+from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.settings import Settings
@@ -69,11 +70,35 @@ def test_a_sound_deployment(engine: Engine) -> None:
         (
             "grant usage on schema events to headrace_reader;"
             "grant select on events.feedback to headrace_reader",
-            [("reader", "headrace_reader can read events.feedback")],
+            [
+                ("reader", "headrace_reader can read events.feedback"),
+                ("reader", "headrace_reader can reach into schema events"),
+            ],
         ),
         (
             "grant update on headrace.model_clock to headrace_reader",
             [("reader", "headrace_reader can change headrace.model_clock")],
+        ),
+        (
+            "grant create on schema public to headrace_reader",
+            [("reader", "headrace_reader can make things in schema public")],
+        ),
+        (
+            "grant usage on schema locks to public",
+            [("reader", "headrace_reader can reach into schema locks")],
+        ),
+        (
+            "grant execute on function pg_advisory_lock(bigint), lo_create(oid) to public",
+            [("reader", "headrace_reader can call 2 functions that hold or store something, "
+                        "as lo_create(oid), pg_advisory_lock(bigint)")],
+        ),
+        (
+            "do $$ begin execute format('grant temporary, create on database %I to "
+            "headrace_reader', current_database()); end $$",
+            [
+                ("reader", "headrace_reader can make temporary tables"),
+                ("reader", "headrace_reader can make schemas"),
+            ],
         ),
     ],
 )  # fmt: skip
@@ -81,6 +106,34 @@ def test_a_fault_of_the_database(engine: Engine, fault: str, said: list[tuple[st
     with engine.connect() as connection:
         connection.execute(fault)
     assert problems(examine(engine.settings)) == said
+
+
+@pytest.mark.parametrize(
+    ("fault", "undo", "said"),
+    [
+        ("connection limit -1", "connection limit 20", "may take every connection"),
+        ("createrole createdb", "nocreaterole nocreatedb", "can make roles"),
+        ("reset statement_timeout", "set statement_timeout = '60s'", "has no statement_timeout"),
+        (
+            "set statement_timeout = 0", "set statement_timeout = '60s'",
+            "statement_timeout of headrace_reader is 0, not 60s",
+        ),
+        ("password 'mine'", "", "the password of headrace_reader is not that of its file"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_reader_itself(
+    engine: Engine, template: EmbeddedPostgres, fault: str, undo: str, said: str
+) -> None:
+    embedded = Engine(engine.dsn, Settings(home=template.folder.parent))
+    with engine.connect() as connection:
+        try:
+            connection.execute(f"alter role headrace_reader {fault}")
+            assert any(said in says for _, says in problems(doctor.made(doctor.reader, embedded)))
+        finally:
+            if undo:
+                connection.execute(f"alter role headrace_reader {undo}")
+            embedded.dialect.keep_reader(connection, embedded.settings)
+    assert not problems(doctor.made(doctor.reader, embedded))
 
 
 def test_what_serves_must_be_readable_here(engine: Engine, tmp_path: Path) -> None:

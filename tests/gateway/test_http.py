@@ -137,6 +137,28 @@ def test_too_large_is_a_413_and_the_next_request_is_served(http: httpx.Client) -
     assert http.get("/healthz").status_code == 200
 
 
+def test_health_tells_of_a_batch_that_is_stuck(
+    http: httpx.Client, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.gateway.app.STUCK_S", 0.5)
+    healthy = http.get("/healthz")
+    assert (healthy.status_code, healthy.json()) == (
+        200, {"status": "ok", "queued": 0, "writing_s": 0.0}
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as pool:
+        with engine.connect() as holder, holder.transaction():
+            holder.execute("lock table locks.turn in exclusive mode")
+            waiting = pool.submit(http.post, "/v1/inferences", json={"model": "m"})
+            while http.get("/healthz").status_code == 200:
+                assert not waiting.done()
+                time.sleep(0.05)
+            stuck = http.get("/healthz").json()
+            assert stuck["status"] == "stuck" and stuck["writing_s"] >= 0.5
+            assert "waited for its commit" in stuck["error"]["message"]
+        assert waiting.result().status_code == 201
+    assert http.get("/healthz").json()["status"] == "ok"
+
+
 def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
     answers = {
         404: http.get("/v1/nothing"),
