@@ -19,29 +19,44 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "headrace_model_events"
 MAX_BACKOFF_S = 5.0
+FORMER = "former"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Served:
-    """One row of ``headrace.serving_plan``. `traffic` is a share of requests in [0, 1]."""
+    """One row of ``headrace.serving_plan``. `traffic` is a share of requests in [0, 1].
+
+    A `former` one was the champion before: it stands in for one that cannot be loaded.
+    """
 
     model: str
     model_version: str
-    variant: str  # champion, canary or shadow
+    variant: str  # champion, canary, shadow or former
     traffic: float
     artifact_uri: str
 
 
 def serving_plan(connection: psycopg.Connection[object]) -> tuple[Served, ...]:
-    """Read the versions that should serve now, in a fixed order."""
+    """Read the versions that should serve now, in a fixed order, then former ones, newest first."""
     with connection.cursor(row_factory=class_row(Served)) as cursor:
-        rows = cursor.execute(
-            """
-            select model, model_version, variant, traffic, artifact_uri
-            from headrace.serving_plan
-            """
-        ).fetchall()
-    return tuple(sorted(rows))
+        rows = cursor.execute(_PLAN).fetchall()
+    former = [row for row in rows if row.variant == FORMER]
+    return (*sorted(row for row in rows if row.variant != FORMER), *former)
+
+
+# A superseded version is one that was promoted and never taken back.
+_PLAN = f"""
+select model, model_version, variant, traffic, artifact_uri
+from (
+    select model, model_version, variant, traffic, artifact_uri, since
+    from headrace.serving_plan
+    union all
+    select model, model_version, '{FORMER}', 0, artifact_uri, changed_at
+    from headrace.model_versions
+    where status = 'superseded' and artifact_uri is not null
+) as versions
+order by model, since desc, model_version desc
+"""
 
 
 def artifact_path(uri: str) -> Path:

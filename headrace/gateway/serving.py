@@ -18,14 +18,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.engine import Engine
 from headrace.errors import ModelError
 from headrace.featurize import Example
 from headrace.log import Busy
-from headrace.registry import Served, artifact_path
+from headrace.registry import FORMER, Served, artifact_path
 
 if TYPE_CHECKING:
     from headrace.features import FeatureReader
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 64
 MAX_QUEUE = 4_096
 STOP_TIMEOUT_S = 30.0
+CHAMPION = "champion"
 
 
 class NotServedError(ModelError):
@@ -141,8 +142,10 @@ class Serving:
     def report(self) -> list[dict[str, Any]]:
         """Each version of the plan, whether it is loaded, and why not."""
         loaded = {version.row for version in _versions(self._plan)}
-        current = set(self._rows)
-        rows = [*self._rows, *sorted(loaded - current)]
+        current = {row for row in self._rows if row.variant != FORMER}
+        tried = [row for row in self._rows if row.variant == FORMER and row in self._errors]
+        rows = [*sorted(current), *tried, *sorted(loaded - current)]
+        away = {row.model: row for row in current if row.variant == CHAMPION and row not in loaded}
         return [
             {
                 "model": row.model,
@@ -153,6 +156,11 @@ class Serving:
                 "loaded": row in loaded,
                 "in_plan": row in current,
                 "error": self._errors.get(row),
+                "stands_in_for": (
+                    away[row.model].model_version
+                    if row.variant == CHAMPION and row not in current and row.model in away
+                    else None
+                ),
             }
             for row in rows
         ]
@@ -160,8 +168,8 @@ class Serving:
     def follow(self, rows: tuple[Served, ...]) -> None:
         """Make `rows` the plan: load what is new beside what serves, then swap.
 
-        A champion that cannot be loaded leaves the one that serves; it is tried again with the
-        next call.
+        For a champion that cannot be loaded the newest former one that can be stands in, or else
+        what serves goes on; it is tried again with the next call.
         """
         if not rows and not self._prepared and self._is_in_the_making():
             self._prepare()
@@ -169,24 +177,18 @@ class Serving:
             return
         self._rows = rows
         old = self._plan
+        was = {version.row: version for version in _versions(old)}
         loaded = {
-            (version.row.model_version, version.row.artifact_uri, model): version
-            for model, plan in old.items()
-            for version in (plan.champion, *plan.canaries)
-            if version is not None
+            (row.model_version, row.artifact_uri, row.model): version
+            for row, version in was.items()
         }
         ready: dict[Served, Version] = {}
         errors: dict[Served, str] = {}
-        for row in rows:
-            if row.variant == "shadow":
-                continue
+
+        def has(row: Served) -> bool:
             known = loaded.get((row.model_version, row.artifact_uri, row.model))
             try:
-                ready[row] = (
-                    Version(row, known.crown, known.positive, known.online)
-                    if known
-                    else self._load(row)
-                )
+                ready[row] = replace(known, row=row) if known else self._load(row)
             except Exception as error:
                 errors[row] = f"{type(error).__name__}: {error}".splitlines()[0]
                 if errors[row] != self._errors.get(row):
@@ -194,8 +196,31 @@ class Serving:
                         "version %s of %s cannot be loaded: %s",
                         row.model_version, row.model, errors[row],
                     )  # fmt: skip
+            return row in ready
+
+        plan = {}
+        for model in sorted({row.model for row in rows}):
+            mine = [row for row in rows if row.model == model]
+            champion = next((row for row in mine if row.variant == CHAMPION), None)
+            serving = None
+            if champion is not None and has(champion):
+                serving = ready[champion]
+            elif champion is not None:
+                former = next((row for row in mine if row.variant == FORMER and has(row)), None)
+                serving = ready[former] if former else old[model].champion if model in old else None
+                if serving is not None:
+                    row = replace(serving.row, variant=CHAMPION, traffic=champion.traffic)
+                    serving = replace(serving, row=row)
+                    if errors[champion] != self._errors.get(champion) or row not in was:
+                        log.error(
+                            "version %s of %s answers in place of %s",
+                            row.model_version, model, champion.model_version,
+                        )  # fmt: skip
+            canaries = tuple(ready[row] for row in mine if row.variant == "canary" and has(row))
+            if serving or canaries:
+                plan[model] = ModelPlan(serving, canaries)
         self._errors = errors
-        self._plan = _plan(rows, ready, old)
+        self._plan = plan
 
     def _is_in_the_making(self) -> bool:
         """Whether a trainer is at work, so that a first version may come soon."""
@@ -342,19 +367,6 @@ def _versions(plan: Plan) -> list[Version]:
         for version in (each.champion, *each.canaries)
         if version is not None
     ]
-
-
-def _plan(rows: tuple[Served, ...], ready: Mapping[Served, Version], old: Plan) -> Plan:
-    plan = {}
-    for model in sorted({row.model for row in rows}):
-        mine = [row for row in rows if row.model == model]
-        champion = next((ready[r] for r in mine if r.variant == "champion" and r in ready), None)
-        if champion is None and model in old and any(r.variant == "champion" for r in mine):
-            champion = old[model].champion
-        canaries = tuple(ready[r] for r in mine if r.variant == "canary" and r in ready)
-        if champion or canaries:
-            plan[model] = ModelPlan(champion, canaries)
-    return plan
 
 
 def _slice(hidden: Hidden, start: int, stop: int) -> Hidden:

@@ -212,6 +212,66 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_serves(
     published.check(2, answer)
 
 
+def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_after_a_restart(
+    engine: Engine, settings: Settings, published: Published, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    late, times = tmp_path / "late", iter(range(1, 9))
+
+    def step(version: str, event: str = "promoted", **fields: Any) -> None:
+        when = f"2024-05-0{next(times)}T00:00:00Z"
+        publish(engine, published.event(version, event, event_time=when, **fields))
+
+    step("1")
+    step("2")
+    step("older", artifact_uri=str(tmp_path / "gone"))
+    step("bad", artifact_uri=str(published.paths["1"]))
+    step("newest", artifact_uri=str(late))
+    step("bad", "rolled_back")
+    step("canary", "canary", traffic=0.5)
+    with (
+        running_gateway(engine, settings) as url,
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
+        wait_for(http, "2")
+        answer = http.post("/v1/predict", json=request(2)).json()
+        assert (answer["model_version"], answer["variant"]) == ("2", "champion")
+        published.check(2, answer)
+        plan = {row["model_version"]: row for row in http.get("/v1/plan").json()["versions"]}
+        assert set(plan) == {"2", "older", "newest", "canary"}
+        assert {name for name, row in plan.items() if row["loaded"]} == {"2"}
+        assert {name for name, row in plan.items() if row["error"]} == {"older", "newest", "canary"}
+        assert {name for name, row in plan.items() if row["in_plan"]} == {"newest", "canary"}
+        assert plan["2"]["stands_in_for"] == "newest" and plan["2"]["traffic"] == 0.5
+        time.sleep(2.5 * settings.poll_s)
+        said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert said.count("version 2 of m answers in place of newest") == 1
+        assert len([each for each in said if "newest of m cannot be loaded" in each]) == 1
+        late.symlink_to(published.paths["1"])
+        wait_for(http, "newest")
+        assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "newest"
+
+
+def test_a_version_that_was_taken_back_does_not_stand_in(
+    http: httpx.Client, engine: Engine, published: Published
+) -> None:
+    for number, (version, event) in enumerate(
+        [("gone", "promoted"), ("2", "promoted"), ("2", "rolled_back")], 1
+    ):
+        when = f"2031-05-0{number}T00:00:00Z"
+        engine.rows(
+            "insert into events.model_events (event_id, event_time, model, model_version, event, "
+            "artifact_uri) values (%s, %s, 'm', %s, %s, %s) returning 1",
+            [f"e{number}", when, version, event, str(published.paths.get(version, "/nowhere"))],
+        )
+        if version == "2" and event == "promoted":
+            wait_for(http, "2")
+    deadline = time.monotonic() + 60
+    while http.post("/v1/predict", json=request(0)).json()["model_version"] != "1":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_version_that_appears_on_disk_later_is_loaded_then(
     http: httpx.Client, engine: Engine, published: Published, tmp_path: Path
 ) -> None:
