@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,9 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.embedded import embedded_postgres
     from headrace.engine import DIALECTS, open_engine
-    from headrace.processes import announced, children, free_port, wait_until_ready
+    from headrace.processes import Family, announced, children, free_port, wait_for_port
 
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -151,22 +151,21 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
         parts["ingest"] = {}
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(settings, migrate=False))
+        wait_for_port(replace(settings, port=int(port)), _say)
         if not engine.dialect.migrates_by_itself:
             engine.migrate(echo=True)
         stack.enter_context(announced(settings, "up"))
         gateway, *others = stack.enter_context(children(settings, parts))
-        engine.prepare()
-        wait_until_ready(url, gateway)
+        family = Family(settings, [gateway, *others], _say)
+        family.insist(engine.prepare)
+        family.wait_until_ready(url, gateway)
         print(f"gateway  {url}")
         for child in others:
             print(f"{child.name:<8} {child.log}")
         print("Ctrl-C stops all", flush=True)
         stop = _stop_event()
         while not stop.wait(1):
-            for child in (gateway, *others):
-                child.check()
-            if not settings.dsn and embedded_postgres(settings).revive():
-                _say("PostgreSQL had died and was started again")
+            family.look_after()
     return 0
 
 

@@ -8,29 +8,34 @@ next start recovers from the write-ahead log.
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import itertools
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from headrace.errors import EngineError
+from headrace.errors import EngineError, one_line
+from headrace.files import write_whole
 from headrace.settings import Settings
 
 USER = "headrace"
 DATABASE = "headrace"
 START_TIMEOUT_S = 60
 LEAVING_TIMEOUT_S = 15
+START_TRIES = 3
 
 CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
@@ -50,6 +55,8 @@ checkpoint_timeout = '15min'
 jit = off
 # Deployments let go of their locks sooner than this, so a reader is never the one that is stopped.
 deadlock_timeout = '10s'
+# Who was killed in a long statement lets go of its locks.
+client_connection_check_interval = '2s'
 """
 
 
@@ -62,6 +69,8 @@ class EmbeddedPostgres:
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
         self._lock: IO[str] | None = None
+        # Shown in the titles of its processes.
+        self._name = f"headrace-{hashlib.sha256(os.fsencode(self.data)).hexdigest()[:12]}"
 
     @property
     def dsn(self) -> str:
@@ -76,16 +85,24 @@ class EmbeddedPostgres:
 
     @property
     def port(self) -> int:
-        return int((self.folder / "port").read_text())
+        """The port of the running server, or the one that it had; 0 if it never ran."""
+        facts = _read(self.data / "postmaster.pid").splitlines() if self.pid() else []
+        text = facts[3] if len(facts) > 3 else _read(self.folder / "port")
+        return int(text) if text.strip().isdigit() else 0
 
     def password(self, role: str) -> str:
-        """Return the generated password of `role`, making it on first use (mode 0600)."""
+        """Return the generated password of `role`, making it on first use (mode 0600).
+
+        Raises:
+            EngineError: that of the owner is gone, but what it opens is not.
+        """
         path = self.folder / f"password-{role}"
-        if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(24))
-        return path.read_text()
+        with self._locked("passwords"):
+            if not _read(path):
+                if role == USER and self._is_initialised():
+                    raise EngineError(f"{path} is gone or empty: put it back from a backup")
+                write_whole(path, secrets.token_urlsafe(24))
+            return path.read_text()
 
     @contextmanager
     def running(self) -> Iterator[EmbeddedPostgres]:
@@ -104,29 +121,28 @@ class EmbeddedPostgres:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "users.lock").open("w")
-        with self._starting():
+        with self._locked("start"):
             fcntl.flock(self._lock, fcntl.LOCK_SH)
-            if self.pid() is None:
-                try:
-                    self._initialise()
-                    self._start()
-                except BaseException:
-                    self._lock.close()
-                    raise
+            try:
+                self._initialise()
+                self._have_it_run()
+            except BaseException:
+                self._lock.close()
+                raise
 
     def revive(self) -> bool:
         """Start the server again if it died under us; true when that was needed."""
-        with self._starting():
+        with self._locked("start"):
             if self.pid() is not None:
                 return False
-            self._start()
+            self._have_it_run()
             return True
 
     def release(self) -> None:
         """Let go of the server and stop it when nobody else holds it."""
         if self._lock is None:
             return
-        with self._starting():
+        with self._locked("start"):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -140,13 +156,13 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """Return the process id of the running server, or None."""
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            pid = int(_read(self.data / "postmaster.pid").split()[0])
             os.kill(pid, 0)
-        except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+        except (ProcessLookupError, ValueError, IndexError):
             return None
         except PermissionError:
             pass
-        return pid if _is_postgres(pid) else None
+        return pid if _is_server(pid, self.data) else None
 
     def stop(self) -> None:
         """Stop the server cleanly (connections are ended); nothing happens when it is down."""
@@ -158,72 +174,127 @@ class EmbeddedPostgres:
         pid = self.pid()
         if pid is None:
             return
-        children = subprocess.run(
-            ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False
-        ).stdout.split()
-        for victim in [pid, *map(int, children)]:
-            try:
+        for victim in [pid, *self.processes()]:
+            with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
     @contextmanager
-    def _starting(self) -> Iterator[None]:
-        with (self.folder / "start.lock").open("w") as file:
+    def _locked(self, name: str) -> Iterator[None]:
+        with (self.folder / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def _is_initialised(self) -> bool:
+        return (self.data / "PG_VERSION").exists()
+
     def _initialise(self) -> None:
-        if (self.data / "PG_VERSION").exists():
-            return
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(mode=0o700)
-        _give_to_server(self.data)
+        """Make the data folder beside its place, and put it there when it is whole."""
+        for left in reversed(range(START_TRIES)):
+            if self._is_initialised():
+                return
+            for half in (self.data, *self.folder.glob("data.new-*")):
+                shutil.rmtree(half, ignore_errors=True)
+            try:
+                self._make_data()
+            except EngineError:
+                if not left:
+                    raise
+
+    def _make_data(self) -> None:
+        # A name of its own: who was killed here may have left an initdb that goes on.
+        fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self.folder))
+        _give_to_server(fresh)
         secret = self.folder / "initdb-password"
-        secret.touch(mode=0o600)
-        secret.write_text(self.password(USER))
+        write_whole(secret, self.password(USER))
         _give_to_server(secret)
         try:
             self._run(
-                "initdb", "-D", str(self.data), "-U", USER, f"--pwfile={secret}",
+                "initdb", "-D", str(fresh), "-U", USER, f"--pwfile={secret}",
                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions",
             )  # fmt: skip
         finally:
-            secret.unlink()
-        with (self.data / "postgresql.conf").open("a") as file:
+            secret.unlink(missing_ok=True)
+        with (fresh / "postgresql.conf").open("a") as file:
             file.write("include_if_exists = 'headrace.conf'\n")
+        fresh.rename(self.data)
 
-    def _start(self) -> None:
-        port = self._choose_port()
-        settings = self.data / "headrace.conf"
-        settings.write_text(f"{CONFIGURATION}port = {port}\n")
-        _give_to_server(settings)
-        (self.folder / "port").write_text(str(port))
-        self.log.touch(mode=0o600)
-        _give_to_server(self.log)
-        deadline = time.monotonic() + LEAVING_TIMEOUT_S
+    def _have_it_run(self) -> None:
+        """Return once the server takes connections and has our database, whatever dies meanwhile.
+
+        Whoever was killed may have left it anywhere: starting, recovering, without the database.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
         while True:
+            if self.pid() is None:
+                self._start()
             try:
-                self._run(
-                    "pg_ctl", "start", "-D", str(self.data), "-l", str(self.log),
-                    "-w", "-t", str(START_TIMEOUT_S),
-                )  # fmt: skip
-                break
-            except EngineError:
-                # A killed server and its backends need a moment to be gone.
-                leaving = ("shared memory", "postmaster.pid")
-                tail = self._log_tail()
-                if not any(word in tail for word in leaving) or time.monotonic() > deadline:
-                    raise EngineError(
-                        f"PostgreSQL does not start; its log ends with: {tail}"
-                    ) from None
-                time.sleep(0.5)
-        with psycopg.connect(self.dsn, dbname="postgres", autocommit=True) as connection:
+                self._have_database()
+            except psycopg.OperationalError as error:
+                if "authentication failed" in str(error) or time.monotonic() > deadline:
+                    raise EngineError(f"PostgreSQL refuses us: {one_line(error)}") from None
+                time.sleep(0.1)
+            else:
+                return
+
+    def _have_database(self) -> None:
+        with psycopg.connect(
+            self.dsn, dbname="postgres", autocommit=True, connect_timeout=10
+        ) as connection:
             exists = connection.execute(
                 "select 1 from pg_database where datname = %s", [DATABASE]
             ).fetchone()
             if not exists:
                 connection.execute(f"create database {DATABASE}")
+
+    def _start(self) -> None:
+        self.log.touch(mode=0o600)
+        _give_to_server(self.log)
+        began = time.monotonic()
+        for attempt in itertools.count(1):
+            port = self._choose_port()
+            settings = self.data / "headrace.conf"
+            write_whole(settings, f"{CONFIGURATION}port = {port}\ncluster_name = '{self._name}'\n")
+            _give_to_server(settings)
+            write_whole(self.folder / "port", str(port))
+            try:
+                self._run(
+                    "pg_ctl", "start", "-D", str(self.data), "-l", str(self.log),
+                    "-w", "-t", str(START_TIMEOUT_S),
+                )  # fmt: skip
+            except EngineError:
+                if self.pid() is not None:
+                    return  # one that somebody else had begun to start was sooner
+                # What a killed server left needs a moment to be gone, or never goes.
+                self._end_orphans()
+                tail = self._log_tail()
+                leaving = any(word in tail for word in ("shared memory", "postmaster.pid"))
+                patience = LEAVING_TIMEOUT_S if leaving else 0
+                if attempt >= START_TRIES and time.monotonic() > began + patience:
+                    raise EngineError(
+                        f"PostgreSQL does not start; its log ends with: {tail}"
+                    ) from None
+                time.sleep(0.5)
+            else:
+                return
+
+    def processes(self) -> list[int]:
+        """Return the ids of what works on our data, under a server or left by one that was killed.
+
+        Without /proc: of nothing.
+        """
+        title = f"postgres: {self._name}: ".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cmdline").read_bytes().startswith(title):
+                    found.append(int(process.name))
+        return found
+
+    def _end_orphans(self) -> None:
+        """Kill what a killed server left behind: it may have a long query to go."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _choose_port(self) -> int:
         if self.wanted_port:
@@ -232,9 +303,9 @@ class EmbeddedPostgres:
                     f"port {self.wanted_port} is in use; set HEADRACE_POSTGRES_PORT to a free one"
                 )
             return self.wanted_port
-        kept = self.folder / "port"
-        if kept.exists() and _is_free(int(kept.read_text())):
-            return int(kept.read_text())
+        kept = self.port
+        if kept and _is_free(kept):
+            return kept
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
@@ -321,11 +392,19 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _is_postgres(pid: int) -> bool:
-    """Tell a server from an unrelated process that was given the same id after a crash."""
+def _is_server(pid: int, data: Path) -> bool:
+    """Tell our server from an unrelated process that was given the same id after a crash."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return not Path("/proc").exists()
-    return b"postgres" in command and state != "Z"
+    return b"postgres" in command and os.fsencode(data) in command and state != "Z"
+
+
+def _read(path: Path) -> str:
+    """Return what a file holds; nothing if it is not there."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""

@@ -25,6 +25,7 @@ from headrace.dialect import READER, Connection, Dialect
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError, one_line
 from headrace.postgres import Postgres
+from headrace.processes import end_with_parent
 from headrace.risingwave import RisingWave
 from headrace.settings import Settings, project_path
 
@@ -145,6 +146,7 @@ class Engine:
             capture_output=not echo,
             text=True,
             check=False,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         if done.returncode != 0:
             tail = " | ".join((done.stdout or "").strip().splitlines()[-12:])

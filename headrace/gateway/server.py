@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -11,8 +10,8 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from headrace.engine import open_engine
-from headrace.errors import SettingError
 from headrace.gateway.app import create_app
+from headrace.processes import bind
 from headrace.settings import Settings
 
 FINISH_TIMEOUT_S = 30
@@ -37,26 +36,6 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         Server(config, lambda: on_ready(address) if on_ready else None).run([listener])
-
-
-def bind(settings: Settings) -> socket.socket:
-    """Return a socket that is bound to the host and port of the settings."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise SettingError(
-                f"HEADRACE_PORT: must be a free port, got {settings.port}, which is in use"
-            ) from None
-        raise SettingError(
-            f"HEADRACE_HOST and HEADRACE_PORT: must be an address of this machine, "
-            f"got {settings.host}:{settings.port} ({error})"
-        ) from None
-    return listener
 
 
 class Server(uvicorn.Server):

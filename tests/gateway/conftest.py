@@ -14,7 +14,7 @@ import uvicorn
 
 from headrace.engine import Engine
 from headrace.gateway import create_app
-from headrace.gateway.server import bind
+from headrace.processes import bind
 from headrace.settings import Settings
 
 # Before torch is imported: its threads must not spin while others work.
