@@ -66,6 +66,15 @@ def test_no_prediction_was_learned_from_its_own_future(demo: Path) -> None:
     assert done.stdout.strip() == "0"
 
 
+def test_dbt_build_passes(demo: Path) -> None:
+    """Also once the log has dropped what is beyond retention, as it does each minute."""
+    for arguments in (["psql", "-c", "select control.expire()"], ["dbt", "build"]):
+        done = subprocess.run(
+            run(demo, *arguments), capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3_000:] + done.stderr
+
+
 def test_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
     process = subprocess.Popen(
         run(tmp_path, "demo", "--fast"), stdout=subprocess.PIPE, text=True, start_new_session=True

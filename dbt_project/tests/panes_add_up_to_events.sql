@@ -1,84 +1,96 @@
--- Nothing is lost or counted twice on the way from the events into the panes.
-with events as (
+-- Nothing is lost or counted twice on the way from the events into the panes. Fine panes are kept
+-- for two days behind the model's clock, so they are compared there; hours and labels are kept for
+-- 400 days, so a model with older events is left out there.
+{%- set panes = [
+    ('inferences', 'inference_panes', "grain = '1 minute'", true),
+    ('inferences', 'inference_panes', "grain = '1 hour'", false),
+    ('inferences', 'request_panes', "grain = '10 seconds'", true),
+    ('inferences', 'request_panes', "grain = '1 hour'", false),
+    ('inferences', 'latency_panes', "grain = '10 seconds'", true),
+    ('inferences', 'latency_panes', "grain = '1 hour'", false),
+    ('inferences', 'model_activity', 'true', false),
+    ('examples', 'label_panes', "clock = 'inference' and grain = '1 minute'", true),
+    ('examples', 'label_panes', "clock = 'inference' and grain = '1 hour'", false),
+    ('examples', 'label_panes', "clock = 'label'", false),
+    ('examples', 'label_counts', 'true', false)
+] %}
+with spans as (
     select
         model,
-        count(*) as inferences
+        {{ pane_start('1 hour', "event_clock - interval '2 days'") }}
+        + interval '1 hour' as fine_from,
+        first_event_time > event_clock - interval '400 days' as is_whole
+    from {{ ref('model_clock') }}
+),
+
+facts as (
+    select
+        model,
+        'inferences' as unit,
+        event_time as happened_at
     from {{ ref('stg_inference') }}
-    group by model
-),
-
-labeled as (
+    union all
     select
         model,
-        count(*) as examples
+        'examples' as unit,
+        inference_time as happened_at
     from {{ ref('labels') }}
-    group by model
 ),
 
-counted as (
+happened as (
     select
-        model,
-        'inference_panes ' || grain as pane,
-        inferences as counted,
-        'inferences' as unit
-    from {{ ref('inference_panes') }}
-    union all
-    select
-        model,
-        'request_panes ' || grain as pane,
-        inferences as counted,
-        'inferences' as unit
-    from {{ ref('request_panes') }}
-    union all
-    select
-        model,
-        'latency_panes ' || grain as pane,
-        inferences as counted,
-        'inferences' as unit
-    from {{ ref('latency_panes') }}
-    union all
-    select
-        model,
-        'model_activity' as pane,
-        inferences as counted,
-        'inferences' as unit
-    from {{ ref('model_activity') }}
-    union all
-    select
-        model,
-        'label_panes ' || clock || ' ' || grain as pane,
-        examples as counted,
-        'examples' as unit
-    from {{ ref('label_panes') }}
-    union all
-    select
-        model,
-        'label_counts' as pane,
-        examples as counted,
-        'examples' as unit
-    from {{ ref('label_counts') }}
+        facts.model,
+        facts.unit,
+        count(*) as everything,
+        count(*) filter (where facts.happened_at >= spans.fine_from) as latest
+    from facts
+    left join spans on facts.model = spans.model
+    group by facts.model, facts.unit
 ),
 
-totals as (
+{% for unit, pane, which, is_fine in panes -%}
+expected_{{ loop.index }} as (
     select
         model,
-        pane,
-        unit,
-        sum(counted) as counted
-    from counted
-    group by model, pane, unit
+        {{ 'latest' if is_fine else 'everything' }} as expected
+    from happened
+    where unit = '{{ unit }}'
+),
+
+counted_{{ loop.index }} as (
+    select
+        stored.model,
+        sum(stored.{{ unit }}) as counted
+    from {{ ref(pane) }} as stored
+    {%- if is_fine %}
+    inner join spans
+        on stored.model = spans.model and stored.pane_start >= spans.fine_from
+    {%- endif %}
+    where {{ which }}
+    group by stored.model
+),
+
+{% endfor -%}
+compared as (
+    {%- for unit, pane, which, is_fine in panes %}
+    {%- if not loop.first %}
+    union all
+    {%- endif %}
+    select
+        '{{ pane }}: {{ which | replace("'", "") }}' as pane,
+        {{ is_fine }} as is_fine,
+        coalesce(happened.model, stored.model) as model,
+        coalesce(happened.expected, 0) as expected,
+        coalesce(stored.counted, 0) as counted
+    from expected_{{ loop.index }} as happened
+    full outer join counted_{{ loop.index }} as stored
+        on happened.model = stored.model
+    {%- endfor %}
 )
 
-select
-    totals.*,
-    events.inferences,
-    labeled.examples
-from totals
-left join events on totals.model = events.model
-left join labeled on totals.model = labeled.model
+select compared.*
+from compared
+left join spans on compared.model = spans.model
 where
-    totals.counted != case totals.unit
-        when 'inferences' then events.inferences
-        else coalesce(labeled.examples, 0)
-    end
-    or events.model is null
+    compared.expected != compared.counted
+    and (compared.is_fine or coalesce(spans.is_whole, true))

@@ -207,6 +207,7 @@ def shadows(oracle: Oracle) -> dict[tuple[str, str, str], Row]:
         served = oracle.inference.get(shadow.shadow_of or "")
         if (
             served is not None
+            and served is not shadow
             and served.model == shadow.model
             and recent(oracle, shadow.model, utc(shadow.event_time))
         ):

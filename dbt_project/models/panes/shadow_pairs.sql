@@ -1,4 +1,4 @@
--- What a shadow version would have said beside what was said.
+-- What a shadow version would have said beside what was said; an answer is no shadow of itself.
 -- grain: shadow answer whose answered request is there.  key: request_id (of the shadow).
 -- lateness: any; a shadow answer may come before the one that it shadows.
 -- Reads the events themselves: a staging model that is named twice would be made twice, whole.
@@ -46,4 +46,4 @@ from (
     inner join {{ source('events', 'inference') }} as served
         on shadow.shadow_of = served.request_id
 ) as pairs
-where model is not distinct from served_model
+where model is not distinct from served_model and request_id != shadow_of
