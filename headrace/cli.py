@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace import __version__
+from headrace import __version__, extras
 from headrace.errors import HeadraceError, ModelError, SettingError
 from headrace.printing import print_json, print_table
 from headrace.settings import Settings, describe
@@ -39,10 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.load(home=parsed.home)
+        extras.require(parsed.command, settings)
         command: Command = parsed.run
         return command(parsed, settings)
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"headrace: {extras.named(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("headrace: stopped", file=sys.stderr)

@@ -6,6 +6,7 @@ HeadraceError
 ├── EngineError       the database cannot be started, reached or changed
 ├── ModelError        a model, version or artifact cannot be used
 ├── DeliveryError     events could not be delivered to the gateway
+├── MissingPackageError   a package that an extra brings is not installed
 ├── headrace.log.Busy                        too much waits in memory; send again later
 ├── dashboards.push.GrafanaError             Grafana refused or is no Grafana
 └── trainer.run.NothingToLearnError          the labels of a claim make no training set
@@ -32,6 +33,14 @@ class ModelError(HeadraceError):
 
 class DeliveryError(HeadraceError):
     """Events could not be delivered to the gateway."""
+
+
+class MissingPackageError(HeadraceError):
+    """A package is not installed that comes with an extra of `headrace`."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        everything = "" if extra == "all" else ", or everything: pip install 'headrace[all]'"
+        super().__init__(f"{module} is missing: pip install 'headrace[{extra}]'{everything}")
 
 
 class ContractError(HeadraceError):
