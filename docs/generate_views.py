@@ -29,8 +29,8 @@ GROUPS = {
 LAYERS = {
     "panes": "Small mergeable aggregates that the marts are made of, kept in the transaction that "
     "ingests (schema `panes`). An example that was revised may leave a row of 0 behind.",
-    "staging": "The topics with their names and types. On PostgreSQL they are part of the views "
-    "above them; on RisingWave they are views of schema `staging`.",
+    "staging": "The topics with their names and types: part of the views above them, no views of "
+    "their own.",
 }
 INTRODUCTION = """\
 # The view catalogue
@@ -38,8 +38,8 @@ INTRODUCTION = """\
 <!-- Made by docs/generate_views.py from dbt_project/models/**/*.yml: change those. -->
 
 Everything that people read is here. Query the marts with `headrace psql` or any PostgreSQL client,
-for example `select * from headrace.retrain_trigger`. The panes and the staging layer are what the
-marts are made of, and may change.
+for example `select * from headrace.retrain_trigger`. On PostgreSQL the descriptions are comments of the
+database, too. The panes and the staging layer are what the marts are made of, and may change.
 
 *Grain* says what a row is, *key* which columns name it, *lateness* what a late event does to it.
 A unit of *UTC* is a point in time, *rows* a count of events, *share* a number from 0 to 1.

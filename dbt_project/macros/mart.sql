@@ -11,6 +11,7 @@
     {{ run_hooks(pre_hooks) }}
     {% call statement('main') %}
         select control.replace_view('{{ this.include(database=false) }}', $mart$ {{ sql }} $mart$);
+        {{ headrace.described() }}
     {% endcall %}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks) }}

@@ -51,7 +51,7 @@
     ) -%}
     {%- set existing = load_cached_relation(this) -%}
     {{ run_hooks(pre_hooks) }}
-    {%- if existing and not should_full_refresh() and headrace.pane_comment(existing) == digest -%}
+    {%- if existing and not should_full_refresh() and headrace.pane_digested() == digest -%}
         {% call noop_statement('main', 'UNCHANGED') %}{% endcall %}
     {%- else -%}
         {%- set fresh = this.incorporate(path={'identifier': this.identifier ~ '__fresh'}) -%}
@@ -87,7 +87,9 @@
             {%- for columns in config.get('indexes', []) %}
             create index on {{ fresh }} ({{ columns | join(', ') }});
             {%- endfor %}
-            comment on table {{ fresh }} is '{{ digest }}';
+            insert into control.pane_digests as stored (pane, digest)
+            values ('{{ this.schema }}.{{ this.identifier }}', '{{ digest }}')
+            on conflict (pane) do update set digest = excluded.digest;
             analyze {{ fresh }};
             {%- if existing %}
             select control.replace_table('{{ existing }}', '{{ fresh }}');
@@ -106,8 +108,9 @@
             {%- endif %}
             {%- endfor %}
         {% endcall %}
-        {{ adapter.commit() }}
     {%- endif -%}
+    {% call statement('describe') %}{{ headrace.described() }}{% endcall %}
+    {{ adapter.commit() }}
     {{ run_hooks(post_hooks) }}
     {{ return({'relations': [this.incorporate(type='table')]}) }}
 {% endmaterialization %}
@@ -116,6 +119,20 @@
 {% materialization pane, adapter='risingwave' %}
     {{ return(headrace.risingwave_view()) }}
 {% endmaterialization %}
+
+
+{#- Gives a pane or a mart the descriptions of its .yml as comments (PostgreSQL). -#}
+{% macro described() -%}
+    {%- set meanings = {} -%}
+    {%- for name, column in model.columns.items() if column.description -%}
+        {%- do meanings.update({name: column.description | trim}) -%}
+    {%- endfor -%}
+    select control.describe(
+        '{{ this.include(database=false) }}',
+        '{{ model.description | trim | replace("'", "''") }}',
+        '{{ tojson(meanings) | replace("'", "''") }}'
+    );
+{%- endmacro %}
 
 
 {#- What the stored table was made from: its configuration and the very tables below. -#}
@@ -149,8 +166,13 @@
 {%- endmacro %}
 
 
-{% macro pane_comment(relation) -%}
-    {{ return(run_query("select obj_description('" ~ relation ~ "'::regclass, 'pg_class')")[0][0]) }}
+{#- The digest that the stored table was made with, or none. -#}
+{% macro pane_digested() -%}
+    {%- set rows = run_query(
+        "select digest from control.pane_digests where pane = '"
+        ~ this.schema ~ "." ~ this.identifier ~ "'"
+    ).rows -%}
+    {{ return(rows[0][0] if rows else none) }}
 {%- endmacro %}
 
 

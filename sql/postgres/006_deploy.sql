@@ -19,6 +19,12 @@ create table if not exists control.horizons (
     primary key (pane, grain, model)
 );
 
+-- grain: a pane.  key: pane.  What the stored table was made from: a changed digest makes it anew.
+create table if not exists control.pane_digests (
+    pane text primary key,
+    digest text not null
+);
+
 -- The views that read a relation, with what they say of it now.
 create or replace function control.views_on(relation regclass)
 returns table (view_name text, definition text)
@@ -140,6 +146,38 @@ begin
             )
         )
     ));
+end
+$$;
+
+-- Says what a relation and its columns mean by comments, which any client shows; writes only what
+-- changed.  meanings: column -> text; what is not in it loses its comment.
+create or replace function control.describe(relation regclass, meaning text, meanings jsonb)
+returns void
+language plpgsql as $$
+declare
+    change text;
+begin
+    for change in
+        select
+            format(
+                'comment on %s %s is %L',
+                case relkind when 'v' then 'view' else 'table' end, relation, nullif(meaning, '')
+            )
+        from pg_class
+        where
+            oid = relation
+            and obj_description(oid, 'pg_class') is distinct from nullif(meaning, '')
+        union all
+        select format('comment on column %s.%I is %L', relation, attname, meanings ->> attname)
+        from pg_attribute
+        where
+            attrelid = relation
+            and attnum > 0
+            and not attisdropped
+            and col_description(relation, attnum) is distinct from (meanings ->> attname)
+    loop
+        execute change;
+    end loop;
 end
 $$;
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.engine import Engine
+from tests.sql.comments import comments
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "dbt_project" / "models"
@@ -79,3 +80,16 @@ def test_columns_are_the_real_ones(engine: Engine) -> None:
         for model in GENERATOR["models"](layer)
     }
     assert documented == real
+
+
+def test_descriptions_are_comments_in_the_database(engine: Engine) -> None:
+    described = {
+        (schema, model["name"], column): " ".join(text.split())
+        for layer, schema in LAYERS.items()
+        for model in GENERATOR["models"](layer)
+        for column, text in [
+            ("", model["description"]),
+            *((column["name"], column["description"]) for column in model["columns"]),
+        ]
+    }
+    assert comments(engine) == described

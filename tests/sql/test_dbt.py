@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events import Event, Topic, parse
 from headrace.log import EventLog
 from headrace.settings import project_path
+from tests.sql.comments import comments
+from tests.sql.rewards import Story, stories
+from tests.sql.settings import stretched
 from tests.sql.streams import send
+from tests.sql.test_views import empty
 
 
 def story(start: int, stop: int) -> list[tuple[Topic, Event]]:
@@ -96,6 +102,8 @@ def test_build_from_nothing_twice_and_with_a_changed_pane(engine: Engine, tmp_pa
     engine.dbt("build")
     assert pane_oids(engine) == fresh
     before = totals(engine)
+    said = comments(engine)
+    assert len(said) > 500
     assert before["labels"] == 400 and before["clicks"] == 40
 
     # A click no longer counts as a label: the pane and all that stands on it is made anew.
@@ -113,11 +121,18 @@ def test_build_from_nothing_twice_and_with_a_changed_pane(engine: Engine, tmp_pa
     after = totals(engine)
     assert after == {**before, "clicks": 0}
 
+    # A project without descriptions has no comments.
+    assert comments(engine) == {}
+
     # The triggers of the rebuilt panes follow the events that come after.
     with EventLog(engine) as log:
         send(log, story(400, 500))
     last = totals(engine)
     assert last == {"labels": 500, "clicks": 0, "performance": 500, "panes": 500, "counts": 500}
+
+    # What is swapped back has its comments again.
+    engine.dbt("run")
+    assert comments(engine) == said
 
 
 def totals(engine: Engine) -> dict[str, int]:
@@ -152,6 +167,43 @@ def test_data_tests_can_fail(engine: Engine) -> None:
         engine.dbt("test", "--select", "label_counts", "--exclude", "test_type:unit")
     # unique_key and every_row of label_counts, and panes_add_up_to_events
     assert "WARN=0 ERROR=3" in str(caught.value)
+
+
+@pytest.fixture
+def data_tests(engine: Engine) -> Path:
+    """A folder with the SQL of every data test: each row that it returns is a failure."""
+    engine.dbt("compile", "--select", "test_type:data")
+    return engine.settings.home.resolve() / "dbt" / "target" / "compiled" / "headrace"
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=stories(), stretch=st.sampled_from([1.0, 1.0, 30.0]), expired=st.booleans())
+def test_no_story_fails_a_data_test(
+    engine: Engine, data_tests: Path, story: Story, stretch: float, expired: bool
+) -> None:
+    """Hours to years of events at their worst, with what is beyond retention dropped or not."""
+    queries = [*data_tests.glob("tests/*.sql"), *data_tests.glob("models/*/*.yml/*.sql")]
+    assert len(queries) > 150
+    empty(engine)
+    with engine.connect() as connection:
+        connection.execute("truncate control.horizons")
+    with EventLog(engine) as log:
+        send(log, [("model_events", life) for life in story.lives])
+        stretched(story.stream, stretch).send(log)
+        if expired:
+            engine.rows("select control.expire()")
+            stretched(story.stream, stretch / 2).send(log)
+    with engine.connect() as connection:
+        failed = {
+            file.stem: rows[:3]
+            for file in queries
+            if (rows := connection.execute(file.read_bytes()).fetchall())
+        }
+    assert failed == {}
 
 
 def copy_of_project(folder: Path) -> Path:
