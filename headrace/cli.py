@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from headrace import __version__, extras
 from headrace.errors import HeadraceError, ModelError, SettingError
-from headrace.printing import print_json, print_table
+from headrace.printing import Steps, print_json, print_table
 from headrace.settings import Settings, describe
 
 if TYPE_CHECKING:
@@ -93,10 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", doctor_, "Say what is wrong with a deployment, and what to do about it.",
         "headrace doctor",
     )  # fmt: skip
-    add(
-        "psql", psql, "Open a psql session, starting the database when it is down.",
+    psql_ = add(
+        "psql", psql, "Open a psql session that reads, starting the database when it is down.",
         'headrace psql -c "select * from headrace.retrain_trigger"',
     )  # fmt: skip
+    psql_.add_argument("--owner", action="store_true", help="as the owner, who may change all")
     migrate = add(
         "migrate", migrate_, "Bring tables and views up to this version.", "headrace migrate"
     )
@@ -144,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(_: argparse.Namespace, settings: Settings) -> int:
+    # Before the imports, which take a while when nothing is in the machine's cache.
+    say = Steps(sys.stdout)
+    say(f"home     {settings.home.resolve()}")
+
     from headrace.engine import DIALECTS, open_engine
     from headrace.processes import Family, announced, children, free_port, wait_for_port
 
@@ -154,14 +159,15 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     if settings.kafka and not DIALECTS[settings.engine].reads_topics:
         parts["ingest"] = {}
     with ExitStack() as stack:
-        engine = stack.enter_context(open_engine(settings, migrate=False))
-        wait_for_port(replace(settings, port=int(port)), _say)
+        wait_for_port(replace(settings, port=int(port)), say)
+        engine = stack.enter_context(open_engine(settings, migrate=False, say=say))
         if not engine.dialect.migrates_by_itself:
-            engine.migrate(echo=True)
+            engine.migrate(say=say)
         stack.enter_context(announced(settings, "up"))
         gateway, *others = stack.enter_context(children(settings, parts))
-        family = Family(settings, [gateway, *others], _say)
-        family.insist(engine.prepare)
+        family = Family(settings, [gateway, *others], say)
+        family.insist(lambda: engine.prepare(say))
+        say("gateway: starting")
         family.wait_until_ready(url, gateway)
         print(f"gateway  {url}")
         for child in others:
@@ -183,7 +189,7 @@ def gateway(_: argparse.Namespace, settings: Settings) -> int:
             stack.enter_context(announced(settings, "gateway", url=url))
             print(f"gateway  {url}", flush=True)
 
-        serve(settings, on_ready=ready)
+        serve(settings, on_ready=ready, say=Steps())
     return 0
 
 
@@ -193,7 +199,7 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
     from trainer.watch import Trainer
 
     stop = _stop_event()
-    with open_engine(settings) as engine, Trainer(engine, _say) as trainer:
+    with open_engine(settings, say=Steps()) as engine, Trainer(engine, _say) as trainer:
         if parsed.once:
             if not trainer.run_once():
                 print("nothing is due; see headrace.retrain_trigger")
@@ -211,7 +217,7 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
 
     stop = _stop_event()
     check(settings)
-    with open_engine(settings) as engine, announced(settings, "ingest"):
+    with open_engine(settings, say=Steps()) as engine, announced(settings, "ingest"):
         print(f"ingest   from {settings.kafka}", flush=True)
         ingest(engine, stop)
     return 0
@@ -223,7 +229,7 @@ def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
 
     check(settings)
     since = time_of(parsed.since)
-    with open_engine(settings) as engine:
+    with open_engine(settings, say=Steps()) as engine:
         read = replay(engine, since, lambda rows: _progress(f"{rows:,} messages"))
     print(f"{read:,} messages read; what was there before is as it was")
     return 0
@@ -259,15 +265,21 @@ def psql(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.embedded import run_psql
     from headrace.engine import open_engine
 
-    with open_engine(settings, migrate=False) as engine:
-        return run_psql(engine.dsn, parsed.arguments)
+    with open_engine(settings, migrate=not parsed.owner, say=Steps()) as engine:
+        if not parsed.owner and not engine.knows_reader:
+            raise SettingError(
+                "HEADRACE_READER_DSN: must be set to read as headrace_reader; "
+                "or, for all rights: headrace psql --owner"
+            )
+        return run_psql(engine.dsn if parsed.owner else engine.reader_dsn(), parsed.arguments)
 
 
 def migrate_(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
 
-    with open_engine(settings, migrate=False) as engine:
-        engine.migrate(force=parsed.force, echo=True)
+    say = Steps(sys.stdout)
+    with open_engine(settings, migrate=False, say=say) as engine:
+        engine.migrate(force=parsed.force, say=say)
     print("up to date")
     return 0
 
@@ -277,7 +289,7 @@ def dbt_(parsed: argparse.Namespace, settings: Settings) -> int:
 
     if not parsed.arguments:
         raise SettingError("dbt needs arguments, for example: headrace dbt build")
-    with open_engine(settings) as engine:
+    with open_engine(settings, say=Steps()) as engine:
         engine.dbt(*parsed.arguments, echo=True)
     return 0
 
@@ -288,7 +300,7 @@ def on_engine(run: Callable[[argparse.Namespace, Engine], int]) -> Command:
     def command(parsed: argparse.Namespace, settings: Settings) -> int:
         from headrace.engine import open_engine
 
-        with open_engine(settings) as engine:
+        with open_engine(settings, say=Steps()) as engine:
             return run(parsed, engine)
 
     return command

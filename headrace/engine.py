@@ -9,9 +9,11 @@ import csv
 import hashlib
 import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,8 @@ from headrace.settings import Settings, project_path
 log = logging.getLogger(__name__)
 
 DIALECTS: dict[str, Dialect] = {each.name: each for each in (Postgres(), RisingWave())}
+# Tells a person what is being done, a line at a time; what is before a colon is the step.
+Say = Callable[[str], None]
 # What was deployed last, by the names of control.deployed.
 SQL_FILES, DBT_PROJECT = "sql", "dbt"
 
@@ -83,14 +87,19 @@ class Engine:
         with self.connect() as connection:
             return _has(connection, relation)
 
+    @property
+    def knows_reader(self) -> bool:
+        """Whether it can connect as the role that sees the marts and nothing else."""
+        return bool(self.settings.reader_dsn or not self.settings.dsn)
+
     def reader_dsn(self) -> str:
-        """Connection string of the role that sees the marts and nothing else."""
+        """Connection string of that role; where it is not known, the engine's own."""
         if self.settings.dsn:
-            return self.dsn
+            return self.settings.reader_dsn or self.dsn
         embedded = embedded_postgres(self.settings)
         return make_conninfo(self.dsn, user=READER, password=embedded.password(READER))
 
-    def prepare(self) -> None:
+    def prepare(self, say: Say | None = None) -> None:
         """Have tables and views as this version needs them.
 
         Where any process may migrate, it does so; else that is a person's step and is looked for.
@@ -99,7 +108,7 @@ class Engine:
             EngineError: a statement or a dbt model failed, or `headrace migrate` never ran.
         """
         if self.dialect.migrates_by_itself:
-            self.migrate()
+            self.migrate(say=say)
             return
         with self.connect() as connection:
             deployed = _deployed(connection, DBT_PROJECT)
@@ -108,7 +117,7 @@ class Engine:
         if deployed != self.digests()[DBT_PROJECT]:
             log.warning("the views are of another version; `headrace migrate` brings them up to it")
 
-    def migrate(self, *, force: bool = False, echo: bool = False) -> None:
+    def migrate(self, *, force: bool = False, say: Say | None = None) -> None:
         """Bring tables, roles and views up to the project's SQL; nothing happens when they are.
 
         Raises:
@@ -120,8 +129,8 @@ class Engine:
             self.connect() as connection,
         ):
             digests = self.digests()
-            self._apply_sql(connection, digests[SQL_FILES], force)
-            self._apply_dbt(connection, digests[DBT_PROJECT], force, echo)
+            self._apply_sql(connection, digests[SQL_FILES], force, say or _nobody)
+            self._apply_dbt(connection, digests[DBT_PROJECT], force, say or _nobody)
             self.dialect.keep_reader(connection, self.settings)
 
     def digests(self) -> dict[str, str]:
@@ -132,24 +141,27 @@ class Engine:
             DBT_PROJECT: _digest(self._dbt_files()),
         }
 
-    def dbt(self, *arguments: str, echo: bool = False) -> None:
+    def dbt(self, *arguments: str, echo: bool = False, say: Say | None = None) -> None:
         """Run ``dbt ARGUMENTS`` on this database; with `echo` its output goes to the terminal.
+
+        `say` is told how many views are done.
 
         Raises:
             EngineError: dbt ended with an error; the text ends with its last lines.
         """
         project = project_path("dbt_project")
-        done = subprocess.run(
+        colors = {} if echo else {"DBT_USE_COLORS": "false"}
+        with subprocess.Popen(
             [str(Path(sys.executable).parent / "dbt"), *arguments],
-            env={**os.environ, **self.dbt_environment()},
+            env={**os.environ, **self.dbt_environment(), **colors},
             cwd=project,
-            capture_output=not echo,
+            stdout=None if echo else subprocess.PIPE,
+            stderr=None if echo else subprocess.STDOUT,
             text=True,
-            check=False,
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
-        )
-        if done.returncode != 0:
-            tail = " | ".join((done.stdout or "").strip().splitlines()[-12:])
+        ) as process:
+            tail = " | ".join(_tail(process.stdout or (), say or _nobody))
+        if process.returncode != 0:
             raise EngineError(f"dbt {arguments[0]} failed: {tail or 'see its output'}")
 
     def dbt_environment(self) -> dict[str, str]:
@@ -170,18 +182,20 @@ class Engine:
             "DO_NOT_TRACK": "1",
         }
 
-    def _apply_sql(self, connection: Connection, digest: str, force: bool) -> None:
+    def _apply_sql(self, connection: Connection, digest: str, force: bool, say: Say) -> None:
         if not force and _deployed(connection, SQL_FILES) == digest:
             return
+        say("tables: making them, and the roles")
         for file in self._sql_files():
             self.dialect.apply(connection, file, self.settings)
         self._seed(connection)
         self._record(connection, SQL_FILES, digest)
 
-    def _apply_dbt(self, connection: Connection, digest: str, force: bool, echo: bool) -> None:
+    def _apply_dbt(self, connection: Connection, digest: str, force: bool, say: Say) -> None:
         if not force and _deployed(connection, DBT_PROJECT) == digest:
             return
-        self.dbt(*self.dialect.dbt_run, "--quiet", echo=echo)
+        say("views: reading the project, the longest part of a first start")
+        self.dbt(*self.dialect.dbt_run, say=say)
         for file in self._sql_files("after"):
             self.dialect.apply(connection, file, self.settings)
         self._record(connection, DBT_PROJECT, digest)
@@ -237,13 +251,21 @@ class Engine:
         self.dialect.flush(connection)
 
 
+# What dbt says of a model that is done, after the time: "12 of 81 OK created sql pane model ...".
+_MODEL_DONE = re.compile(r"\d+ of (\d+) (?!START)[A-Z]+ (?!hook)")
+_TIME = re.compile(r"^\d\d:\d\d:\d\d +")
+
 _DEFAULT_POLICIES = "select policy from control.policies where model = '*'"
 _DEFAULT_LABEL_POLICIES = "select kind from control.label_policies where model = '*'"
 
 
 @contextmanager
-def open_engine(settings: Settings, *, migrate: bool = True) -> Iterator[Engine]:
+def open_engine(
+    settings: Settings, *, migrate: bool = True, say: Say | None = None
+) -> Iterator[Engine]:
     """Reach the database inside a `with` block: the embedded one, or that of HEADRACE_DSN.
+
+    `say` is told what takes time.
 
     Raises:
         EngineError: it cannot be started or reached.
@@ -252,14 +274,37 @@ def open_engine(settings: Settings, *, migrate: bool = True) -> Iterator[Engine]
         engine = Engine(settings.dsn, settings)
         engine.connect().close()
         if migrate:
-            engine.prepare()
+            engine.prepare(say)
         yield engine
         return
-    with embedded_postgres(settings).running() as server:
+    server = embedded_postgres(settings)
+    if say and server.pid() is None:
+        made = (server.data / "PG_VERSION").exists()
+        say(f"PostgreSQL: {'starting' if made else 'making the database'} in {server.folder}")
+    with server.running():
         engine = Engine(server.dsn, settings)
         if migrate:
-            engine.prepare()
+            engine.prepare(say)
         yield engine
+
+
+def _nobody(_: str) -> None:
+    """Tell nobody."""
+
+
+def _tail(lines: Iterable[str], say: Say) -> list[str]:
+    """Read what dbt prints, telling how far it is; return the end of what else it said."""
+    done, said = 0, deque[str](maxlen=12)
+    for line in lines:
+        text = _TIME.sub("", line).strip()
+        if model := _MODEL_DONE.match(text):
+            done += 1
+            say(f"views: {done}/{model[1]}")
+        elif text.startswith("rebuilding "):
+            say(text)
+        elif text and " START " not in text:
+            said.append(text)
+    return list(said)
 
 
 def _has(connection: Connection, relation: str) -> bool:

@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
+
+# How often a step that goes on is told of where lines stay, in seconds.
+PACE_S = 1.0
+
+
+class Steps:
+    """Tells a person what is being done: `steps("views: 12/81")`.
+
+    On a terminal the lines of one step, which is what they say before the colon, replace each
+    other; elsewhere each step has its first line at once, and then one a second.
+    """
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._step, self._told_at = "", 0.0
+
+    def __call__(self, line: str) -> None:
+        step, now = line.partition(":")[0], time.monotonic()
+        if step == self._step:
+            if self._stream.isatty():
+                self._stream.write("\x1b[A\x1b[2K")
+            elif now - self._told_at < PACE_S:
+                return
+        self._step, self._told_at = step, now
+        print(line, file=self._stream, flush=True)
 
 
 def print_json(value: object) -> int:

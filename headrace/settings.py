@@ -55,6 +55,12 @@ class Settings:
         "connection string of a PostgreSQL for the registry of Feast; empty: that of the engine",
         secret=True,
     )
+    reader_dsn: str = _setting(
+        "",
+        "connection string of `headrace_reader` on the database of HEADRACE_DSN, for psql and "
+        "status; the embedded one's is known",
+        secret=True,
+    )
     host: str = _setting("127.0.0.1", "address that the gateway binds to")
     port: int = _setting(8321, "port of the gateway; 0 takes a free one", minimum=0)
     postgres_port: int = _setting(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, urlencode
+
+from psycopg.conninfo import conninfo_to_dict
 
 from headrace.embedded import embedded_postgres
 from headrace.engine import Engine
@@ -17,13 +20,16 @@ VIEW = "headrace.retrain_trigger"
 def status_of(settings: Settings) -> dict[str, Any]:
     """Return the engine by its name, the processes, and a row of the trigger view for each model.
 
-    Starts nothing; a database that is down, or has no views yet, has no models.
+    Beside them, while the engine runs, the addresses of its reader with the password: they are for
+    the user's own terminal and tools, and let nobody change anything. Starts nothing; a database
+    that is down, or has no views yet, has no models.
     """
     embedded = embedded_postgres(settings)
     pid = None if settings.dsn else embedded.pid()
     report: dict[str, Any] = {
         settings.engine: {"running": False, "pid": pid},
         "processes": running(settings),
+        "reader": None,
         "models": [],
     }
     if not settings.dsn and pid is None:
@@ -34,12 +40,35 @@ def status_of(settings: Settings) -> dict[str, Any]:
     except EngineError:
         return report
     report[settings.engine]["running"] = True
+    if engine.knows_reader:
+        report["reader"] = addresses(engine.reader_dsn(), encrypted=bool(settings.dsn))
     if deployed:
         report["models"] = engine.rows(
             "select model, model_version, due, reason, held_back_by, new_labels, recent_auc, "
             f"event_clock from {VIEW} order by model"
         )
     return report
+
+
+def addresses(dsn: str, *, encrypted: bool) -> dict[str, str]:
+    """Return a connection string as a URL (psql, Grafana and most others) and as JDBC's (DBeaver).
+
+    The embedded server speaks no TLS, which some clients have to be told.
+    """
+    parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    user, password = parts.pop("user", ""), parts.pop("password", "")
+    host, port = parts.pop("host", "127.0.0.1"), parts.pop("port", "5432")
+    host = f"[{host}]" if ":" in host else quote(host, safe="")
+    place = f"{host}:{port}/{quote(parts.pop('dbname', user), safe='')}"
+    mode = parts.get("sslmode", "" if encrypted else "disable")
+    options = {"sslmode": mode} if mode else {}
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    question = "?" if options else ""
+    return {
+        "url": f"postgresql://{login}@{place}{question}{urlencode(options)}",
+        "jdbc": f"jdbc:postgresql://{place}?"
+        + urlencode({"user": user, "password": password, **options}),
+    }
 
 
 def print_status(settings: Settings, report: dict[str, Any]) -> None:
@@ -50,4 +79,7 @@ def print_status(settings: Settings, report: dict[str, Any]) -> None:
         facts = report["processes"].get(name)
         print(f"{name:11}{'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
         print(f", {facts['url']}" if facts and "url" in facts else "")
+    if report["reader"]:
+        print(f"{'reads':11}{report['reader']['url']}")
+        print(f"{'':11}{report['reader']['jdbc']}")
     print_table(report["models"])

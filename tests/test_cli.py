@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.cli import main
+from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
+from headrace.printing import Steps
+from headrace.status import addresses
 
 
 @pytest.fixture
@@ -21,7 +30,9 @@ def database(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 def test_status_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--home", str(tmp_path / "none"), "status", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report == {"postgres": {"running": False, "pid": None}, "processes": {}, "models": []}
+    assert report == {
+        "postgres": {"running": False, "pid": None}, "processes": {}, "reader": None, "models": [],
+    }  # fmt: skip
     assert not (tmp_path / "none").exists()
 
 
@@ -90,3 +101,91 @@ def test_secrets_are_not_shown(engine: Engine) -> None:
 def test_a_trainer_without_work_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trainer", "--once"]) == 0
     assert "nothing is due" in capsys.readouterr().out
+
+
+def test_status_has_an_address_to_read_at(
+    template: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = str(template.folder.parent)
+    assert main(["--home", home, "status", "--json"]) == 0
+    reader = json.loads(capsys.readouterr().out)["reader"]
+    with psycopg.connect(reader["url"]) as connection:
+        assert connection.execute("select current_user").fetchall() == [("headrace_reader",)]
+        connection.execute("select * from headrace.retrain_trigger")
+    assert main(["--home", home, "status"]) == 0
+    shown = capsys.readouterr().out
+    assert reader["url"] in shown and reader["jdbc"] in shown
+    assert template.password("headrace") not in shown
+
+
+@given(
+    user=st.text(st.characters(exclude_categories=["C"]), min_size=1),
+    password=st.text(st.characters(exclude_categories=["C"]), min_size=1),
+    database=st.text(st.characters(exclude_categories=["C"]), min_size=1),
+    host=st.sampled_from(["db.example", "::1", "/run/postgres"]),
+)
+def test_addresses_hold_any_name(user: str, password: str, database: str, host: str) -> None:
+    dsn = make_conninfo(user=user, password=password, dbname=database, host=host, port=5433)
+    found = addresses(dsn, encrypted=False)
+    assert conninfo_to_dict(found["url"]) == {**conninfo_to_dict(dsn), "sslmode": "disable"}
+    asked = parse_qs(urlsplit(found["jdbc"].removeprefix("jdbc:")).query, strict_parsing=True)
+    assert asked == {"user": [user], "password": [password], "sslmode": ["disable"]}
+
+
+@pytest.mark.parametrize(("option", "who"), [([], "headrace_reader"), (["--owner"], "headrace")])
+def test_psql_reads_unless_told_otherwise(
+    template: EmbeddedPostgres, option: list[str], who: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = str(template.folder.parent)
+    assert main(["--home", home, "psql", *option, "-Atc", "select current_user"]) == 0
+    assert capfd.readouterr().out.strip() == who
+
+
+def test_psql_on_a_database_of_ones_own(
+    database: Engine,
+    template: EmbeddedPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["psql", "-Atc", "select current_user"]
+    assert main(asked) == 1
+    assert "HEADRACE_READER_DSN" in capfd.readouterr().err
+    password = template.password("headrace_reader")
+    reader = make_conninfo(database.dsn, user="headrace_reader", password=password)
+    monkeypatch.setenv("HEADRACE_READER_DSN", reader)
+    assert main(asked) == 0
+    assert main([*asked, "--owner"]) == 0
+    assert capfd.readouterr().out.split() == ["headrace_reader", "headrace"]
+    assert main(["status", "--json"]) == 0
+    assert "headrace_reader" in json.loads(capfd.readouterr().out)["reader"]["url"]
+
+
+def test_a_migration_says_how_far_it_is(engine: Engine) -> None:
+    said: list[str] = []
+    engine.migrate(force=True, say=said.append)
+    steps = [line.partition(":")[0] for line in said]
+    assert steps[0] == "tables" and set(steps[1:]) == {"views"}
+    done, _, all_of_them = said[-1].removeprefix("views: ").partition("/")
+    assert done == all_of_them and int(done) > 50
+    assert [line.split("/")[0] for line in said[2:]] == [
+        f"views: {count}" for count in range(1, int(done) + 1)
+    ]
+    engine.migrate(say=said.append)
+    assert len(said) == int(done) + 2
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_steps_replace_each_other_on_a_terminal_only() -> None:
+    lines = ["PostgreSQL: starting", "views: 1/3", "views: 2/3", "gateway: starting"]
+    for stream, wanted in (
+        (Terminal(), [*lines[:2], "\x1b[A\x1b[2Kviews: 2/3", lines[3]]),
+        (StringIO(), [*lines[:2], lines[3]]),
+    ):
+        steps = Steps(stream)
+        for line in lines:
+            steps(line)
+        assert stream.getvalue().splitlines() == wanted

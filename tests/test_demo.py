@@ -60,7 +60,7 @@ def test_no_prediction_was_learned_from_its_own_future(demo: Path) -> None:
         where asked.event_time < claims.event_clock - interval '3 days'
     """
     done = subprocess.run(
-        run(demo, "psql", "-At", "-c", query),
+        run(demo, "psql", "--owner", "-At", "-c", query),
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "0"
@@ -68,7 +68,7 @@ def test_no_prediction_was_learned_from_its_own_future(demo: Path) -> None:
 
 def test_dbt_build_passes(demo: Path) -> None:
     """Also once the log has dropped what is beyond retention, as it does each minute."""
-    for arguments in (["psql", "-c", "select control.expire()"], ["dbt", "build"]):
+    for arguments in (["psql", "--owner", "-c", "select control.expire()"], ["dbt", "build"]):
         done = subprocess.run(
             run(demo, *arguments), capture_output=True, text=True, timeout=600, check=False
         )

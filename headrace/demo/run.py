@@ -16,6 +16,7 @@ from headrace.demo.summary import Summary
 from headrace.embedded import embedded_postgres
 from headrace.engine import Engine, open_engine
 from headrace.errors import EngineError
+from headrace.printing import Steps
 from headrace.processes import Child, children, free_port, running, wait_until_ready
 from headrace.replay import Replay, ticks
 from headrace.settings import Settings
@@ -57,10 +58,10 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
         "HEADRACE_ENGINE": "postgres",
         **{f"HEADRACE_{name}": "" for name in ("DSN", "REGISTRY_DSN", "KAFKA", "ARTIFACTS")},
     }
-    console.print("starting PostgreSQL and its views …")
-    with open_engine(own, migrate=False) as engine:
+    say = Steps(console.file)
+    with open_engine(own, migrate=False, say=say) as engine:
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
-            engine.migrate()
+            engine.migrate(say=say)
             _set_policies(engine, fast)
             console.print("starting the gateway and the trainer …")
             url = f"http://127.0.0.1:{port}"

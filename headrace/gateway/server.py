@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from headrace.engine import open_engine
+from headrace.engine import Say, open_engine
 from headrace.gateway.app import create_app
 from headrace.processes import bind
 from headrace.settings import Settings
@@ -17,16 +17,25 @@ from headrace.settings import Settings
 FINISH_TIMEOUT_S = 30
 
 
-def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    say: Say | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT: then take no more, finish requests and flush the log.
 
-    `on_ready` is called with the address once requests are answered.
+    `on_ready` is called with the address once requests are answered, `say` is told what takes
+    time before.
 
     Raises:
         SettingError: the port is taken or the host is not ours.
         EngineError: the database cannot be started or reached.
     """
-    with contextlib.closing(bind(settings)) as listener, open_engine(settings) as engine:
+    with (
+        contextlib.closing(bind(settings)) as listener,
+        open_engine(settings, say=say) as engine,
+    ):
         config = uvicorn.Config(
             create_app(engine, settings),
             log_level="warning",

@@ -60,7 +60,7 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
         connection.execute(f"create database {name}".encode())
     settings = opened(make_conninfo(DSN, dbname=name), f"{name}.", server, home)
     with open_engine(settings, migrate=False) as engine:
-        engine.migrate(echo=True)
+        engine.migrate(say=print)
         yield engine
     # It may want the database to be empty; a test cluster is thrown away anyway.
     with admin.connect() as connection, contextlib.suppress(psycopg.Error):

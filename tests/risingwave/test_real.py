@@ -55,7 +55,7 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
     with admin.connect() as connection:
         connection.execute(f"create database {name}")
     engine = Engine(settings.dsn, settings)
-    engine.migrate(echo=True)
+    engine.migrate(say=print)
     yield engine
     # It may want the database to be empty; a test cluster is thrown away anyway.
     with admin.connect() as connection, contextlib.suppress(psycopg.Error):
