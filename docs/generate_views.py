@@ -38,8 +38,9 @@ INTRODUCTION = """\
 <!-- Made by docs/generate_views.py from dbt_project/models/**/*.yml: change those. -->
 
 Everything that people read is here. Query the marts with `headrace psql` or any PostgreSQL client,
-for example `select * from headrace.retrain_trigger`. On PostgreSQL the descriptions are comments of the
-database, too. The panes and the staging layer are what the marts are made of, and may change.
+for example `select * from headrace.retrain_trigger`. On PostgreSQL the descriptions are comments
+of the database, too. The panes and the staging layer are what the marts are made of, and may
+change.
 
 *Grain* says what a row is, *key* which columns name it, *lateness* what a late event does to it.
 A unit of *UTC* is a point in time, *rows* a count of events, *share* a number from 0 to 1.

@@ -38,9 +38,11 @@ class DeliveryError(HeadraceError):
 class MissingPackageError(HeadraceError):
     """A package is not installed that comes with an extra of `headrace`."""
 
-    def __init__(self, module: str, extra: str) -> None:
-        everything = "" if extra == "all" else ", or everything: pip install 'headrace[all]'"
-        super().__init__(f"{module} is missing: pip install 'headrace[{extra}]'{everything}")
+    def __init__(self, module: str, *extras: str) -> None:
+        everything = "" if extras == ("all",) else ", or everything: pip install 'headrace[all]'"
+        super().__init__(
+            f"{module} is missing: pip install 'headrace[{','.join(extras)}]'{everything}"
+        )
 
 
 class ContractError(HeadraceError):

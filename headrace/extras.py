@@ -43,17 +43,20 @@ def require(command: str, settings: Settings) -> None:
     """Look, without importing anything, whether all is there that a command imports.
 
     Raises:
-        MissingPackageError: it names the first package that is not, and its extra.
+        MissingPackageError: it names the first package that is not, and all extras to install.
     """
     extras = NEEDS.get(command, ("engine",))
     if extras and settings.kafka:
         extras += ("kafka",)
     if extras and settings.engine == "risingwave":
         extras += ("risingwave",)
-    for extra in extras:
-        for module in MODULES[extra]:
-            if not _is_there(module):
-                raise MissingPackageError(module, extra)
+    gone = {
+        extra: absent
+        for extra in extras
+        if (absent := [module for module in MODULES[extra] if not _is_there(module)])
+    }
+    if gone:
+        raise MissingPackageError(next(iter(gone.values()))[0], *gone)
 
 
 def named(error: ModuleNotFoundError) -> MissingPackageError:

@@ -151,7 +151,9 @@ $$;
 
 -- Says what a relation and its columns mean by comments, which any client shows; writes only what
 -- changed.  meanings: column -> text; what is not in it loses its comment.
-create or replace function control.describe(relation regclass, meaning text, meanings jsonb)
+create or replace function control.describe(
+    relation regclass, meaning text, meanings jsonb
+)
 returns void
 language plpgsql as $$
 declare
@@ -161,7 +163,9 @@ begin
         select
             format(
                 'comment on %s %s is %L',
-                case relkind when 'v' then 'view' else 'table' end, relation, nullif(meaning, '')
+                case relkind when 'v' then 'view' else 'table' end,
+                relation,
+                nullif(meaning, '')
             )
         from pg_class
         where

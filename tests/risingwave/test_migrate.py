@@ -105,7 +105,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
 ) -> None:
     runs: list[tuple[str, ...]] = []
 
-    def dbt(engine: Engine, *arguments: str, echo: bool = False) -> None:  # noqa: ARG001
+    def dbt(engine: Engine, *arguments: str, **told: object) -> None:  # noqa: ARG001
         runs.append(arguments)
         assert engine.rows("select count(*) as n from control.policies") == [{"n": 30}]
         assert engine.rows("select count(*) as n from control.label_policies") == [{"n": 8}]
@@ -126,7 +126,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
     assert bare.has("control.first") and bare.has("public.later")
     bare.prepare()
     bare.migrate()
-    assert runs == [("run", "--full-refresh", "--quiet")]
+    assert runs == [("run", "--full-refresh")]
 
     with bare.connect() as connection:
         connection.execute(
@@ -134,6 +134,6 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
         )
     (project / "dbt_project" / "models" / "one.sql").write_text("select 2")
     bare.migrate(force=True)
-    assert runs[1:] == [("run", "--full-refresh", "--quiet")]
+    assert runs[1:] == [("run", "--full-refresh")]
     kept = bare.rows("select value from control.policies where policy = 'min_new_labels'")
     assert kept == [{"value": "7"}]

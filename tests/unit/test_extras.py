@@ -106,7 +106,8 @@ def test_the_client_alone(bare: Path, tmp_path: Path, command: str) -> None:
         return
     assert done.returncode == 1, done.stderr
     (line,) = lines(done)
-    assert line.startswith("headrace: ") and "pip install 'headrace[engine]'" in line
+    wanted = ",".join(NEEDS.get(command, ("engine",)))
+    assert line.startswith("headrace: ") and f"pip install 'headrace[{wanted}]'" in line
 
 
 def test_the_client_alone_still_helps_and_sends(bare: Path, tmp_path: Path) -> None:
