@@ -28,7 +28,7 @@ SERVING = ("engine", "gateway", "features", "model")
 NEEDS: dict[str, tuple[str, ...]] = {
     "settings": (),
     "up": SERVING,
-    "gateway": SERVING,
+    "gateway": ("engine", "gateway"),
     "trainer": ("engine", "features", "model"),
     "demo": (*SERVING, "demo"),
     "policy": ("engine", "gateway"),
