@@ -36,6 +36,7 @@ DATABASE = "headrace"
 START_TIMEOUT_S = 60
 LEAVING_TIMEOUT_S = 15
 START_TRIES = 3
+LOOK_EVERY_S = 5
 
 CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
@@ -69,6 +70,7 @@ class EmbeddedPostgres:
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
         self._lock: IO[str] | None = None
+        self._look_at, self._idle = 0.0, False
         # Shown in the titles of its processes.
         self._name = f"headrace-{hashlib.sha256(os.fsencode(self.data)).hexdigest()[:12]}"
 
@@ -134,7 +136,9 @@ class EmbeddedPostgres:
         """Start the server again if it died under us; true when that was needed."""
         with self._locked("start"):
             if self.pid() is not None:
-                return False
+                if not self._hangs():
+                    return False
+                self.kill()
             self._have_it_run()
             return True
 
@@ -165,9 +169,15 @@ class EmbeddedPostgres:
         return pid if _is_server(pid, self.data) else None
 
     def stop(self) -> None:
-        """Stop the server cleanly (connections are ended); nothing happens when it is down."""
+        """Stop the server (connections are ended); nothing happens when it is down.
+
+        One that does not end within a minute is killed, and recovers at its next start.
+        """
         if self.pid() is not None:
-            self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w")
+            try:
+                self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w")
+            except EngineError:
+                self.kill()
 
     def kill(self) -> None:
         """Kill the server as a power cut would (SIGKILL to all of it). For crash tests."""
@@ -232,6 +242,8 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 if "authentication failed" in str(error) or time.monotonic() > deadline:
                     raise EngineError(f"PostgreSQL refuses us: {one_line(error)}") from None
+                if self._hangs():
+                    self.kill()
                 time.sleep(0.1)
             else:
                 return
@@ -277,18 +289,34 @@ class EmbeddedPostgres:
             else:
                 return
 
-    def processes(self) -> list[int]:
-        """Return the ids of what works on our data, under a server or left by one that was killed.
+    def processes(self) -> dict[int, str]:
+        """Return what works on our data, under a server or left by one that was killed.
 
-        Without /proc: of nothing.
+        By id, with what each says it does. Without /proc: nothing.
         """
         title = f"postgres: {self._name}: ".encode()
-        found = []
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if (process / "cmdline").read_bytes().startswith(title):
-                    found.append(int(process.name))
+                command = (process / "cmdline").read_bytes()
+                if command.startswith(title):
+                    found[int(process.name)] = command[len(title) :].rstrip(b"\0 ").decode()
         return found
+
+    def _hangs(self) -> bool:
+        """Whether it neither works nor recovers, at this look and at the one before.
+
+        So PostgreSQL 18 stays for ever once the process that recovers it was killed.
+        """
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        does = self.processes().values()
+        before = self._idle
+        self._idle = bool(does) and not any(
+            each.startswith(("startup", "walwriter")) for each in does
+        )
+        return before and self._idle
 
     def _end_orphans(self) -> None:
         """Kill what a killed server left behind: it may have a long query to go."""

@@ -29,8 +29,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
 # Between the end of a child and its next start; after a longer run it begins anew.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-# How often a step of the start is taken while the database dies under it.
-TRIES = 5
+# A gateway that has ended so often before it was ready will not be.
+MOST_ENDS = 5
 _AWAY = re.compile("connection|cannot reach the database|database system is", re.IGNORECASE)
 
 
@@ -136,6 +136,7 @@ class Family:
         self, settings: Settings, children: Sequence[Child], say: Callable[[str], None]
     ) -> None:
         self._settings = settings
+        self._server = embedded_postgres(settings)
         self._children = children
         self._say = say
         self._said = ""
@@ -144,28 +145,32 @@ class Family:
         """Look at all of them once; to be called about every second."""
         if not self._settings.dsn:
             try:
-                if embedded_postgres(self._settings).revive():
+                if self._server.revive():
                     self._say("PostgreSQL had died and was started again")
             except EngineError as error:
-                if self._said != str(error):
-                    self._said = str(error)
-                    self._say(f"{error}; trying again")
+                self._say_once(f"{error}; trying again")
         for child in self._children:
             child.look_after(self._say)
 
+    def _say_once(self, line: str) -> None:
+        if self._said != line:
+            self._said = line
+            self._say(line)
+
     def insist(self, step: Callable[[], None]) -> None:
-        """Take a step of the start; once more when the database went away under it.
+        """Take a step of the start; again when the database went away under it.
 
         Raises:
-            EngineError: it failed for another reason, or again and again.
+            EngineError: it failed for another reason, or the database stayed away for two minutes.
         """
-        for left in reversed(range(TRIES)):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
             try:
                 step()
             except (psycopg.Error, EngineError) as error:
-                if not left or not _AWAY.search(str(error)):
+                if not _AWAY.search(str(error)) or time.monotonic() > deadline:
                     raise EngineError(one_line(error)) from None
-                self._say(f"{one_line(error)}; trying again")
+                self._say_once(f"{one_line(error)}; trying again")
                 time.sleep(FIRST_PAUSE_S)
                 self.look_after()
             else:
@@ -179,7 +184,7 @@ class Family:
         """
 
         def meanwhile() -> None:
-            if gateway.ends >= TRIES:
+            if gateway.ends >= MOST_ENDS:
                 gateway.check()
             self.look_after()
 

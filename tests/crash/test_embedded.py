@@ -111,10 +111,28 @@ def test_a_backend_that_outlives_its_server_does_not_keep_it_from_starting(
         busy.join()
 
 
+def test_a_server_that_hangs_in_its_recovery_is_started_anew(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.embedded.LOOK_EVERY_S", 1)
+
+    def victims(what: str) -> list[int]:
+        return [pid for pid, does in server.processes().items() if does.startswith(what)]
+
+    with server.running():
+        hung = server.pid()
+        os.kill(victims("background writer")[0], signal.SIGKILL)
+        while not (recovering := victims("startup")):
+            assert server.pid() == hung
+        os.kill(recovering[0], signal.SIGKILL)
+        while not server.revive():
+            time.sleep(0.1)
+        assert answers(server) and server.pid() != hung
+
+
 def computing(server: EmbeddedPostgres) -> bool:
     """Whether a backend of this server runs a DO block."""
-    titles = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.processes()]
-    return any(title.rstrip(b"\0 ").endswith(b" DO") for title in titles)
+    return any(does.endswith(" DO") for does in server.processes().values())
 
 
 def test_two_that_start_at_once_share_one_server(tmp_path: Path) -> None:
