@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.events import STRUCTS
+from headrace.events import MAX_TEXT, STRUCTS, max_bytes
 
 FOLDER = Path(__file__).resolve().parent / "schemas"
 
@@ -25,14 +25,25 @@ def _render(topic: str) -> str:
     struct = STRUCTS[topic]  # type: ignore[index]
     schema: dict[str, Any] = msgspec.json.schema(struct)["$defs"][struct.__name__]
     schema["description"] = " ".join(schema["description"].split())
-    for definition in schema["properties"].values():
+    for name, definition in schema["properties"].items():
         definition.pop("default", None)
+        for form in definition.get("anyOf", [definition]):
+            if form.get("type") == "string":
+                form |= _limit(name)
     # A time is RFC 3339 text.
     schema["properties"]["event_time"] = {
         "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]
     }
     top = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": topic}
     return json.dumps({**top, **{k: v for k, v in schema.items() if k != "title"}}, indent=2) + "\n"
+
+
+def _limit(name: str) -> dict[str, Any]:
+    """How long a text may be. JSON Schema counts characters, which are no more than the bytes."""
+    if name in ("error", "reason"):
+        return {"maxLength": MAX_TEXT}
+    most = max_bytes(name)
+    return {"maxLength": most, "description": f"at most {most} bytes in UTF-8"}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,14 @@ Scalar = str | int | float | bool | None
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 MAX_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_ID, MAX_TEXT, MAX_FEATURES = 256, 100_000, 1_000
+# Bytes in UTF-8 of a name or an id. Four of them are in the key of a pane, and a row of an index of
+# PostgreSQL holds 2,704 bytes.
+MAX_ID = 512
+# Bytes of what is in no key: a trigger's id has the model's name in it.
+_LONGER = {"trigger_id": 1_024, "artifact_uri": 2_000}
+# Characters of a text, and of the name of a feature.
+MAX_TEXT, MAX_FEATURE = 100_000, 256
+MAX_FEATURES = 1_000
 MAX_NUMBER = 1e300
 # Kinds that say "it happened" by being there.
 OCCURRENCE = ("click", "purchase", "conversion")
@@ -239,9 +246,9 @@ def _check_features(features: object) -> None:
     if len(features) > MAX_FEATURES:
         raise ContractError("features", f"at most {MAX_FEATURES} names", f"{len(features)} names")
     for name, value in features.items():
-        if not isinstance(name, str) or not name or len(name) > MAX_ID:
+        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
             raise ContractError(
-                "features", f"an object with names of 1 to {MAX_ID} characters", name
+                "features", f"an object with names of 1 to {MAX_FEATURE} characters", name
             )
         if value is not None and not isinstance(value, str | int | float | bool):
             raise ContractError(f"features.{name}", "a number, a string, a bool or null", value)
@@ -255,15 +262,26 @@ def _check_values(event: Event) -> None:
         if not _is_plain(value):
             _check_storable(name, value)
         if isinstance(value, str):
-            limit = MAX_TEXT if name in ("error", "reason", "input", "output") else MAX_ID
-            if name == "artifact_uri":
-                limit = 2_000
-            if len(value) > limit:
-                raise ContractError(name, f"at most {limit} characters", f"{len(value)} characters")
+            _check_length(name, value)
         if name in _BOUNDS:
             allowed, low, high = _BOUNDS[name]
             if not low <= value <= high:
                 raise ContractError(name, allowed, value)
+
+
+def _check_length(name: str, value: str) -> None:
+    if name in ("error", "reason", "input", "output"):
+        if len(value) > MAX_TEXT:
+            raise ContractError(name, f"at most {MAX_TEXT} characters", f"{len(value)} characters")
+        return
+    limit = max_bytes(name)
+    if len(value) > limit // 4 and (size := len(value.encode())) > limit:
+        raise ContractError(name, f"at most {limit} bytes in UTF-8", f"{size} bytes")
+
+
+def max_bytes(name: str) -> int:
+    """The most bytes in UTF-8 that a field may have which holds a name, an id or an address."""
+    return _LONGER.get(name, MAX_ID)
 
 
 def _is_plain(value: object) -> bool:

@@ -34,8 +34,9 @@ def write(engine: Engine, model: str, values: object) -> dict[str, Any]:
     Raises:
         ContractError: an unknown policy, or a value that the views cannot read; nothing is set.
     """
-    if not model or len(model) > MAX_ID or not model.isprintable():
-        raise ContractError("model", f"a printable name of 1 to {MAX_ID} characters", model)
+    if not model or not model.isprintable() or len(model.encode()) > MAX_ID:
+        allowed = f"a printable name of 1 to {MAX_ID} bytes in UTF-8"
+        raise ContractError("model", allowed, model)
     if not isinstance(values, Mapping):
         raise ContractError("", "an object of policy to value", values)
     kinds = {

@@ -125,18 +125,18 @@ checked as (
                 ]
             when
                 jsonb_typeof(payload -> 'model') not in ('string', 'null')
-                or length(payload ->> 'model') > 256
-                then array['model', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'model') > 512
+                then array['model', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'model_version') not in ('string', 'null')
-                or length(payload ->> 'model_version') > 256
-                then array['model_version', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'model_version') > 512
+                then array['model_version', 'a text of at most 512 bytes in UTF-8']
             when
                 not has_no_id and (
                     jsonb_typeof(payload -> 'request_id') != 'string'
-                    or length(payload ->> 'request_id') > 256
+                    or octet_length(payload ->> 'request_id') > 512
                 )
-                then array['request_id', 'a text of at most 256 characters']
+                then array['request_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'variant') not in ('string', 'null')
                 or payload ->> 'variant' not in (
@@ -145,24 +145,24 @@ checked as (
                 then array['variant', 'one of champion, canary, shadow, explore, holdout']
             when
                 jsonb_typeof(payload -> 'endpoint') not in ('string', 'null')
-                or length(payload ->> 'endpoint') > 256
-                then array['endpoint', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'endpoint') > 512
+                then array['endpoint', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'segment') not in ('string', 'null')
-                or length(payload ->> 'segment') > 256
-                then array['segment', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'segment') > 512
+                then array['segment', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'user_id') not in ('string', 'null')
-                or length(payload ->> 'user_id') > 256
-                then array['user_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'user_id') > 512
+                then array['user_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'session_id') not in ('string', 'null')
-                or length(payload ->> 'session_id') > 256
-                then array['session_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'session_id') > 512
+                then array['session_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'item_id') not in ('string', 'null')
-                or length(payload ->> 'item_id') > 256
-                then array['item_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'item_id') > 512
+                then array['item_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(input) = 'string' and length(payload ->> 'input') > 100000
                 then array['input', 'at most 100000 characters']
@@ -183,8 +183,8 @@ checked as (
                 then array['prediction', 'a string, a number or a boolean']
             when
                 jsonb_typeof(payload -> 'prediction') = 'string'
-                and length(payload ->> 'prediction') > 256
-                then array['prediction', 'at most 256 characters']
+                and octet_length(payload ->> 'prediction') > 512
+                then array['prediction', 'at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'score') not in ('number', 'null')
                 or score < 0 or score > 1
@@ -203,8 +203,8 @@ checked as (
                 then array['error', 'a text of at most 100000 characters']
             when
                 jsonb_typeof(payload -> 'shadow_of') not in ('string', 'null')
-                or length(payload ->> 'shadow_of') > 256
-                then array['shadow_of', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'shadow_of') > 512
+                then array['shadow_of', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'event_time') not in ('string', 'null')
                 or (payload ->> 'event_time' is not null and event_time is null)
@@ -330,14 +330,14 @@ checked as (
                 then array['request_id', 'given']
             when
                 jsonb_typeof(payload -> 'request_id') not in ('string', 'null')
-                or length(payload ->> 'request_id') > 256
-                then array['request_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'request_id') > 512
+                then array['request_id', 'a text of at most 512 bytes in UTF-8']
             when
                 not has_no_id and (
                     jsonb_typeof(payload -> 'feedback_id') != 'string'
-                    or length(payload ->> 'feedback_id') > 256
+                    or octet_length(payload ->> 'feedback_id') > 512
                 )
-                then array['feedback_id', 'a text of at most 256 characters']
+                then array['feedback_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'kind') not in ('string', 'null')
                 or payload ->> 'kind' not in (
@@ -360,12 +360,12 @@ checked as (
                 then array['label', 'a string, a number or a boolean']
             when
                 jsonb_typeof(payload -> 'label') = 'string'
-                and length(payload ->> 'label') > 256
-                then array['label', 'at most 256 characters']
+                and octet_length(payload ->> 'label') > 512
+                then array['label', 'at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'rejected_request_id') not in ('string', 'null')
-                or length(payload ->> 'rejected_request_id') > 256
-                then array['rejected_request_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'rejected_request_id') > 512
+                then array['rejected_request_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'source') not in ('string', 'null')
                 or payload ->> 'source' not in (
@@ -374,8 +374,8 @@ checked as (
                 then array['source', 'one of explicit, implicit, human, system']
             when
                 jsonb_typeof(payload -> 'user_id') not in ('string', 'null')
-                or length(payload ->> 'user_id') > 256
-                then array['user_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'user_id') > 512
+                then array['user_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'metadata') not in ('object', 'null')
                 then array['metadata', 'an object']
@@ -501,12 +501,12 @@ checked as (
                 then array['event', 'given']
             when
                 jsonb_typeof(payload -> 'model') not in ('string', 'null')
-                or length(payload ->> 'model') > 256
-                then array['model', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'model') > 512
+                then array['model', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'model_version') not in ('string', 'null')
-                or length(payload ->> 'model_version') > 256
-                then array['model_version', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'model_version') > 512
+                then array['model_version', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'event') not in ('string', 'null')
                 or payload ->> 'event' not in (
@@ -517,33 +517,33 @@ checked as (
             when
                 not has_no_id and (
                     jsonb_typeof(payload -> 'event_id') != 'string'
-                    or length(payload ->> 'event_id') > 256
+                    or octet_length(payload ->> 'event_id') > 512
                 )
-                then array['event_id', 'a text of at most 256 characters']
+                then array['event_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'traffic') not in ('number', 'null')
                 or traffic < 0 or traffic > 1
                 then array['traffic', 'a number in [0, 1]']
             when
                 jsonb_typeof(payload -> 'run_id') not in ('string', 'null')
-                or length(payload ->> 'run_id') > 256
-                then array['run_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'run_id') > 512
+                then array['run_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'trigger_id') not in ('string', 'null')
-                or length(payload ->> 'trigger_id') > 256
-                then array['trigger_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'trigger_id') > 1024
+                then array['trigger_id', 'a text of at most 1024 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'dataset_id') not in ('string', 'null')
-                or length(payload ->> 'dataset_id') > 256
-                then array['dataset_id', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'dataset_id') > 512
+                then array['dataset_id', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'parent_version') not in ('string', 'null')
-                or length(payload ->> 'parent_version') > 256
-                then array['parent_version', 'a text of at most 256 characters']
+                or octet_length(payload ->> 'parent_version') > 512
+                then array['parent_version', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'artifact_uri') not in ('string', 'null')
-                or length(payload ->> 'artifact_uri') > 2000
-                then array['artifact_uri', 'a text of at most 2000 characters']
+                or octet_length(payload ->> 'artifact_uri') > 2000
+                then array['artifact_uri', 'a text of at most 2000 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'metrics') not in ('object', 'null')
                 then array['metrics', 'an object']

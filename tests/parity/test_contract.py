@@ -45,7 +45,7 @@ DROP = object()
 STRANGE: list[Any] = [
     DROP, None, "", "x", "0", "true", 0, 1, -1, 0.0, -0.0, 0.5, 1.0, 1.5, 3, 1e-7, 1e300, 1.1e300,
     -1.1e300, 2**40, True, False, [], {}, [1], {"a": 1}, {"a": {"b": 1}}, {"": 1}, {"a": [1]},
-    "x" * 256, "x" * 257, "ü✓ 日本", 'quo"te\\', "2026-05-01T11:00:00Z",
+    "x" * 512, "x" * 513, "𠀀" * 128, "𠀀" * 128 + "x", "ü✓ 日本", 'quo"te\\', "2026-05-01T11:00:00Z",
 ]  # fmt: skip
 TIMES = [
     "2026-05-01T12:00:00Z", "2026-05-01t12:00:00z", "2026-05-01 12:00:00", "2026-05-01_12:00:00",
@@ -73,6 +73,8 @@ MANY: list[tuple[str, dict[str, Any]]] = [
     ("inference", {"features": {f"f{i}": i for i in range(1001)}}),
     ("inference", {"features": {"n" * 256: 1}}),
     ("inference", {"features": {"n" * 257: 1}}),
+    ("inference", {"features": {"𠀀" * 256: 1}}),
+    ("inference", {"features": {"𠀀" * 257: 1}}),
     ("inference", {"features": {"n\n" * 129: 1}}),
     ("inference", {"features": {'q"u.o': [1]}}),
     ("inference", {"features": {"a": 1, "ä ✓": -2e300}}),
@@ -85,6 +87,8 @@ MANY: list[tuple[str, dict[str, Any]]] = [
     ("model_events", {"reason": "x" * 100_001}),
     ("model_events", {"artifact_uri": "x" * 2_000}),
     ("model_events", {"artifact_uri": "x" * 2_001}),
+    ("model_events", {"trigger_id": "x" * 1_024}),
+    ("model_events", {"trigger_id": "x" * 1_025}),
     ("inference", {"shadow_of": "r0"}),
     ("inference", {"shadow_of": "r0", "variant": "shadow"}),
     ("inference", {"shadow_of": "", "variant": None}),

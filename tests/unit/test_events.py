@@ -84,7 +84,12 @@ def test_an_accepted_event_is_whole_and_accepted_again(case: tuple[Topic, dict[s
         ("inference", {"model": "m", "features": {"age": float("inf")}}, "features.age"),
         ("inference", {"model": "m", "user_id": "a\x00b"}, "user_id"),
         ("inference", {"model": "m", "input": {"deep": "\ud800"}}, "input.deep"),
-        ("inference", {"model": "m" * 257}, "model"),
+        ("inference", {"model": "m" * 513}, "model"),
+        ("inference", {"model": "日" * 171}, "model"),
+        ("inference", {"model": "m", "prediction": "日" * 171}, "prediction"),
+        ("inference", {"model": "m", "features": {"n" * 257: 1}}, "features"),
+        ("inference", {"model": "m", "error": "x" * 100_001}, "error"),
+        ("feedback", {"request_id": "r" * 513, "label": "yes"}, "request_id"),
         ("inference", {"model": "m", "event_time": "yesterday"}, "event_time"),
         ("inference", {"model": "m", "event_time": "1969-01-01T00:00:00Z"}, "event_time"),
         ("inference", {"model": "m", "event_time": "2999-01-01T00:00:00Z"}, "event_time"),
@@ -104,6 +109,14 @@ def test_what_breaks_the_contract_names_the_field(
         parse(topic, payload)
     assert caught.value.field == field
     assert caught.value.allowed in str(caught.value)
+
+
+def test_a_name_is_as_long_as_its_bytes() -> None:
+    for name in ("m" * 512, "é" * 256, "日" * 170, "😀" * 128):
+        assert parse("inference", {"model": name, "prediction": name})
+    with pytest.raises(ContractError) as caught:
+        parse("inference", {"model": "日" * 171})
+    assert str(caught.value) == "model: must be at most 512 bytes in UTF-8, got '513 bytes'"
 
 
 def test_deep_nesting_is_refused_with_one_line() -> None:
