@@ -25,7 +25,7 @@ from headrace.engine import Engine
 from headrace.errors import HeadraceError, ModelError, one_line
 from headrace.events import MAX_AHEAD
 from headrace.reader import faults
-from headrace.registry import artifact_path
+from headrace.registry import artifact_path, local_path
 from headrace.settings import PREFIX, Settings, project_path
 
 OLDEST = {"postgres": (16, 0), "risingwave": (3, 0)}
@@ -334,15 +334,17 @@ def skewed(ahead: timedelta, whose: str) -> Finding:
 
 
 def versions(engine: Engine) -> Findings:
-    """The versions that serve lie where this machine can read them."""
+    """The versions that Headrace is to serve lie where this machine can read them."""
     rows = engine.rows(
         "select model, model_version, artifact_uri from headrace.serving_plan "
         "order by model, model_version"
     )
     found = []
     for row in rows:
+        if local_path(row["artifact_uri"]) is None:
+            continue  # served by somebody else, from a registry of theirs
         try:
-            artifact_path(row["artifact_uri"])
+            artifact_path(row["artifact_uri"], engine.settings.artifacts_path)
         except ModelError as error:
             says = f"{row['model']} {row['model_version']} serves, but {one_line(error)}"
             do = f"share {PREFIX}ARTIFACTS between the trainer and the gateways"

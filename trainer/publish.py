@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,9 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from headrace.engine import Engine
+from headrace.errors import ModelError
 from headrace.events import ModelEvent, parse
 from headrace.log import EventLog
 from trainer.claim import Claim
@@ -29,8 +30,12 @@ def next_version(engine: Engine, model: str) -> str:
         """,
         {"model": model},
     )
-    used = [re.fullmatch(r"v(\d{1,9})", row["model_version"]) for row in rows]
-    return f"v{max((int(found[1]) for found in used if found), default=0) + 1}"
+    used = {row["model_version"] for row in rows}
+    counted = [int(name[1:]) for name in used if re.fullmatch(r"v[0-9]{1,9}", name)]
+    number = max(counted, default=0) + 1
+    while f"v{number}" in used:
+        number += 1
+    return f"v{number}"
 
 
 def write_artifact(
@@ -42,19 +47,38 @@ def write_artifact(
 ) -> Path:
     """Write the version's folder beside its place and move it there in one step.
 
-    A folder of that name without an event was left by a trainer that died: it is replaced.
+    A folder of that name without an event was left by a trainer that died: it is replaced. The
+    folder of a model has a file ``model.json`` with its name.
+
+    Raises:
+        ModelError: the version has another name than `next_version` gives.
     """
-    place = folder / quote(model, safe="") / model_version
+    if not re.fullmatch(r"v[0-9]+", model_version):
+        raise ModelError(f"model_version: must be v1, v2, … to be published, got {model_version!r}")
+    place = folder / folder_name(model) / model_version
     draft = place.with_name(f".{model_version}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     result.save(draft, model_version)
     config = json.loads((draft / "config.json").read_text())
     config["positive_label"] = card["positive_label"]
     (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (draft / "README.md").write_text(model_card(model, model_version, card))
+    (draft / "README.md").write_text(model_card(model, model_version, card), encoding="utf-8")
+    name = json.dumps({"model": model}, ensure_ascii=False)
+    (place.parent / "model.json").write_text(name + "\n", encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     draft.rename(place)
     return place.resolve()
+
+
+def folder_name(model: str) -> str:
+    """Return the name of a model's folder: what can be read of its name, and a hash of all of it.
+
+    Whatever the model is called, this is one short name of letters, digits, dashes and
+    underscores, another one for each model also where a file system takes A for a.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", model)[:40].strip("-")
+    digest = hashlib.blake2b(model.encode(), digest_size=10).hexdigest()
+    return f"{readable}-{digest}" if readable else digest
 
 
 def announce(
@@ -68,14 +92,21 @@ def announce(
     metrics: Mapping[str, Any],
     reason: str,
 ) -> None:
-    """Write the events that end a run: trained and promoted in one commit, or rejected."""
-    log.append(
+    """Write the events that end a run: trained and promoted in one commit, or rejected.
+
+    Raises:
+        ContractError: what the run says of itself is no event.
+        ModelError: the database, or Kafka, does not take it.
+    """
+    receipt = log.append(
         "model_events",
         [
             _event(claim, model_version, name, parent, artifact, metrics, reason)
             for name in (("trained", "promoted") if promoted else ("rejected",))
         ],
     )
+    if receipt.refused:
+        raise ModelError(f"the events of the run were refused: {receipt.refused[0].reason}")
 
 
 def _event(

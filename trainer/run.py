@@ -5,6 +5,7 @@ claim ─► dataset ─► fine-tune ─► gate ─► artifact     (publishin
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.engine import Engine
-from headrace.errors import HeadraceError, ModelError
+from headrace.errors import HeadraceError, one_line
 from headrace.features import FeatureReader
 from headrace.network import Crown, Trunk, load_trunk
 from headrace.registry import artifact_path
@@ -25,6 +26,8 @@ from trainer.dataset import Row, compile_dataset
 from trainer.finetune import FinetuneResult, TrainingExample, finetune
 from trainer.publish import next_version, write_artifact
 from trainer.suspicion import doubt
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 MAX_LABELS = 100
@@ -178,11 +181,13 @@ def _champion(
     if not rows:
         return None, None, None
     try:
-        folder = artifact_path(rows[0]["artifact_uri"])
+        folder = artifact_path(rows[0]["artifact_uri"], engine.settings.artifacts_path)
         reads_text = (folder / "adapter_model.safetensors").exists()
         crown = Crown.load(folder, shop.activations().trunk if reads_text else None)
-    except (ModelError, OSError, ValueError):
-        return rows[0]["model_version"], None, None
+    except Exception as error:
+        version = rows[0]["model_version"]
+        log.warning("champion %s of %s is not read: %s", version, model, one_line(error))
+        return version, None, None
     return rows[0]["model_version"], crown, folder
 
 

@@ -10,7 +10,7 @@ import threading
 import psycopg
 
 from headrace.engine import Engine
-from headrace.errors import EngineError
+from headrace.errors import ContractError, EngineError, HeadraceError, ModelError
 from headrace.features import FeatureReader
 from headrace.log import EventLog
 from trainer.claim import Claim, Heartbeat, claim, due_triggers
@@ -19,8 +19,10 @@ from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
 
 log = logging.getLogger(__name__)
 
-# RisingWave says of all that is wrong, also of what passes by itself, that it is an internal error:
-# a run that met one is tried again when its lease has run out, this often in all.
+# What may pass by itself: the database is away, or is RisingWave, which calls all that is wrong an
+# internal error. Such a run is tried again when its lease has run out, and so is one whose trainer
+# died, this often in all.
+MAY_PASS = (EngineError, psycopg.OperationalError, psycopg.InternalError)
 MAX_ATTEMPTS = 3
 
 
@@ -74,25 +76,46 @@ class Trainer:
         return False
 
     def _run(self, held: Claim, heartbeat: Heartbeat) -> None:
-        try:
-            outcome = train(self.shop, held, self._progress)
-        except (EngineError, psycopg.OperationalError):
-            raise
-        except Exception as error:
-            if isinstance(error, psycopg.InternalError) and held.attempt < MAX_ATTEMPTS:
-                raise
-            if not isinstance(error, NothingToLearnError):
-                log.exception("run %s failed", held.run_id)
-            reason = f"{type(error).__name__}: {error}"[:2_000]
-            outcome = Outcome(f"failed-{held.run_id}", None, False, reason, {}, None)
+        outcome = self._outcome(held)
         if not heartbeat.beat():
             log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
             return
-        announce(
-            self._log, held, outcome.model_version,
-            promoted=outcome.promoted, parent=outcome.parent, artifact=outcome.artifact,
-            metrics=outcome.metrics, reason=outcome.reason,
-        )  # fmt: skip
+        refusal = self._announce(held, outcome)
+        if refusal is not None:
+            outcome = _failed(held, refusal)
+            self._announce(held, outcome)
         heartbeat.finish()
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")
+
+    def _outcome(self, held: Claim) -> Outcome:
+        """Run it; what fails is rejected with the reason, so that no model is tried for ever."""
+        if held.attempt > MAX_ATTEMPTS:
+            gone = ModelError(f"{MAX_ATTEMPTS} attempts ended without a verdict; see the logs")
+            return _failed(held, gone)
+        try:
+            return train(self.shop, held, self._progress)
+        except Exception as error:
+            if isinstance(error, MAY_PASS) and held.attempt < MAX_ATTEMPTS:
+                raise
+            if not isinstance(error, NothingToLearnError):
+                log.exception("run %s failed", held.run_id)
+            return _failed(held, error)
+
+    def _announce(self, held: Claim, outcome: Outcome) -> HeadraceError | None:
+        """Tell what a run came to; return why that is no event, if so."""
+        try:
+            announce(
+                self._log, held, outcome.model_version,
+                promoted=outcome.promoted, parent=outcome.parent, artifact=outcome.artifact,
+                metrics=outcome.metrics, reason=outcome.reason,
+            )  # fmt: skip
+        except (ContractError, ModelError) as error:
+            log.exception("run %s cannot be announced", held.run_id)
+            return error
+        return None
+
+
+def _failed(held: Claim, error: Exception) -> Outcome:
+    reason = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
+    return Outcome(f"failed-{held.run_id}", None, False, reason, {}, None)

@@ -51,7 +51,8 @@ def summarize(engine: Engine, began: float) -> Summary:
     )
     published = [row for row in versions if row["artifact_uri"]]
     first = published[0]
-    frame["frozen"] = _frozen(frame, first["artifact_uri"])
+    path = artifact_path(first["artifact_uri"], engine.settings.artifacts_path)
+    frame["frozen"] = _frozen(frame, path)
     frame["tfidf_frozen"], frame["tfidf_loop"] = _tfidf(engine, frame, published)
     truth = (frame["label"] == POSITIVE).to_numpy()
     return Summary(
@@ -96,10 +97,10 @@ def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Sco
     )
 
 
-def _frozen(frame: pd.DataFrame, artifact_uri: str) -> np.ndarray[Any, Any]:
+def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     """What the first version says to each report, with the features that were served then."""
     trunk = load_trunk()
-    crown = Crown.load(artifact_path(artifact_uri), trunk)
+    crown = Crown.load(path, trunk)
     examples = [
         Example(text_of(row["input"]), row["segment"], row["features"])
         for row in frame.to_dict("records")

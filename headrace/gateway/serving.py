@@ -238,7 +238,7 @@ class Serving:
 
     def _load(self, row: Served) -> Version:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        path = artifact_path(row.artifact_uri)
+        path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
         import torch
 
         from headrace.network import Crown, load_trunk, predict, read_config

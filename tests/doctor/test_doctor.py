@@ -136,17 +136,33 @@ def test_a_fault_of_the_reader_itself(
     assert not problems(doctor.made(doctor.reader, embedded))
 
 
-def test_what_serves_must_be_readable_here(engine: Engine, tmp_path: Path) -> None:
+def promoted(engine: Engine, uri: str) -> list[tuple[str, str]]:
+    """What the doctor says once a version with this address serves."""
     with engine.connect() as connection:
         connection.execute(
             "insert into events.model_events (event_id, event_time, model, model_version, event, "
             "artifact_uri) values ('e', now(), 'churn', 'v1', 'promoted', %s)",
-            [(tmp_path / "v1").as_uri()],
+            [uri],
         )
-    ((check, says),) = problems(examine(engine.settings))
+    return problems(examine(engine.settings))
+
+
+def test_what_serves_must_be_readable_here(engine: Engine) -> None:
+    folder = engine.settings.artifacts_path.resolve() / "churn" / "v1"
+    ((check, says),) = promoted(engine, folder.as_uri())
     assert check == "versions" and says.startswith("churn v1 serves, but artifact_uri: there is no")
-    (tmp_path / "v1").mkdir()
+    folder.mkdir(parents=True)
     assert not problems(examine(engine.settings))
+
+
+def test_what_serves_lies_in_the_folder_of_versions(engine: Engine, tmp_path: Path) -> None:
+    ((check, says),) = promoted(engine, tmp_path.as_uri())
+    assert check == "versions"
+    assert f"must be inside {engine.settings.artifacts_path.resolve()}" in says
+
+
+def test_what_another_registry_holds_is_not_looked_for(engine: Engine) -> None:
+    assert not promoted(engine, "models:/churn/7")
 
 
 def test_an_engine_that_is_away(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import threading
 import time
@@ -67,10 +69,16 @@ class Published:
             self.expected[version] = predict(Crown.load(path, trunk), trunk, examples)
         assert np.abs(self.expected["1"] - self.expected["2"]).max(axis=1).min() > 0.05
 
+    def copy_to(self, root: Path) -> None:
+        """Put the versions where `event` says they are."""
+        self.root = root.resolve()
+        for version, path in self.paths.items():
+            shutil.copytree(path, self.root / version)
+
     def event(self, version: str, event: str = "promoted", **fields: Any) -> dict[str, Any]:
         return {
             "model": "m", "model_version": version, "event": event,
-            "artifact_uri": str(self.paths.get(version, "/nowhere")), **fields,
+            "artifact_uri": str(self.root / version), **fields,
         }  # fmt: skip
 
     def check(self, number: int, answer: dict[str, Any]) -> None:
@@ -83,8 +91,14 @@ class Published:
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return Published(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture
+def published(versions: Published, engine: Engine) -> Published:
+    versions.copy_to(engine.settings.artifacts_path)
+    return versions
 
 
 def publish(engine: Engine, event: dict[str, Any]) -> None:
@@ -205,7 +219,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_serves(
         if "broken" in plan and plan["broken"]["error"]:
             break
         time.sleep(0.05)
-    assert "/nowhere" in plan["broken"]["error"]
+    assert "there is no folder" in plan["broken"]["error"]
     assert (plan["broken"]["loaded"], plan["1"]["loaded"]) == (False, True)
     answer = http.post("/v1/predict", json=request(2)).json()
     assert answer["model_version"] == "1"
@@ -213,10 +227,10 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_serves(
 
 
 def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_after_a_restart(
-    engine: Engine, settings: Settings, published: Published, tmp_path: Path,
+    engine: Engine, settings: Settings, published: Published,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    late, times = tmp_path / "late", iter(range(1, 9))
+    late, times = published.root / "newest", iter(range(1, 9))
 
     def step(version: str, event: str = "promoted", **fields: Any) -> None:
         when = f"2024-05-0{next(times)}T00:00:00Z"
@@ -224,9 +238,9 @@ def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_afte
 
     step("1")
     step("2")
-    step("older", artifact_uri=str(tmp_path / "gone"))
-    step("bad", artifact_uri=str(published.paths["1"]))
-    step("newest", artifact_uri=str(late))
+    step("older")
+    step("bad", artifact_uri=str(published.root / "1"))
+    step("newest")
     step("bad", "rolled_back")
     step("canary", "canary", traffic=0.5)
     with (
@@ -247,7 +261,7 @@ def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_afte
         said = [record.message for record in caplog.records if record.levelname == "ERROR"]
         assert said.count("version 2 of m answers in place of newest") == 1
         assert len([each for each in said if "newest of m cannot be loaded" in each]) == 1
-        late.symlink_to(published.paths["1"])
+        shutil.copytree(published.paths["1"], late.with_name("draft")).rename(late)
         wait_for(http, "newest")
         assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "newest"
 
@@ -262,7 +276,7 @@ def test_a_version_that_was_taken_back_does_not_stand_in(
         engine.rows(
             "insert into events.model_events (event_id, event_time, model, model_version, event, "
             "artifact_uri) values (%s, %s, 'm', %s, %s, %s) returning 1",
-            [f"e{number}", when, version, event, str(published.paths.get(version, "/nowhere"))],
+            [f"e{number}", when, version, event, str(published.root / version)],
         )
         if version == "2" and event == "promoted":
             wait_for(http, "2")
@@ -272,14 +286,38 @@ def test_a_version_that_was_taken_back_does_not_stand_in(
         time.sleep(0.05)
 
 
-def test_a_version_that_appears_on_disk_later_is_loaded_then(
-    http: httpx.Client, engine: Engine, published: Published, tmp_path: Path
+@pytest.mark.parametrize("fault", ["elsewhere", "pipe", "link"])
+def test_what_is_no_version_of_ours_is_not_loaded(
+    http: httpx.Client, engine: Engine, published: Published, tmp_path: Path, fault: str
 ) -> None:
-    late = tmp_path / "late"
+    """However the event came in: here straight into the log, as from Kafka."""
+    folder = tmp_path / "bad" if fault == "elsewhere" else published.root / "bad"
+    shutil.copytree(published.paths["2"], folder)
+    if fault != "elsewhere":
+        (folder / "head.safetensors").unlink()
+    if fault == "pipe":
+        os.mkfifo(folder / "head.safetensors")
+    if fault == "link":
+        (folder / "head.safetensors").symlink_to(published.paths["2"] / "head.safetensors")
+    publish(engine, published.event("bad", artifact_uri=folder.as_uri()))
+    deadline = time.monotonic() + 60
+    plan: dict[str, Any] = {}
+    while time.monotonic() < deadline and not plan.get("bad", {}).get("error"):
+        plan = {row["model_version"]: row for row in http.get("/v1/plan").json()["versions"]}
+        time.sleep(0.05)
+    wanted = str(published.root) if fault == "elsewhere" else "must be a file"
+    assert wanted in plan["bad"]["error"] and not plan["bad"]["loaded"]
+    assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "1"
+
+
+def test_a_version_that_appears_on_disk_later_is_loaded_then(
+    http: httpx.Client, engine: Engine, published: Published
+) -> None:
+    late = published.root / "late"
     publish(engine, published.event("2", artifact_uri=late.as_uri()))
     time.sleep(0.2)
     assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "1"
-    late.symlink_to(published.paths["2"])
+    late.symlink_to(published.root / "2")
     wait_for(http, "2")
     published.check(0, http.post("/v1/predict", json=request(0)).json())
 
@@ -302,18 +340,19 @@ def test_a_canary_gets_its_share_and_a_request_stays_where_it_was(
 
 
 def test_features_of_the_live_views_are_read_and_logged_as_served(
-    engine: Engine, settings: Settings, tmp_path: Path
+    engine: Engine, settings: Settings
 ) -> None:
     from headrace.features import FeatureReader
     from headrace.network import Crown, predict
     from trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
+    place = settings.artifacts_path.resolve() / "1"
     rate = "segment_features__positive_rate_30d"
     train = [
         TrainingExample(Example("", "s", {rate: number % 10 / 10}), "ny"[number % 10 > 4])
         for number in range(40)
     ]
-    finetune(train, config=FinetuneConfig(tabular_steps=20)).save(tmp_path / "1", "1")
+    finetune(train, config=FinetuneConfig(tabular_steps=20)).save(place, "1")
     with EventLog(engine) as log:
         for number in range(8):
             event = {"model": "m", "request_id": f"old-{number}", "segment": "s", "score": 0.5}
@@ -321,7 +360,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
             label = {"request_id": f"old-{number}", "label": "ny"[number > 1]}
             log.append("feedback", [parse("feedback", label)])
         event = {"model": "m", "model_version": "1", "event": "promoted"}
-        artifact = {"artifact_uri": str(tmp_path / "1")}
+        artifact = {"artifact_uri": str(place)}
         log.append("model_events", [parse("model_events", {**event, **artifact})])
     served = FeatureReader(engine).online([{"model": "m", "segment": "s"}])[0][rate]
     assert served == pytest.approx(0.75)
@@ -332,7 +371,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         known = http.post("/v1/predict", json={**asked, "segment": "s"}).json()
         unknown = http.post("/v1/predict", json={**asked, "segment": "t"}).json()
         given = http.post("/v1/predict", json={**asked, "segment": "s", "features": {rate: 0.1}})
-    crown = Crown.load(tmp_path / "1")
+    crown = Crown.load(place)
     for answer, segment, value in (
         (known, "s", served),
         (unknown, "t", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ MODEL = "churn/éàü"
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-def customers(count: int, seed: int, day: int = 0) -> Iterator[tuple[Event, Event]]:
+def customers(
+    count: int, seed: int, day: int = 0, model: str = MODEL
+) -> Iterator[tuple[Event, Event]]:
     """Inferences with their feedback; who pays a lot and complains, leaves."""
     rng = random.Random(seed)
     for number in range(count):
@@ -35,7 +38,7 @@ def customers(count: int, seed: int, day: int = 0) -> Iterator[tuple[Event, Even
         leaves = bill / 200 + calls / 9 + rng.gauss(0, 0.15) > 1
         time = START + timedelta(days=day, minutes=number)
         body: dict[str, Any] = {
-            "model": MODEL,
+            "model": model,
             "model_version": "rules-1",
             "request_id": f"{seed}-{number}",
             "event_time": time.isoformat(),
@@ -82,12 +85,14 @@ def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
     assert [(row["model"], row["model_version"], row["traffic"]) for row in plan] == [
         (MODEL, "v1", 1.0)
     ]
-    crown = Crown.load(artifact_path(plan[0]["artifact_uri"]))
+    folder = artifact_path(plan[0]["artifact_uri"], trained.settings.artifacts_path)
+    crown = Crown.load(folder)
     staying = Example("", "eu", {"bill": 10, "calls": 0, "plan": "a", "vip": False})
     leaving = Example("", "eu", {"bill": 190, "calls": 9, "plan": "a", "vip": False})
     answers = predict(crown, None, [staying, leaving])[:, crown.labels.index("leaves")]
     assert answers[0] < 0.2 < 0.8 < answers[1]
-    card = (artifact_path(plan[0]["artifact_uri"]) / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert json.loads((folder.parent / "model.json").read_text()) == {"model": MODEL}
     assert MODEL in card and "the prior" in card
 
 
