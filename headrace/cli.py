@@ -150,8 +150,10 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     say(f"home     {settings.home.resolve()}")
 
     from headrace.engine import DIALECTS, open_engine
+    from headrace.owner import owner_key
     from headrace.processes import Family, announced, children, free_port, wait_for_port
 
+    key = owner_key(settings)
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{port}"
@@ -170,6 +172,7 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
         say("gateway: starting")
         family.wait_until_ready(url, gateway)
         print(f"gateway  {url}")
+        print(f"key      {key.place}")
         for child in others:
             print(f"{child.name:<8} {child.log}")
         print("Ctrl-C stops all", flush=True)
@@ -181,13 +184,14 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
 
 def gateway(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.gateway import serve
+    from headrace.owner import owner_key
     from headrace.processes import announced
 
     with ExitStack() as stack:
 
         def ready(url: str) -> None:
             stack.enter_context(announced(settings, "gateway", url=url))
-            print(f"gateway  {url}", flush=True)
+            print(f"gateway  {url}\nkey      {owner_key(settings).place}", flush=True)
 
         serve(settings, on_ready=ready, say=Steps())
     return 0

@@ -65,7 +65,8 @@ class Client:
         self._max_queue = max_queue
         self._on_full = on_full
         self._on_error = on_error
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        kind = {"Content-Type": "application/json"}
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=kind)
         self._queue: deque[_Queued] = deque()
         self._in_flight = 0
         self._changed = threading.Condition()

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from headrace.engine import Engine
-from headrace.errors import EngineError, ModelError, one_line
+from headrace.errors import ContractError, EngineError, ModelError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,17 @@ def artifact_path(uri: str, root: Path) -> Path:
     except OSError as error:
         raise ModelError(f"artifact_uri: {path} cannot be read: {one_line(error)}") from None
     return path
+
+
+def check_address(uri: str | None, root: Path) -> None:
+    """Refuse the address of an artifact on this machine that would not be loaded.
+
+    Raises:
+        ContractError: it leads out of the folder `root`.
+    """
+    path = local_path(uri) if uri else None
+    if path is not None and not is_inside(path, root):
+        raise ContractError("artifact_uri", f"inside the folder {root.resolve()}", uri)
 
 
 def local_path(uri: str) -> Path | None:

@@ -63,6 +63,17 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "address that the gateway binds to")
     port: int = _setting(8321, "port of the gateway; 0 takes a free one", minimum=0)
+    allowed_hosts: str = _setting(
+        "",
+        "names under which the gateway is asked, beside localhost and its addresses, "
+        "such as `gateway,headrace.example.org`",
+    )
+    owner_key: str = _setting(
+        "",
+        "key of whoever may change versions and policies over HTTP, 16 characters or more; "
+        "empty: `owner-key` in the home, made at the first start",
+        secret=True,
+    )
     postgres_port: int = _setting(
         0, "port of the embedded PostgreSQL; 0 takes a free one and keeps it", minimum=0
     )

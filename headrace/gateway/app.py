@@ -10,6 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,17 +18,20 @@ from starlette.routing import Route
 from headrace import __version__
 from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError
-from headrace.events import IDS, Event, Topic, parse
+from headrace.events import IDS, Event, ModelEvent, Topic, parse
 from headrace.gateway import policies
+from headrace.gateway.guard import Guard
 from headrace.gateway.metrics import CONTENT_TYPE, Metrics
 from headrace.gateway.predict import as_http, predict
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import HttpError, answer, describe, read_items, read_json
 from headrace.log import Busy, EventLog
+from headrace.owner import owner_key
 from headrace.reader import ReaderKeeper
-from headrace.registry import PlanFollower
+from headrace.registry import PlanFollower, check_address
 from headrace.settings import Settings
 
+Handler = Callable[[Request], Awaitable[Response]]
 ACKNOWLEDGE_TIMEOUT_S = 30.0
 # A batch that is under way for so long is said to be stuck.
 STUCK_S = 10.0
@@ -48,6 +52,7 @@ ENDPOINTS: dict[str, Any] = {
     },
     "POST /v1/model-events": {
         "does": "stores steps in the life of a version; an object or an array",
+        "needs": "Authorization: Bearer, with the owner's key",
         "example": {"model": "churn", "model_version": "7", "event": "promoted"},
     },
     "POST /v1/predict": {
@@ -58,6 +63,7 @@ ENDPOINTS: dict[str, Any] = {
     "GET /v1/models/{model}/policies": {"does": "says which thresholds hold for a model"},
     "PUT /v1/models/{model}/policies": {
         "does": "sets thresholds of a model; null goes back to the default",
+        "needs": "Authorization: Bearer, with the owner's key",
         "example": {"min_new_labels": 200},
     },
     "GET /metrics": {"does": "tells Prometheus about events, the queue and the lag behind Kafka"},
@@ -71,6 +77,7 @@ class Gateway:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
         self.settings = settings
+        self.owner = owner_key(settings)
         self.metrics = Metrics()
 
     @asynccontextmanager
@@ -111,7 +118,21 @@ class Gateway:
     async def plan(self, _: Request) -> Response:
         return answer({"versions": self.serving.report()})
 
-    def ingest(self, topic: Topic) -> Callable[[Request], Awaitable[Response]]:
+    def owned(self, handle: Handler) -> Handler:
+        """Have a handler ask for the owner's key first."""
+
+        async def ask(request: Request) -> Response:
+            if not self.owner.is_in(request.headers.get("authorization", "")):
+                raise HttpError(
+                    401, "owner",
+                    "Authorization: must be Bearer and the owner's key, as this changes what "
+                    f"serves; the key is in {self.owner.place}",
+                )  # fmt: skip
+            return await handle(request)
+
+        return ask
+
+    def ingest(self, topic: Topic) -> Handler:
         async def handle(request: Request) -> Response:
             items, _ = await read_items(request)
             return await self._store(topic, items)
@@ -129,6 +150,8 @@ class Gateway:
                 await asyncio.sleep(0)
             try:
                 event = parse(topic, item)
+                if isinstance(event, ModelEvent):
+                    check_address(event.artifact_uri, self.settings.artifacts_path)
             except ContractError as error:
                 broken.append((item, error))
                 rejected.append({"index": index, **describe(error)})
@@ -194,12 +217,19 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             Route("/metrics", gateway.show_metrics),
             Route("/v1/inferences", gateway.ingest("inference"), methods=["POST"]),
             Route("/v1/feedback", gateway.ingest("feedback"), methods=["POST"]),
-            Route("/v1/model-events", gateway.ingest("model_events"), methods=["POST"]),
+            Route(
+                "/v1/model-events", gateway.owned(gateway.ingest("model_events")), methods=["POST"]
+            ),
             Route("/v1/predict", gateway.predict, methods=["POST"]),
             Route("/v1/plan", gateway.plan),
             Route("/v1/models/{model:path}/policies", gateway.get_policies),
-            Route("/v1/models/{model:path}/policies", gateway.put_policies, methods=["PUT"]),
+            Route(
+                "/v1/models/{model:path}/policies",
+                gateway.owned(gateway.put_policies),
+                methods=["PUT"],
+            ),
         ],
+        middleware=[Middleware(Guard, settings=gateway.settings)],
         exception_handlers={
             HttpError: _http_error,
             HTTPException: _starlette_error,

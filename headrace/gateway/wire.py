@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import ContractError
+from headrace.errors import ContractError, shorten
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_ITEMS = 10_000
@@ -29,7 +29,9 @@ class HttpError(Exception):
         return {"error": {"type": self.kind, "message": str(self)}}
 
     def response(self) -> Response:
-        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else None
+        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return answer(self.body(), self.status, headers)
 
 
@@ -51,8 +53,16 @@ async def read_json(request: Request) -> Any:
     """Read and decode the body.
 
     Raises:
-        HttpError: 413 where it is larger than MAX_BODY bytes, 400 where it is not JSON.
+        HttpError: 415 where it is not said to be JSON, as no page of another site can say unasked;
+            413 where it is larger than MAX_BODY bytes, 400 where it is not JSON.
     """
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise HttpError(
+            415, "content_type",
+            f"Content-Type: must be application/json, got {shorten(kind) if kind else 'none'} "
+            "(curl: -H 'content-type: application/json')",
+        )  # fmt: skip
     declared = request.headers.get("content-length", "")
     body = bytearray()
     if not declared.isdigit() or int(declared) <= MAX_BODY:

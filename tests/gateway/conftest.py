@@ -14,6 +14,7 @@ import uvicorn
 
 from headrace.engine import Engine
 from headrace.gateway import create_app
+from headrace.owner import owner_key
 from headrace.processes import bind
 from headrace.settings import Settings
 
@@ -45,7 +46,13 @@ def url(engine: Engine, settings: Settings) -> Iterator[str]:
         yield address
 
 
+def owner(settings: Settings) -> dict[str, str]:
+    """What whoever may change versions and policies sends."""
+    return {"Authorization": f"Bearer {owner_key(settings).value}"}
+
+
 @pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=60) as client:
+def http(url: str, settings: Settings) -> Iterator[httpx.Client]:
+    """A client of the gateway's owner."""
+    with httpx.Client(base_url=url, timeout=60, headers=owner(settings)) as client:
         yield client

@@ -24,6 +24,8 @@ from headrace.gateway import serve
 from headrace.settings import Settings
 from tests.gateway.conftest import running_gateway
 
+JSON = {"Content-Type": "application/json"}
+
 
 def stored(engine: Engine, table: str, column: str) -> list[str]:
     rows = engine.rows(f"select {column} as id from events.{table} order by ingested_at, {column}")
@@ -115,7 +117,7 @@ def test_the_good_of_a_batch_are_kept_and_the_bad_come_back_with_reasons(
     "content", [b"", b"{", b"\xff", b'{"model": "\\ud800"}', b"[" * 100_000, b"NaN", b"1e999"]
 )
 def test_what_is_not_json_is_a_400(http: httpx.Client, content: bytes) -> None:
-    response = http.post("/v1/inferences", content=content)
+    response = http.post("/v1/inferences", content=content, headers=JSON)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "bad_json"
 
@@ -127,7 +129,7 @@ def test_too_large_is_a_413_and_the_next_request_is_served(http: httpx.Client) -
     for content in (b" " * (40 << 20), chunks()):
         with httpx.Client(base_url=http.base_url) as client:
             try:
-                response = client.post("/v1/feedback", content=content)
+                response = client.post("/v1/feedback", content=content, headers=JSON)
             except httpx.WriteError:
                 continue  # the gateway hung up on the rest of the body
             assert response.status_code == 413
@@ -163,7 +165,7 @@ def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
     answers = {
         404: http.get("/v1/nothing"),
         405: http.get("/v1/inferences"),
-        400: http.post("/v1/predict", content=b"{"),
+        400: http.post("/v1/predict", content=b"{", headers=JSON),
         422: http.post("/v1/predict", json={"model": ""}),
     }
     for status, response in answers.items():

@@ -17,6 +17,7 @@ from headrace.features import FeatureReader
 from headrace.gateway.app import create_app
 from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
+from headrace.owner import owner_key
 from headrace.registry import PlanFollower, Served
 from headrace.status import status_of
 from tests.features.conftest import START, Opinions
@@ -74,7 +75,8 @@ def test_two_trainers_make_one_version(fed: Engine) -> None:
 
 
 def test_the_gateway_answers_and_sends(fed: Engine) -> None:
-    with TestClient(create_app(fed)) as http:
+    key = {"Authorization": f"Bearer {owner_key(fed.settings).value}"}
+    with TestClient(create_app(fed), "http://localhost", headers=key) as http:
         assert http.get("/healthz").json()["status"] == "ok"
         assert http.get("/v1/plan").json() == {"versions": []}
         stored = http.post("/v1/inferences", json={"model": "m", "request_id": "r1"})
