@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from headrace import cli
 from headrace.events import TOPICS
+from headrace.gateway.guard import allowed_hosts
 from headrace.kafka.brokers import topic_name
 from headrace.rows import REJECTED
 from headrace.settings import Settings, describe
@@ -118,18 +119,34 @@ def test_every_variable_of_compose_is_asked_for() -> None:
 
 
 def test_secrets_come_from_outside() -> None:
-    for name, value in re.findall(r"^([A-Z_]*PASSWORD)=(.*)$", EXAMPLE, re.MULTILINE):
+    for name, value in re.findall(r"^([A-Z_]*(?:PASSWORD|KEY))=(.*)$", EXAMPLE, re.MULTILINE):
         assert value == "", name
     for key, value in walk([SERVICES]):
-        if isinstance(value, str) and re.search(r"PASSWORD|SECRET|TOKEN", str(key)):
+        if isinstance(value, str) and re.search(r"PASSWORD|SECRET|TOKEN|_KEY", str(key)):
             assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value), key
         if isinstance(value, str) and "password=" in value:
             assert re.search(r"password='?\$\{", value), key
     assert not kind("Secret")
     for container in containers():
         for variable in container.get("env", []):
-            if "PASSWORD" in variable["name"]:
+            if re.search("PASSWORD|_KEY", variable["name"]):
                 assert variable["valueFrom"]["secretKeyRef"], variable
+
+
+def test_gateways_know_their_names_and_their_owner() -> None:
+    given = SERVICES["gateway"]["environment"]
+    assert given["HEADRACE_ALLOWED_HOSTS"] == "${ALLOWED_HOSTS:-gateway}"
+    assert "HEADRACE_OWNER_KEY" in given
+    assert re.findall(r"^ALLOWED_HOSTS=(.*)$", EXAMPLE, re.MULTILINE) == ["gateway"]
+    (config,) = kind("ConfigMap")
+    (namespace,) = kind("Namespace")
+    names = allowed_hosts(Settings(allowed_hosts=config["data"]["HEADRACE_ALLOWED_HOSTS"]))
+    (service,) = (each["metadata"]["name"] for each in kind("Service"))
+    space = f"{service}.{namespace['metadata']['name']}"
+    assert names == [service, space, f"{space}.svc", f"{space}.svc.cluster.local"]
+    # Several gateways have to know the same key.
+    (gateway,) = (each for each in containers() if each["name"] == "gateway")
+    assert "HEADRACE_OWNER_KEY" in {variable["name"] for variable in gateway["env"]}
 
 
 def test_ports_are_open_to_this_host_only() -> None:

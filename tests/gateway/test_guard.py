@@ -21,7 +21,6 @@ from headrace.owner import owner_key
 from headrace.settings import Settings
 from tests.gateway.conftest import owner, running_gateway
 
-JSON = {"Content-Type": "application/json"}
 PROMOTED = {"model": "m", "model_version": "9", "event": "promoted", "event_id": "e"}
 # Each of the requests that change something: method, path and a body that is right.
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
