@@ -12,26 +12,18 @@ from dataclasses import dataclass
 from dataclasses import field as default
 from datetime import UTC, datetime, timedelta
 from html import escape
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from dashboards.fields import colour, field_of, number_of, show
+from dashboards.reading import Panel, Points, Result, lines_of, reduce, shown
 
-Panel = dict[str, Any]
 COLOURS = 10  # --s0 … --s9 of the stylesheet
 MOST_DOTS = 400
 _STEPS_S = (
     60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400,
     14 * 86400, 30 * 86400, 91 * 86400, 365 * 86400,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """The rows of a panel's query; every row has a value for each column."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -54,20 +46,26 @@ class Canvas:
 def draw(panel: Panel, result: Result, canvas: Canvas) -> str:
     """Return the inside of the panel as HTML."""
     if not result.rows:
-        return f'<p class="none">{escape(str(panel["fieldConfig"]["defaults"]["noValue"]))}</p>'
+        return _none(panel)
     if panel["type"] == "timeseries":
         return _timeseries(panel, result, canvas)
     return _KINDS[panel["type"]](panel, result)
 
 
+def _none(panel: Panel) -> str:
+    return f'<p class="none">{escape(str(panel["fieldConfig"]["defaults"]["noValue"]))}</p>'
+
+
 def _stat(panel: Panel, result: Result) -> str:
     named = panel["options"]["textMode"] == "value_and_name"
     parts = []
-    for name, value in zip(result.columns, result.rows[-1], strict=True):
-        field = field_of(panel, name)
-        text = escape(show(value, field))
-        label = f"<small>{escape(name)}</small>" if named else ""
-        parts.append(f'<div><b{_tint(colour(value, field))} title="{text}">{text}</b>{label}</div>')
+    for each in shown(panel, result):
+        text = escape(show(each.value, each.field))
+        label = f"<small>{escape(each.name)}</small>" if named else ""
+        tint = _tint(colour(each.value, each.field))
+        parts.append(f'<div><b{tint} title="{text}">{text}</b>{label}</div>')
+    if not parts:
+        return _none(panel)
     return f'<div class="tiles">{"".join(parts)}</div>'
 
 
@@ -82,7 +80,7 @@ def _table(panel: Panel, result: Result) -> str:
     for row in result.rows:
         cells = []
         for i in shown:
-            text = "" if row[i] is None else escape(show(row[i], fields[i]))
+            text = escape(show(row[i], fields[i]))
             coloured = fields[i].get("custom.cellOptions", {}).get("type") == "color-text"
             tint = _tint(colour(row[i], fields[i])) if coloured else ""
             still = " nowrap" if isinstance(row[i], datetime) else ""
@@ -95,21 +93,21 @@ def _table(panel: Panel, result: Result) -> str:
 
 
 def _bargauge(panel: Panel, result: Result) -> str:
-    name_at = next(i for i, value in enumerate(result.rows[0]) if number_of(value) is None)
-    value_at = 1 - name_at
-    field = field_of(panel, result.columns[value_at])
-    steps = [step["value"] for step in field["thresholds"]["steps"] if step["value"]]
-    top = max([*(number_of(row[value_at]) or 0 for row in result.rows), *(1.2 * s for s in steps)])
+    values = shown(panel, result)
+    if not values:
+        return _none(panel)
+    steps = [step["value"] for step in values[0].field["thresholds"]["steps"] if step["value"]]
+    top = max([*(number_of(each.value) or 0 for each in values), *(1.2 * step for step in steps)])
     ticks = "".join(f'<i class="tick" style="left:{100 * step / top:.2f}%"></i>' for step in steps)
     bars = []
-    for row in result.rows:
-        value = number_of(row[value_at]) or 0
-        name = escape(str(row[name_at]))
-        tint = colour(row[value_at], field) or "blue"
+    for each in values:
+        value = number_of(each.value) or 0
+        name = escape(each.name)
+        tint = colour(each.value, each.field) or "blue"
         bars.append(
             f'<span class="name" title="{name}">{name}</span><span class="track">'
             f'<i class="bar" style="width:{100 * value / top:.2f}%;background:var(--{tint})"></i>'
-            f"{ticks}</span><b{_tint(tint)}>{escape(show(row[value_at], field))}</b>"
+            f"{ticks}</span><b{_tint(tint)}>{escape(show(each.value, each.field))}</b>"
         )
     return f'<div class="gauge">{"".join(bars)}</div>'
 
@@ -146,33 +144,16 @@ _KINDS: dict[str, Callable[[Panel, Result], str]] = {
 }
 
 
-def series_of(result: Result) -> dict[str, list[tuple[datetime, float | None]]]:
-    """Return the points of each line: by the text column `metric` where there is one, else by
-    column."""
-    columns = list(result.columns)
-    time_at = columns.index("time")
-    lines: dict[str, list[tuple[datetime, float | None]]] = {}
-    for row in result.rows:
-        if "metric" in columns:
-            name, value = str(row[columns.index("metric")]), row[columns.index("value")]
-            lines.setdefault(name, []).append((row[time_at], number_of(value)))
-            continue
-        for i, name in enumerate(columns):
-            if i != time_at:
-                lines.setdefault(name, []).append((row[time_at], number_of(row[i])))
-    return lines
-
-
 def _timeseries(panel: Panel, result: Result, canvas: Canvas) -> str:
     field = field_of(panel, "")
     custom = field["custom"]
     lines = {
         name: points
-        for name, points in series_of(result).items()
+        for name, points in lines_of(result).items()
         if any(value is not None for _, value in points)
     }
     if not lines:
-        return f'<p class="none">{escape(str(field["noValue"]))}</p>'
+        return _none(panel)
     floors: dict[datetime, float] = {}
     stacked = custom["stacking"]["mode"] == "normal"
     tops = {
@@ -197,25 +178,23 @@ def _timeseries(panel: Panel, result: Result, canvas: Canvas) -> str:
     for name, points in lines.items():
         tint = f"var(--s{tints[name]})"
         path = ""
-        for moment, value in points:
-            if value is None:
-                path += " "
-                continue
-            x, top = canvas.x(moment), y(tops[name, moment])
-            label = escape(f"{name}: {show(value, field)} · {moment:%Y-%m-%d %H:%M}")
-            if custom["drawStyle"] == "bars":
-                height = y(low) - y(low + value)
-                left = max(x - width, 0)
-                shapes.append(
-                    f'<rect x="{left:.3f}" y="{top:.3f}" width="{(x - left) * 0.9:.3f}" '
-                    f'height="{height:.3f}" fill="{tint}"><title>{label}</title></rect>'
-                )
-                continue
-            path += f"{'L' if path and path[-1] != ' ' else 'M'}{x:.3f},{top:.3f}"
-            if not busy:
-                style = f"left:{x:.3f}%;top:{top:.3f}%;background:{tint}"
-                dots.append(f'<i class="dot" style="{style}" title="{label}"></i>')
-        if path.strip():
+        for run in _runs(points):
+            for number, (moment, value) in enumerate(run):
+                x, top = canvas.x(moment), y(tops[name, moment])
+                label = escape(f"{name}: {show(value, field)} · {moment:%Y-%m-%d %H:%M}")
+                if custom["drawStyle"] == "bars":
+                    height = y(low) - y(low + value)
+                    left = max(x - width, 0)
+                    shapes.append(
+                        f'<rect x="{left:.3f}" y="{top:.3f}" width="{(x - left) * 0.9:.3f}" '
+                        f'height="{height:.3f}" fill="{tint}"><title>{label}</title></rect>'
+                    )
+                    continue
+                path += f"{'L' if number else 'M'}{x:.3f},{top:.3f}"
+                if len(run) == 1 or not busy:
+                    style = f"left:{x:.3f}%;top:{top:.3f}%;background:{tint}"
+                    dots.append(f'<i class="dot" style="{style}" title="{label}"></i>')
+        if path:
             shapes.append(f'<path d="{path}" stroke="{tint}"/>')
     title = escape(panel["title"])
     return (
@@ -225,6 +204,14 @@ def _timeseries(panel: Panel, result: Result, canvas: Canvas) -> str:
         f"</svg>{''.join(dots)}{_y_labels(ticks, field, y)}{_x_labels(canvas)}</div></div>"
         + _legend(_entries(panel, lines, tints))
     )
+
+
+def _runs(points: Points) -> list[list[tuple[datetime, float]]]:
+    """Cut a line where it has no value."""
+    known = groupby(points, key=lambda point: point[1] is not None)
+    return [
+        [(moment, value) for moment, value in run if value is not None] for yes, run in known if yes
+    ]
 
 
 def _stack(floors: dict[datetime, float], moment: datetime, value: float) -> float:
@@ -248,7 +235,7 @@ def _ticks(values: list[float], field: dict[str, Any]) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def _bar_width(lines: dict[str, list[tuple[datetime, float | None]]], canvas: Canvas) -> float:
+def _bar_width(lines: dict[str, Points], canvas: Canvas) -> float:
     moments = sorted({moment for points in lines.values() for moment, _ in points})
     gaps = [b - a for a, b in pairwise(moments)]
     gap = min(gaps, default=(canvas.end - canvas.start) / 30)
@@ -304,14 +291,18 @@ def _x_labels(canvas: Canvas) -> str:
 
 
 def _entries(
-    panel: Panel, lines: dict[str, list[tuple[datetime, float | None]]], tints: dict[str, int]
+    panel: Panel, lines: dict[str, Points], tints: dict[str, int]
 ) -> list[tuple[str, int, str]]:
     field = field_of(panel, "")
-    summed = panel["options"]["legend"]["calcs"] == ["sum"]
+    calcs = panel["options"]["legend"]["calcs"]
     entries = []
     for name, points in lines.items():
-        values = [value for _, value in points if value is not None]
-        entries.append((name, tints[name], show(sum(values) if summed else values[-1], field)))
+        values = [value for _, value in points]
+        texts = [
+            f"{'mean ' if calc == 'mean' else ''}{show(reduce(calc, values), field)}"
+            for calc in calcs
+        ]
+        entries.append((name, tints[name], ", ".join(texts)))
     return entries
 
 

@@ -31,6 +31,9 @@ def number_of(value: object) -> float | None:
 
 def show(value: object, field: Field) -> str:
     """Return the text of one value."""
+    mapped = _mapped(value, field).get("text")
+    if mapped is not None:
+        return str(mapped)
     if value is None:
         return str(field.get("noValue", ""))
     if isinstance(value, datetime):
@@ -53,9 +56,9 @@ def show(value: object, field: Field) -> str:
 
 def colour(value: object, field: Field) -> str | None:
     """Return the name of the colour that mappings or thresholds give to `value`, or None."""
-    for mapping in field.get("mappings", []):
-        if mapping["type"] == "value" and str(value) in mapping["options"]:
-            return str(mapping["options"][str(value)]["color"])
+    named = _mapped(value, field).get("color")
+    if named is not None:
+        return str(named)
     number = number_of(value)
     if number is None or field.get("color", {}).get("mode") != "thresholds":
         return None
@@ -64,6 +67,26 @@ def colour(value: object, field: Field) -> str | None:
         if step["value"] is None or number >= step["value"]:
             found = str(step["color"])
     return None if found == "text" else found
+
+
+def _mapped(value: object, field: Field) -> dict[str, Any]:
+    """Return what the first mapping that fits makes of `value`: its text, its colour, or nothing.
+
+    Raises:
+        ValueError: a kind of mapping that is not spoken here; the text names it.
+    """
+    for mapping in field.get("mappings", []):
+        options: dict[str, Any] = mapping["options"]
+        match mapping["type"], options.get("match"):
+            case "value", _:
+                if value is not None and str(value) in options:
+                    return dict(options[str(value)])
+            case "special", "null":
+                if value is None:
+                    return dict(options["result"])
+            case kind, _:
+                raise ValueError(f"{kind}: no such mapping; there are value, and special of null")
+    return {}
 
 
 def _length(seconds: float, decimals: int | None) -> str:

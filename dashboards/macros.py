@@ -10,60 +10,69 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-_TOKEN = re.compile(
-    r"\$__(?P<macro>\w+)\((?P<arguments>[^()]*)\)"
-    r"|\$\{(?P<braced>\w+)(?::(?P<format>\w+))?\}"
-    r"|\$(?P<name>[A-Za-z_]\w*)"
+_VARIABLE = re.compile(
+    r"\$\{(?P<braced>\w+)(?::(?P<format>\w+))?\}|\$(?P<name>[A-Za-z_]\w*)(?!\w|\()"
 )
+_MACRO = re.compile(r"\$(?P<name>\w+)\((?P<arguments>[^)]*)\)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def key_of(model: str) -> str:
+    """Return what stands for `model` in the dashboard: the hexadecimal digits of its UTF-8.
+
+    A name may hold what quoting, macros and the addresses of links read as their own; a key does
+    not. The panels' SQL turns it back, and the query of the variable makes it.
+    """
+    return model.encode().hex()
 
 
 def interpolate(sql: str, variables: Mapping[str, str], start: datetime, end: datetime) -> str:
     """Return `sql` as Grafana would send it for the time range from `start` to `end` (aware).
 
+    As there, macros are looked for in what the variables gave.
+
     Raises:
         ValueError: an unknown macro, variable or format; the text names it.
     """
 
-    def replace(match: re.Match[str]) -> str:
-        if match["macro"]:
-            arguments = [part.strip() for part in match["arguments"].split(",")]
-            return _macro(match["macro"], arguments, start, end)
+    def value(match: re.Match[str]) -> str:
         name = match["braced"] or match["name"]
         if name not in variables:
             raise ValueError(f"${name}: no such variable; there are {', '.join(sorted(variables))}")
         return _format(variables[name], match["format"])
 
-    return _TOKEN.sub(replace, sql)
+    def call(match: re.Match[str]) -> str:
+        arguments = [part.strip() for part in match["arguments"].split(",")]
+        return _macro(match["name"], arguments, start, end)
+
+    return _MACRO.sub(call, _VARIABLE.sub(value, sql))
 
 
 def _format(value: str, form: str | None) -> str:
-    doubled = value.replace("'", "''")
+    """Format a variable of one value; quotes around it are the query's."""
     match form:
         case None:
-            return doubled
-        case "sqlstring":
-            return f"'{doubled}'"
+            return value.replace("'", "''")
         case "raw":
             return value
-    raise ValueError(f"{form}: no such format; there are sqlstring, raw")
+    raise ValueError(f"{form}: no such format here; there is raw, and none")
 
 
 def _macro(name: str, arguments: list[str], start: datetime, end: datetime) -> str:
     match name, arguments:
-        case "time", [column]:
+        case "__time", [column]:
             return f'{column} AS "time"'
-        case "timeFilter", [column]:
+        case "__timeFilter", [column]:
             return f"{column} BETWEEN {_timestamp(start)} AND {_timestamp(end)}"
-        case "timeFrom", [""]:
+        case "__timeFrom", [""]:
             return _timestamp(start)
-        case "timeTo", [""]:
+        case "__timeTo", [""]:
             return _timestamp(end)
-        case "timeGroup", [column, interval]:
+        case "__timeGroup", [column, interval]:
             return _time_group(column, interval)
-        case "timeGroupAlias", [column, interval]:
+        case "__timeGroupAlias", [column, interval]:
             return f'{_time_group(column, interval)} AS "time"'
-    raise ValueError(f"$__{name}({', '.join(arguments)}): no such macro")
+    raise ValueError(f"${name}({', '.join(arguments)}): no such macro")
 
 
 def _timestamp(moment: datetime) -> str:

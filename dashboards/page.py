@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 
 from dashboards import FOLDER, load
-from dashboards.draw import Canvas, Panel, Result, draw
-from dashboards.macros import interpolate
+from dashboards.draw import Canvas, draw
+from dashboards.macros import interpolate, key_of
+from dashboards.reading import Panel, Result
 from headrace.engine import Engine
 from headrace.errors import ModelError
 
@@ -65,7 +66,7 @@ def _page(connection: psycopg.Connection[Any], model: str, first: datetime, last
     variables = {
         item["name"]: item["current"].get("value", "") for item in dashboard["templating"]["list"]
     }
-    variables |= {"model": model, "window": window}
+    variables |= {"model": key_of(model), "window": window}
 
     def run(sql: str) -> Result:
         cursor = connection.execute(interpolate(sql, variables, start, end))

@@ -18,7 +18,7 @@ from headrace.events import Topic, parse
 from headrace.log import EventLog
 from headrace.settings import Settings
 
-MODEL = "o'brien <größe>"
+MODEL = r"""o'brien "$foo(1)" 50% & #1 \ ${x} <größe>"""
 START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 ANSWERS = 600
 STEP = timedelta(minutes=35)

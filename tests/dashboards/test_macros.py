@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboards.macros import interpolate
+from dashboards.macros import interpolate, key_of
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 3, 2, tzinfo=UTC)
@@ -15,7 +15,6 @@ END = datetime(2024, 3, 2, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("model = ${model:sqlstring}", "model = 'o''brien'"),
         ("model = '$model'", "model = 'o''brien'"),
         ("model = '${model}'", "model = 'o''brien'"),
         ("${model:raw}", "o'brien"),
@@ -37,13 +36,17 @@ def test_interpolation(sql: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "sql",
-    ["$nobody", "${nobody:sqlstring}", "${model:csv}", "$__unknown(t)", "$__timeGroup(t, 5y)"],
+    ["$nobody", "${nobody}", "${model:sqlstring}", "$__unknown(t)", "$f(t)", "$__timeGroup(t, 5y)"],
 )
 def test_unknown_is_an_error(sql: str) -> None:
     with pytest.raises(ValueError, match=r"no such|must be"):
         interpolate(sql, {"model": "m"}, START, END)
 
 
-def test_a_value_is_never_read_as_a_macro() -> None:
-    model = "$__timeFilter(x) $window"
-    assert interpolate("${model:sqlstring}", {"model": model}, START, END) == f"'{model}'"
+def test_a_value_is_read_as_a_macro_and_a_key_never_is() -> None:
+    model = "$__timeFilter(x) $window ${window} 'x\\"
+    with pytest.raises(ValueError, match=r"\$f\(1\): no such macro"):
+        interpolate("'${model}'", {"model": "$f(1)"}, START, END)
+    key = key_of(model)
+    assert key.isalnum() and key.isascii()
+    assert interpolate("'${model}'", {"model": key}, START, END) == f"'{key}'"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import psycopg
 import pytest
 
 from dashboards import load
-from dashboards.draw import Panel
-from dashboards.fields import field_of
-from dashboards.macros import interpolate
+from dashboards.fields import field_of, show
+from dashboards.macros import interpolate, key_of
+from dashboards.reading import Panel, Result, lines_of, shown
 from headrace.engine import Engine
+from headrace.events import Topic, parse
+from headrace.log import EventLog
 from tests.dashboards.conftest import ANSWERS, MODEL, START, STEP
 
 DASHBOARD = load()
@@ -26,7 +29,7 @@ END = START + ANSWERS * STEP + timedelta(days=1)
 
 def run(reader: Engine, sql: str, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Return the type of every column, and the rows."""
-    values = {"model": MODEL, "window": "1 day", "min_labels": "20", **variables}
+    values = {"model": key_of(MODEL), "window": "1 day", "min_labels": "20", **variables}
     with reader.connect() as connection:
         cursor = connection.execute(interpolate(sql, values, START, END))
         columns = {
@@ -91,6 +94,19 @@ def test_panels_show_a_life(reader: Engine) -> None:
     assert [row["text"] for row in rows] == ["v1 promoted", "v2 promoted", "v3 promoted"]
 
 
+@pytest.mark.usefixtures("filled")
+def test_panels_choose_a_value_of_what_they_ask_for(reader: Engine) -> None:
+    """Grafana draws the columns that `reduceOptions` names by their display name, or none."""
+    for panel in PANELS:
+        if "reduceOptions" not in panel["options"]:
+            continue
+        types, rows = run(reader, panel["targets"][0]["rawSql"])
+        result = Result(list(types), [list(row.values()) for row in rows])
+        values = shown(panel, result)
+        assert any(each.value is not None for each in values), panel["title"]
+        assert not any("$" in each.name for each in values), panel["title"]
+
+
 def check_numbers(shown: dict[str, list[dict[str, Any]]]) -> None:
     assert shown["Champion"] == [{"champion": "v3"}]
     assert shown["Runs"] == [{"published": 3, "rejected": 1}]
@@ -122,7 +138,7 @@ def test_time_ranges_to_look_at(reader: Engine) -> None:
         start, end = (
             datetime.fromtimestamp(row[name] / 1000, START.tzinfo) for name in ("from_ms", "to_ms")
         )
-        values = {"model": MODEL, "window": row["window"], "min_labels": "1"}
+        values = {"model": key_of(MODEL), "window": row["window"], "min_labels": "1"}
         assert reader.rows(interpolate(volume, values, start, end)), row["range"]
     (link,) = field_of(panel, "range")["links"]
     assert link["url"].startswith(f"/d/{DASHBOARD['uid']}?")
@@ -132,9 +148,99 @@ def test_time_ranges_to_look_at(reader: Engine) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_variables_match_the_views(reader: Engine) -> None:
-    assert reader.rows(VARIABLES["model"]["query"]) == [{"model": MODEL}]
+    (option,) = reader.rows(VARIABLES["model"]["query"])
+    assert option == {"__text": MODEL, "__value": key_of(MODEL)}
     windows = reader.rows("select distinct window_name from headrace.model_performance")
     assert {row["window_name"] for row in windows} == set(VARIABLES["window"]["query"].split(","))
+
+
+GRIDS = {
+    "1 minute": timedelta(minutes=1),
+    "5 minutes": timedelta(minutes=1),
+    "1 hour": timedelta(hours=1),
+    "1 day": timedelta(days=1),
+    "30 days": timedelta(days=1),
+}
+LINES = {
+    "AUC by version": "auc",
+    "Log loss by version": "log_loss",
+    "F1 by version": "f1",
+    "Accuracy by version": "accuracy",
+    "Label coverage": "label_rate",
+    "Error rate": "error_rate",
+    "Latency": "latency_p50_ms",
+}
+
+
+@pytest.mark.parametrize("window", GRIDS)
+def test_an_outage_breaks_the_lines(window: str, embedded: Engine, reader: Engine) -> None:
+    """After the last window before an outage comes one moment without a value, and no other."""
+    hours = [*range(3), *range(47, 50), 72]
+    moments = [START + timedelta(hours=h, minutes=m) for h in hours for m in range(0, 60, 10)]
+    with EventLog(embedded) as log:
+        for topic, rows in answers_at(moments).items():
+            log.submit(topic, [parse(topic, row) for row in rows]).result(30)
+    for title, column in LINES.items():
+        known = {
+            row["window_end"]: row["value"]
+            for row in reader.rows(
+                f"select window_end, {column} as value from headrace.model_performance "
+                "where window_name = %s and window_end <= %s and labeled > 0",
+                [window, END],
+            )
+        }
+        times = sorted(known)
+        broken = {a + GRIDS[window] for a, b in pairwise(times) if b - a > GRIDS[window]}
+        assert broken or window == "30 days"
+        sql = next(panel for panel in PANELS if panel["title"] == title)["targets"][0]["rawSql"]
+        types, found = run(reader, sql, window=window, min_labels="1")
+        lines = lines_of(Result(list(types), [list(row.values()) for row in found]))
+        line = dict(next(iter(lines.values())))
+        assert set(line) == set(times) | broken, title
+        assert {at for at, value in line.items() if value is None} == broken | {
+            at for at in times if known[at] is None
+        }, title
+
+
+def answers_at(moments: list[datetime]) -> dict[Topic, list[dict[str, Any]]]:
+    inferences, labels = [], []
+    for number, moment in enumerate(moments):
+        inferences.append({
+            "request_id": f"r{number}", "event_time": moment.isoformat(), "model": MODEL,
+            "model_version": "v1", "prediction": "yes", "score": 0.1 * (number % 10),
+            "latency_ms": 5,
+        })  # fmt: skip
+        labels.append({
+            "feedback_id": f"f{number}", "request_id": f"r{number}",
+            "event_time": moment.isoformat(), "label": ["yes", "no"][number // 2 % 2],
+        })  # fmt: skip
+    return {"inference": inferences, "feedback": labels}
+
+
+def test_legends_do_not_add_up_windows_that_overlap() -> None:
+    """Every panel by windows may be asked for windows that slide."""
+    for panel in PANELS:
+        if "${window}" in panel["targets"][0]["rawSql"]:
+            assert set(panel["options"]["legend"]["calcs"]) <= {"lastNotNull", "mean"}
+
+
+@pytest.mark.usefixtures("filled")
+def test_tables_say_what_null_means(reader: Engine) -> None:
+    """Not what the panel says when it has no rows."""
+    for panel in PANELS:
+        if panel["type"] == "table":
+            types, _ = run(reader, panel["targets"][0]["rawSql"])
+            assert {show(None, field_of(panel, name)) for name in types} == {"–"}, panel["title"]
+
+
+def test_no_special_character_reaches_a_query_or_a_link() -> None:
+    """`sqlstring` quotes for MySQL, and links are decoded: only keys may stand in them."""
+    text = json.dumps(DASHBOARD)
+    assert ":sqlstring" not in text and ":raw" not in text
+    for panel in [*PANELS, {"targets": [DASHBOARD["annotations"]["list"][0]["target"]]}]:
+        for sql in targets(panel):
+            for _, after in pairwise(sql.split("${model}")):
+                assert after.startswith("', 'hex'), 'utf8')")
 
 
 def test_reader_cannot_look_beyond_the_marts(reader: Engine) -> None:
