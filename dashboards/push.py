@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 from grafana_api.grafana_api import GrafanaClientError, GrafanaException
@@ -22,6 +22,11 @@ from headrace.settings import Settings
 
 DATASOURCE_UID = "headrace"
 TIMEOUT_S = 10.0
+PROVISIONED = "provisioned"
+# Of a data source that is there already, these are set anew; what else is there stays, as it may
+# have been set by hand: certificates, the pool, whether it is the default, its name.
+OURS = ("database", "postgresVersion")
+THEIRS = ("name", "isDefault", "basicAuth", "basicAuthUser", "withCredentials")
 TOKEN_HELP = (
     "make a service account with the role Admin in Grafana (Administration, Users and access, "
     "Service accounts), add a token to it and set HEADRACE_GRAFANA_TOKEN to that"
@@ -37,7 +42,7 @@ class Pushed:
     """What `push` did. `notes` are what a person must still do, a sentence each."""
 
     url: str
-    datasource: str  # created or updated
+    datasource: str  # created, updated or provisioned
     notes: tuple[str, ...]
 
 
@@ -45,7 +50,8 @@ def push(settings: Settings, engine: Engine) -> Pushed:
     """Create or update the data source and the dashboard; doing it again changes nothing.
 
     The data source reads as headrace_reader. Of an external database only its administrator knows
-    that role's password: it is then left as it is in Grafana.
+    that role's password: it is then left as it is in Grafana. So is a data source that comes from
+    files there. The dashboard stays in its folder.
 
     Raises:
         SettingError: the address or the token of Grafana is missing or malformed.
@@ -56,19 +62,26 @@ def push(settings: Settings, engine: Engine) -> Pushed:
     datasource = datasource_of(engine)
     grafana = GrafanaFace(
         auth=settings.grafana_token,
-        host=address.hostname,
+        host=_bracketed(str(address.hostname)),
         port=address.port,
         protocol=address.scheme,
         url_path_prefix=address.path.strip("/") + "/" if address.path.strip("/") else "",
         timeout=TIMEOUT_S,
     )
+    grafana.api.s.max_redirects = 0  # a token goes to the address that was given, and nowhere else
+    dashboard = load()
     with _explained(settings):
         done = _put_datasource(grafana, datasource)
         answer = grafana.dashboard.update_dashboard(
-            {"dashboard": load(), "overwrite": True, "message": "headrace dashboards push"}
+            {
+                "dashboard": dashboard,
+                "folderUid": _folder_of(grafana, dashboard["uid"]),
+                "overwrite": True,
+                "message": "headrace dashboards push",
+            }
         )
         page = f"{address.scheme}://{address.netloc}{answer['url']}"
-    return Pushed(page, done, tuple(_notes(address, datasource)))
+    return Pushed(page, done, tuple(_notes(address, datasource, done)))
 
 
 def datasource_of(engine: Engine) -> dict[str, Any]:
@@ -106,14 +119,40 @@ def _put_datasource(grafana: GrafanaFace, source: dict[str, Any]) -> str:
     # Newer Grafanas switch the API by numeric id off: the package's id may be "uid/<uid>" as well.
     path = f"uid/{source['uid']}"
     try:
-        grafana.datasource.get_datasource_by_id(path)
+        there = grafana.datasource.get_datasource_by_id(path)
     except GrafanaClientError as error:
         if error.status_code != 404:
             raise
         grafana.datasource.create_datasource(source)
         return "created"
-    grafana.datasource.update_datasource(path, source)
+    if there.get("readOnly"):
+        return PROVISIONED
+    grafana.datasource.update_datasource(path, _merged(there, source))
     return "updated"
+
+
+def _merged(there: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """Return `source` with what was set by hand in Grafana; what is secret stays there unsent.
+
+    How the connection is encrypted is set anew only with another address.
+    """
+    ours = OURS if there.get("url") == source["url"] else (*OURS, "sslmode")
+    data = source["jsonData"] | (there.get("jsonData") or {})
+    return {
+        **source,
+        **{key: there[key] for key in THEIRS if key in there},
+        "jsonData": data | {key: source["jsonData"][key] for key in ours},
+    }
+
+
+def _folder_of(grafana: GrafanaFace, uid: str) -> str:
+    """Return the uid of the folder that the dashboard is in; empty: in none, or not there yet.
+
+    A dashboard that was saved as schema v2 answers 406 when asked for by its uid; it is searched.
+    """
+    found = grafana.api.GET(f"/search?type=dash-db&dashboardUIDs={uid}")
+    folder = next((each.get("folderUid") for each in found if each["uid"] == uid), None)
+    return "" if folder in (None, "general") else str(folder)
 
 
 def _address(settings: Settings) -> SplitResult:
@@ -155,6 +194,8 @@ def _explained(settings: Settings) -> Iterator[None]:
         ) from None
     except requests.exceptions.JSONDecodeError:
         raise _not_grafana(url) from None
+    except requests.exceptions.TooManyRedirects as error:
+        raise _redirected(url, error) from None
     except requests.exceptions.RequestException as error:
         raise GrafanaError(
             f"{url}: cannot be reached ({type(error).__name__}); see that Grafana runs and that "
@@ -162,7 +203,7 @@ def _explained(settings: Settings) -> Iterator[None]:
         ) from None
     except GrafanaException as error:
         raise _refused(url, error) from None
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise _not_grafana(url) from None
 
 
@@ -173,8 +214,31 @@ def _not_grafana(url: str) -> GrafanaError:
     )
 
 
+def _redirected(url: str, error: requests.exceptions.TooManyRedirects) -> GrafanaError:
+    if error.response is None:
+        return _not_grafana(url)
+    try:
+        target = urlsplit(urljoin(error.response.url, error.response.headers["location"]))
+    except ValueError:
+        return _not_grafana(url)
+    base = target._replace(
+        netloc=target.netloc.rpartition("@")[2],
+        path=target.path.partition("/api/")[0],
+        query="",
+        fragment="",
+    ).geturl()
+    return GrafanaError(
+        f"{url}: sends on to {base}, where nothing was sent; if that is your Grafana, set "
+        "HEADRACE_GRAFANA_URL to it"
+    )
+
+
 def _refused(url: str, error: GrafanaException) -> GrafanaError:
     said = error.response.get("message", "") if isinstance(error.response, dict) else ""
+    if "provisioned" in said.lower() or "read-only" in said.lower():
+        return GrafanaError(
+            f"{url}: {said}; it comes from provisioning files there: change those, or remove them"
+        )
     match error.status_code:
         case 401:
             return GrafanaError(f"{url}: the token is refused (401); {TOKEN_HELP}")
@@ -182,14 +246,16 @@ def _refused(url: str, error: GrafanaException) -> GrafanaError:
             return GrafanaError(f"{url}: the token may not do this (403: {said}); {TOKEN_HELP}")
         case 404:
             return _not_grafana(url)
-    if "provisioned" in said.lower() or "read-only" in said.lower():
-        return GrafanaError(
-            f"{url}: {said}; it comes from provisioning files there: change those, or remove them"
-        )
     return GrafanaError(f"{url}: answered {error.status_code}: {said or 'no reason given'}")
 
 
-def _notes(address: SplitResult, source: dict[str, Any]) -> Iterator[str]:
+def _notes(address: SplitResult, source: dict[str, Any], done: str) -> Iterator[str]:
+    if done == PROVISIONED:
+        yield (
+            f"The data source {DATASOURCE_UID} is provisioned from files there, and was left as it "
+            "is: change it in those files (docs/dashboards.md, Provisioning by files)."
+        )
+        return
     if "secureJsonData" not in source:
         yield (
             f"Set the password of the role {READER} once in Grafana, under Connections, "

@@ -4,12 +4,15 @@ here."""
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -24,42 +27,71 @@ TOKEN = "glsa_not_a_real_one"
 
 
 class FakeGrafana(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    """Answers as Grafana does from 11 to 13: its documented API, and the source of its handlers."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, 0), _Handler)
         self.requests: list[tuple[str, str, Any]] = []
         self.datasources: dict[str, Any] = {}
         self.dashboards: dict[str, Any] = {}
+        self.folders: dict[str, str] = {}  # of each dashboard; none: in General
         self.says: tuple[int, Any] | None = None  # an answer to everything
+        self.sends_to: str | None = None  # where every request is redirected to
+        self.status = 302
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/grafana"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/grafana"
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if self.says:
             return self.says
-        match method, path.removeprefix("/grafana/api").strip("/").split("/"):
+        address = urlsplit(path)
+        match method, address.path.removeprefix("/grafana/api").strip("/").split("/"):
             case "GET", ["datasources", "uid", uid]:
                 if uid in self.datasources:
-                    return 200, self.datasources[uid]
+                    return 200, self._shown(uid)
                 return 404, {"message": "Data source not found"}
             case "POST", ["datasources"]:
                 if body["uid"] in self.datasources:
                     return 409, {"message": "data source with the same name already exists"}
-                self.datasources[body["uid"]] = body
-                return 200, {"datasource": body, "message": "Datasource added"}
+                self.datasources[body["uid"]] = {"readOnly": False, "basicAuth": False, **body}
+                return 200, {"datasource": self._shown(body["uid"]), "message": "Datasource added"}
             case "PUT", ["datasources", "uid", uid]:
+                if self.datasources[uid]["readOnly"]:
+                    return 403, {"message": "Cannot update read-only data source"}
                 kept = self.datasources[uid].get("secureJsonData", {})
-                body["secureJsonData"] = {**kept, **body.get("secureJsonData", {})}
+                secret = {**kept, **body.get("secureJsonData", {})}
+                body = {**body, "readOnly": False} | ({"secureJsonData": secret} if secret else {})
                 self.datasources[uid] = body
-                return 200, {"datasource": body, "message": "Datasource updated"}
+                return 200, {"datasource": self._shown(uid), "message": "Datasource updated"}
+            case "GET", ["search"]:
+                return 200, self._found(parse_qs(address.query)["dashboardUIDs"])
+            case "GET", ["dashboards", "uid", _]:
+                return 406, {"message": "dashboard api version not supported, use /apis/..."}
             case "POST", ["dashboards", "db"]:
                 uid = body["dashboard"]["uid"]
                 if uid in self.dashboards and not body["overwrite"]:
                     return 412, {"status": "version-mismatch"}
                 self.dashboards[uid] = body["dashboard"]
+                self.folders[uid] = body.get("folderUid", "")
                 return 200, {"uid": uid, "url": f"/grafana/d/{uid}/the-loop", "status": "success"}
         return 404, {"message": "Not found"}
+
+    def _shown(self, uid: str) -> dict[str, Any]:
+        source = {"id": 7, "orgId": 1, "version": 3, **self.datasources[uid]}
+        return source | {"secureJsonFields": dict.fromkeys(source.pop("secureJsonData", {}), True)}
+
+    def _found(self, uids: list[str]) -> list[dict[str, Any]]:
+        hits = []
+        for uid in uids:
+            if uid in self.dashboards:
+                hit = {"id": 1, "uid": uid, "title": "The loop", "type": "dash-db", "tags": []}
+                folder = self.folders[uid]
+                hits.append(hit | ({"folderUid": folder, "folderId": 4} if folder else {}))
+        return hits
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,6 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         self.server.requests.append((self.command, self.path, body))
+        if self.server.sends_to:
+            self.send_response(self.server.status)
+            self.send_header("Location", self.server.sends_to + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             answered: tuple[int, Any] = 401, {"message": "Invalid API key"}
         else:
@@ -86,9 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def grafana() -> Iterator[FakeGrafana]:
-    with FakeGrafana() as server:
+@contextmanager
+def serving(host: str = "127.0.0.1") -> Iterator[FakeGrafana]:
+    with FakeGrafana(host) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         try:
@@ -96,6 +134,12 @@ def grafana() -> Iterator[FakeGrafana]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def grafana() -> Iterator[FakeGrafana]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -112,6 +156,93 @@ def test_push_twice_is_as_once(settings: Settings, embedded: Engine, grafana: Fa
     assert first.url == second.url == f"{grafana.url}/d/headrace-loop/the-loop"
     assert first.notes == ()
     assert grafana.dashboards == {"headrace-loop": load()}
+
+
+@pytest.mark.parametrize("folder", ["team-ml", "", "general"])
+def test_dashboard_stays_in_its_folder(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana, folder: str
+) -> None:
+    push(settings, embedded)
+    assert grafana.folders == {"headrace-loop": ""}
+    grafana.dashboards["another"] = {}
+    grafana.folders |= {"headrace-loop": folder, "another": "elsewhere"}
+    push(settings, embedded)
+    assert grafana.folders["headrace-loop"] == folder.replace("general", "")
+
+
+def test_what_was_set_by_hand_stays(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana
+) -> None:
+    push(settings, embedded)
+    source = grafana.datasources[DATASOURCE_UID]
+    made = json.loads(json.dumps(source))
+    by_hand = {"sslmode": "verify-full", "sslRootCertFile": "/etc/ca.pem", "maxOpenConns": 50,
+               "connMaxLifetime": 60, "timescaledb": True}  # fmt: skip
+    source |= {"name": "Models", "isDefault": True}
+    source["jsonData"] = source["jsonData"] | by_hand | {"database": "old"}
+    source["secureJsonData"] |= {"tlsCACert": "-----BEGIN"}
+    pushed = push(settings, embedded)
+    source = grafana.datasources[DATASOURCE_UID]
+    assert source["jsonData"] == made["jsonData"] | by_hand
+    assert source["secureJsonData"] == made["secureJsonData"] | {"tlsCACert": "-----BEGIN"}
+    assert (source["name"], source["isDefault"], source["user"]) == ("Models", True, made["user"])
+    assert pushed.datasource == "updated"
+
+
+def test_another_address_is_encrypted_as_it_asks(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana
+) -> None:
+    push(settings, embedded)
+    source = grafana.datasources[DATASOURCE_UID]
+    source["url"] = "db.example:5432"
+    source["jsonData"] |= {"sslmode": "verify-full", "maxOpenConns": 50}
+    push(settings, embedded)
+    data = grafana.datasources[DATASOURCE_UID]["jsonData"]
+    assert (data["sslmode"], data["maxOpenConns"]) == ("disable", 50)
+
+
+def test_provisioned_datasource_is_left_alone_and_said_so(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana
+) -> None:
+    provisioned = {"uid": DATASOURCE_UID, "name": "Headrace", "url": "db:5432", "readOnly": True}
+    grafana.datasources[DATASOURCE_UID] = dict(provisioned)
+    pushed = push(settings, embedded)
+    assert pushed.datasource == "provisioned"
+    (note,) = pushed.notes
+    assert "provisioned from files" in note and "token" not in note
+    assert grafana.datasources[DATASOURCE_UID] == provisioned
+    assert grafana.dashboards == {"headrace-loop": load()}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("path", ["", "/sub/path"])
+def test_a_redirect_is_said_and_nothing_is_sent_there(
+    settings: Settings, embedded: Engine, grafana: FakeGrafana, status: int, path: str
+) -> None:
+    with serving() as other:
+        there = f"http://127.0.0.1:{other.server_port}{path}"
+        grafana.sends_to = there.replace("http://", "http://user:hidden@")
+        grafana.status = status
+        with pytest.raises(GrafanaError, match="sends on to") as caught:
+            push(settings, embedded)
+        assert f" {there}/grafana, " in str(caught.value)
+        assert "HEADRACE_GRAFANA_URL" in str(caught.value)
+        assert "hidden" not in str(caught.value)
+        assert other.requests == []
+    assert len(grafana.requests) == 1
+
+
+def test_a_redirect_to_nowhere(settings: Settings, embedded: Engine, grafana: FakeGrafana) -> None:
+    grafana.sends_to = "http://[broken"
+    with pytest.raises(GrafanaError, match="not as Grafana"):
+        push(settings, embedded)
+
+
+def test_address_of_ipv6(settings: Settings, embedded: Engine) -> None:
+    with serving("::1") as server:
+        pushed = push(replace(settings, grafana_url=server.url), embedded)
+        assert pushed.url.startswith(f"http://[::1]:{server.server_port}/grafana/d/")
+        assert server.dashboards == {"headrace-loop": load()}
 
 
 def test_datasource_reads_as_the_reader(
@@ -179,6 +310,7 @@ def test_settings_are_checked(
     ("says", "word"),
     [
         ((403, {"message": "Permissions needed: datasources:create"}), "may not do this"),
+        ((403, {"message": "Cannot update read-only data source"}), "provisioning files"),
         ((500, {"message": "database is locked"}), "answered 500: database is locked"),
         ((400, {"message": "Cannot save provisioned dashboard"}), "provisioning files"),
         ((200, "<html>a message</html>"), "not as Grafana"),
