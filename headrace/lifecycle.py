@@ -66,13 +66,15 @@ def _champion(engine: Engine, model: str) -> str | None:
 
 
 def _tell(engine: Engine, model: str, **fields: Any) -> None:
-    """Store one model event, dated by the model's own clock so that it follows all before it.
+    """Store one model event, dated by the model's own clock and after all that were before it.
 
     Returns when the views know of it.
     """
     latest = engine.rows(
         """
-        select greatest(max(events.event_time), max(clock.event_clock)) as time
+        select greatest(
+            max(events.event_time) + interval '1 microsecond', max(clock.event_clock)
+        ) as time
         from events.model_events as events
         left join headrace.model_clock as clock on events.model = clock.model
         where events.model = %s

@@ -73,9 +73,10 @@ def stories(draw: st.DrawFn) -> Story:
         steps += [(MODELS[0], "v1", "promoted", -700), (MODELS[0], "v2", "canary", -650)]
     else:
         stream = draw(streams())
+    ids = draw(st.permutations(range(len(steps))))
     lives = [
         {
-            "event_id": f"e{number}",
+            "event_id": f"e{ids[number]}",
             "event_time": (START + timedelta(minutes=minutes * stretch)).isoformat(),
             "model": model,
             "model_version": version,
@@ -93,7 +94,7 @@ _steps = st.tuples(
     st.sampled_from(MODELS),
     st.sampled_from(["v1", "v2", "v3"]),
     st.sampled_from(["trained", "promoted", "canary", "canary", "rolled_back"]),
-    st.integers(-600, 2400),
+    st.integers(-20, 80).map(lambda halves: 30 * halves),
 )
 ROLES = [
     ("v1", "champion"), ("v1", "champion"), ("v2", "canary"), ("v1", "holdout"),
@@ -136,6 +137,14 @@ def crowd(rng: random.Random) -> Stream:
     parsed = [(topic, parse(topic, event)) for topic, event in events]
     cut = rng.randrange(len(parsed))
     return Stream([batch for batch in (parsed[:cut], parsed[cut:]) if batch])
+
+
+LIFE = ("trained", "shadow", "canary", "promoted", "rejected", "rolled_back", "retired")
+
+
+def in_order(lives: Iterable[ModelEvent]) -> list[ModelEvent]:
+    """Steps as they were taken: by time, at the same instant as a life goes, then by id."""
+    return sorted(lives, key=lambda e: (utc(e.event_time), LIFE.index(e.event), e.event_id))
 
 
 def recent(oracle: Oracle, model: str, time: datetime, step: int = 3600) -> bool:

@@ -20,6 +20,7 @@ from tests.sql.rewards import (
     Story,
     compared,
     floor,
+    in_order,
     recent,
     rewards,
     same,
@@ -92,7 +93,7 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
             known[event.model, floor(at, DAY)].append(event)
     steps: dict[tuple[str, datetime], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     published = set()
-    for life in sorted(lives, key=lambda e: (e.event_time, e.event_id)):
+    for life in in_order(lives):
         step = "published" if life.event in PUBLISHED else life.event
         if step == "published" and (life.model, life.model_version) in published:
             continue

@@ -24,6 +24,7 @@ from tests.sql.rewards import (
     Story,
     compared,
     floor,
+    in_order,
     interval,
     recent,
     rewards,
@@ -49,11 +50,11 @@ UNFINISHED = 1e-3
 def versions(lives: list[ModelEvent], model: str) -> tuple[str | None, dict[str, datetime]]:
     """The champion, and since when each canary is one."""
     latest: dict[str, ModelEvent] = {}
-    for life in sorted(lives, key=lambda e: (e.event_time, e.event_id)):
+    for life in in_order(lives):
         if life.model == model:
             latest[life.model_version] = life
-    led = [life for life in latest.values() if life.event == "promoted"]
-    champion = max(led, key=lambda e: (e.event_time, e.event_id)).model_version if led else None
+    led = in_order(life for life in latest.values() if life.event == "promoted")
+    champion = led[-1].model_version if led else None
     return champion, {v: utc(e.event_time) for v, e in latest.items() if e.event == "canary"}
 
 

@@ -1,4 +1,5 @@
 -- Every version that was ever heard of, and what became of it.
+-- Steps of the same instant are taken in the order of a life (life_order), whatever their ids.
 -- grain: version.  key: (model, model_version).  lateness: any; the latest step wins.
 with latest as (
     select
@@ -11,7 +12,8 @@ with latest as (
         reason,
         row_number() over (
             partition by model, model_version
-            order by event_time desc, event_id desc
+            order by
+                {{ life_order('desc') }}
         ) as place
     from {{ ref('stg_model_events') }}
 ),
@@ -41,7 +43,8 @@ leader as (
         model_version,
         row_number() over (
             partition by model
-            order by event_time desc, event_id desc
+            order by
+                {{ life_order('desc') }}
         ) as place
     from latest
     where place = 1 and event = 'promoted'
@@ -54,7 +57,8 @@ measured as (
         metrics,
         row_number() over (
             partition by model, model_version
-            order by event_time asc, event_id asc
+            order by
+                {{ life_order() }}
         ) as place
     from {{ ref('stg_model_events') }}
     where event in ('trained', 'rejected')
@@ -68,6 +72,7 @@ select
         when latest.event = 'promoted' then 'superseded'
         else latest.event
     end as status,
+    leader.place,
     latest.traffic,
     life.parent_version,
     life.artifact_uri,

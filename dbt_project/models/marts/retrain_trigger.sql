@@ -12,7 +12,10 @@ with runs as (
         coalesce(claims.known_at, events.ingested_at) as known_at,
         row_number() over (
             partition by events.model
-            order by events.ingested_at desc, events.event_id desc
+            order by
+                events.event_time desc,
+                claims.known_at desc nulls last,
+                {{ life_order('desc', 'events') }}
         ) as place,
         count(*) over (
             partition by events.model
@@ -87,7 +90,8 @@ fresh as (
         inner join {{ ref('labels') }} as labels
             on
                 span.model = labels.model
-                and span.first_minute = {{ pane_start('1 minute', 'labels.ingested_at') }}
+                and span.first_minute
+                = {{ pane_start('1 minute', 'labels.ingested_at') }}
                 and span.first_minute <= labels.ingested_at
                 and labels.ingested_at < span.first_minute + interval '1 minute'
         where span.known_at is null or labels.ingested_at > span.known_at

@@ -8,13 +8,9 @@
 with earlier as (
     select
         model,
-        model_version,
-        row_number() over (
-            partition by model
-            order by promoted_at desc, model_version desc
-        ) as place
+        model_version
     from {{ ref('model_versions') }}
-    where status = 'superseded'
+    where place = 2
 ),
 
 taken_back as (
@@ -55,7 +51,7 @@ facts as (
         on
             serving.model = drift.model
             and serving.model_version = drift.model_version
-    left join earlier on serving.model = earlier.model and earlier.place = 1
+    left join earlier on serving.model = earlier.model
     left join taken_back on serving.model = taken_back.model
 ),
 

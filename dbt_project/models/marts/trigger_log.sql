@@ -11,7 +11,8 @@ with ended as (
         reason,
         row_number() over (
             partition by trigger_id
-            order by event_time desc, event_id desc
+            order by
+                {{ life_order('desc') }}
         ) as place
     from {{ ref('stg_model_events') }}
     where event in ('trained', 'rejected') and trigger_id is not null

@@ -1,5 +1,5 @@
 -- One step in the life of a model version.
--- grain: step.  key: event_id.  lateness: any; the latest event_time wins.
+-- grain: step.  key: event_id.  lateness: any; the latest wins (life_order).
 select
     -- ids
     event_id,
