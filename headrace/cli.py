@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.add_argument("--force", action="store_true", help="apply all SQL even if unchanged")
     add("dbt", dbt_, "Run dbt on the database.", "headrace dbt build")
+    train = add(
+        "train", train_, "Hand a model over: versions of it are trained, and promoted when better.",
+        "headrace train churn",
+    )  # fmt: skip
+    train.add_argument("model")
+    train.add_argument("--off", action="store_true", help="take it back: it is watched only")
     policy = add(
         "policy", policy_, "Show or set the thresholds of a model ('*': all models).",
         "headrace policy churn min_new_labels=500 cooldown='1 hour'",
@@ -139,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_argument("--fast", action="store_true", help="a part of the stream, about a minute")
     settings = add("settings", settings_, "List the settings.", "headrace settings --json")
-    for command in (status_, doctor, policy, versions, settings, demo):
+    for command in (status_, doctor, train, policy, versions, settings, demo):
         command.add_argument("--json", action="store_true", help="print JSON for scripts")
     return parser
 
@@ -308,6 +314,17 @@ def on_engine(run: Callable[[argparse.Namespace, Engine], int]) -> Command:
             return run(parsed, engine)
 
     return command
+
+
+@on_engine
+def train_(parsed: argparse.Namespace, engine: Engine) -> int:
+    from headrace.handover import hand_over, told
+
+    report = hand_over(engine, parsed.model, learns=not parsed.off)
+    if parsed.json:
+        return print_json(report)
+    print(*told(report), sep="\n")
+    return 0
 
 
 @on_engine

@@ -16,6 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headrace.cli import main
 from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
+from headrace.events import parse
+from headrace.log import EventLog
 from headrace.printing import Steps
 from headrace.status import addresses
 
@@ -49,9 +51,33 @@ def test_policies_are_set_shown_and_reset(
     assert "min_new_labels     200   (default)" in capsys.readouterr().out
 
 
+def test_a_model_is_handed_over_and_taken_back(
+    database: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "churn"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("churn learns: ") and "no event has come yet" in said
+    assert main(["train", "churn", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"model": "churn", "learns": True, "triggers": []}
+    with EventLog(database) as log:
+        log.append("inference", [parse("inference", {"model": name}) for name in ("churn", "x")])
+    assert main(["train", "churn"]) == 0
+    assert "churn: nothing is due yet (0 new labels, of 200)" in capsys.readouterr().out
+    assert main(["train", "*"]) == 0
+    said = capsys.readouterr().out
+    assert "churn: nothing is due" in said and "x: nothing is due" in said and "'*' --off" in said
+    assert main(["train", "*", "--off"]) == 0
+    assert main(["train", "x", "--off"]) == 0
+    assert "x is watched only" in capsys.readouterr().out
+    rows = database.rows("select model, learns from headrace.model_policies order by model")
+    assert rows == [{"model": "churn", "learns": True}, {"model": "x", "learns": False}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["train", "a\tb"], "model: must be a printable name"),
+        (["policy", "churn", "learn=maybe"], "learn: must be one of on, off, got 'maybe'"),
         (["policy", "churn", "min_new_labels"], "POLICY=VALUE"),
         (["policy", "churn", "nonsense=1"], "known policy"),
         (["versions", "churn"], "no version of 'churn' is known"),

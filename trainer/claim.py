@@ -55,12 +55,22 @@ def due_triggers(engine: Engine) -> list[Trigger]:
         ).fetchall()
 
 
+def learns(engine: Engine, model: str) -> bool:
+    """Whether versions of the model may be trained and promoted; else it is watched only."""
+    rows = engine.rows("select learns from headrace.model_policies where model = %s", [model])
+    return bool(rows and rows[0]["learns"])
+
+
 def claim(engine: Engine, trigger: Trigger, worker: str) -> Claim | None:
     """Take the trigger, or return None when another trainer has it or had it.
+
+    So it does when the model is watched only by now.
 
     A claim without a heartbeat for `lease_s` is taken over: its run id and the moment as of which
     it knows things stay, so that the same training set comes out.
     """
+    if not learns(engine, trigger.model):
+        return None
     with engine.connect() as connection:
         row = engine.dialect.claim(
             connection,

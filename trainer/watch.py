@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+from dataclasses import replace
 
 import psycopg
 
@@ -13,7 +14,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError, HeadraceError, ModelError
 from headrace.features import FeatureReader
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, claim, due_triggers
+from trainer.claim import Claim, Heartbeat, claim, due_triggers, learns
 from trainer.publish import announce
 from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
 
@@ -80,6 +81,9 @@ class Trainer:
         if not heartbeat.beat():
             log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
             return
+        if outcome.promoted and not learns(self.engine, held.model):
+            reason = f"not promoted, the model is watched only by now ({outcome.reason})"
+            outcome = replace(outcome, promoted=False, reason=reason, artifact=None)
         refusal = self._announce(held, outcome)
         if refusal is not None:
             outcome = _failed(held, refusal)

@@ -22,6 +22,7 @@ from headrace.replay import Replay, ticks
 from headrace.settings import Settings
 
 POLICIES = {
+    "learn": "on",
     "positive_label": POSITIVE,
     "metric_window": "45 days",
     "drift_window": "30 days",
@@ -63,6 +64,7 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
             engine.migrate(say=say)
             _set_policies(engine, fast)
+            console.print(f"handing {MODEL} over to the trainer, as headrace train {MODEL} does …")
             console.print("starting the gateway and the trainer …")
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, gateway)

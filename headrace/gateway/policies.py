@@ -14,7 +14,6 @@ from headrace.errors import ContractError
 from headrace.events import MAX_ID
 
 ALL_MODELS = "*"
-GATE_METRICS = ("log_loss", "auc", "f1", "accuracy", "brier")
 
 
 def read(engine: Engine, model: str) -> dict[str, Any]:
@@ -75,8 +74,8 @@ def check(engine: Engine, policy: str, kind: str, value: str) -> None:
     """
     if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         raise ContractError(policy, "a number", value)
-    if policy == "gate_metric" and value not in GATE_METRICS:
-        raise ContractError(policy, f"one of {', '.join(GATE_METRICS)}", value)
+    if "|" in kind and value not in kind.split("|"):
+        raise ContractError(policy, f"one of {kind.replace('|', ', ')}", value)
     if kind == "interval" and not _is_interval(engine, value):
         raise ContractError(policy, "an interval such as '1 day', up to 100 years", value)
 

@@ -1,6 +1,7 @@
 -- What people and trainers set, beside the events. A row takes the place of the one with its key.
 
 -- grain: one policy that exists.  key: policy.
+-- kind: number, interval, text, or all that it may be (on|off).
 create table if not exists control.policy_kinds (
     policy varchar primary key,
     kind varchar,

@@ -14,7 +14,8 @@ INTERVALS = (
     "1 day", "0 seconds", "100 years", "101 years", "-1 day", "soon", "", "90", "01:30:00",
     "2 days 03:00:00", "1 month", "infinity", "1 fortnight",
 )  # fmt: skip
-METRICS = ("auc", "log_loss", "AUC", "gini", "")
+METRICS = ("auc", "log_loss", "AUC", "gini", "", "auc|f1", "log_loss, auc")
+SWITCHES = ("on", "off", "On", "true", "1", "", "on|off", " on")
 
 
 def accepted(engine: Engine, policy: str, value: str) -> bool:
@@ -41,7 +42,12 @@ def stored(engine: Engine, policy: str, value: str) -> bool:
 
 @pytest.mark.parametrize(
     ("policy", "values"),
-    [("psi_alert", NUMBERS), ("cooldown", INTERVALS), ("gate_metric", METRICS)],
+    [
+        ("psi_alert", NUMBERS),
+        ("cooldown", INTERVALS),
+        ("gate_metric", METRICS),
+        ("learn", SWITCHES),
+    ],
 )
 def test_python_and_the_trigger_agree(
     engine: Engine, either: Engine, policy: str, values: tuple[str, ...]

@@ -15,6 +15,7 @@ from dashboards.page import render
 from headrace.engine import Engine
 from headrace.features import FeatureReader
 from headrace.gateway.app import create_app
+from headrace.handover import hand_over
 from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
 from headrace.owner import owner_key
@@ -36,6 +37,7 @@ def until(found: Callable[[], object], timeout_s: float = 30) -> None:
 def test_a_version_is_trained_published_followed_and_taken_back(
     fed: Engine, tmp_path: Path
 ) -> None:
+    hand_over(fed, MODEL, learns=True)
     send(fed, customers(400, seed=1))
     query = "select due from headrace.retrain_trigger where due"
     until(lambda: fed.rows(query))
@@ -57,6 +59,7 @@ def test_a_version_is_trained_published_followed_and_taken_back(
 
 
 def test_two_trainers_make_one_version(fed: Engine) -> None:
+    hand_over(fed, MODEL, learns=True)
     send(fed, customers(300, seed=3))
     until(lambda: fed.rows("select due from headrace.retrain_trigger where due"))
     worked: list[bool] = []

@@ -23,6 +23,7 @@ from headrace.engine import Engine
 from headrace.events import parse
 from headrace.features import FeatureReader
 from headrace.gateway import policies
+from headrace.handover import hand_over
 from headrace.lifecycle import rollback
 from headrace.log import EventLog
 from headrace.settings import Settings
@@ -77,6 +78,7 @@ def test_policies_are_kept_and_put_back(real: Engine) -> None:
 
 
 def test_events_become_a_version_that_is_taken_back(real: Engine, tmp_path: Path) -> None:
+    hand_over(real, MODEL, learns=True)
     send(real, customers(400, seed=1))
     until(lambda: real.rows("select due from headrace.retrain_trigger where due"), 120)
     with Trainer(real) as trainer:
@@ -107,6 +109,7 @@ def test_what_is_known_at_a_moment_stays_what_it_is(real: Engine) -> None:
 
 
 def test_one_of_many_trainers_gets_a_trigger(real: Engine) -> None:
+    hand_over(real, TRIGGER.model, learns=True)
     with EventLog(real) as log:
         event = {"model": TRIGGER.model, "event_time": "2024-05-01T00:00:00Z"}
         log.append("inference", [parse("inference", event)])

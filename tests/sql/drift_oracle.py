@@ -66,8 +66,16 @@ class DriftOracle:
     def answers(self, model: str) -> list[Inference]:
         return [event for event in self.oracle.of(model) if event.variant != "shadow"]
 
+    def champion(self, model: str) -> Champion | None:
+        """The champion as long as it answers; without one all versions count as one."""
+        found = self.champions.get(model)
+        window = self.policies.metric_window
+        if found and self.oracle.is_answering(model, found.model_version, window):
+            return found
+        return None
+
     def reference(self, model: str) -> tuple[datetime, datetime]:
-        champion = self.champions.get(model)
+        champion = self.champion(model)
         if champion and champion.train:
             return champion.train
         first = min(at(event) for event in self.oracle.of(model))
@@ -86,7 +94,7 @@ class DriftOracle:
             champion = self.champions.get(model)
             for version, events in versions.items():
                 serves = max(map(at, events)) >= since
-                if champion.model_version == version if champion else serves:
+                if serves or (champion and champion.model_version == version):
                     rows[model, version] = self._output(events, clock)
         return rows
 
@@ -132,6 +140,30 @@ class DriftOracle:
         if psi >= self.policies.psi_alert:
             return "drifted"
         return "moving" if psi >= 0.1 else "stable"
+
+    # --- recent_performance
+
+    def recent_performance(self) -> dict[str, Row]:
+        """Labels by the hour in which they were known, the metric_window behind the clock."""
+        rows = {}
+        for model in self.models:
+            champion = self.champion(model)
+            first = hour(self.oracle.clock(model) - self.policies.metric_window)
+            judged = [
+                event
+                for event in self.answers(model)
+                if event.request_id in self.oracle.labels
+                and (champion is None or champion.model_version == event.model_version)
+                and hour(max(at(event), utc(self.oracle.labels[event.request_id].event.event_time)))
+                >= first
+            ]
+            row: Row = {"model_version": champion.model_version if champion else None}
+            row |= {"window_start": first, "labeled": len(judged), "auc": None}
+            if judged:
+                found = self.oracle.quality(judged)
+                row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
+            rows[model] = row
+        return rows
 
     # --- label_drift
 
@@ -197,7 +229,7 @@ class DriftOracle:
 
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
         """The kind of error that the model's answers have, and all of them by the hour."""
-        champion = self.champions.get(model)
+        champion = self.champion(model)
         wrong, squared, absolute = [], [], []
         measures = 0
         for event in self.answers(model):

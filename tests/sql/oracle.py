@@ -131,6 +131,12 @@ class Oracle:
         ]
         return max(times)
 
+    def is_answering(self, model: str, version: str, window: timedelta) -> bool:
+        """Whether the version's last answer is within a window behind the last one of all."""
+        answers = [event for event in self.of(model) if event.variant != "shadow"]
+        own = [utc(event.event_time) for event in answers if event.model_version == version]
+        return bool(own) and max(own) >= max(utc(e.event_time) for e in answers) - window
+
     def of(self, model: str) -> list[Inference]:
         return [event for event in self.inference.values() if event.model == model]
 
@@ -148,9 +154,9 @@ class Oracle:
                         key = (name, datetime.fromtimestamp(end, UTC), event.model)
                         members[(*key, event.model_version, event.variant)].append(event)
                     end += step
-        return {key: self._quality(events) for key, events in members.items()}
+        return {key: self.quality(events) for key, events in members.items()}
 
-    def _quality(self, events: list[Inference]) -> Row:
+    def quality(self, events: list[Inference]) -> Row:
         judged = [event for event in events if event.request_id in self.labels]
         truth = {event.request_id: self.labels[event.request_id].label for event in judged}
         classes = {name: as_class(label) for name, label in truth.items()}

@@ -49,7 +49,7 @@ def test_views_survive_foreign_metrics(engine: Engine, value: Any) -> None:
     [
         ("cooldown", "soon"), ("cooldown", "-1 day"), ("cooldown", "1000000 years"),
         ("min_sample", "many"), ("min_sample", "9" * 400), ("min_sample", "NaN"),
-        ("gate_metric", "luck"), ("no_such_policy", "1"),
+        ("gate_metric", "luck"), ("learn", "maybe"), ("no_such_policy", "1"),
     ],
 )  # fmt: skip
 def test_policies_that_no_view_could_read_are_refused(

@@ -179,7 +179,8 @@ def fit(
 def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     expected = {}
     for model, (clock, answers) in by_model(oracle).items():
-        version = "v1" if model == MODELS[0] else None
+        follows = model == MODELS[0] and oracle.is_answering(model, "v1", timedelta(days=1))
+        version = "v1" if follows else None
         served = [
             event
             for event in answers
@@ -204,7 +205,7 @@ def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             if values:
                 middle = timedelta(hours=12 if daily else 0.5)
                 x = [(time + middle - clock) / timedelta(days=1) for time in values]
-                row = forecast(metric, model, x, [value for _, value in values.values()])
+                row = forecast(metric, version, x, [value for _, value in values.values()])
                 row["examples"] = sum(number for number, _ in values.values())
                 row["crosses_within_horizon"] &= row["examples"] >= MIN_SAMPLE
                 expected[model, metric] = {
@@ -235,11 +236,11 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
     return (len(y), float(log_loss(y, p, labels=[0, 1]))) if y else None
 
 
-def forecast(metric: str, model: str, x: list[float], y: list[float]) -> Row:
+def forecast(metric: str, version: str | None, x: list[float], y: list[float]) -> Row:
     slope, stderr, r_squared, line = fit(x, y)
     baseline = None
     if metric != "error_rate":
-        promoted = BASELINES[f"baseline_{metric}"] if model == MODELS[0] else None
+        promoted = BASELINES[f"baseline_{metric}"] if version else None
         baseline = promoted if isinstance(promoted, float) else y[0]
     worse = -1 if metric == "accuracy" else 1
     threshold = MAX_ERROR_RATE if baseline is None else baseline * (1 + worse * MAX_DROP)

@@ -10,6 +10,7 @@ import pytest
 from headrace.dialect import Connection
 from headrace.engine import Engine
 from headrace.events import parse
+from headrace.handover import hand_over
 from headrace.log import EventLog
 from tests.standin import grow_old
 from trainer.claim import Claim, Heartbeat, Trigger, claim
@@ -19,6 +20,7 @@ TRIGGER = Trigger("churn", "churn/1", "200 new labels", None)
 
 @pytest.fixture(autouse=True)
 def known_model(engine: Engine) -> None:
+    hand_over(engine, "churn", learns=True)
     event = parse("inference", {"model": "churn", "event_time": "2024-05-01T00:00:00Z"})
     with EventLog(engine) as log:
         log.append("inference", [event])

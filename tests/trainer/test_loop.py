@@ -16,6 +16,7 @@ from headrace.engine import Engine
 from headrace.events import Event, parse
 from headrace.features import FeatureReader
 from headrace.featurize import Example
+from headrace.handover import hand_over
 from headrace.lifecycle import promote, rollback
 from headrace.log import EventLog
 from headrace.network import Crown, predict
@@ -58,6 +59,13 @@ def customers(
             "label": "leaves" if leaves else "stays",
         }
         yield parse("inference", body), parse("feedback", judged)
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    """An engine that the model was handed over on."""
+    hand_over(engine, MODEL, learns=True)
+    return engine
 
 
 def send(engine: Engine, pairs: Iterator[tuple[Event, Event]]) -> None:

@@ -1,6 +1,6 @@
 -- Whether what is right has changed: the Page-Hinkley test (Page 1954) of a rise in the champion's
 -- error, hour by hour in the order in which labels were known, since its first label. Without a
--- champion all versions count as one.
+-- champion that answers all versions count as one.
 -- An hour of few labels says little, so hours are pooled until min_sample labels are together; a
 -- pool of less than half of that does not count.
 -- grain: model.  key: model.
@@ -9,8 +9,8 @@ with champion as (
     select
         model,
         model_version
-    from {{ ref('model_versions') }}
-    where status = 'champion'
+    from {{ ref('champions') }}
+    where is_answering
 ),
 
 models as (

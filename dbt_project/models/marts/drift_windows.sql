@@ -1,5 +1,6 @@
 -- Which times are compared to tell whether a model's world has moved.
--- The reference is what the champion was trained on, else the model's first drift_window; the
+-- The reference is what the champion was trained on, else, also where it does not answer, the model's
+-- first drift_window; the
 -- current window is the drift_window before the model's clock, and never reaches back into the
 -- reference, so that nothing is compared with itself.
 -- grain: model.  key: model.  lateness: none; both follow the clock and the champion.
@@ -10,8 +11,8 @@ with champion as (
         model_version,
         {{ metric_time('train_from') }} as train_from,
         {{ metric_time('train_to') }} as train_to
-    from {{ ref('model_versions') }}
-    where status = 'champion'
+    from {{ ref('champions') }}
+    where is_answering
 ),
 
 reference as (

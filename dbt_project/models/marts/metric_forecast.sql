@@ -1,8 +1,8 @@
 -- Where the champion's quality is going: a least-squares line through its metrics, and when that
 -- line will cross the threshold.
 -- One point a day; one an hour in the champion's first three days. Of the 30 days behind the model's
--- clock, by the time of the answer. Without a champion among the model events, all answers of
--- variant 'champion' count.
+-- clock, by the time of the answer. Without a champion that answers, all answers of variant
+-- 'champion' count.
 -- The threshold is max_error_rate, or the baseline made worse by max_metric_drop. A baseline is among
 -- the version's metrics (baseline_accuracy, baseline_log_loss), else it is the first point.
 -- grain: metric of a model.  key: (model, metric).
@@ -20,8 +20,8 @@ with champion as (
         {%- for metric in ['accuracy', 'log_loss'] %},
         {{ metric_number('baseline_' ~ metric) }} as baseline_{{ metric }}
         {%- endfor %}
-    from {{ ref('model_versions') }}
-    where status = 'champion'
+    from {{ ref('champions') }}
+    where is_answering
 ),
 
 served as (

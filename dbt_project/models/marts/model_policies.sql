@@ -33,7 +33,8 @@ select
     model,
     nullif(policies ->> 'positive_label', '') as positive_label,
     nullif(policies ->> 'default_label', '') as default_label,
-    policies ->> 'gate_metric' as gate_metric
+    policies ->> 'gate_metric' as gate_metric,
+    coalesce(policies ->> 'learn' = 'on', false) as learns
     {%- for policy in [
         'label_window', 'metric_window', 'drift_window', 'cooldown', 'retrain_every',
         'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',

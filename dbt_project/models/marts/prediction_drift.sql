@@ -3,8 +3,8 @@
 -- before the model's clock; the two never overlap. Scores are compared by the tenths of the
 -- baseline (psi) and by their whole histogram (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon),
 -- predictions by their classes. P-values stand beside; status follows the size of the effect.
--- grain: version that serves, that is the champion, else every version that answered in the
--- current window.  key: (model, model_version).
+-- grain: version that serves, that is the champion and every version that answered in the current
+-- window.  key: (model, model_version).
 -- lateness: any; a late answer may change the baseline. Both windows are whole panes, of hours
 -- where they begin more than two days before the clock.
 with champion as (
@@ -45,10 +45,7 @@ serving as (
     left join champion on activity.model = champion.model
     where
         activity.model_version = champion.model_version
-        or (
-            champion.model_version is null
-            and activity.last_event_time >= clock.event_clock - policies.drift_window
-        )
+        or activity.last_event_time >= clock.event_clock - policies.drift_window
 ),
 
 grains as (

@@ -1,37 +1,35 @@
--- How good the champion has been lately, on labels in the order in which they became known.
+-- How good a model has been lately, on labels in the order in which they became known: its champion
+-- while that answers, else all versions as one.
 -- The labels of one answer may come months after it: what is known now is what triggers go by.
--- grain: model that has a champion.  key: model.
+-- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
-with champion as (
+with models as (
     select
-        versions.model,
-        versions.model_version,
+        clock.model,
+        champion.model_version,
         positive.positive_label,
-        {{ metric_number('baseline_auc', 'versions.metrics') }} as baseline_auc,
+        {{ metric_number('baseline_auc', 'champion.metrics') }} as baseline_auc,
         {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
             as first_pane,
         clock.event_clock
-    from {{ ref('model_versions') }} as versions
-    inner join {{ ref('model_clock') }} as clock on versions.model = clock.model
-    inner join
-        {{ ref('model_policies') }} as policies
-    on versions.model = policies.model
-    inner join
-        {{ ref('positive_labels') }} as positive
-    on versions.model = positive.model
-    where versions.status = 'champion'
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+    left join {{ ref('champions') }} as champion
+        on clock.model = champion.model and champion.is_answering
 ),
 
 known as (
     select
         panes.*,
-        champion.positive_label
-    from champion
+        models.positive_label
+    from models
     inner join {{ ref('label_panes') }} as panes
         on
-            champion.model = panes.model
-            and champion.model_version = panes.model_version
-            and champion.first_pane <= panes.pane_start
+            models.model = panes.model
+            and models.first_pane <= panes.pane_start
+            and coalesce(models.model_version, panes.model_version)
+            = panes.model_version
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'
@@ -41,11 +39,11 @@ known as (
 {{ classification('recent', 'known', ['model']) }}
 
 select
-    champion.model,
-    champion.model_version,
-    champion.first_pane as window_start,
-    champion.event_clock as window_end,
-    champion.baseline_auc,
+    models.model,
+    models.model_version,
+    models.first_pane as window_start,
+    models.event_clock as window_end,
+    models.baseline_auc,
     coalesce(recent.labeled, 0) as labeled,
     coalesce(recent.positives, 0) as positives,
     {%- for metric in [
@@ -54,5 +52,5 @@ select
     ] %}
     recent.{{ metric }}{{ ',' if not loop.last }}
     {%- endfor %}
-from champion
-left join recent on champion.model = recent.model
+from models
+left join recent on models.model = recent.model

@@ -2,6 +2,9 @@
 -- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
 -- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
 -- drifted while labels are late. Feature drift alone alerts and does not retrain: it leads.
+-- Never due for a model that is watched only (policy learn). While a champion waits for its first
+-- answer, or no longer gives any, what the others answer says nothing of it: only labels, the schedule
+-- and drift make another run due.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
 with runs as (
@@ -140,8 +143,9 @@ falling as (
 facts as (
     select
         clock.model,
-        recent.model_version,
+        champion.model_version,
         clock.event_clock,
+        policies.learns,
         policies.min_new_labels,
         policies.min_sample,
         policies.cooldown,
@@ -166,8 +170,10 @@ facts as (
             and recent.auc < recent.baseline_auc * (1 - policies.max_metric_drop),
             false
         ) as metric_due,
-        coalesce(concept.status = 'drifted', false) as concept_due,
-        falling.model is not null as forecast_due,
+        coalesce(concept.status = 'drifted', false)
+        and coalesce(champion.is_answering, true) as concept_due,
+        falling.model is not null
+        and coalesce(champion.is_answering, true) as forecast_due,
         coalesce(
             policies.retrain_every > interval '0 seconds'
             and clock.event_clock
@@ -182,6 +188,7 @@ facts as (
         ) as drift_due
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    left join {{ ref('champions') }} as champion on clock.model = champion.model
     left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
     left join last_run on clock.model = last_run.model
@@ -203,6 +210,8 @@ judged as (
         or drift_due
             as is_wanted,
         case
+            when not learns
+                then 'watched only: headrace train ' || {{ shell_word('model') }}
             when classes < 2 then 'every label so far is the same'
             when examples < min_sample
                 then examples || ' labels, of at least ' || min_sample

@@ -3,6 +3,7 @@
 -- half, when canary_verdict finds a canary worse, or when the champion's output left its baseline
 -- (the circuit breaker: that version is halted).
 -- trigger_id names the version and when it came into its place: it is taken back once.
+-- A version that answers without a model event that told of it can only be halted.
 -- grain: version that answers.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
 with earlier as (
@@ -27,8 +28,10 @@ facts as (
         serving.*,
         policies.min_sample,
         policies.cooldown,
-        case when serving.variant = 'canary' then verdict.champion_version
-            else earlier.model_version end as target_version,
+        case
+            when serving.variant = 'canary' then verdict.champion_version
+            when told.status = 'champion' then earlier.model_version
+        end as target_version,
         verdict.reason as verdict,
         coalesce(
             serving.error_rate > policies.max_error_rate
@@ -43,6 +46,10 @@ facts as (
         taken_back.event_time as last_rollback_at
     from {{ ref('serving_errors') }} as serving
     inner join {{ ref('model_policies') }} as policies on serving.model = policies.model
+    left join {{ ref('model_versions') }} as told
+        on
+            serving.model = told.model
+            and serving.model_version = told.model_version
     left join {{ ref('canary_verdict') }} as verdict
         on
             serving.model = verdict.model
@@ -53,6 +60,9 @@ facts as (
             and serving.model_version = drift.model_version
     left join earlier on serving.model = earlier.model
     left join taken_back on serving.model = taken_back.model
+    where
+        told.status is null
+        or told.status not in ('superseded', 'rolled_back', 'retired')
 ),
 
 judged as (

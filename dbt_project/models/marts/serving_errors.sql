@@ -1,62 +1,92 @@
--- How often each version that serves has failed lately, and whether it still does.
+-- How often each version that serves has failed lately, and whether it still does: champions and
+-- canaries, and whatever else answers.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
-with serving as (
+with spans as (
     select
-        versions.model,
-        versions.model_version,
-        versions.status as variant,
-        versions.changed_at as serving_since,
+        clock.model,
         clock.event_clock,
         {{ pane_start('10 seconds', '(clock.event_clock - policies.rollback_window)') }}
             as first_pane,
         {{ pane_start(
             '10 seconds', '(clock.event_clock - policies.rollback_window / 2)'
         ) }} as middle_pane
-    from {{ ref('model_versions') }} as versions
-    inner join {{ ref('model_clock') }} as clock on versions.model = clock.model
-    inner join
-        {{ ref('model_policies') }} as policies
-    on versions.model = policies.model
-    where versions.status in ('champion', 'canary')
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+),
+
+told as (
+    select
+        model,
+        model_version,
+        status as variant,
+        changed_at as serving_since
+    from {{ ref('model_versions') }}
+    where status in ('champion', 'canary')
 ),
 
 answered as (
     select
-        serving.model,
-        serving.model_version,
+        spans.model,
+        panes.model_version,
+        case when count(case when panes.variant = 'canary' then 1 end) = count(*)
+            then 'canary' else 'champion' end as variant,
         sum(panes.inferences)::bigint as answers,
         sum(panes.errors)::bigint as errors,
         coalesce(sum(panes.inferences) filter (
-            where panes.pane_start >= serving.middle_pane
+            where panes.pane_start >= spans.middle_pane
         ), 0)::bigint as latest_answers,
         coalesce(sum(panes.errors) filter (
-            where panes.pane_start >= serving.middle_pane
+            where panes.pane_start >= spans.middle_pane
         ), 0)::bigint as latest_errors
-    from serving
+    from spans
     inner join {{ ref('request_panes') }} as panes
         on
-            serving.model = panes.model
-            and serving.model_version = panes.model_version
-            and serving.first_pane <= panes.pane_start
+            spans.model = panes.model
+            and spans.first_pane <= panes.pane_start
     where panes.grain = '10 seconds' and panes.variant != 'shadow'
-    group by serving.model, serving.model_version
+    group by spans.model, panes.model_version
+),
+
+began as (
+    select
+        model,
+        model_version,
+        min(first_event_time) as first_event_time
+    from {{ ref('model_activity') }}
+    where variant != 'shadow'
+    group by model, model_version
+),
+
+serving as (
+    select
+        model,
+        model_version
+    from told
+    union
+    select
+        model,
+        model_version
+    from answered
 )
 
 select
     serving.model,
     serving.model_version,
-    serving.variant,
-    serving.serving_since,
+    coalesce(told.variant, answered.variant) as variant,
+    coalesce(told.serving_since, began.first_event_time) as serving_since,
     coalesce(answered.answers, 0) as answers,
     coalesce(answered.errors, 0) as errors,
     answered.errors::double precision / nullif(answered.answers, 0) as error_rate,
     answered.latest_errors::double precision / nullif(answered.latest_answers, 0)
         as latest_error_rate,
-    serving.first_pane as window_start,
-    serving.event_clock as window_end
+    spans.first_pane as window_start,
+    spans.event_clock as window_end
 from serving
-left join answered
+inner join spans on serving.model = spans.model
+{%- for part in ['told', 'answered', 'began'] %}
+left join {{ part }}
     on
-        serving.model = answered.model
-        and serving.model_version = answered.model_version
+        serving.model = {{ part }}.model
+        and serving.model_version = {{ part }}.model_version
+{%- endfor %}

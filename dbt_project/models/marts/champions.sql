@@ -1,0 +1,39 @@
+-- The champion of each model, and whether it answers. What watches a model follows its champion only
+-- while that answers: a version may be promoted while the application's own server goes on answering
+-- with versions of its own, and then all versions that answer count as one.
+-- It answers while its last answer is at most metric_window older than the model's last one.
+-- grain: model that has a champion.  key: model.  lateness: any.
+with answered as (
+    select
+        model,
+        model_version,
+        max(last_event_time) as last_answer_at
+    from {{ ref('model_activity') }}
+    where variant != 'shadow'
+    group by model, model_version
+),
+
+newest as (
+    select
+        model,
+        max(last_answer_at) as last_answer_at
+    from answered
+    group by model
+)
+
+select
+    champion.model,
+    champion.model_version,
+    champion.metrics,
+    answered.last_answer_at,
+    coalesce(
+        answered.last_answer_at >= newest.last_answer_at - policies.metric_window, false
+    ) as is_answering
+from {{ ref('model_versions') }} as champion
+inner join {{ ref('model_policies') }} as policies on champion.model = policies.model
+left join answered
+    on
+        champion.model = answered.model
+        and champion.model_version = answered.model_version
+left join newest on champion.model = newest.model
+where champion.status = 'champion'
