@@ -3,6 +3,7 @@
 
   relation  label_panes, or rows of them, with a positive_label
   by        columns that name a row of the result
+  weight    a column of 1 and -1, where rows with negative numbers are among them (silence)
 
   AUC is the probability that a positive scores above a negative, by rank sums over score bins
   (Hanley and McNeil 1982); pairs inside one bin count half, so it is off by at most auc_error.
@@ -11,13 +12,14 @@
   middle of its bin. Precision, recall and F1 are of the positive label, macro_f1 is the mean over
   all classes. RMSE and MAE are of predictions and labels that are both numbers.
 -#}
-{% macro classification(name, relation, by) -%}
+{% macro classification(name, relation, by, weight=none) -%}
     {%- set keys = by | join(', ') -%}
     {%- set is_positive = 'label = positive_label' -%}
     {{ name }}_scores as (
         select
             {{ keys }},
             {{ is_positive }} as is_positive,
+            {{ weight ~ ',' if weight }}
             counts
         from {{ relation }}
         where label is not null and positive_label is not null
@@ -25,7 +27,7 @@
 
     {{ name }}_opened as (
         {{ headrace.opened_blocks(
-            name ~ '_scores', by + ['is_positive'], headrace.score_block(), block='0'
+            name ~ '_scores', by + ['is_positive'], headrace.score_block(), block='0', weight=weight
         ) }}
     ),
 

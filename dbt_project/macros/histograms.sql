@@ -64,12 +64,13 @@
   by        columns of the result
   size      bins of a block
   block     '0' where all counts are of one block
+  weight    a column of 1 and -1, where some rows are to be taken away from the others
 -#}
-{% macro opened_blocks(relation, by, size, block='block') -%}
-    {{ return(adapter.dispatch('opened_blocks', 'headrace')(relation, by, size, block)) }}
+{% macro opened_blocks(relation, by, size, block='block', weight=none) -%}
+    {{ return(adapter.dispatch('opened_blocks', 'headrace')(relation, by, size, block, weight)) }}
 {%- endmacro %}
 
-{% macro default__opened_blocks(relation, by, size, block) -%}
+{% macro default__opened_blocks(relation, by, size, block, weight) -%}
     select
         {{ by | join(', ') }},
         bin,
@@ -78,7 +79,7 @@
         select
             {{ by | join(', ') }},
             {{ block }} * {{ size }} + generate_series(0, {{ size | int - 1 }}) as bin,
-            unnest(counts) as answers
+            unnest(counts){{ ' * ' ~ weight if weight }} as answers
         from {{ relation }}
         where {{ block }} is not null
     ) as opened
@@ -86,7 +87,7 @@
     having sum(answers) != 0
 {%- endmacro %}
 
-{% macro postgres__opened_blocks(relation, by, size, block) -%}
+{% macro postgres__opened_blocks(relation, by, size, block, weight) -%}
     select
         {{ by | join(', ') }},
         bin,
@@ -100,7 +101,12 @@
             select
                 {{ by | join(', ') }},
                 {{ block }} as block,
+                {%- if weight %}
+                sum(case when {{ weight }} < 0 then counts - counts - counts else counts end)
+                    as counts
+                {%- else %}
                 sum(counts) as counts
+                {%- endif %}
             from {{ relation }}
             where {{ block }} is not null
             group by {{ by | join(', ') }}{{ ', ' ~ block if block != '0' }}
@@ -109,6 +115,6 @@
     where answers != 0
 {%- endmacro %}
 
-{% macro risingwave__opened_blocks(relation, by, size, block) -%}
-    {{ headrace.default__opened_blocks(relation, by, size, block) }}
+{% macro risingwave__opened_blocks(relation, by, size, block, weight) -%}
+    {{ headrace.default__opened_blocks(relation, by, size, block, weight) }}
 {%- endmacro %}

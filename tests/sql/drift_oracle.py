@@ -17,6 +17,7 @@ from headrace.events import Inference
 from tests.sql.oracle import (
     Oracle,
     Row,
+    Silence,
     as_class,
     bucket,
     hour,
@@ -44,6 +45,13 @@ class Policies:
     quality_tolerance: float = 0.1
     volume_gap: timedelta = timedelta(minutes=10)
     max_error_rate: float = 0.05
+    default_label: str = ""
+    label_window: timedelta = timedelta(0)
+
+    def silence(self, *models: str) -> dict[str, Silence]:
+        """By model, what silence says."""
+        terms = Silence(self.default_label, self.label_window)
+        return dict.fromkeys(models, terms) if self.default_label else {}
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,26 @@ class DriftOracle:
         if found and self.oracle.is_answering(model, found.model_version, window):
             return found
         return None
+
+    def known(self, model: str) -> Iterator[tuple[Inference, str, datetime]]:
+        """Answers with their labels and the hours in which these were known, silence too.
+
+        Silence of an hour of answers is known when the windows of the first of them close, once
+        the last one's has; what was said counts in hours of which all silence is known.
+        """
+        terms = self.oracle.silence.get(model)
+        window = terms.window if terms else timedelta(0)
+        until = hour(hour(self.oracle.clock(model) - window) + window)
+        for event in self.answers(model):
+            if (label := self.oracle.heard(event)) is None:
+                continue
+            if event.request_id in self.oracle.labels:
+                said = self.oracle.labels[event.request_id]
+                hour_known = hour(max(at(event), utc(said.event.event_time)))
+                if not window or hour_known < until:
+                    yield event, label, hour_known
+            elif self.oracle.is_settled(event, hourly=True):
+                yield event, label, hour(hour(at(event)) + window)
 
     def reference(self, model: str) -> tuple[datetime, datetime]:
         champion = self.champion(model)
@@ -149,18 +177,17 @@ class DriftOracle:
         for model in self.models:
             champion = self.champion(model)
             first = hour(self.oracle.clock(model) - self.policies.metric_window)
-            judged = [
-                event
-                for event in self.answers(model)
-                if event.request_id in self.oracle.labels
+            judged = {
+                event.request_id: label
+                for event, label, known in self.known(model)
+                if known >= first
                 and (champion is None or champion.model_version == event.model_version)
-                and hour(max(at(event), utc(self.oracle.labels[event.request_id].event.event_time)))
-                >= first
-            ]
+            }
             row: Row = {"model_version": champion.model_version if champion else None}
             row |= {"window_start": first, "labeled": len(judged), "auc": None}
             if judged:
-                found = self.oracle.quality(judged)
+                events = [event for event in self.answers(model) if event.request_id in judged]
+                found = self.oracle.quality(events, judged)
                 row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
             rows[model] = row
         return rows
@@ -171,18 +198,26 @@ class DriftOracle:
         return {model: self._labels(model) for model in self.models}
 
     def _labels(self, model: str) -> Row:
+        answers, terms = self.answers(model), self.oracle.silence.get(model)
         judged = [
-            (hour(at(event)), as_class(self.oracle.labels[event.request_id].label))
-            for event in self.answers(model)
-            if event.request_id in self.oracle.labels
+            (hour(at(event)), as_class(label))
+            for event in answers
+            if (label := self.oracle.heard(event)) is not None
+            and self.oracle.is_settled(event, hourly=True)
         ]
         start, end = (hour(time) for time in self.reference(model))
         end += HOUR
         row: Row = {"window_start": None, "window_end": None}
         old = [label for time, label in judged if start <= time < end]
         new = []
-        if judged:
-            last = max(time for time, _ in judged) + HOUR
+        if answers and (judged or terms):
+            last = (
+                max(hour(at(event)) for event in answers) + HOUR
+                if terms
+                else HOUR + max(time for time, _ in judged)
+            )
+            if terms and terms.window:
+                last = min(last, hour(self.oracle.clock(model) - terms.window))
             since = max(hour(last - self.policies.metric_window), end)
             row = {"window_start": since, "window_end": max(last, end)}
             new = [label for time, label in judged if since <= time < last]
@@ -232,19 +267,17 @@ class DriftOracle:
         champion = self.champion(model)
         wrong, squared, absolute = [], [], []
         measures = 0
-        for event in self.answers(model):
-            said = self.oracle.labels.get(event.request_id)
-            if said is None or (champion and champion.model_version != event.model_version):
+        for event, label, time in self.known(model):
+            if champion and champion.model_version != event.model_version:
                 continue
-            time = hour(max(at(event), utc(said.event.event_time)))
-            label, prediction = said.label, event.prediction
+            prediction, said = event.prediction, event.request_id in self.oracle.labels
             classes = as_class(label), as_class(prediction)
             if None not in classes:
                 wrong.append((time, float(label != prediction)))
             if classes[0] is not None and event.score is not None:
                 hit = label == self.oracle.positive
                 squared.append((time, (event.score - hit) ** 2))
-            if number(label) is not None and number(prediction) is not None:
+            if said and number(label) is not None and number(prediction) is not None:
                 absolute.append((time, abs(number(label) - number(prediction))))
                 measures += None in classes
         for name, found in (("misclassification", wrong), ("brier", squared)):

@@ -46,6 +46,14 @@ class Held:
     weight: float
 
 
+@dataclass(frozen=True)
+class Silence:
+    """The label of an answer that nobody judged within a window."""
+
+    label: str
+    window: timedelta = timedelta(0)
+
+
 class Oracle:
     """What the views should hold after these events (of each id the first)."""
 
@@ -56,6 +64,7 @@ class Oracle:
         positive: str = "yes",
         drift_window: timedelta = timedelta(hours=1),
         policies: Mapping[str, tuple[str, int, float]] | None = None,
+        silence: Mapping[str, Silence] | None = None,
     ) -> None:
         self.inference = inference
         self.feedback = feedback
@@ -63,6 +72,8 @@ class Oracle:
         self.drift_window = drift_window
         # of every kind: which opinion wins, its priority and its weight
         self.policies = policies or {}
+        # by model; counted where something is decided, and in no other view
+        self.silence = silence or {}
         self.labels = self._labels()
 
     def _labels(self) -> dict[str, Held]:
@@ -156,9 +167,33 @@ class Oracle:
                     end += step
         return {key: self.quality(events) for key, events in members.items()}
 
-    def quality(self, events: list[Inference]) -> Row:
-        judged = [event for event in events if event.request_id in self.labels]
-        truth = {event.request_id: self.labels[event.request_id].label for event in judged}
+    def is_settled(self, event: Inference, *, hourly: bool = False) -> bool:
+        """Whether the pane of an answer counts: silence in it is a label, if it is one at all.
+
+        Panes are minutes while these are kept, else hours.
+        """
+        terms = self.silence.get(event.model)
+        if terms is None or not terms.window:
+            return True
+        clock = self.clock(event.model)
+        until = clock - terms.window
+        fine = not hourly and hour(until) >= hour(clock) - timedelta(days=2)
+        grain = minute if fine else hour
+        return grain(utc(event.event_time)) < grain(until)
+
+    def heard(self, event: Inference) -> str | None:
+        """The label of an answer, by what was said or by silence."""
+        if event.request_id in self.labels:
+            return self.labels[event.request_id].label
+        terms = self.silence.get(event.model)
+        return terms.label if terms and event.variant != "shadow" else None
+
+    def quality(self, events: list[Inference], heard: Mapping[str, str] | None = None) -> Row:
+        """Metrics of answers by what was said of them, or by other labels that were `heard`."""
+        said = {name: held.label for name, held in self.labels.items()}
+        known = said if heard is None else heard
+        judged = [event for event in events if event.request_id in known]
+        truth = {event.request_id: known[event.request_id] for event in judged}
         classes = {name: as_class(label) for name, label in truth.items()}
         scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
         predicted = [
@@ -200,7 +235,7 @@ class Oracle:
             "calibration_error": calibration_error(y, p) if len(y) else None,
             "rmse": math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else None,
             "mae": mean(abs(e) for e in errors),
-            "mean_reward": mean(self.reward(event) for event in judged),
+            "mean_reward": mean(self.reward(event) for event in judged) if heard is None else None,
         }
 
     def reward(self, event: Inference) -> float:

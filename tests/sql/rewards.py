@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from headrace.engine import Engine
 from headrace.events import Inference, ModelEvent, Topic, parse
 from headrace.log import EventLog
-from tests.sql.oracle import Oracle, as_class, utc
-from tests.sql.settings import STRETCHES, stretched
+from tests.sql.oracle import Oracle, Silence, as_class, utc
+from tests.sql.settings import STRETCHES, set_policies, stretched
 from tests.sql.streams import LABELS, MODELS, START, Stream, send, streams
 from tests.sql.test_statistics import always_valid_p
 
@@ -41,9 +42,20 @@ EXAMPLES = settings(
 class Story:
     """A stream that is told batch by batch, after the lives of its versions."""
 
-    def __init__(self, stream: Stream, lives: list[ModelEvent]) -> None:
+    def __init__(
+        self, stream: Stream, lives: list[ModelEvent], silence: Silence | None = None
+    ) -> None:
         self.stream = stream
         self.lives = lives
+        self.silence = {MODELS[0]: silence} if silence else {}
+
+    def govern(self, engine: Engine) -> None:
+        """Set the policies by which silence is a label, or not."""
+        terms = self.silence.get(MODELS[0], Silence(""))
+        set_policies(
+            engine, MODELS[0], default_label=terms.label,
+            label_window=f"{terms.window.total_seconds()} seconds",
+        )  # fmt: skip
 
     def tell(self, log: EventLog, check: Callable[[Oracle], None]) -> None:
         """Send batch by batch, and check after each against all that was sent so far."""
@@ -59,7 +71,7 @@ class Story:
                 else:
                     feedback.setdefault(event.feedback_id, event)  # type: ignore[union-attr]
             if inference:
-                check(Oracle(inference, feedback))
+                check(Oracle(inference, feedback, silence=self.silence))
 
 
 @st.composite
@@ -87,9 +99,13 @@ def stories(draw: st.DrawFn) -> Story:
     return Story(
         stretched(stream, stretch),
         [cast(ModelEvent, parse("model_events", life)) for life in lives],
+        draw(SILENCES),
     )
 
 
+SILENCES = st.sampled_from(
+    [None, *(Silence("no", timedelta(minutes=m)) for m in (0, 7, 300, 4_320)), Silence("0")]
+)
 _steps = st.tuples(
     st.sampled_from(MODELS),
     st.sampled_from(["v1", "v2", "v3"]),
@@ -159,6 +175,20 @@ def floor(time: datetime, step: int) -> datetime:
 def rewards(oracle: Oracle, events: Iterable[Inference]) -> list[float]:
     """The reward of every labelled answer."""
     return [oracle.reward(event) for event in events if event.request_id in oracle.labels]
+
+
+def earned(oracle: Oracle, events: Iterable[Inference]) -> list[tuple[Inference, float]]:
+    """Answers with their rewards where something is decided: silence counts, once it is a label."""
+    return [
+        (
+            event,
+            oracle.reward(event)
+            if event.request_id in oracle.labels
+            else float(event.prediction == oracle.heard(event)),
+        )
+        for event in events
+        if oracle.heard(event) is not None and oracle.is_settled(event)
+    ]
 
 
 def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:

@@ -119,6 +119,8 @@ def stretched(stream: Stream, factor: int) -> Stream:
     drawn=_champions,
     drift_window=st.sampled_from([timedelta(hours=1), timedelta(hours=9), timedelta(days=3)]),
     min_sample=st.sampled_from([1, 2, 4]),
+    default_label=st.sampled_from(["", "", "no"]),
+    label_window=st.sampled_from([timedelta(minutes=m) for m in (0, 50, 180, 4_320)]),
 )
 def test_views_equal_recompute(
     engine: Engine,
@@ -128,9 +130,17 @@ def test_views_equal_recompute(
     drawn: dict[str, Any],
     drift_window: timedelta,
     min_sample: int,
+    default_label: str,
+    label_window: timedelta,
 ) -> None:
     empty(engine)
-    policies = Policies(drift_window=drift_window, min_sample=min_sample)
+    policies = Policies(
+        drift_window=drift_window,
+        min_sample=min_sample,
+        default_label=default_label,
+        label_window=label_window,
+    )
+    silence = policies.silence(*MODELS)
     govern(engine, policies)
     champions = {}
     for model, (version, hours) in drawn.items():
@@ -143,7 +153,7 @@ def test_views_equal_recompute(
     stream = stretched(stream, factor)
     for number, batch in enumerate(stream.batches):
         send(log, batch)
-        oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])))
+        oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])), silence=silence)
         check(engine, DriftOracle(oracle, policies, champions))
 
 
@@ -158,6 +168,8 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
         metric_window=timedelta(hours=rng.choice([2.5, 24, 72])),
         volume_gap=timedelta(minutes=rng.choice([10, 300])),
         page_hinkley_threshold=rng.choice([0.1371, 0.5371, 1.1371]),
+        default_label=["", "no"][seed // 4],
+        label_window=timedelta(hours=rng.choice([0, 3])),
     )
     govern(engine, policies)
     champions = {}
@@ -171,7 +183,7 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
     for share in (0.4, 0.8, 1.0):
         sent = events[: int(share * len(events))]
         send(log, sent)
-        oracle = Oracle(*first_of_each(Stream([sent])))
+        oracle = Oracle(*first_of_each(Stream([sent])), silence=policies.silence("m"))
         check(engine, DriftOracle(oracle, policies, champions))
 
 

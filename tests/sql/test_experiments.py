@@ -15,7 +15,17 @@ from headrace.engine import Engine
 from headrace.events import Inference, Topic, parse
 from headrace.log import EventLog
 from tests.sql.oracle import Oracle, as_class, utc
-from tests.sql.rewards import EXAMPLES, Row, Story, interval, is_share, recent, same, stories
+from tests.sql.rewards import (
+    EXAMPLES,
+    Row,
+    Story,
+    earned,
+    interval,
+    is_share,
+    recent,
+    same,
+    stories,
+)
 from tests.sql.settings import set_policies
 from tests.sql.streams import START, send
 from tests.sql.test_views import empty, log  # noqa: F401
@@ -36,14 +46,19 @@ def pulls(oracle: Oracle) -> dict[str, list[Inference]]:
 
 def arm_stats(oracle: Oracle) -> dict[tuple[str, str], Row]:
     rows: dict[tuple[str, str], Row] = {}
-    for model, events in pulls(oracle).items():
-        earned: dict[str, list[float]] = defaultdict(list)
-        for event in events:
+    for model in {event.model for event in oracle.inference.values()}:
+        shown = [
+            event
+            for event in oracle.of(model)
+            if event.variant != "shadow" and recent(oracle, model, utc(event.event_time))
+        ]
+        by_arm: dict[str, list[float]] = defaultdict(list)
+        for event, reward in earned(oracle, shown):
             arm = as_class(event.prediction)
             if arm is not None:
-                earned[arm].append(oracle.reward(event))
-        total = sum(map(len, earned.values()))
-        for arm, values in earned.items():
+                by_arm[arm].append(reward)
+        total = sum(map(len, by_arm.values()))
+        for arm, values in by_arm.items():
             n, mean = len(values), float(np.mean(values))
             low, high = interval(values, is_share(values))
             unit = all(0 <= value <= 1 for value in values)
@@ -65,6 +80,7 @@ def arm_stats(oracle: Oracle) -> dict[tuple[str, str], Row]:
 @given(story=stories())
 def test_arm_stats(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.arm_stats")

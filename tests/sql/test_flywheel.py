@@ -19,6 +19,7 @@ from tests.sql.rewards import (
     Row,
     Story,
     compared,
+    earned,
     floor,
     in_order,
     recent,
@@ -46,7 +47,8 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
             continue
         held = [event for event in shown if event.variant == "holdout"]
         rest = [event for event in shown if event.variant != "holdout"]
-        row = compared(rewards(oracle, rest), rewards(oracle, held), "holdout")
+        sides = [[reward for _, reward in earned(oracle, side)] for side in (rest, held)]
+        row = compared(sides[0], sides[1], "holdout")
         row |= {"answers": len(rest), "holdout_answers": len(held)}
         p = row["always_valid_p_value"]
         if not held:
@@ -67,6 +69,7 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
 def test_holdout_comparison(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
     set_policies(engine, min_sample="2")
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.holdout_comparison")

@@ -23,11 +23,11 @@ from tests.sql.rewards import (
     Row,
     Story,
     compared,
+    earned,
     floor,
     in_order,
     interval,
     recent,
-    rewards,
     same,
     stories,
     verdicts,
@@ -67,7 +67,8 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
             sides, judged = (
                 [since(oracle, model, at, step, side) for side in served] for step in (10, 60)
             )
-            row = compared(rewards(oracle, judged[0]), rewards(oracle, judged[1]), "champion")
+            rewards = [[reward for _, reward in earned(oracle, side)] for side in judged]
+            row = compared(rewards[0], rewards[1], "champion")
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]
@@ -136,6 +137,7 @@ def verdict(
 def test_canary_verdict(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
     set_policies(engine, min_sample="2")
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.canary_verdict")
@@ -197,6 +199,62 @@ def test_each_verdict(
     send(log, lives + answers("v2", "canary", *canary) + answers("v1", "champion", *champion))
     (row,) = engine.rows("select verdict, reason from headrace.canary_verdict")
     assert (row["verdict"], row["reason"]) == wanted
+
+
+def clicked(version: str, variant: str, number: int, every: int) -> list[tuple[Topic, Any]]:
+    """So many answers a second apart, and a click on one of so many."""
+    events: list[tuple[Topic, Any]] = []
+    for i in range(number):
+        time, name = (START + timedelta(seconds=i)).isoformat(), f"{version}-{i}"
+        asked = {"request_id": name, "event_time": time, "model": "m", "model_version": version}
+        asked |= {"variant": variant, "prediction": f"ad-{i % 7}"}
+        events.append(("inference", parse("inference", asked)))
+        if i % every == 0:
+            events.append(("feedback", click(name, time)))
+    return events
+
+
+def click(name: str, time: str) -> Any:
+    said = {"feedback_id": name, "request_id": name, "event_time": time}
+    return parse("feedback", {**said, "kind": "click", "value": 1})
+
+
+def test_who_does_not_click_counts(engine: Engine, log: EventLog) -> None:  # noqa: F811
+    """A canary that is clicked 2 times in a hundred is no match for a champion with 10."""
+    lives: list[tuple[Topic, Any]] = [
+        ("model_events", parse("model_events", {"event_time": START.isoformat(), **life}))
+        for life in (
+            {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": "a"},
+            {"model": "m", "model_version": "v2", "event": "canary", "traffic": 0.5},
+        )
+    ]
+    events = clicked("v1", "champion", 3_000, 10) + clicked("v2", "canary", 3_000, 50)
+    send(log, lives + events)
+
+    def verdict() -> Row:
+        (row,) = engine.rows("select * from headrace.canary_verdict")
+        return row
+
+    assert (verdict()["labels"], verdict()["mean_reward"]) == (60, 1)
+    set_policies(engine, "m", default_label="0")
+    row = verdict()
+    assert (row["labels"], row["champion_labels"]) == (3_000, 3_000)
+    assert (row["mean_reward"], row["champion_mean_reward"]) == (0.02, 0.1)
+    assert (row["verdict"], row["reason"]) == ("rollback", "lower reward")
+    (taken,) = engine.rows("select * from headrace.rollback_trigger where variant = 'canary'")
+    assert (taken["due"], taken["reason"]) == (True, "canary: lower reward")
+    # 50 minutes of answers, of which the window of the last ten is open
+    set_policies(engine, "m", label_window="10 minutes")
+    row = verdict()
+    assert (row["labels"], row["champion_labels"]) == (2_340, 2_340)
+    assert row["verdict"] == "rollback"
+    # later feedback takes the place of silence
+    set_policies(engine, "m", label_window="0 seconds")
+    late = (START + timedelta(hours=1)).isoformat()
+    send(log, [("feedback", click(f"v2-{i}", late)) for i in range(5, 2_500, 10)])
+    row = verdict()
+    assert row["mean_reward"] == pytest.approx((60 + 250) / 3_000)
+    assert row["verdict"] == "promote"
 
 
 # --- shadow_agreement --------------------------------------------------------------------------

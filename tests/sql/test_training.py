@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 from headrace.engine import Engine
-from headrace.events import parse
+from headrace.events import Topic, parse
 from headrace.log import EventLog
-from tests.sql.oracle import Oracle, label_of, utc
+from tests.sql.oracle import Oracle, Silence, label_of, utc
 from tests.sql.settings import STRETCHES, set_policies, stretched
-from tests.sql.streams import MODELS, Stream, first_of_each, send, streams
+from tests.sql.streams import MODELS, START, Stream, first_of_each, send, streams
 from tests.sql.test_views import EXAMPLES, empty, ids
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
@@ -46,6 +46,63 @@ def test_training_views_equal_recompute(
         assert queue(engine) == review_queue(oracle)
         assert example_rows(engine) == labeled_examples(oracle)
         assert ids(engine, "request_id", "pending_labels") == sorted(oracle.pending_labels())
+        rows = engine.rows("select model, new_labels, examples from headrace.retrain_trigger")
+        assert {row["model"]: (row["new_labels"], row["examples"]) for row in rows} == counted(
+            oracle
+        )
+
+
+def counted(oracle: Oracle) -> dict[str, tuple[int, int]]:
+    """How many labels a first run would have, silence too: all of them are new."""
+    oracle.silence = {model: Silence(label, LABEL_WINDOW) for model, label in DEFAULTS.items()}
+    expected = {}
+    for model in {event.model for event in oracle.inference.values()}:
+        examples = sum(
+            event.request_id in oracle.labels
+            or (oracle.heard(event) is not None and oracle.is_settled(event))
+            for event in oracle.of(model)
+            if event.variant != "shadow"
+        )
+        expected[model] = (examples, examples)
+    return expected
+
+
+def test_a_model_of_clicks_alone_has_two_classes(engine: Engine, log: EventLog) -> None:
+    """Whoever clicks says 1; only silence says the other thing, and goes on saying it."""
+    set_policies(engine, "m", learn="on", cooldown="0 seconds")
+    send(log, clicks(0, 240))
+
+    def trigger() -> dict[str, Any]:
+        (row,) = engine.rows("select * from headrace.retrain_trigger")
+        return row
+
+    assert (trigger()["due"], trigger()["new_labels"]) == (False, 24)
+    set_policies(engine, "m", default_label="0")
+    assert (trigger()["due"], trigger()["reason"]) == (True, "240 new labels")
+    run = {"model": "m", "model_version": "v1", "event": "trained"}
+    at = START + timedelta(minutes=239)
+    send(log, [("model_events", parse("model_events", {**run, "event_time": at.isoformat()}))])
+    assert trigger()["new_labels"] == 0
+    send(log, clicks(240, 300))
+    assert (trigger()["new_labels"], trigger()["examples"]) == (60, 300)
+
+
+def clicks(start: int, stop: int) -> list[tuple[Topic, Any]]:
+    """Answers a minute apart, and a click on every tenth."""
+    events: list[tuple[Topic, Any]] = []
+    for i in range(start, stop):
+        time = (START + timedelta(minutes=i)).isoformat()
+        asked = {
+            "request_id": f"r{i}",
+            "model": "m",
+            "event_time": time,
+            "prediction": f"ad{i % 3}",
+        }
+        events.append(("inference", parse("inference", asked)))
+        if i % 10 == 0:
+            said = {"request_id": f"r{i}", "kind": "click", "value": 1, "event_time": time}
+            events.append(("feedback", parse("feedback", said)))
+    return events
 
 
 def late_rows(engine: Engine) -> dict[str, tuple[Any, ...]]:

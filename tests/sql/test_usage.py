@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from headrace.engine import Engine
 from headrace.events import Event, Topic, parse
 from headrace.log import EventLog
-from tests.sql.oracle import Oracle
+from tests.sql.oracle import Oracle, Silence
+from tests.sql.rewards import SILENCES, Story
 from tests.sql.settings import STRETCHES, set_policies, stretched
 from tests.sql.streams import MODELS, START, Stream, first_of_each, send, streams
 from tests.sql.test_views import EXAMPLES, MICRO, SKETCH, close, empty
@@ -59,14 +60,14 @@ def champion() -> list[tuple[Topic, Event]]:
 
 
 @EXAMPLES
-@given(stream=streams(), stretch=STRETCHES)
+@given(stream=streams(), stretch=STRETCHES, silence=SILENCES)
 def test_usage_views_equal_recompute(
-    engine: Engine, log: EventLog, stream: Stream, stretch: float
+    engine: Engine, log: EventLog, stream: Stream, stretch: float, silence: Silence | None
 ) -> None:
     empty(engine)
     set_policies(engine, **POLICIES)
     send(log, champion())
-    check(engine, log, stretched(stream, stretch))
+    check(engine, log, stretched(stream, stretch), silence)
 
 
 @pytest.mark.parametrize("days", [0.04, 1.5, 20])
@@ -111,10 +112,13 @@ def dense(days: float) -> Stream:
     return Stream(batches)
 
 
-def check(engine: Engine, log: EventLog, stream: Stream) -> None:
+def check(engine: Engine, log: EventLog, stream: Stream, silence: Silence | None = None) -> None:
+    story = Story(stream, [], silence)
+    story.govern(engine)
     for number, batch in enumerate(stream.batches):
         send(log, batch)
-        oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])))
+        events = first_of_each(Stream(stream.batches[: number + 1]))
+        oracle = Oracle(*events, silence=story.silence)
         compare(engine, "user_sessions", sessions(oracle))
         compare(engine, "report_rate", reports(oracle))
         compare(engine, "scaling_signal", scaling(oracle))

@@ -222,8 +222,8 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
     truth = {
         event.request_id: label
         for event in events
-        if event.request_id in oracle.labels
-        and (label := as_class(oracle.labels[event.request_id].label)) is not None
+        if (label := as_class(oracle.heard(event))) is not None
+        and oracle.is_settled(event, hourly=True)
     }
     judged = [event for event in events if event.request_id in truth]
     if metric == "accuracy":

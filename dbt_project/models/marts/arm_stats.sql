@@ -1,26 +1,23 @@
 -- What each arm has earned, and how much it still deserves to be tried. An arm is a predicted
 -- class; a pull is a labelled answer, which carries a reward.
 -- The last 30 days behind the model's clock, by the hour of the answer, without shadow answers.
+-- Silence counts as the default_label (macros/silence.sql).
 -- grain: arm of a model.  key: (model, arm).
 -- lateness: any; a late label or a revision changes the reward of its answer.
-with arms as (
+with {{ earned('earned') }},
+
+arms as (
     select
-        panes.model,
-        panes.arm,
-        sum(panes.pulls)::bigint as pulls,
-        sum(panes.reward) as reward,
-        sum(panes.pulls) * sum(panes.reward_squared)
-        - sum(panes.reward) * sum(panes.reward) as spread,
-        count(case when panes.reward != panes.reward_squared then 1 end) = 0
-            as is_share,
-        count(case when panes.reward < panes.reward_squared then 1 end) = 0 as is_unit
-    from {{ ref('model_clock') }} as clock
-    inner join {{ ref('arm_panes') }} as panes
-        on
-            clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
-    where panes.arm is not null and panes.pulls != 0
-    group by panes.model, panes.arm
+        model,
+        arm,
+        sum(pulls)::bigint as pulls,
+        sum(reward) as reward,
+        sum(pulls) * sum(reward_squared) - sum(reward) * sum(reward) as spread,
+        count(case when reward != reward_squared then 1 end) = 0 as is_share,
+        count(case when reward < reward_squared then 1 end) = 0 as is_unit
+    from earned
+    where arm is not null
+    group by model, arm
 ),
 
 moments as (

@@ -2,7 +2,8 @@
 -- over the answers given since the canary began, by the rewards of their labels, by errors and
 -- by latency.
 -- grain: canary version.  key: (model, model_version).
--- lateness: any; a late label or a revision counts for the answer that it speaks of.
+-- lateness: any; a late label or a revision counts for the answer that it speaks of. Silence counts as
+-- the default_label (macros/silence.sql).
 -- The hour in which it began is read in panes of 10 seconds (labels: of a minute) while these are
 -- kept, else whole.
 with versions as (
@@ -30,6 +31,8 @@ canaries as (
         policies.max_error_rate,
         policies.max_canary_loss,
         policies.canary_alpha,
+        policies.default_label,
+        {{ settled_at() }} as settled_at,
         {{ pane_start('1 hour', 'canary.changed_at') }} as first_hour,
         {{ pane_start('1 hour', 'canary.changed_at') }}
         >= {{ pane_start('1 hour', 'clock.event_clock') }} - interval '2 days'
@@ -66,19 +69,39 @@ spans as (
             as span_start,
         event_clock + interval '1 second' as span_end
     from sides
-    {%- for grain in ['10 seconds', '1 minute'] %}
     union all
     select
         model,
         model_version,
         side_version,
         variant,
-        '{{ grain }}' as grain,
-        {{ pane_start(grain, 'began_at') }} as span_start,
+        '10 seconds' as grain,
+        {{ pane_start('10 seconds', 'began_at') }} as span_start,
         first_hour + interval '1 hour' as span_end
     from sides
     where is_recent
-    {%- endfor %}
+),
+
+judged_sides as (
+    select
+        model,
+        model_version,
+        side_version,
+        variant,
+        default_label,
+        settled_at,
+        event_clock,
+        case when is_recent then first_hour + interval '1 hour' else first_hour end
+            as start_hour,
+        case when is_recent then {{ pane_start('1 minute', 'began_at') }} end
+            as first_minute
+    from sides
+),
+
+judged_spans as (
+    {{ label_spans(
+        'judged_sides', ['model', 'model_version', 'side_version', 'variant']
+    ) }}
 ),
 
 answer_rows as (
@@ -159,7 +182,7 @@ label_rows as (
         panes.examples,
         panes.reward,
         panes.reward_squared
-    from spans
+    from judged_spans as spans
     inner join {{ ref('label_panes') }} as panes
         on
             spans.model = panes.model
@@ -169,6 +192,21 @@ label_rows as (
             and spans.span_start <= panes.pane_start
             and spans.span_end > panes.pane_start
     where panes.clock = 'inference' and panes.examples != 0
+    union all
+    select
+        model,
+        tested_version as model_version,
+        variant = 'champion' as is_base,
+        examples,
+        reward,
+        reward_squared
+    from (
+        {{ silence(
+            'judged_spans',
+            ['model', 'model_version as tested_version'],
+            'spans.side_version = panes.model_version and spans.variant = panes.variant'
+        ) }}
+    ) as silent
 ),
 
 {{ compared_rewards(

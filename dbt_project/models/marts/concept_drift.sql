@@ -3,6 +3,7 @@
 -- champion that answers all versions count as one.
 -- An hour of few labels says little, so hours are pooled until min_sample labels are together; a
 -- pool of less than half of that does not count.
+-- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
 -- grain: model.  key: model.
 -- lateness: any; a revised label changes the hour in which it was known.
 with champion as (
@@ -20,12 +21,18 @@ models as (
         policies.min_sample,
         policies.page_hinkley_delta,
         policies.page_hinkley_threshold,
-        positive.positive_label
+        positive.positive_label,
+        clock.event_clock,
+        policies.default_label,
+        policies.label_window,
+        {{ settled_at() }} as settled_at
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
     left join champion on clock.model = champion.model
 ),
+
+{{ known_spans('silent_spans', 'models') }},
 
 judged as (
     select
@@ -48,6 +55,26 @@ judged as (
         and panes.variant != 'shadow'
         and panes.examples != 0
         and panes.model_version = coalesce(models.model_version, panes.model_version)
+        and {{ is_known('panes.pane_start', 'models') }}
+    union all
+    select
+        silent.model,
+        {{ known_hour('silent.pane_start', 'silent.label_window') }} as pane_start,
+        silent.label,
+        silent.prediction,
+        silent.positive_label,
+        silent.examples,
+        silent.scored,
+        silent.score_micro,
+        silent.score_squared_micro,
+        silent.measured,
+        silent.absolute_error
+    from (
+        {{ silence(
+            'silent_spans', ['model', 'positive_label', 'label_window'],
+            'coalesce(spans.model_version, panes.model_version) = panes.model_version'
+        ) }}
+    ) as silent
 ),
 
 hours as (

@@ -1,6 +1,7 @@
 -- What a model is worth: the rewards of its answers beside those of the holdout, which it left
 -- alone.
 -- The last 30 days behind the model's clock, by the hour of the answer, without shadow answers.
+-- Silence counts as the default_label (macros/silence.sql).
 -- grain: model.  key: model.
 -- lateness: any; a late label or a revision counts for the answer that it speaks of.
 with answer_sums as (
@@ -19,19 +20,16 @@ with answer_sums as (
     group by panes.model
 ),
 
+{{ earned('earned') }},
+
 label_rows as (
     select
-        panes.model,
-        panes.variant = 'holdout' as is_base,
-        panes.pulls as examples,
-        panes.reward,
-        panes.reward_squared
-    from {{ ref('model_clock') }} as clock
-    inner join {{ ref('arm_panes') }} as panes
-        on
-            clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
-    where panes.pulls != 0
+        model,
+        variant = 'holdout' as is_base,
+        pulls as examples,
+        reward,
+        reward_squared
+    from earned
 ),
 
 {{ compared_rewards('compared', 'label_rows', ['model'], 'holdout') }}

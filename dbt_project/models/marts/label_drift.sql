@@ -2,6 +2,7 @@
 -- The reference is that of drift_windows; as labels are late, the current window ends with the
 -- hour of the newest inference that has one, is metric_window long and never reaches back into the
 -- reference. Labels that are measures count as one class. Status follows the size of the effect.
+-- Silence counts as the default_label (macros/silence.sql), and all answers have a label then.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own hour.
 with newest as (
@@ -11,6 +12,10 @@ with newest as (
     ) }}
 ),
 
+asked as (
+    {{ newest_pane(ref('request_panes'), "grain = '1 hour' and variant != 'shadow'") }}
+),
+
 hours as (
     select
         reference.model,
@@ -18,7 +23,20 @@ hours as (
         policies.metric_window,
         policies.min_sample,
         policies.psi_alert,
-        newest.pane_start + interval '1 hour' as label_clock,
+        policies.default_label,
+        {{ pane_start('1 hour', settled_at('reference.window_end')) }} as settled_hour,
+        case
+            when policies.default_label is null
+                then newest.pane_start + interval '1 hour'
+            when asked.pane_start is not null
+                then least(
+                    asked.pane_start + interval '1 hour',
+                    coalesce(
+                        {{ pane_start('1 hour', settled_at('reference.window_end')) }},
+                        asked.pane_start + interval '1 hour'
+                    )
+                )
+        end as label_clock,
         {{ pane_start('1 hour', 'reference.reference_start') }} as reference_start,
         {{ pane_start('1 hour', 'reference.reference_end') }} + interval '1 hour'
             as reference_end
@@ -26,6 +44,7 @@ hours as (
     inner join {{ ref('model_policies') }} as policies
         on reference.model = policies.model
     left join newest on reference.model = newest.model
+    left join asked on reference.model = asked.model
 ),
 
 spans as (
@@ -34,6 +53,8 @@ spans as (
         model_version,
         min_sample,
         psi_alert,
+        default_label,
+        settled_hour,
         reference_start,
         reference_end,
         case when label_clock is not null then greatest(
@@ -44,46 +65,58 @@ spans as (
     from hours
 ),
 
+parts as (
+    {%- for start, end, is_reference in [
+        ('reference_start', 'reference_end', 'true'),
+        ('window_start', 'window_end', 'false')
+    ] %}
+    {%- if not loop.first %}
+    union all
+    {%- endif %}
+    select
+        model,
+        default_label,
+        {{ is_reference }} as is_reference,
+        '1 hour' as grain,
+        {{ start }} as span_start,
+        least({{ end }}, coalesce(settled_hour, {{ end }})) as span_end
+    from spans
+    {%- endfor %}
+),
+
 judged as (
     select
-        spans.model,
+        parts.model,
+        parts.is_reference,
         panes.label,
-        panes.examples as reference,
-        0 as current
-    from spans
+        panes.examples
+    from parts
     inner join {{ ref('label_panes') }} as panes
         on
-            spans.model = panes.model
-            and spans.reference_start <= panes.pane_start
-            and spans.reference_end > panes.pane_start
+            parts.model = panes.model
+            and parts.span_start <= panes.pane_start
+            and parts.span_end > panes.pane_start
     where
         panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
     union all
     select
-        spans.model,
-        panes.label,
-        0 as reference,
-        panes.examples as current
-    from spans
-    inner join {{ ref('label_panes') }} as panes
-        on
-            spans.model = panes.model
-            and spans.window_start <= panes.pane_start
-            and spans.window_end > panes.pane_start
-    where
-        panes.clock = 'inference'
-        and panes.grain = '1 hour'
-        and panes.variant != 'shadow'
+        model,
+        is_reference,
+        label,
+        examples
+    from (
+        {{ silence('parts', ['model', 'is_reference']) }}
+    ) as silent
 ),
 
 labels as (
     select
         model,
         label,
-        sum(reference) as reference,
-        sum(current) as current
+        coalesce(sum(examples) filter (where is_reference), 0) as reference,
+        coalesce(sum(examples) filter (where not is_reference), 0) as current
     from judged
     group by model, label
 ),

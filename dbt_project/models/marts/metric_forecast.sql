@@ -5,6 +5,7 @@
 -- 'champion' count.
 -- The threshold is max_error_rate, or the baseline made worse by max_metric_drop. A baseline is among
 -- the version's metrics (baseline_accuracy, baseline_log_loss), else it is the first point.
+-- Silence counts as the default_label (macros/silence.sql).
 -- grain: metric of a model.  key: (model, metric).
 -- lateness: any; late labels change the points that they belong to.
 {%- set point_start -%}
@@ -12,6 +13,23 @@
                     when span.is_daily then {{ pane_start('1 day', 'panes.pane_start') }}
                     else panes.pane_start
                 end
+{%- endset %}
+{#- The span of a model by the hour, in the columns of `silence`. -#}
+{%- set silent_span -%}
+    (
+                    select
+                        span.*,
+                        '1 hour' as grain,
+                        span.window_start as span_start,
+                        coalesce(
+                            {{ pane_start('1 hour', 'span.settled_at') }},
+                            span.event_clock + interval '1 second'
+                        ) as span_end
+                    from {{ span([
+                        'model', 'window_start', 'first_version', 'last_version',
+                        'settled_at', 'event_clock', 'default_label'
+                    ]) }} as span
+                )
 {%- endset %}
 with champion as (
     select
@@ -58,7 +76,9 @@ spans as (
         policies.max_error_rate,
         policies.max_metric_drop,
         policies.min_sample,
-        policies.forecast_horizon
+        policies.forecast_horizon,
+        policies.default_label,
+        {{ settled_at() }} as settled_at
     from served
     inner join {{ ref('model_clock') }} as clock on served.model = clock.model
     inner join {{ ref('model_policies') }} as policies on served.model = policies.model
@@ -98,6 +118,56 @@ measured as (
             group by span.model, {{ point_start }}
         ),
 
+        said as (
+            select
+                span.model,
+                panes.pane_start,
+                panes.label,
+                panes.prediction,
+                panes.examples,
+                panes.scored,
+                panes.log_score_micro,
+                panes.log_complement_micro
+            from {{ span([
+                'model', 'window_start', 'first_version', 'last_version', 'settled_at'
+            ]) }} as span
+            inner join {{ ref('label_panes') }} as panes
+                on
+                    span.model = panes.model
+                    and span.window_start <= panes.pane_start
+                    and span.first_version <= panes.model_version
+                    and span.last_version >= panes.model_version
+            where
+                panes.clock = 'inference'
+                and panes.grain = '1 hour'
+                and panes.variant = 'champion'
+                and panes.label is not null
+                and panes.examples != 0
+                and (
+                    span.settled_at is null
+                    or panes.pane_start < {{ pane_start('1 hour', 'span.settled_at') }}
+                )
+            union all
+            select
+                silent.model,
+                silent.pane_start,
+                silent.label,
+                silent.prediction,
+                silent.examples,
+                silent.scored,
+                silent.log_score_micro,
+                silent.log_complement_micro
+            from (
+                {{ silence(
+                    silent_span, ['model'],
+                    "spans.first_version <= panes.model_version "
+                    ~ "and spans.last_version >= panes.model_version "
+                    ~ "and panes.variant = 'champion'"
+                ) }}
+            ) as silent
+            where silent.label is not null
+        ),
+
         judged as (
             select
                 span.model,
@@ -115,22 +185,8 @@ measured as (
                     when panes.label != span.positive_label
                         then panes.log_complement_micro
                 end)::double precision / 1000000 as log_loss
-            from {{ span([
-                'model', 'window_start', 'is_daily', 'first_version', 'last_version',
-                'positive_label'
-            ]) }} as span
-            inner join {{ ref('label_panes') }} as panes
-                on
-                    span.model = panes.model
-                    and span.window_start <= panes.pane_start
-                    and span.first_version <= panes.model_version
-                    and span.last_version >= panes.model_version
-            where
-                panes.clock = 'inference'
-                and panes.grain = '1 hour'
-                and panes.variant = 'champion'
-                and panes.label is not null
-                and panes.examples != 0
+            from {{ span(['model', 'is_daily', 'positive_label']) }} as span
+            inner join said as panes on span.model = panes.model
             group by span.model, {{ point_start }}
         ),
 

@@ -5,6 +5,7 @@
 -- Never due for a model that is watched only (policy learn). While a champion waits for its first
 -- answer, or no longer gives any, what the others answer says nothing of it: only labels, the schedule
 -- and drift make another run due.
+-- Silence counts as the default_label (macros/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
 with runs as (
@@ -62,6 +63,7 @@ arrived as (
     inner join {{ ref('labels') }} as labels
         on
             last_run.model = labels.model
+            and labels.variant != 'shadow'
             and last_run.known_at < labels.ingested_at
             and labels.ingested_at
             < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
@@ -97,7 +99,9 @@ fresh as (
                 = {{ pane_start('1 minute', 'labels.ingested_at') }}
                 and span.first_minute <= labels.ingested_at
                 and labels.ingested_at < span.first_minute + interval '1 minute'
-        where span.known_at is null or labels.ingested_at > span.known_at
+        where
+            labels.variant != 'shadow'
+            and (span.known_at is null or labels.ingested_at > span.known_at)
         group by span.model
     ) as heard_first on spans.model = heard_first.model
 ),
@@ -110,6 +114,23 @@ known as (
     from {{ ref('label_counts') }}
     where examples > 0
     group by model
+),
+
+{{ silence_counts('silenced') }},
+
+-- What was said and what silence says, together.
+told as (
+    select
+        clock.model,
+        coalesce(known.examples, 0) + coalesce(silenced.examples, 0) as examples,
+        coalesce(known.classes, 0) + case
+            when silenced.examples > 0 and not silenced.is_said then 1 else 0
+        end as classes,
+        coalesce(fresh.new_labels, 0) + coalesce(silenced.new_examples, 0) as new_labels
+    from {{ ref('model_clock') }} as clock
+    left join known on clock.model = known.model
+    left join silenced on clock.model = silenced.model
+    left join fresh on clock.model = fresh.model
 ),
 
 heard as (
@@ -159,12 +180,12 @@ facts as (
         last_run.event_time as last_run_at,
         fresh.first_new_label_at,
         coalesce(last_run.ended, 0) as runs,
-        coalesce(known.examples, 0) as examples,
-        coalesce(known.classes, 0) as classes,
+        told.examples,
+        told.classes,
         coalesce(recent.labeled, 0) as recent_labels,
-        coalesce(fresh.new_labels, 0) as new_labels,
+        told.new_labels,
         coalesce(drifted.features, 0) as drifted_features,
-        coalesce(fresh.new_labels, 0) >= policies.min_new_labels as labels_due,
+        told.new_labels >= policies.min_new_labels as labels_due,
         coalesce(
             recent.labeled >= policies.min_sample
             and recent.auc < recent.baseline_auc * (1 - policies.max_metric_drop),
@@ -183,6 +204,7 @@ facts as (
         ) as schedule_due,
         coalesce(
             drifted.features > 0
+            and policies.default_label is null
             and clock.event_clock >= heard.last_known_at + policies.label_patience,
             false
         ) as drift_due
@@ -193,7 +215,7 @@ facts as (
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
     left join last_run on clock.model = last_run.model
     left join fresh on clock.model = fresh.model
-    left join known on clock.model = known.model
+    inner join told on clock.model = told.model
     left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
     left join falling on clock.model = falling.model

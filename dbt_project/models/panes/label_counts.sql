@@ -1,4 +1,4 @@
--- How many examples carry each label.
+-- How many examples carry each label; shadow answers, which nobody learns from, are left out.
 -- grain: label of a model.  key: (model, label).  lateness: any.
 {{ config(key=['model', 'label'], drivers=['panes.labels']) }}
 
@@ -7,4 +7,5 @@ select
     label,
     count(*) as examples
 from {{ ref('labels') }}
+where variant != 'shadow'
 group by model, label
