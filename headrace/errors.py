@@ -55,10 +55,10 @@ class ContractError(HeadraceError):
     """
 
     def __init__(self, field: str, allowed: str, got: object) -> None:
-        self.field = field
+        self.field = field.encode(errors="backslashreplace").decode()  # lone surrogates
         self.allowed = allowed
         self.got = shorten(got)
-        super().__init__(f"{field or 'event'}: must be {allowed}, got {self.got}")
+        super().__init__(f"{self.field or 'event'}: must be {allowed}, got {self.got}")
 
 
 def shorten(value: object, limit: int = 80) -> str:

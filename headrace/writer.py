@@ -7,6 +7,7 @@ the database refuses goes to ``events.rejected`` and takes nothing else with it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ class Writer:
         """Commit the rows, halving the batch around any that the database refuses."""
         try:
             stored = self._commit(rows)
-        except (psycopg.Error, UnicodeError) as error:
+        except Exception as error:
             if not _is_about_data(error):
                 raise
             if self._connection is not None:
@@ -194,7 +195,10 @@ where stored.next_offset <= %s
 
 
 def _is_about_data(error: Exception) -> bool:
-    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError):
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+        return True
+    # A value of which psycopg can't make the column's type.
+    if isinstance(error, TypeError | ValueError | ArithmeticError | struct.error):
         return True
     # Class 54: the row is too large for a page, an index or a limit.
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")

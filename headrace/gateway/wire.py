@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,6 +16,8 @@ from headrace.errors import ContractError, shorten
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_ITEMS = 10_000
+# Brackets in brackets that are read: more than the contract lets through anywhere.
+MAX_DEPTH = 100
 
 
 class HttpError(Exception):
@@ -71,15 +77,57 @@ async def read_json(request: Request) -> Any:
             if len(body) > MAX_BODY:
                 break
         else:
-            return decode(bytes(body))
+            try:
+                return msgspec.json.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # Slower, so that other requests go on meanwhile.
+                return await run_in_threadpool(decode_leniently, bytes(body))
     raise HttpError(413, "too_large", f"a request must be at most {MAX_BODY} bytes long")
 
 
-def decode(body: bytes) -> Any:
+def decode_leniently(body: bytes) -> Any:
+    """Decode a body of which one place is no JSON, so that the contract can refuse it by name.
+
+    NaN, infinities and numbers without end become doubles, bytes that are no UTF-8 lone
+    surrogates; what is nested deeper than MAX_DEPTH is cut off there. None of these can be stored.
+
+    Raises:
+        HttpError: 400 where it is not JSON otherwise.
+    """
+    text = body.decode(errors="surrogateescape")
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            return _LENIENT.decode(text)
+        except RecursionError:
+            return _LENIENT.decode("".join(_cut(text)))
+    except ValueError as error:
         raise HttpError(400, "bad_json", f"the body is not JSON: {error}") from None
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 400 else float(digits)
+
+
+_LENIENT = json.JSONDecoder(parse_int=_number, strict=False)
+# A string, also one that does not end, or a bracket.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield the text, with a word in place of what is nested too deep."""
+    depth = kept = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in ("[", "{"):
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                yield text[kept : token.start()]
+        elif token[0] in ("]", "}"):
+            if depth == MAX_DEPTH + 1:
+                yield '"nested too deep"'
+                kept = token.end()
+            depth -= 1
+    if depth <= MAX_DEPTH:
+        yield text[kept:]
 
 
 async def read_items(request: Request) -> tuple[list[Any], bool]:

@@ -1,7 +1,8 @@
 """Messages of Kafka as rows: each event once, whatever broke the contract with its reason.
 
 A message without an id gets one from its place in the topic, one without an `event_time` the time
-of the message, so that reading it again gives the same row.
+of the message, so that reading it again gives the same row. That time is the sender's word, too: it
+is never later than ours, and where it is none that there is, ours stands for it.
 """
 
 from __future__ import annotations
@@ -23,24 +24,44 @@ def row_of(topic: str, record: ConsumerRecord) -> Row:
     text = (record.value or b"").decode(errors="backslashreplace")
     try:
         payload = msgspec.json.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         error = ContractError("", "JSON", text)
         return rejection(topic, "", str(error), json_text(text), origin)
     if topic == REJECTED:
         return _dead_letter(payload, text, origin)
     named = cast(Topic, topic)
-    if isinstance(payload, dict) and not payload.get(IDS[named]):
-        payload = {**payload, IDS[named]: str(origin)}
-    sent_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    now = datetime.now(UTC)
+    sent_at = _sent_at(record)
+    if isinstance(payload, dict):
+        if not payload.get(IDS[named]):
+            payload = {**payload, IDS[named]: str(origin)}
+        if payload.get("event_time") is None and sent_at is not None:
+            payload = {**payload, "event_time": sent_at}
     try:
-        return encoded(named, parse(named, payload, now=sent_at), origin)
+        return encoded(named, parse(named, payload, now=min(sent_at or now, now)), origin)
     except ContractError as error:
         return rejection(topic, error.field, str(error), json_text(payload), origin)
 
 
+def _sent_at(record: ConsumerRecord) -> datetime | None:
+    """The time of a message; the last there is for a later one, None for none."""
+    milliseconds = record.timestamp
+    if milliseconds is None or milliseconds < 0:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def _dead_letter(payload: Any, text: str, origin: Origin) -> Row:
     match payload:
-        case {"topic": str(of), "field": str(field), "reason": str(reason), "payload": str(sent)}:
+        case {
+            "topic": str(of),
+            "field": str(field),
+            "reason": str(reason),
+            "payload": str(sent),
+        } if "\x00" not in of + field + reason + sent:
             return rejection(of, field, reason, sent, origin)
     names = [name for name in COLUMNS[REJECTED] if name != "origin"]
     allowed = f"an object with the texts {', '.join(names)}"

@@ -1,9 +1,10 @@
 -- The contract of headrace.events, in SQL: what each message says, and what is wrong with it.
 -- grain: one message.  key: origin.  lateness: any; `event_time` is at most five minutes ahead of
--- when the message was sent, and not before 1970.
+-- when the message was sent and came in, and not before 1970.
 -- `problem` is null where nothing is wrong, else the first field that breaks the contract ('' where
 -- it is the message as a whole) and what it should have been. A message without an id gets its
--- origin as one, a message without an event_time the time at which it was sent.
+-- origin as one, a message without an event_time the time at which it was sent (which is the sender's
+-- word, so it may be ahead, too), or came in where that is not known.
 
 create view if not exists events.inference_read as
 with fields as (
@@ -213,7 +214,7 @@ checked as (
                     'an RFC 3339 timestamp such as 2024-05-01T12:00:00Z'
                 ]
             when
-                event_time > sent_at + interval '5 minutes'
+                coalesce(event_time, sent_at) > least(sent_at, ingested_at) + interval '5 minutes'
                 then array['event_time', 'at most 5 minutes ahead of now']
             when
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
@@ -228,7 +229,7 @@ checked as (
 
 select
     case when has_no_id then origin else payload ->> 'request_id' end as request_id,
-    coalesce(event_time, sent_at) as event_time,
+    coalesce(event_time, sent_at, ingested_at) as event_time,
     payload ->> 'model' as model,
     coalesce(payload ->> 'model_version', 'unversioned') as model_version,
     coalesce(payload ->> 'variant', 'champion') as variant,
@@ -387,7 +388,7 @@ checked as (
                     'an RFC 3339 timestamp such as 2024-05-01T12:00:00Z'
                 ]
             when
-                event_time > sent_at + interval '5 minutes'
+                coalesce(event_time, sent_at) > least(sent_at, ingested_at) + interval '5 minutes'
                 then array['event_time', 'at most 5 minutes ahead of now']
             when
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
@@ -408,7 +409,7 @@ checked as (
 select
     case when has_no_id then origin else payload ->> 'feedback_id' end as feedback_id,
     payload ->> 'request_id' as request_id,
-    coalesce(event_time, sent_at) as event_time,
+    coalesce(event_time, sent_at, ingested_at) as event_time,
     kind,
     case
         when
@@ -559,7 +560,7 @@ checked as (
                     'an RFC 3339 timestamp such as 2024-05-01T12:00:00Z'
                 ]
             when
-                event_time > sent_at + interval '5 minutes'
+                coalesce(event_time, sent_at) > least(sent_at, ingested_at) + interval '5 minutes'
                 then array['event_time', 'at most 5 minutes ahead of now']
             when
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
@@ -570,7 +571,7 @@ checked as (
 
 select
     case when has_no_id then origin else payload ->> 'event_id' end as event_id,
-    coalesce(event_time, sent_at) as event_time,
+    coalesce(event_time, sent_at, ingested_at) as event_time,
     payload ->> 'model' as model,
     payload ->> 'model_version' as model_version,
     payload ->> 'event' as event,

@@ -114,12 +114,13 @@ def test_the_good_of_a_batch_are_kept_and_the_bad_come_back_with_reasons(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff", b'{"model": "\\ud800"}', b"[" * 100_000, b"NaN", b"1e999"]
+    "content", [b"", b"{", b"\xff", b"nan", b"[1,]", b"[" * 100_000, b'[{"a": NaN}', b"{'a': 1}"]
 )
-def test_what_is_not_json_is_a_400(http: httpx.Client, content: bytes) -> None:
+def test_what_is_not_json_is_a_400(http: httpx.Client, engine: Engine, content: bytes) -> None:
     response = http.post("/v1/inferences", content=content, headers=JSON)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "bad_json"
+    assert stored(engine, "inference", "request_id") == []
 
 
 def test_too_large_is_a_413_and_the_next_request_is_served(http: httpx.Client) -> None:

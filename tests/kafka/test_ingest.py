@@ -119,6 +119,38 @@ def test_whatever_breaks_the_contract_is_kept_with_its_reason(kafka_engine: Engi
         assert stored(kafka_engine) == [event["request_id"]]
 
 
+def test_no_message_stops_the_others(kafka_engine: Engine) -> None:
+    """Nested too deep, no number, no date, sent when no time is: each a dead letter."""
+    make_topics(kafka_engine.settings)
+    sent_ms = int(datetime(2024, 5, 1, tzinfo=UTC).timestamp() * 1000)
+    deep = b"[" * 2_000 + b"]" * 2_000
+    timed = b'{"model": "m", "event_time": "2024-05-01T00:00:00Z"}'
+    letter = {"topic": "a\x00", "field": "", "reason": "why", "payload": "{}"}
+    broken: dict[str, list[bytes | None]] = {
+        "inference": [
+            deep, b'{"model": "m", "input": ' + deep + b"}", b'{"model": "m", "score": NaN}',
+            b'{"model": "m", "score": ' + b"9" * 5_000 + b"}", b'{"model": "\\ud800"}', None,
+            b'{"model": "m", "event_time": 1714564800000000}', b'{"model": "a\\u0000"}',
+        ],
+        "rejected": [deep, json.dumps(letter).encode(), json.dumps([letter]).encode()],
+    }  # fmt: skip
+    for topic, values in broken.items():
+        produce(kafka_engine, topic, *values, timestamp_ms=sent_ms)
+    # A clock in microseconds.
+    produce(kafka_engine, "inference", b'{"model": "m"}', timed, timestamp_ms=sent_ms * 1000)
+    produce(kafka_engine, "inference", b'{"model": "m"}', timestamp_ms=sent_ms)
+    with ingesting(kafka_engine):
+        until(lambda: len(stored(kafka_engine)) == 2)
+        query = "select topic, field, reason, payload from events.rejected"
+        until(lambda: len(kafka_engine.rows(query)) == 12)
+    rows = kafka_engine.rows(query)
+    assert all("must be" in row["reason"] and row["payload"] for row in rows)
+    fields = sorted(row["field"] for row in rows if row["topic"] == "inference")
+    assert fields == ["", "", "", "", "", "", "event_time", "event_time", "model"]
+    times = kafka_engine.rows("select distinct event_time from events.inference")
+    assert times == [{"event_time": datetime(2024, 5, 1, tzinfo=UTC)}]
+
+
 def test_a_replay_into_an_empty_database_gives_the_same_rows(kafka_engine: Engine) -> None:
     with ingesting(kafka_engine), EventLog(kafka_engine) as log:
         for number in range(100):

@@ -58,7 +58,7 @@ end $$;
 
 
 class Message(NamedTuple):
-    """A message of Kafka as clients see it; `timestamp` is in milliseconds."""
+    """A message of Kafka as clients see it; `timestamp` is in milliseconds, -1 for none."""
 
     topic: str
     partition: int
@@ -126,12 +126,13 @@ def translated(statement: str) -> str:
 def put(connection: psycopg.Connection[Any], messages: Iterable[Message]) -> None:
     """Put messages into the tables that stand in for the sources, in this order."""
     for message in messages:
+        sent_at = message.timestamp if message.timestamp >= 0 else None
         connection.execute(
             sql.SQL(
                 "insert into {} (message, message_partition, message_offset, sent_at) "
                 "values (%s, %s, %s, to_timestamp(%s::double precision / 1000))"
             ).format(sql.Identifier("events", f"{message.topic.removeprefix(PREFIX)}_messages")),
-            [message.value, message.partition, message.offset, message.timestamp],
+            [message.value, message.partition, message.offset, sent_at],
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from hypothesis import HealthCheck, given, settings
@@ -68,6 +68,7 @@ BYTES: list[bytes | None] = [
     b'{"a": "\x01"}', b'{"model": "a\\u0000b"}', b'{"model": "a\\\\u0000b"}', b'"\\u0000"',
     b'{"model": "m", "features": {"a": "\\\\\\u0000"}}', b'{"a": 01}', b"\n{ }\t", b'{"a":1}{}',
     b'{"model": "m", "model": "n", "request_id": "r"}', b'{"model": "\\ud83d\\ude00"}',
+    b'{"model": "m", "score": -Infinity}', b'{"request_id": "r", "value": ' + b"9" * 5_000 + b"}",
 ]  # fmt: skip
 MANY: list[tuple[str, dict[str, Any]]] = [
     ("inference", {"features": {f"f{i}": i for i in range(1000)}}),
@@ -141,7 +142,7 @@ def changes() -> Iterator[tuple[str, bytes | None]]:
     letter = {"topic": "feedback", "field": "label", "reason": "why", "payload": "{}"}
     yield REJECTED, json.dumps(letter).encode()
     for name in letter:
-        for value in (DROP, None, 1, "", "x", {}):
+        for value in (DROP, None, 1, "", "x", {}, "a\x00b"):
             spoilt = {**letter, name: value}
             text = json.dumps({k: v for k, v in spoilt.items() if v is not DROP})
             yield REJECTED, text.encode()
@@ -278,6 +279,38 @@ def _sent(draw: st.DrawFn) -> tuple[str, bytes]:
 @given(sent=st.lists(_sent(), min_size=1, max_size=40))
 def test_any_value_anywhere(stand_in: StandIn, sent: list[tuple[str, bytes]]) -> None:
     check(stand_in, list(sent), exactly=False)
+
+
+def test_the_time_of_a_message_is_its_senders_word(stand_in: StandIn) -> None:
+    """It may lie in the future, in microseconds, or be missing."""
+    now = round(datetime.now(UTC).timestamp() * 1000)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    times = [DROP, "2026-05-01T11:00:00Z", ahead.isoformat(), 1714564800000000]
+    sent = [
+        (topic, said(topic, {"event_time": time}), moment)
+        for topic in TOPICS
+        for time in times
+        for moment in (-1, 0, now, now + 60_000, now + 3_600_000, now * 1000)
+        if (time, moment) != (DROP, -1)
+    ]
+    check(stand_in, [])
+    messages = [Message(PREFIX + topic, 3, next(_offset), at, value) for topic, value, at in sent]
+    stand_in.receive(messages)
+    with stand_in.connection.cursor(row_factory=dict_row) as cursor:
+        found = {
+            topic: cursor.execute(f"select * from events.{topic}".encode()).fetchall()
+            for topic in (*TOPICS, REJECTED)
+        }
+    assert disagreements(messages, found) == []
+    assert {len(found[topic]) for topic in TOPICS} == {8}
+
+
+def test_a_message_without_any_time_came_when_it_came_in(stand_in: StandIn) -> None:
+    check(stand_in, [])
+    value = said("inference", {"event_time": DROP})
+    stand_in.receive([Message(PREFIX + "inference", 3, next(_offset), -1, value)])
+    rows = stand_in.connection.execute("select event_time = ingested_at from events.inference")
+    assert rows.fetchall() == [(True,)]
 
 
 def test_the_first_event_of_an_id_counts(stand_in: StandIn) -> None:
