@@ -2,8 +2,8 @@
 
 Callers put events into a bounded queue; a writer takes all that is waiting, commits it as one
 batch and then resolves the futures. While the views are brought up to date for one batch, a second
-writer copies the next one in. A lost connection is retried until it is back, which counts nothing
-twice because ids are unique.
+writer copies the next one in, but for ids that are in the first one, too. A lost connection is
+retried until it is back, which counts nothing twice because ids are unique.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psycopg
 
 from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError, HeadraceError
-from headrace.events import Event, Topic
+from headrace.events import TOPICS, Event, Topic
 from headrace.rows import Row, encoded, json_text, rejection
 from headrace.writer import Writer
 
@@ -57,13 +57,15 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class _Entry:
-    """The rows of one call, its events first, and the future that its caller holds."""
+    """The rows of one call, its events first, their ids, and the future that its caller holds."""
 
-    __slots__ = ("events", "future", "rows")
+    __slots__ = ("events", "future", "ids", "rows", "topic")
 
-    def __init__(self, rows: list[Row], events: int) -> None:
+    def __init__(self, topic: Topic, rows: list[Row], events: int) -> None:
+        self.topic = topic
         self.rows = rows
         self.events = events
+        self.ids = {row.id for row in rows[:events]}
         self.future: Future[Receipt] = Future()
         self.future.set_running_or_notify_cancel()  # a queued event can't be called back
 
@@ -102,6 +104,8 @@ class EventLog:
         self._queue_rows = engine.settings.queue_rows
         self._queue: deque[_Entry] = deque()
         self._waiting = 0  # rows in the queue
+        self._in_flight: dict[Topic, set[str]] = {topic: set() for topic in TOPICS}
+        self._batches_done = 0
         self._crowd = 1  # rows worth waking a writer for
         self._changed = threading.Condition()
         self._closing_at: float | None = None
@@ -151,7 +155,7 @@ class EventLog:
         rows = [encoded(topic, event) for event in events]
         for payload, error in rejected:
             rows.append(rejection(topic, error.field, str(error), json_text(payload)))
-        entry = _Entry(rows, len(events))
+        entry = _Entry(topic, rows, len(events))
         with self._changed:
             if self._closing_at is not None:
                 raise EngineError("the event log is closed")
@@ -193,9 +197,11 @@ class EventLog:
                     writer.close()
                 for entry in entries:
                     entry.future.set_exception(error)
+                self._land(entries)
             else:
                 for entry in entries:
                     entry.resolve()
+                self._land(entries)
                 self._expire(writer)
             finally:
                 del self._writing_since[threading.get_ident()]
@@ -227,16 +233,44 @@ class EventLog:
                 if (left := deadline - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)
-            entries: list[_Entry] = []
-            taken = 0
-            while self._queue and (
-                not entries or taken + len(self._queue[0].rows) <= self._batch_rows
-            ):
-                entries.append(self._queue.popleft())
-                taken += len(entries[-1].rows)
+            while not (entries := self._next_batch()) and self._queue:
+                self._changed.wait_for(lambda done=self._batches_done: self._batches_done > done)
+            for entry in entries:
+                self._in_flight[entry.topic] |= entry.ids
+            taken = sum(len(entry.rows) for entry in entries)
             self._waiting -= taken
             self._crowd = max(1, min(taken, self._batch_rows))
             return entries
+
+    def _next_batch(self) -> list[_Entry]:
+        """Take the next entries out of the queue, but for those that would wait for each other.
+
+        An id that the other writer is storing keeps its place, and with it whatever repeats an id
+        of its entry: the database would have one transaction wait for the other, or both.
+        """
+        entries: list[_Entry] = []
+        held: list[_Entry] = []
+        held_ids: dict[Topic, set[str]] = {topic: set() for topic in TOPICS}
+        rows = 0
+        while self._queue and (not rows or rows + len(self._queue[0].rows) <= self._batch_rows):
+            entry = self._queue.popleft()
+            rows += len(entry.rows)
+            others = (self._in_flight[entry.topic], held_ids[entry.topic])
+            if all(entry.ids.isdisjoint(ids) for ids in others):
+                entries.append(entry)
+            else:
+                held.append(entry)
+                held_ids[entry.topic] |= entry.ids
+        self._queue.extendleft(reversed(held))
+        return entries
+
+    def _land(self, entries: Sequence[_Entry]) -> None:
+        """Let go of the ids of a batch that is done."""
+        with self._changed:
+            for entry in entries:
+                self._in_flight[entry.topic] -= entry.ids
+            self._batches_done += 1
+            self._changed.notify_all()
 
     def _store(self, writer: Destination, rows: Sequence[Row]) -> None:
         """Write until every row has its outcome, over as many connections as that takes."""

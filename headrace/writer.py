@@ -101,6 +101,9 @@ class Writer:
         """Store the rows in one transaction and return the ids that were new, by topic."""
         by_topic = {topic: [row for row in rows if row.topic == topic] for topic in _ORDER}
         by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
+        for topic in by_topic.keys() & IDS.keys():
+            # Whoever else stores some of these ids does so in this order, so that one waits.
+            by_topic[topic].sort(key=lambda row: row.id)
         if self._detour > 0:
             self._detour -= 1
             return self._commit_new(by_topic)
@@ -136,6 +139,7 @@ class Writer:
             connection = self._engine.connect(
                 autocommit=False, connect_timeout=5, application_name="headrace log"
             )
+            connection.execute(_SHORT_DEADLOCKS)
             for statement in _STAGE.values():
                 connection.execute(statement)
             connection.commit()
@@ -143,6 +147,12 @@ class Writer:
         return self._connection
 
 
+# A batch that waits for another process's, and that for it, is soon found and tried again. Only
+# whoever may says so (a superuser, or a role with the right to set it).
+_SHORT_DEADLOCKS = """
+select set_config('deadlock_timeout', '100ms', false)
+where has_parameter_privilege('deadlock_timeout', 'set')
+"""
 _STAGE = {
     topic: sql.SQL(
         "create temp table {stage} on commit delete rows as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from headrace.errors import ContractError, EngineError
 from headrace.events import Event, Inference, Topic, parse
 from headrace.log import Busy, EventLog
 from tests.unit.test_events import payloads
+
+
+NOON = "2024-05-01T12:00:00Z"
 
 
 def inference(request_id: str, **fields: Any) -> Event:
@@ -215,3 +219,32 @@ def test_only_transactions_that_see_other_batches_may_ingest(engine: Engine) -> 
                 "insert into events.inference (request_id, event_time, model, model_version, "
                 "variant) values ('r', now(), 'm', '1', 'champion')"
             )
+
+
+def deadlocks(engine: Engine) -> int:
+    (row,) = engine.rows(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    return int(row["deadlocks"])
+
+
+def repeated(count: int, seed: int) -> list[list[Event]]:
+    """Batches of 20 events, each with ids of the ones before and after it, in any order."""
+    rng = random.Random(seed)
+    return [
+        [inference(f"r-{n}", event_time=NOON) for n in rng.choices(range(start, start + 60), k=20)]
+        for start in range(0, 20 * count, 20)
+    ]
+
+
+def test_overlapping_batches_never_wait_for_each_others_ids(engine: Engine) -> None:
+    engine.settings = replace(engine.settings, batch_rows=20)
+    batches = repeated(200, 1)
+    wanted = {event.request_id for batch in batches for event in batch}  # type: ignore[union-attr]
+    with EventLog(engine) as log:
+        futures = [log.submit("inference", batch) for batch in batches]
+        receipts = [future.result(60) for future in futures]
+    assert sum(receipt.accepted for receipt in receipts) == len(wanted) == count(engine)
+    assert sum(receipt.duplicates for receipt in receipts) == 20 * 200 - len(wanted)
+    assert sum(len(receipt.refused) for receipt in receipts) == 0
+    assert deadlocks(engine) == 0
