@@ -39,6 +39,7 @@ QUERIES = {
     "pending_labels": ALL + _NEWEST,
     "orphan_feedback": "select * from headrace.{mart}" + _NEWEST,
     "rejected_events": "select * from headrace.{mart} order by ingested_at desc limit 100",
+    "conflicting_events": "select * from headrace.{mart} order by ingested_at desc limit 100",
     "late_feedback": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'"
     " order by feedback_time desc limit 100",
     # all rows: it knows no models

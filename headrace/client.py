@@ -216,7 +216,15 @@ class Client:
         self._report(f"{len(bodies)} {topic} events were not delivered: {problem}")
 
     def _check(self, topic: Topic, sent: int, response: httpx.Response) -> None:
-        rejected = _content(response).get("rejected") or []
+        content = _content(response)
+        rejected, conflicting = content.get("rejected"), content.get("conflicting")
+        if conflicting:
+            first = conflicting[0]
+            self._report(
+                f"{len(conflicting)} of {sent} {topic} events were kept out: their ids are stored "
+                f"with other content, such as {', '.join(first['fields'])} of {first['id']!r}; "
+                "see headrace.conflicting_events"
+            )
         if rejected:
             self._report(
                 f"{len(rejected)} of {sent} {topic} events were rejected, the first because "

@@ -48,11 +48,22 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Conflict(msgspec.Struct, frozen=True):
+    """An event that was kept out: its id was stored before, with other content.
+
+    `index` counts from 0; `fields` are those that differ.
+    """
+
+    index: int
+    fields: tuple[str, ...]
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """What became of the events of one call, after the commit."""
 
     accepted: int = 0
     duplicates: int = 0
+    conflicts: tuple[Conflict, ...] = ()
     refused: tuple[Refused, ...] = ()
 
 
@@ -72,14 +83,16 @@ class _Entry:
     def resolve(self) -> None:
         outcomes = [row.outcome for row in self.rows[: self.events]]
         accepted, duplicates = outcomes.count("accepted"), outcomes.count("duplicate")
-        refused: tuple[Refused, ...] = ()
+        conflicts: list[Conflict] = []
+        refused: list[Refused] = []
         if accepted + duplicates < len(outcomes):
-            refused = tuple(
-                Refused(index, str(outcome))
-                for index, outcome in enumerate(outcomes)
-                if outcome not in ("accepted", "duplicate")
-            )
-        self.future.set_result(Receipt(accepted, duplicates, refused))
+            for index, outcome in enumerate(outcomes):
+                if outcome == "conflict":
+                    differing = tuple(self.rows[index].differing.split(", "))
+                    conflicts.append(Conflict(index, differing))
+                elif outcome not in ("accepted", "duplicate"):
+                    refused.append(Refused(index, str(outcome)))
+        self.future.set_result(Receipt(accepted, duplicates, tuple(conflicts), tuple(refused)))
 
 
 class Destination(Protocol):
@@ -141,18 +154,23 @@ class EventLog:
         topic: Topic,
         events: Sequence[Event],
         rejected: Sequence[tuple[object, ContractError]] = (),
+        assumed: Sequence[Sequence[str]] = (),
     ) -> Future[Receipt]:
         """Queue checked events of one topic; the future resolves after their commit.
 
         `rejected` are payloads that broke the contract, and how: they go to ``events.rejected``
-        with the same commit and are not counted in the receipt.
+        with the same commit and are not counted in the receipt. `assumed` names, event by event,
+        the fields that its sender did not say: they make no conflict of a repeated event.
 
         Raises:
             Busy: `queue_rows` events are waiting already.
             EngineError: the log is closed. (Also set on the future when the log had to close
                 before the database came back.)
         """
-        rows = [encoded(topic, event) for event in events]
+        said = assumed or [()] * len(events)
+        rows = [
+            encoded(topic, event, assumed=names) for event, names in zip(events, said, strict=True)
+        ]
         for payload, error in rejected:
             rows.append(rejection(topic, error.field, str(error), json_text(payload)))
         entry = _Entry(topic, rows, len(events))
@@ -234,7 +252,9 @@ class EventLog:
                     break
                 self._changed.wait(left)
             while not (entries := self._next_batch()) and self._queue:
-                self._changed.wait_for(lambda done=self._batches_done: self._batches_done > done)
+                done = self._batches_done
+                while self._batches_done == done:
+                    self._changed.wait()
             for entry in entries:
                 self._in_flight[entry.topic] |= entry.ids
             taken = sum(len(entry.rows) for entry in entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,37 +43,51 @@ class Origin(NamedTuple):
 
 
 class Row:
-    """One row of the table of `topic` (or of ``rejected``), and what became of it."""
+    """One row of the table of `topic` (or of ``rejected``), and what became of it.
 
-    __slots__ = ("origin", "outcome", "topic", "values")
+    `assumed` are columns that its sender did not say, such as the time of an event without one:
+    they do not make another event of it when it comes again.
+    """
 
-    def __init__(self, topic: str, values: Sequence[Any], origin: Origin | None = None) -> None:
+    __slots__ = ("assumed", "differing", "origin", "outcome", "topic", "values")
+
+    def __init__(
+        self,
+        topic: str,
+        values: Sequence[Any],
+        origin: Origin | None = None,
+        assumed: Sequence[str] = (),
+    ) -> None:
         self.topic = topic
         self.values = values
         self.origin = origin
-        self.outcome: str | None = None  # accepted, duplicate, or why it was refused
+        self.assumed = assumed
+        self.outcome: str | None = None  # accepted, duplicate, conflict, or why it was refused
+        self.differing = ""  # columns of a conflict that are not as they are stored
 
     @property
     def id(self) -> Any:
         """The id of the event, None of a rejected one."""
         return None if self.topic == REJECTED else self.values[_ID_AT[self.topic]]  # type: ignore[index]
 
-    def message(self) -> bytes:
-        """The row as a JSON object."""
+    def message(self, without: Container[str] = ()) -> bytes:
+        """The row as a JSON object, some columns left out."""
         return msgspec.json.encode({
             name: msgspec.Raw(value[1:]) if isinstance(value, bytes) else value
             for name, value in zip(COLUMNS[self.topic], self.values, strict=True)
-            if value is not None
+            if value is not None and name not in without
         })  # fmt: skip
 
 
-def encoded(topic: Topic, event: Event, origin: Origin | None = None) -> Row:
+def encoded(
+    topic: Topic, event: Event, origin: Origin | None = None, assumed: Sequence[str] = ()
+) -> Row:
     """Return the row of a checked event."""
     values = list(msgspec.structs.astuple(event))
     for position in _JSON_AT[topic]:
         if values[position] is not None:
             values[position] = b"\x01" + msgspec.json.encode(values[position])
-    return Row(topic, values, origin)
+    return Row(topic, values, origin, assumed)
 
 
 def rejection(

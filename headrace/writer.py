@@ -1,7 +1,8 @@
 """One connection that stores events: a batch a transaction, each id once.
 
 A batch is copied straight into the event tables as long as nothing comes twice; after one that held
-a duplicate the next ones are copied into temporary tables and inserted from there. An event that
+a duplicate the next ones are copied into temporary tables and inserted from there. What comes again
+with other content than is stored under its id is kept out, in ``events.conflicts``. An event that
 the database refuses goes to ``events.rejected`` and takes nothing else with it.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -17,7 +19,7 @@ from psycopg import sql
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events import IDS, TOPICS
-from headrace.rows import REJECTED, Row, columns, copy, copying, rejection
+from headrace.rows import COLUMNS, REJECTED, Row, columns, copy, copying, rejection
 
 # Batches that are stored the longer way after duplicates came, at most.
 MAX_DETOUR = 64
@@ -48,7 +50,7 @@ class Writer:
     def write(self, rows: Sequence[Row]) -> None:
         """Commit the rows, halving the batch around any that the database refuses."""
         try:
-            stored = self._commit(rows)
+            self._commit(rows)
         except Exception as error:
             if not _is_about_data(error):
                 raise
@@ -60,15 +62,6 @@ class Writer:
                 self.write(rows[middle:])
             else:
                 self._refuse(rows[0], str(error).splitlines()[0])
-            return
-        for row in rows:
-            if row.topic == REJECTED:
-                row.outcome = "accepted"
-            elif row.id in stored[row.topic]:
-                stored[row.topic].remove(row.id)
-                row.outcome = "accepted"
-            else:
-                row.outcome = "duplicate"
 
     def expire(self) -> None:
         """Drop what panes hold beyond their retention."""
@@ -97,8 +90,8 @@ class Writer:
             self._commit([rejection(row.topic, "", reason, row.message().decode(), row.origin)])
         row.outcome = reason
 
-    def _commit(self, rows: Sequence[Row]) -> dict[str, set[str]]:
-        """Store the rows in one transaction and return the ids that were new, by topic."""
+    def _commit(self, rows: Sequence[Row]) -> None:
+        """Store the rows in one transaction; then each of them has its outcome."""
         by_topic = {topic: [row for row in rows if row.topic == topic] for topic in _ORDER}
         by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
         for topic in by_topic.keys() & IDS.keys():
@@ -106,16 +99,17 @@ class Writer:
             by_topic[topic].sort(key=lambda row: row.id)
         if self._detour > 0:
             self._detour -= 1
-            return self._commit_new(by_topic)
+            self._commit_new(by_topic)
+            return
         try:
             self._commit_all(by_topic)
         except psycopg.errors.UniqueViolation:
             self._connect().rollback()
             self._detour = self._next_detour
             self._next_detour = min(2 * self._next_detour, MAX_DETOUR)
-            return self._commit_new(by_topic)
-        self._next_detour = 1
-        return {topic: {row.id for row in of_topic} for topic, of_topic in by_topic.items()}
+            self._commit_new(by_topic)
+        else:
+            self._next_detour = 1
 
     def _commit_all(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
         connection = self._connect()
@@ -123,16 +117,33 @@ class Writer:
         for topic, rows in by_topic.items():
             copy(connection, _COPY[topic], topic, rows)
         connection.commit()
+        for row in chain(*by_topic.values()):
+            row.outcome = "accepted"
 
-    def _commit_new(self, by_topic: Mapping[str, Sequence[Row]]) -> dict[str, set[str]]:
+    def _commit_new(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
         connection = self._connect()
         _advance(connection, by_topic)
         for topic, rows in by_topic.items():
             copy(connection, _COPY_STAGE[topic], topic, rows)
         with connection.pipeline():
             cursors = {topic: connection.execute(_INSERT[topic]) for topic in by_topic}
-            connection.commit()
-        return {topic: {row[0] for row in cursor} for topic, cursor in cursors.items()}
+        again: dict[str, list[tuple[int, Row]]] = {}
+        for topic in by_topic.keys() & IDS.keys():
+            new = {row[0] for row in cursors[topic]}
+            again[topic] = []
+            for place, row in enumerate(by_topic[topic], 1):
+                if row.id in new:
+                    new.remove(row.id)
+                else:
+                    again[topic].append((place, row))
+        conflicts = _compare(connection, again)
+        connection.commit()
+        for row in chain(*by_topic.values()):
+            row.outcome = "accepted"
+        for _, row in chain(*again.values()):
+            row.outcome = "duplicate"
+        for row, differing in conflicts:
+            row.outcome, row.differing = "conflict", differing
 
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None:
@@ -179,6 +190,69 @@ _INSERT = {
     )
     for topic in _ORDER
 }
+
+# What is staged beside what is stored, by place in the batch: the columns that are not the same.
+_COMPARE: dict[str, sql.Composed] = {
+    topic: sql.SQL(
+        """
+        with staged as (select *, row_number() over (order by ctid) as place from {stage})
+        select staged.place, concat_ws(', ', {differing}) as differing
+        from unnest(%s::bigint[], %s::text[]) as again (place, assumed)
+        inner join staged using (place)
+        inner join events.{table} as stored using ({key})
+        """
+    ).format(
+        stage=sql.Identifier(f"stage_{topic}"),
+        differing=sql.SQL(", ").join(
+            sql.SQL(
+                "case when staged.{column} is distinct from stored.{column} "
+                "and {name} != all(string_to_array(again.assumed, ',')) then {name} end"
+            ).format(column=sql.Identifier(column), name=sql.Literal(column))
+            for column in COLUMNS[topic]
+            if column != IDS[topic]
+        ),
+        table=sql.Identifier(topic),
+        key=sql.Identifier(IDS[topic]),
+    )
+    for topic in TOPICS
+}
+# A sender that repeats itself is counted, not kept each time.
+_KEEP_OUT = """
+insert into events.conflicts as kept (topic, event_id, content_md5, differing, payload, times)
+select topic, event_id, md5(payload), differing, payload, times
+from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
+    as sent (topic, event_id, payload, differing, times)
+on conflict (topic, event_id, content_md5) do update set
+    times = kept.times + excluded.times,
+    last_ingested_at = excluded.last_ingested_at
+"""
+
+
+def _compare(
+    connection: psycopg.Connection[Any], again: Mapping[str, Sequence[tuple[int, Row]]]
+) -> list[tuple[Row, str]]:
+    """Keep staged rows out whose id has other content; return them with what is not the same.
+
+    `again` has the rows by topic, each with its place in the stage.
+    """
+    found: list[tuple[Row, str]] = []
+    kept: dict[tuple[str, str, str], list[Any]] = {}
+    for topic, placed in again.items():
+        if not placed:
+            continue
+        places = [place for place, _ in placed]
+        assumed = [",".join(row.assumed) for _, row in placed]
+        by_place = dict(placed)
+        for place, differing in connection.execute(_COMPARE[topic], [places, assumed]):
+            if differing:
+                row = by_place[place]
+                found.append((row, differing))
+                payload = row.message(without=row.assumed).decode()
+                kept.setdefault((topic, row.id, payload), [differing, 0])[1] += 1
+    if kept:
+        sent = sorted((*key, *counted) for key, counted in kept.items())
+        connection.execute(_KEEP_OUT, [list(column) for column in zip(*sent, strict=True)])
+    return found
 
 
 def _advance(connection: psycopg.Connection[Any], by_topic: Mapping[str, Sequence[Row]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.routing import Route
 from headrace import __version__
 from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError
-from headrace.events import IDS, Event, ModelEvent, Topic, parse
+from headrace.events import IDS, Event, ModelEvent, Topic, parse, unsaid
 from headrace.gateway import policies
 from headrace.gateway.guard import Guard
 from headrace.gateway.metrics import CONTENT_TYPE, Metrics
@@ -141,6 +141,7 @@ class Gateway:
 
     async def _store(self, topic: Topic, items: list[Any]) -> Response:
         events: list[Event] = []
+        assumed: list[Sequence[str]] = []
         places: list[int] = []
         broken: list[tuple[object, ContractError]] = []
         rejected: list[dict[str, Any]] = []
@@ -157,9 +158,10 @@ class Gateway:
                 rejected.append({"index": index, **describe(error)})
             else:
                 events.append(event)
+                assumed.append(unsaid(item))
                 places.append(index)
                 ids[index] = getattr(event, IDS[topic])
-        stored = asyncio.wrap_future(self.events.submit(topic, events, broken))
+        stored = asyncio.wrap_future(self.events.submit(topic, events, broken, assumed))
         try:
             receipt = await asyncio.wait_for(stored, ACKNOWLEDGE_TIMEOUT_S)
         except TimeoutError:
@@ -175,6 +177,15 @@ class Gateway:
         body: dict[str, Any] = {
             "accepted": receipt.accepted,
             "duplicates": receipt.duplicates,
+            "conflicts": len(receipt.conflicts),
+            "conflicting": [
+                {
+                    "index": places[conflict.index],
+                    "id": ids[places[conflict.index]],
+                    "fields": conflict.fields,
+                }
+                for conflict in receipt.conflicts
+            ],
             "rejected": sorted(rejected, key=lambda each: each["index"]),
             "ids": ids,
         }

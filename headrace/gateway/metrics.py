@@ -44,6 +44,7 @@ class Metrics:
         for outcome, events in (
             ("accepted", receipt.accepted),
             ("duplicate", receipt.duplicates),
+            ("conflict", len(receipt.conflicts)),
             ("rejected", rejected),
         ):
             self._events.labels(topic, outcome).inc(events)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from headrace.errors import ContractError, EngineError, ModelError
-from headrace.events import Inference, parse, text_of
+from headrace.events import Inference, parse, text_of, unsaid
 from headrace.featurize import Example
 from headrace.gateway.serving import Answer, NotLoadedError, NotServedError, Serving
 from headrace.gateway.wire import HttpError, describe
@@ -22,6 +22,8 @@ FIELDS = (
     "model", "text", "input", "features", "segment", "request_id", "event_time",
     "endpoint", "user_id", "session_id", "item_id",
 )  # fmt: skip
+# What may be a little different when somebody asks the same again, and is no other answer.
+MEASURED = ("score", "output", "latency_ms")
 
 
 def parse_request(payload: object) -> Inference:
@@ -55,10 +57,13 @@ async def predict(payload: object, serving: Serving, events: EventLog) -> tuple[
     began = time.perf_counter()
     try:
         event = parse_request(payload)
+        assert isinstance(payload, Mapping)
         example = Example(text_of(event.input), event.segment, event.features)
         answer = await asyncio.wrap_future(serving.ask(event.model, event.request_id, example))
+        looked_up = event.features != answer.features
         _complete(event, answer, (time.perf_counter() - began) * 1000)
-        events.submit("inference", [event]).add_done_callback(_report)
+        assumed = (*unsaid(payload), *MEASURED, *(["features"] if looked_up else []))
+        events.submit("inference", [event], assumed=[assumed]).add_done_callback(_report)
     except ContractError as error:
         return 422, {"error": {"type": "contract", **describe(error)}}
     except (Busy, ModelError, EngineError) as error:

@@ -14,7 +14,7 @@ import msgspec
 from kafka.consumer.fetcher import ConsumerRecord
 
 from headrace.errors import ContractError
-from headrace.events import IDS, Topic, parse
+from headrace.events import IDS, Topic, parse, unsaid
 from headrace.rows import COLUMNS, REJECTED, Origin, Row, encoded, json_text, rejection
 
 
@@ -32,13 +32,16 @@ def row_of(topic: str, record: ConsumerRecord) -> Row:
     named = cast(Topic, topic)
     now = datetime.now(UTC)
     sent_at = _sent_at(record)
+    assumed: tuple[str, ...] = ()
     if isinstance(payload, dict):
+        assumed = unsaid(payload)
         if not payload.get(IDS[named]):
             payload = {**payload, IDS[named]: str(origin)}
-        if payload.get("event_time") is None and sent_at is not None:
+        if assumed and sent_at is not None:
             payload = {**payload, "event_time": sent_at}
     try:
-        return encoded(named, parse(named, payload, now=min(sent_at or now, now)), origin)
+        event = parse(named, payload, now=min(sent_at or now, now))
+        return encoded(named, event, origin, assumed)
     except ContractError as error:
         return rejection(topic, error.field, str(error), json_text(payload), origin)
 

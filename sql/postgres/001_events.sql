@@ -1,6 +1,6 @@
--- The three topics as append-only tables, and what broke the contract (`origin`: the message of
--- Kafka that it came in, if it did).
--- grain: one row an event.  key: the event's id; a repeated id is counted once.
+-- The three topics as append-only tables, what broke the contract (`origin`: the message of Kafka
+-- that it came in, if it did), and what was kept out.
+-- grain: one row an event.  key: the event's id; a repeated id is counted once: the first stays.
 -- lateness: any; a row is accepted however old its event_time is.
 -- `ingested_at` is the engine's clock when the row came in. Rows of a batch under way are not there
 -- yet: events.ingested_up_to() gives a moment up to which nothing will be added any more.
@@ -88,6 +88,21 @@ create table if not exists events.rejected (
     reason text not null,
     payload text not null,
     origin text unique
+);
+
+-- What came under an id that was stored before with other content, and was kept out; `differing`
+-- names the columns that are not as they are stored.
+-- grain: one content.  key: (topic, event_id, content_md5).
+create table if not exists events.conflicts (
+    topic text not null,
+    event_id text not null,
+    content_md5 text not null,
+    differing text not null,
+    payload text not null,
+    times bigint not null default 1,
+    ingested_at timestamptz not null default clock_timestamp(),
+    last_ingested_at timestamptz not null default clock_timestamp(),
+    primary key (topic, event_id, content_md5)
 );
 
 -- Locks are tables without rows, in a schema of which nobody but the owner may name anything: what

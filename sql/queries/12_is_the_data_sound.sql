@@ -1,4 +1,4 @@
--- Is anything wrong with what comes in, and what was refused?
+-- Is anything wrong with what comes in, what was refused, and what came under an id of another?
 select
     'alert: ' || alert as what,
     model || ' ' || subject as about,
@@ -13,4 +13,12 @@ select
     min(reason) as status
 from headrace.rejected_events
 group by topic, field
+union all
+select
+    'kept out: ' || topic as what,
+    differing as about,
+    sum(times)::text as measured,
+    min(event_id) as status
+from headrace.conflicting_events
+group by topic, differing
 order by what, about;

@@ -59,6 +59,19 @@ create table if not exists events.model_events (
     reason varchar
 ) append only on conflict do nothing;
 
+-- Stays empty here: what to compare a message with would be all messages (docs/engines.md).
+create table if not exists events.conflicts (
+    topic varchar,
+    event_id varchar,
+    content_md5 varchar,
+    differing varchar,
+    payload varchar,
+    times bigint,
+    ingested_at timestamptz,
+    last_ingested_at timestamptz,
+    primary key (topic, event_id, content_md5)
+) append only on conflict do nothing;
+
 -- `rejected_id` is made from the message's place, so that reading it again gives the same number.
 create table if not exists events.rejected (
     rejected_id bigint primary key,

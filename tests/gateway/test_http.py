@@ -46,7 +46,10 @@ def test_one_event_of_each_topic_is_there_when_it_is_answered(
     tables = ("inference", "feedback", "model_events")
     for table, (path, (name, event)) in zip(tables, sent.items(), strict=True):
         response = http.post(path, json=event)
-        expected = {"accepted": 1, "duplicates": 0, "rejected": [], "ids": [event[name]]}
+        expected = {
+            "accepted": 1, "duplicates": 0, "conflicts": 0, "conflicting": [], "rejected": [],
+            "ids": [event[name]],
+        }  # fmt: skip
         assert (response.status_code, response.json()) == (201, expected)
         assert stored(engine, table, name) == [event[name]]
         again = http.post(path, json=event)
@@ -57,10 +60,52 @@ def test_one_event_of_each_topic_is_there_when_it_is_answered(
         assert stored(engine, table, name) == [event[name]]
 
 
+def test_the_same_id_with_other_content_is_a_conflict_that_a_view_lists(
+    http: httpx.Client, engine: Engine
+) -> None:
+    first = {"model": "m", "request_id": "r", "input": "q", "event_time": "2024-05-01T12:00:00Z"}
+    assert http.post("/v1/inferences", json=first).json()["accepted"] == 1
+    untimed = {name: value for name, value in first.items() if name != "event_time"}
+    batch = [
+        {**first, "prediction": "yes", "score": 0.9},
+        first,
+        {**first, "event_time": "2024-05-01T14:00:00+02:00"},
+        untimed,
+        {**first, "event_time": "2024-05-01T12:00:01Z"},
+        {"score": 7},
+    ]
+    body = http.post("/v1/inferences", json=batch).json()
+    assert (body["accepted"], body["duplicates"], body["conflicts"]) == (0, 3, 2)
+    assert body["conflicting"] == [
+        {"index": 0, "id": "r", "fields": ["prediction", "score"]},
+        {"index": 4, "id": "r", "fields": ["event_time"]},
+    ]
+    scores = [{**first, "request_id": "one", "score": number / 120} for number in range(120)]
+    response = http.post("/v1/inferences", json=scores)
+    assert response.status_code == 201
+    assert (response.json()["accepted"], response.json()["conflicts"]) == (1, 119)
+    said = {"request_id": "r", "feedback_id": "f"}
+    http.post("/v1/feedback", json={**said, "label": "yes"})
+    edited = http.post("/v1/feedback", json={**said, "label": "no"}).json()
+    assert edited["conflicting"] == [{"index": 0, "id": "f", "fields": ["label"]}]
+    assert http.post("/v1/feedback", json={**said, "label": "yes"}).json()["duplicates"] == 1
+    listed = engine.rows(
+        "select topic, event_id, model, count(*)::int as n from headrace.conflicting_events "
+        "group by topic, event_id, model order by topic, event_id"
+    )
+    assert [tuple(row.values()) for row in listed] == [
+        ("feedback", "f", "m", 1), ("inference", "one", "m", 119), ("inference", "r", "m", 2),
+    ]  # fmt: skip
+    assert engine.rows("select score from events.inference where request_id = 'one'") == [
+        {"score": 0.0}
+    ]
+
+
 def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
     http: httpx.Client, engine: Engine
 ) -> None:
     events = [{"model": "m", "request_id": "a"}, {"model": "m", "request_id": "a"}, {"score": 7}]
+    events.append({"model": "n", "request_id": "a"})
     http.post("/v1/inferences", json=events)
     http.post("/v1/predict", json={"model": "nobody"})
     with engine.connect() as connection:
@@ -75,7 +120,7 @@ def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
         for family in text_string_to_metric_families(response.text)
         for sample in family.samples
     }
-    for outcome in ("accepted", "duplicate", "rejected"):
+    for outcome in ("accepted", "duplicate", "conflict", "rejected"):
         assert told["headrace_events_total", *sorted(("inference", outcome))] == 1
     assert told["headrace_predictions_total", "404"] == 1
     assert told["headrace_ingest_behind_messages", "0", "inference"] == 3

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +21,18 @@ from headrace.events import Event, Inference, Topic, parse
 from headrace.log import Busy, EventLog
 from tests.unit.test_events import payloads
 
-
 NOON = "2024-05-01T12:00:00Z"
 
 
 def inference(request_id: str, **fields: Any) -> Event:
-    return parse("inference", {"model": "m", "request_id": request_id, **fields})
+    return parse(
+        "inference", {"model": "m", "request_id": request_id, "event_time": NOON, **fields}
+    )
+
+
+def name_of(event: Event) -> str:
+    assert isinstance(event, Inference)
+    return event.request_id
 
 
 def count(engine: Engine, table: str = "inference") -> int:
@@ -232,7 +239,7 @@ def repeated(count: int, seed: int) -> list[list[Event]]:
     """Batches of 20 events, each with ids of the ones before and after it, in any order."""
     rng = random.Random(seed)
     return [
-        [inference(f"r-{n}", event_time=NOON) for n in rng.choices(range(start, start + 60), k=20)]
+        [inference(f"r-{n}") for n in rng.choices(range(start, start + 60), k=20)]
         for start in range(0, 20 * count, 20)
     ]
 
@@ -240,7 +247,7 @@ def repeated(count: int, seed: int) -> list[list[Event]]:
 def test_overlapping_batches_never_wait_for_each_others_ids(engine: Engine) -> None:
     engine.settings = replace(engine.settings, batch_rows=20)
     batches = repeated(200, 1)
-    wanted = {event.request_id for batch in batches for event in batch}  # type: ignore[union-attr]
+    wanted = {name_of(event) for batch in batches for event in batch}
     with EventLog(engine) as log:
         futures = [log.submit("inference", batch) for batch in batches]
         receipts = [future.result(60) for future in futures]
@@ -248,3 +255,42 @@ def test_overlapping_batches_never_wait_for_each_others_ids(engine: Engine) -> N
     assert sum(receipt.duplicates for receipt in receipts) == 20 * 200 - len(wanted)
     assert sum(len(receipt.refused) for receipt in receipts) == 0
     assert deadlocks(engine) == 0
+
+
+def test_processes_that_store_the_same_ids_take_them_in_one_order(engine: Engine) -> None:
+    engine.settings = replace(engine.settings, batch_rows=20)
+    sent = [repeated(100, seed) for seed in (1, 2, 3)]
+    with ExitStack() as opened:
+        logs = [opened.enter_context(EventLog(engine)) for _ in sent]
+        futures = [
+            log.submit("inference", batches[at])
+            for at in range(100)
+            for log, batches in zip(logs, sent, strict=True)
+        ]
+        receipts = [future.result(60) for future in futures]
+    wanted = {name_of(event) for batches in sent for batch in batches for event in batch}
+    assert sum(receipt.accepted for receipt in receipts) == len(wanted) == count(engine)
+    assert deadlocks(engine) == 0
+
+
+def test_a_deadlock_with_another_process_ends_soon(engine: Engine) -> None:
+    """Each of two has an answer that the other wants to store as well."""
+    (name,) = engine.rows("select current_database() as name")
+    with engine.connect() as connection:
+        connection.execute(f"alter database {name['name']} set deadlock_timeout = '1h'".encode())
+    with engine.connect(autocommit=False) as other:
+        store = (
+            "insert into events.inference (request_id, event_time, model, model_version, variant) "
+            "values (%s, now(), 'm', '1', 'champion') on conflict do nothing"
+        )
+        other.execute(store, ["b"])
+        with EventLog(engine) as log:
+            future = log.submit("inference", [inference("a"), inference("b")])
+            while not engine.rows("select pid from pg_locks where not granted"):
+                time.sleep(0.01)
+            other.execute(store, ["a"])
+            other.commit()
+            receipt = future.result(60)
+    assert (receipt.accepted, len(receipt.conflicts), receipt.refused) == (0, 2, ())
+    assert count(engine) == 2
+    assert deadlocks(engine) == 1

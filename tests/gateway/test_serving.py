@@ -334,9 +334,23 @@ def test_a_canary_gets_its_share_and_a_request_stays_where_it_was(
         published.check(number, one)
         assert one["model_version"] == other["model_version"]
         assert one["variant"] == {"1": "champion", "2": "canary"}[one["model_version"]]
+    # The second answers took another time, and were computed in other company.
+    assert engine.rows("select differing from headrace.conflicting_events") == []
+    http.post("/v1/predict", json={**batch[0], "segment": "other"})
+    assert "segment" in kept_out(engine)
     wanted = sum(place_of(f"r-{number}") < 0.3 for number in range(300))
     assert Counter(one["model_version"] for one in first) == {"1": 300 - wanted, "2": wanted}
     assert 60 < wanted < 120
+
+
+def kept_out(engine: Engine) -> str:
+    """Wait for a conflict, as inferences are stored behind their answers; return what differs."""
+    query = "select differing from headrace.conflicting_events"
+    deadline = time.monotonic() + 60
+    while not (rows := engine.rows(query)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return str(rows[0]["differing"])
 
 
 def test_features_of_the_live_views_are_read_and_logged_as_served(

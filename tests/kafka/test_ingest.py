@@ -151,6 +151,45 @@ def test_no_message_stops_the_others(kafka_engine: Engine) -> None:
     assert times == [{"event_time": datetime(2024, 5, 1, tzinfo=UTC)}]
 
 
+def test_an_id_with_other_content_is_a_conflict_in_whatever_message(kafka_engine: Engine) -> None:
+    """A repetition is none, though it says no time and comes at another."""
+    make_topics(kafka_engine.settings)
+    said = {"model": "m", "request_id": "r", "score": 0.5}
+    timed = {**said, "request_id": "t", "event_time": "2024-05-01T00:00:00Z"}
+    sent = [
+        said, timed, said, timed, {**said, "score": 0.25}, {**said, "score": 0.25},
+        {**timed, "event_time": "2024-05-01T00:00:01Z"},
+    ]  # fmt: skip
+    for at, payload in enumerate(sent):
+        timestamp_ms = int(datetime(2024, 5, 1, 0, at, tzinfo=UTC).timestamp() * 1000)
+        value = json.dumps(payload).encode()
+        produce(kafka_engine, "inference", value, timestamp_ms=timestamp_ms)
+    query = "select event_id, model, differing, times from headrace.conflicting_events order by 1"
+    with ingesting(kafka_engine):
+        until(lambda: sum(row["times"] for row in kafka_engine.rows(query)) == 3)
+    assert [tuple(row.values()) for row in kafka_engine.rows(query)] == [
+        ("r", "m", "score", 2), ("t", "m", "event_time", 1),
+    ]  # fmt: skip
+    assert replay(kafka_engine) == 7
+    assert [row["event_id"] for row in kafka_engine.rows(query)] == ["r", "t"]
+    scores = kafka_engine.rows("select score from events.inference order by request_id")
+    assert scores == [{"score": 0.5}, {"score": 0.5}]
+
+
+def test_a_time_that_nobody_said_makes_no_conflict_through_the_log(kafka_engine: Engine) -> None:
+    said = {"model": "m", "request_id": "r"}
+    with EventLog(kafka_engine) as log:
+        for second in (1, 2):
+            event = parse("inference", said, now=datetime(2024, 5, 1, 0, 0, second, tzinfo=UTC))
+            log.submit("inference", [event], assumed=[("event_time",)]).result(60)
+    with ingesting(kafka_engine):
+        query = "select sum(next_offset)::int as read from control.consumed"
+        until(lambda: kafka_engine.rows(query) == [{"read": 2}])
+    (row,) = kafka_engine.rows("select event_time from events.inference")
+    assert row["event_time"] == datetime(2024, 5, 1, 0, 0, 1, tzinfo=UTC)
+    assert kafka_engine.rows("select * from headrace.conflicting_events") == []
+
+
 def test_a_replay_into_an_empty_database_gives_the_same_rows(kafka_engine: Engine) -> None:
     with ingesting(kafka_engine), EventLog(kafka_engine) as log:
         for number in range(100):

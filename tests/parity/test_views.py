@@ -26,6 +26,7 @@ from tests.sql.test_views import empty, log  # noqa: F401
 
 COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
+    "events.conflicts",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
 )  # fmt: skip
 # What a test of one of them would set, all together: they reach into each other's views.
@@ -202,7 +203,9 @@ def tell(
             "update control.policies set value = default_value from control.policy_kinds as kinds "
             "where kinds.policy = policies.policy"
         )
-        connection.execute("truncate control.claims, control.consumed, events.rejected")
+        connection.execute(
+            "truncate control.claims, control.consumed, events.rejected, events.conflicts"
+        )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01")
     send(log, [("model_events", life) for life in story.lives])
@@ -223,6 +226,10 @@ def tell(
         connection.execute(
             "insert into events.rejected (topic, field, reason, payload) "
             "values ('inference', 'score', 'because', '{}')"
+        )
+        connection.execute(
+            "insert into events.conflicts (topic, event_id, content_md5, differing, payload) "
+            "select 'inference', request_id, 'x', 'score', '{}' from events.inference limit 1"
         )
         connection.execute(
             "insert into control.consumed values ('p.inference', 0, 5, 7, now()), "

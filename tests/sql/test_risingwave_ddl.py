@@ -141,6 +141,7 @@ def test_what_postgresql_has_is_here_too() -> None:
         if (statement := Statement(text)).kind == "table"
     }
     shared = {"events.inference", "events.feedback", "events.model_events", "events.rejected"}
+    shared |= {"events.conflicts"}
     shared |= {f"control.{name}" for name in ("policies", "label_policies", "policy_kinds")}
     shared |= {"control.datasets", "control.deployed"}
     for name in shared & set(made):

@@ -99,6 +99,21 @@ def test_what_the_gateway_refuses_is_reported(engine: Engine, settings: Settings
         assert "404" in str(errors[0])
 
 
+def test_an_id_with_other_content_is_reported(engine: Engine, settings: Settings) -> None:
+    errors: list[DeliveryError] = []
+    with (
+        running_gateway(engine, settings) as url,
+        Client(url, on_error=errors.append) as client,
+    ):
+        for score in (0.5, 0.5, 0.25):
+            client.inference(
+                model="m", request_id="r", score=score, event_time="2024-05-01T12:00:00Z"
+            )
+    assert len(errors) == 1
+    assert "1 of 3 inference events were kept out" in str(errors[0])
+    assert "score of 'r'" in str(errors[0])
+
+
 def test_what_could_not_be_delivered_is_reported() -> None:
     errors: list[DeliveryError] = []
     client = Client(NOWHERE, linger_s=0, on_error=errors.append)

@@ -1,0 +1,170 @@
+"""Nothing vanishes: of a repeated id the first content stays, and every other is listed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.engine import Engine
+from headrace.events import IDS, STRUCTS, Topic, parse
+from headrace.log import EventLog, Receipt
+from tests.sql.test_views import empty
+
+NOON = "2024-05-01T12:00:00Z"
+VALUES: dict[str, list[Any]] = {
+    "model": ["m", "n"], "score": [None, 0.5, 0.25], "segment": [None, "", "a"],
+    "features": [{}, {"x": 1}, {"x": 1.0}, {"x": "1"}, {"y": None, "x": 1}, {"x": 1, "y": None}],
+    "output": [None, [1, 2], [2, 1], {"a": 1e300}], "prediction": [None, "yes", 1, "1", 1.0, True],
+    "event_time": [None, NOON, "2024-05-01T14:00:00+02:00", "2024-05-01T12:00:00.5Z"],
+    "label": ["yes", "no", 1], "value": [None, 1, 1.0, 2], "metadata": [{}, {"a": [1]}],
+    "request_id": ["r", "s"], "model_version": ["1"], "event": ["trained", "promoted"],
+    "metrics": [{}, {"auc": 0.5}], "reason": [None, "why"],
+}  # fmt: skip
+NAMES: dict[Topic, tuple[str, ...]] = {
+    "inference": ("model", "score", "segment", "features", "output", "prediction"),
+    "feedback": ("request_id", "label", "value", "metadata"),
+    "model_events": ("model", "model_version", "event", "metrics", "reason"),
+}
+Sent = tuple[Topic, dict[str, Any]]
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> Sent:
+    """An event of one of three ids of a topic, with any of a few values in its fields."""
+    topic = draw(st.sampled_from([*NAMES]))
+    names = {*NAMES[topic], "event_time"}
+    payload = {name: draw(st.sampled_from(VALUES[name])) for name in sorted(names)}
+    return topic, {**payload, IDS[topic]: draw(st.sampled_from("abc"))}
+
+
+def content(topic: Topic, payload: dict[str, Any]) -> dict[str, Any]:
+    """What an event says, with its numbers compared as numbers."""
+    event = parse(topic, payload)
+    return {name: getattr(event, name) for name in STRUCTS[topic].__struct_fields__}
+
+
+def differing(topic: Topic, first: dict[str, Any], again: dict[str, Any]) -> list[str]:
+    one, other = content(topic, first), content(topic, again)
+    unsaid = {"event_time"} if again["event_time"] is None else set()
+    return [name for name in one if one[name] != other[name] and name not in unsaid]
+
+
+@pytest.fixture
+def log(engine: Engine) -> Iterator[EventLog]:
+    with EventLog(engine) as opened:
+        yield opened
+
+
+def send(log: EventLog, batch: list[Sent]) -> list[Future[Receipt]]:
+    futures = []
+    for topic, payload in batch:
+        unsaid = ["event_time"] if payload["event_time"] is None else []
+        futures.append(log.submit(topic, [parse(topic, payload)], assumed=[unsaid]))
+    return futures
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(batches=st.lists(st.lists(payloads(), min_size=1, max_size=12), min_size=1, max_size=3))
+def test_conflicts_equal_recompute(
+    engine: Engine, log: EventLog, batches: list[list[Sent]]
+) -> None:
+    empty(engine)
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    expected: Counter[tuple[str, str, str, str]] = Counter()
+    for batch in batches:
+        for (topic, payload), future in zip(batch, send(log, batch), strict=True):
+            receipt = future.result(60)
+            key = topic, payload[IDS[topic]]
+            if key not in first:
+                first[key] = payload
+                assert receipt == Receipt(accepted=1)
+            elif fields := differing(topic, first[key], payload):
+                (conflict,) = receipt.conflicts
+                assert (receipt.accepted, receipt.duplicates, conflict.index) == (0, 0, 0)
+                assert sorted(conflict.fields) == sorted(fields)
+                shown = said(topic, payload)
+                expected[*key, shown, ", ".join(conflict.fields)] += 1
+            else:
+                assert receipt == Receipt(duplicates=1)
+    rows = engine.rows("select * from headrace.conflicting_events")
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    for row in rows:
+        shown = json.dumps(json.loads(row["payload"]), sort_keys=True)
+        found[row["topic"], row["event_id"], shown, row["differing"]] += row["times"]
+        stored = first[row["topic"], row["event_id"]]
+        answer = first.get(("inference", stored.get("request_id", "")), {})
+        assert row["model"] == stored.get("model", answer.get("model"))
+        assert row["ingested_at"] <= row["last_ingested_at"]
+    assert found == expected
+    assert len({(row["topic"], row["event_id"], row["content_md5"]) for row in rows}) == len(rows)
+
+
+def said(topic: Topic, payload: dict[str, Any]) -> str:
+    """The payload of a conflict: the whole event, but for a time that nobody said."""
+    event = content(topic, payload)
+    if payload["event_time"] is None:
+        del event["event_time"]
+    shown = {name: value for name, value in event.items() if value is not None}
+    if "event_time" in shown:
+        shown["event_time"] = shown["event_time"].isoformat().replace("+00:00", "Z")
+    return json.dumps(shown, sort_keys=True)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    batches=st.lists(st.lists(payloads(), min_size=1, max_size=10), min_size=2, max_size=12),
+    logs=st.integers(1, 2),
+)
+def test_whoever_sends_what_at_once_each_id_is_stored_once_and_nothing_vanishes(
+    engine: Engine, batches: list[list[Sent]], logs: int
+) -> None:
+    """Several senders, also through logs of several processes; small batches, so that many meet."""
+    empty(engine)
+    small = Engine(engine.dsn, replace(engine.settings, batch_rows=3, linger_ms=0))
+    with ExitStack() as opened, ThreadPoolExecutor(4) as pool:
+        ways = [opened.enter_context(EventLog(small)) for _ in range(logs)]
+        sending = [
+            pool.submit(send, ways[number % logs], batch) for number, batch in enumerate(batches)
+        ]
+        receipts = [future.result(60) for each in sending for future in each.result()]
+    sent = [each for batch in batches for each in batch]
+    ids = {(topic, payload[IDS[topic]]) for topic, payload in sent}
+    assert sum(receipt.accepted for receipt in receipts) == len(ids)
+    assert all(
+        receipt.accepted + receipt.duplicates + len(receipt.conflicts) == 1 for receipt in receipts
+    )
+    stored = [
+        (topic, row["id"])
+        for topic, name in IDS.items()
+        for row in engine.rows(f"select {name} as id from events.{topic}")
+    ]
+    assert sorted(stored) == sorted(ids)
+    (kept,) = engine.rows("select sum(times)::bigint as n from headrace.conflicting_events")
+    assert (kept["n"] or 0) == sum(len(receipt.conflicts) for receipt in receipts)
+
+
+def test_a_sender_that_repeats_itself_is_counted_and_not_kept_each_time(engine: Engine) -> None:
+    first = parse("inference", {"model": "m", "request_id": "r", "event_time": NOON})
+    again = {"model": "m", "request_id": "r", "score": 0.5}
+    with EventLog(engine) as log:
+        log.append("inference", [first])
+        for _ in range(20):
+            events = [parse("inference", again) for _ in range(50)]
+            receipt = log.submit("inference", events, assumed=[("event_time",)] * 50).result(60)
+            assert len(receipt.conflicts) == 50
+    rows = engine.rows("select differing, payload, times from headrace.conflicting_events")
+    assert [(row["differing"], row["times"]) for row in rows] == [("score", 1_000)]
+    assert "event_time" not in rows[0]["payload"]
