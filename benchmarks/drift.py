@@ -24,6 +24,7 @@ FEATURES = 10
 # Half of the rows is the reference (the first hour), the other half the current window.
 MINUTES, CURRENT_FROM = 30, 100
 GAMMA = 1.0202020202020203  # as in macros/sketches.sql
+BELOW, BETWEEN, ABOVE, BUCKET = 10, 11, 12, 13  # bins beside the tenths, 0 to 9
 CHUNK = 50_000
 TOLERANCE = 1e-6
 QUERY = "select * from headrace.feature_drift where model = 'm0'"
@@ -116,7 +117,7 @@ def _events(frame: pd.DataFrame, first: int, last: int, prefix: str = "") -> Ite
 
 
 def _psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """PSI by tenths of the reference, made of whole DDSketch buckets, as feature_drift has it."""
+    """PSI over the bins of macros/number_bins.sql, made of whole DDSketch buckets."""
     return {
         str(name): _psi_of(_buckets(reference[name]), _buckets(current[name])) for name in reference
     }
@@ -133,8 +134,16 @@ def _psi_of(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
     buckets, places = np.unique(np.concatenate([reference, current]), return_inverse=True)
     before = np.bincount(places[: len(reference)], minlength=len(buckets))
     after = np.bincount(places[len(reference) :], minlength=len(buckets))
-    tenths = np.minimum(10 * (np.cumsum(before) - before) // len(reference), 9)
-    _, bins = np.unique(tenths, return_inverse=True)
+    below = np.cumsum(before) - before
+    names = np.minimum(10 * below // len(reference), 9)
+    common = (before >= 10) & (20 * before >= len(reference))
+    names = np.where(common, BUCKET + np.arange(len(buckets)), names)
+    never = before == 0
+    if not (before == 1).any():
+        names[never] = BETWEEN
+    names[never & (below == 0)] = BELOW
+    names[never & (below == len(reference))] = ABOVE
+    _, bins = np.unique(names, return_inverse=True)
     shares = [
         (np.bincount(bins, counts) + 0.5) / (counts.sum() + 0.5 * (bins.max() + 1))
         for counts in (before, after)

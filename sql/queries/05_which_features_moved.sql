@@ -4,9 +4,10 @@ select
     feature,
     kind,
     round(psi::numeric, 3) as psi,
+    round(psi_excess::numeric, 3) as psi_excess,
     status,
     round(ks::numeric, 3) as ks,
     chi_square_p_value
 from headrace.feature_drift
 where status in ('moving', 'drifted')
-order by psi desc;
+order by psi_excess desc;

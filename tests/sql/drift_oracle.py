@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from scipy import stats
-from scipy.spatial.distance import jensenshannon
 
 from headrace.events import Inference
+from tests.sql.distances import distances, feature_bins, ks_p_value, number_bins, text_of
 from tests.sql.oracle import (
     Oracle,
     Row,
@@ -38,6 +38,7 @@ class Policies:
     min_sample: int = 2
     drift_window: timedelta = HOUR
     metric_window: timedelta = DAY
+    drift_alpha: float = 0.3
     psi_alert: float = 0.25
     psi_halt: float = 1.0
     page_hinkley_delta: float = 0.0173
@@ -140,34 +141,65 @@ class DriftOracle:
         new = [event for event in events if at(event) >= since]
         scores = [[e.score for e in side if e.score is not None] for side in (old, new)]
         bins = [[score_bin(score) for score in side] for side in scores]
-        deciles = [[decile(place, bins[0]) for place in side] for side in bins]
         named = [[as_class(event.prediction) for event in side] for side in (old, new)]
-        row: Row = {"score_psi": None, "js_divergence": None, "ks": None, "wasserstein": None}
+        tenths, classes = distances(*number_bins(*bins)), distances(*named)
+        row: Row = {"js_divergence": None, "ks": None, "wasserstein": None}
         row |= {"reference_scores": len(bins[0]), "current_scores": len(bins[1])}
         if all(bins):
-            row["score_psi"] = distances(*deciles)["psi"]
             row["js_divergence"] = distances(*bins)["js_divergence"]
             row["ks"] = stats.ks_2samp(*bins).statistic
             row["ks_p_value"] = ks_p_value(row["ks"], *map(len, bins))
             row["wasserstein"] = stats.wasserstein_distance(*scores)
-        classes = distances(*named)
-        row |= {"class_psi": classes["psi"], "chi_square": classes["chi_square"]}
-        row |= {"chi_square_p_value": classes["p_value"], "cramers_v": classes["cramers_v"]}
+        row["score_chi_square_p_value"] = tenths["p_value"]
+        row |= {"chi_square": classes["chi_square"], "cramers_v": classes["cramers_v"]}
+        row["chi_square_p_value"] = classes["p_value"]
         row |= {"reference_rows": len(old), "current_rows": len(new)}
-        trusted = min(map(len, bins)) >= policies.min_sample
-        psi = max_of(row["score_psi"] if trusted else None, classes["psi"])
-        row["psi"] = psi
-        row["status"] = self._status(psi, len(old), len(new))
-        if row["status"] == "drifted" and psi is not None and psi >= policies.psi_halt:
+        for name in ("psi", "psi_excess"):
+            row |= {f"score_{name}": tenths[name], f"class_{name}": classes[name]}
+        parts = [classes]
+        if min(map(len, bins)) >= policies.min_sample:
+            parts.append(tenths)
+        sure = [part for part in parts if self._is_sure(part)]
+        row["psi"] = max_of(*(part["psi"] for part in parts))
+        row["psi_excess"] = max_of(*(part["psi_excess"] for part in sure or parts))
+        verdict = {"psi_excess": row["psi_excess"], "p_value": 0.0 if sure else 1.0}
+        row["status"] = self._status(verdict, len(old), len(new))
+        if row["status"] == "drifted" and row["psi_excess"] >= policies.psi_halt:
             row["status"] = "halt"
         return row
 
-    def _status(self, psi: float | None, *rows: int) -> str:
-        if psi is None or min(rows) < self.policies.min_sample:
+    def _is_sure(self, found: Row) -> bool:
+        return found["p_value"] is not None and found["p_value"] < self.policies.drift_alpha
+
+    def _status(self, found: Row, *rows: int) -> str:
+        if found["psi_excess"] is None or min(rows) < self.policies.min_sample:
             return "too few rows"
-        if psi >= self.policies.psi_alert:
+        if not self._is_sure(found):
+            return "stable"
+        if found["psi_excess"] >= self.policies.psi_alert:
             return "drifted"
-        return "moving" if psi >= 0.1 else "stable"
+        return "moving" if found["psi_excess"] >= 0.1 else "stable"
+
+    # --- feature_psi
+
+    def feature_psi(self) -> dict[tuple[str, str], Row]:
+        rows = {}
+        for model in self.models:
+            old, new = self._sides(model, self.answers(model), self.oracle.clock(model))
+            for name in {name for event in old + new for name in event.features}:
+                sides = [
+                    [event.features[name] for event in side if name in event.features]
+                    for side in (old, new)
+                ]
+                row = distances(*feature_bins(*sides))
+                row["chi_square_p_value"] = row.pop("p_value")
+                verdict = {**row, "p_value": row["chi_square_p_value"]}
+                row["status"] = self._status(verdict, *map(len, sides))
+                row |= {"reference_rows": len(sides[0]), "current_rows": len(sides[1])}
+                for name_ in ("js_divergence", "cramers_v"):
+                    del row[name_]
+                rows[model, name] = row
+        return rows
 
     # --- recent_performance
 
@@ -222,10 +254,11 @@ class DriftOracle:
             row = {"window_start": since, "window_end": max(last, end)}
             new = [label for time, label in judged if since <= time < last]
         row |= distances(old, new)
+        del row["bins"]
         row |= {"reference_rows": len(old), "current_rows": len(new)}
         for name, side in (("reference", old), ("current", new)):
             row[f"{name}_positive_share"] = share(side.count(self.oracle.positive), len(side))
-        row["status"] = self._status(row["psi"], len(old), len(new))
+        row["status"] = self._status(row, len(old), len(new))
         return row
 
     # --- concept_drift
@@ -401,27 +434,6 @@ def longest_silence(events: list[Inference], clock: datetime, gap: timedelta) ->
     return max(*silences, (clock - ends[-1]).total_seconds())
 
 
-def distances(old: Sequence[Hashable], new: Sequence[Hashable]) -> Row:
-    """Distances of two samples of categories; those of nothing are None."""
-    names = ("psi", "js_divergence", "chi_square", "p_value", "cramers_v")
-    row: Row = dict.fromkeys(names)
-    if not old or not new:
-        return row
-    counts = Counter(old), Counter(new)
-    bins = list(counts[0].keys() | counts[1].keys())
-    table = np.array([[side[name] for name in bins] for side in counts], dtype=float)
-    a, b = (table + 0.5) / (table.sum(axis=1) + 0.5 * len(bins))[:, None]
-    row["psi"] = float(((b - a) * np.log(b / a)).sum())
-    with np.errstate(invalid="ignore"):
-        row["js_divergence"] = float(np.nan_to_num(jensenshannon(*table, base=2) ** 2))
-    row["chi_square"] = 0.0
-    if len(bins) > 1:
-        found = stats.chi2_contingency(table, correction=False)
-        row |= {"chi_square": found.statistic, "p_value": found.pvalue}
-        row["cramers_v"] = math.sqrt(found.statistic / table.sum())
-    return row
-
-
 def page_hinkley(x: list[float], delta: float) -> list[float]:
     m, lowest, found = 0.0, math.inf, []
     for n, value in enumerate(x, start=1):
@@ -429,16 +441,6 @@ def page_hinkley(x: list[float], delta: float) -> list[float]:
         lowest = min(lowest, m)
         found.append(m - lowest)
     return found
-
-
-def ks_p_value(statistic: float, n: int, m: int) -> float:
-    return float(stats.kstwobign.sf(statistic * math.sqrt(n * m / (n + m))))
-
-
-def decile(place: int, reference: list[int]) -> int:
-    if not reference:
-        return 9
-    return min(10 * sum(other < place for other in reference) // len(reference), 9)
 
 
 def by_hour(errors: list[tuple[datetime, float]]) -> dict[datetime, list[float]]:
@@ -458,10 +460,6 @@ def share(part: int, whole: int) -> float | None:
 
 def type_of(value: Any) -> str:
     return "number" if is_number(value) else "boolean" if isinstance(value, bool) else "string"
-
-
-def text_of(value: Any) -> str:
-    return (value if isinstance(value, str) else str(value).lower())[:100]
 
 
 def at(event: Inference) -> datetime:

@@ -32,18 +32,18 @@ def raise_compiler_error(message: str) -> NoReturn:
 
 
 def load_macros() -> dict[str, Callable[..., str]]:
-    """The macros of both files, rendered by plain Jinja: dbt takes a second for each."""
-    package = SimpleNamespace()
+    """The macros of these files, rendered by plain Jinja: dbt takes a second for each."""
+    package = SimpleNamespace(fence=lambda: "offset 0")  # as planning.sql has it
     environment = Environment()
     environment.globals["headrace"] = package
     environment.globals["exceptions"] = SimpleNamespace(raise_compiler_error=raise_compiler_error)
-    for name in ("statistics", "drift_statistics"):
+    for name in ("statistics", "drift_statistics", "category_distances", "number_bins"):
         path: Path = project_path("dbt_project") / "macros" / f"{name}.sql"
         module = environment.from_string(path.read_text()).module
         package.__dict__.update(
             {key: value for key, value in vars(module).items() if not key.startswith("_")}
         )
-    return vars(package)
+    return {name: macro for name, macro in vars(package).items() if name != "fence"}
 
 
 MACROS = load_macros()
@@ -63,7 +63,10 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "chi_square_p_value": ([NUMBERS, COUNTS], True),
     "cramers_v": ([NUMBERS, COUNTS, COUNTS], True),
     "ks_p_value": ([NUMBERS, COUNTS, COUNTS], True),
+    "chi_square_mean": ([COUNTS, COUNTS], False),
+    "chi_square_variance": ([COUNTS, SUMS, COUNTS, COUNTS], False),
     "smoothed_share": ([COUNTS[2:], COUNTS[2:], COUNTS[2:]], False),
+    "psi_chance": ([COUNTS] * 4, False),
     "psi_term": ([SHARES, SHARES], False),
     "js_term": ([SHARES, SHARES], False),
     "ucb1": ([[None, 0.0, 1.0], COUNTS, COUNTS], False),
@@ -74,8 +77,11 @@ TABLES: dict[str, dict[str, Any]] = {
     "least_squares": {"x": "x", "y": "y"},
     "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5},
     "histogram_distances": {},
+    "category_distances": {"bin": "bin"},
+    "binned_numbers": {},
 }
 PARTS = {"polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
+PARTS |= {"fitted_degrees", "drift_status", "held_bin", "number_bin"}
 
 
 def expression(name: str, **options: Any) -> str:

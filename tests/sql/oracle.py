@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -62,14 +62,12 @@ class Oracle:
         inference: dict[str, Inference],
         feedback: dict[str, Feedback],
         positive: str = "yes",
-        drift_window: timedelta = timedelta(hours=1),
         policies: Mapping[str, tuple[str, int, float]] | None = None,
         silence: Mapping[str, Silence] | None = None,
     ) -> None:
         self.inference = inference
         self.feedback = feedback
         self.positive = positive
-        self.drift_window = drift_window
         # of every kind: which opinion wins, its priority and its weight
         self.policies = policies or {}
         # by model; counted where something is decided, and in no other view
@@ -243,70 +241,6 @@ class Oracle:
         held = self.labels[event.request_id]
         worth = float(event.prediction == held.label) if held.worth is None else float(held.worth)
         return held.weight * worth
-
-    def psi(self) -> dict[tuple[str, str], float]:
-        """The population stability index of every feature of every model."""
-        result: dict[tuple[str, str], float] = {}
-        for model in {event.model for event in self.inference.values()}:
-            reference, current = self.drift_values(model)
-            for feature in reference.keys() | current.keys():
-                result[model, feature] = psi(reference.get(feature, []), current.get(feature, []))
-        return result
-
-    def drift_values(self, model: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """Values of every feature in the reference (the first drift window) and in the current.
-
-        Times are those of the panes: minutes, or hours where minutes are no longer kept.
-        """
-        events = self.of(model)
-        clock = self.clock(model)
-        start = min(utc(event.event_time) for event in events)
-        end = start + self.drift_window
-        since = min(max(clock - self.drift_window, end), clock)
-        fine = hour(clock) - timedelta(days=2)
-        if start < fine:
-            reference = self._values(
-                events, hour, hour(start), max(hour(end - timedelta(hours=1)), hour(start))
-            )
-        else:
-            reference = self._values(events, minute, minute(start), end)
-        grain = hour if since < fine else minute
-        later = [event for event in events if grain(utc(event.event_time)) > end]
-        return reference, self._values(later, grain, grain(since), clock)
-
-    def _values(
-        self, events: Iterable[Inference], grain: Grain, first: datetime, last: datetime
-    ) -> dict[str, list[Any]]:
-        values: dict[str, list[Any]] = defaultdict(list)
-        for event in events:
-            if event.variant != "shadow" and first <= grain(utc(event.event_time)) <= last:
-                for name, value in event.features.items():
-                    values[name].append(value)
-        return values
-
-
-def psi(reference: list[Any], current: list[Any]) -> float:
-    numbers = sorted(bucket(v) for v in reference if is_number(v))
-
-    def place(value: Any) -> str:
-        if value is None:
-            return "null"
-        if not is_number(value):
-            text = value if isinstance(value, str) else str(value).lower()
-            return f"category {text[:100]}"
-        if not numbers:
-            return "decile 9"
-        below = sum(number < bucket(value) for number in numbers)
-        return f"decile {min(10 * below // len(numbers), 9)}"
-
-    old, new = Counter(map(place, reference)), Counter(map(place, current))
-    bins = old.keys() | new.keys()
-    total = 0.0
-    for name in bins:
-        a = (old[name] + 0.5) / (len(reference) + 0.5 * len(bins))
-        b = (new[name] + 0.5) / (len(current) + 0.5 * len(bins))
-        total += (b - a) * math.log(b / a)
-    return total
 
 
 def bucket(x: float) -> int:

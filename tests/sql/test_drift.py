@@ -34,6 +34,7 @@ FEW = settings(EXAMPLES, max_examples=15)
 
 TOLERANCES = {
     "chi_square_p_value": CHI_SQUARE,
+    "score_chi_square_p_value": CHI_SQUARE,
     "p_value": CHI_SQUARE,
     "wasserstein": SCORE_BIN,
     "statistic": MICRO,
@@ -41,6 +42,7 @@ TOLERANCES = {
     "last_error": MICRO,
 }
 KEYS = {
+    "feature_psi": ("model", "feature"),
     "prediction_drift": ("model", "model_version"),
     "label_drift": ("model",),
     "recent_performance": ("model",),

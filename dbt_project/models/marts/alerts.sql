@@ -1,6 +1,7 @@
 -- What somebody should look at now, from every view that holds a value against a threshold.
 -- An alert fires at its threshold. One whose value fell back, though not below clear_ratio of the
--- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps.
+-- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps. So does
+-- drift that may still be chance.
 -- grain: subject of a check.  key: (model, alert, subject).
 -- lateness: any; each follows the view that it comes from.
 with policies as (
@@ -12,7 +13,8 @@ checked as (
         model,
         'feature_drift' as alert,
         feature as subject,
-        psi as value,
+        psi_excess as value,
+        status not in ('drifted', 'halt') as is_doubtful,
         'psi_alert' as policy,
         'warning' as severity
     from {{ ref('feature_psi') }}
@@ -22,7 +24,8 @@ checked as (
         model,
         'prediction_drift' as alert,
         model_version as subject,
-        psi as value,
+        psi_excess as value,
+        status not in ('drifted', 'halt') as is_doubtful,
         'psi_alert' as policy,
         case when status = 'halt' then 'critical' else 'warning' end as severity
     from {{ ref('prediction_drift') }}
@@ -32,7 +35,8 @@ checked as (
         model,
         'label_drift' as alert,
         '' as subject,
-        psi as value,
+        psi_excess as value,
+        status not in ('drifted', 'halt') as is_doubtful,
         'psi_alert' as policy,
         'warning' as severity
     from {{ ref('label_drift') }}
@@ -43,6 +47,7 @@ checked as (
         'concept_drift' as alert,
         '' as subject,
         statistic as value,
+        false as is_doubtful,
         'page_hinkley_threshold' as policy,
         'critical' as severity
     from {{ ref('concept_drift') }}
@@ -53,6 +58,7 @@ checked as (
         'metric_drop' as alert,
         'auc' as subject,
         1 - recent.auc / nullif(recent.baseline_auc, 0) as value,
+        false as is_doubtful,
         'max_metric_drop' as policy,
         'critical' as severity
     from {{ ref('recent_performance') }} as recent
@@ -64,6 +70,7 @@ checked as (
         'errors' as alert,
         failing.model_version as subject,
         failing.error_rate as value,
+        false as is_doubtful,
         'max_error_rate' as policy,
         'critical' as severity
     from {{ ref('serving_errors') }} as failing
@@ -75,6 +82,7 @@ checked as (
         'reports' as alert,
         window_name as subject,
         reports_per_100k as value,
+        false as is_doubtful,
         'max_report_rate' as policy,
         'critical' as severity
     from {{ ref('report_rate') }}
@@ -85,6 +93,7 @@ checked as (
         'latency' as alert,
         '' as subject,
         latency_p95_ms as value,
+        false as is_doubtful,
         'max_latency_ms' as policy,
         'warning' as severity
     from {{ ref('scaling_signal') }}
@@ -114,6 +123,7 @@ measured as (
         checked.subject,
         checked.severity,
         checked.value,
+        checked.is_doubtful,
         limits.threshold,
         limits.clear_ratio
     from checked
@@ -127,6 +137,7 @@ measured as (
         coalesce(subject, '') as subject,
         'warning' as severity,
         current_value as value,
+        false as is_doubtful,
         threshold,
         1 as clear_ratio
     from {{ ref('data_quality') }}
@@ -137,8 +148,12 @@ select
     measured.model,
     measured.alert,
     measured.subject,
-    case when measured.value >= measured.threshold or measured.clear_ratio = 1
-        then 'firing' else 'hovering' end as state,
+    case
+        when measured.is_doubtful then 'hovering'
+        when measured.value >= measured.threshold or measured.clear_ratio = 1
+            then 'firing'
+        else 'hovering'
+    end as state,
     measured.severity,
     measured.value,
     measured.threshold,

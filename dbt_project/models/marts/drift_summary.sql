@@ -6,7 +6,7 @@ with features as (
     select
         model,
         feature,
-        psi,
+        psi_excess,
         status
     from {{ ref('feature_psi') }}
 ),
@@ -25,10 +25,10 @@ ranked as (
     select
         model,
         feature,
-        psi,
+        psi_excess,
         row_number() over (
             partition by model
-            order by psi desc, feature asc
+            order by psi_excess desc, feature asc
         ) as place
     from features
     where status = 'drifted'
@@ -39,7 +39,7 @@ outputs as (
         model,
         count(*) filter (where status in ('drifted', 'halt')) as drifted_versions,
         count(*) filter (where status != 'too few rows') as told,
-        max(psi) filter (where status in ('drifted', 'halt')) as psi
+        max(psi_excess) filter (where status in ('drifted', 'halt')) as psi_excess
     from {{ ref('prediction_drift') }}
     group by model
 ),
@@ -49,9 +49,9 @@ facts as (
         clock.model,
         clock.event_clock,
         ranked.feature as worst_feature,
-        ranked.psi as worst_psi,
-        labels.psi as label_psi,
-        outputs.psi as output_psi,
+        ranked.psi_excess as worst_psi,
+        labels.psi_excess as label_psi,
+        outputs.psi_excess as output_psi,
         concepts.kind as concept_kind,
         concepts.drifted_since,
         coalesce(inputs.features, 0) as features,

@@ -1,6 +1,5 @@
 -- How far each feature has moved from what the serving version was trained on: beside feature_psi,
--- distances of the whole histograms of numbers (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon),
--- and p-values.
+-- distances of the whole histograms of numbers (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon).
 -- grain: feature of a model.  key: (model, feature).
 -- lateness: any; windows are those of drift_windows.
 with spans as (
@@ -37,7 +36,6 @@ apart {{ as_materialized() }} (
 judged as (
     select
         measured.*,
-        measured.bins - 1 as degrees,
         apart.ks,
         apart.wasserstein,
         apart.wasserstein_normed,
@@ -55,10 +53,10 @@ select
     feature,
     kind,
     psi,
+    psi_excess,
     status,
     chi_square,
-    case when degrees > 0 then {{ chi_square_p_value('chi_square', 'degrees') }} end
-        as chi_square_p_value,
+    chi_square_p_value,
     ks,
     {{ ks_p_value('ks', 'reference_numbers', 'current_numbers') }} as ks_p_value,
     wasserstein,

@@ -1,6 +1,7 @@
 -- What a feature looked like when the serving version was trained: the bins that it is compared by.
--- Numbers: tenths of the reference, their edges at bucket edges; strings and bools: their
--- categories; a missing value is a bin of its own.
+-- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it for
+-- the others, their edges at bucket edges; strings and bools: their categories; a missing value is a
+-- bin of its own. What the reference never held, and is compared by too, has no row here.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late answers of the reference's time change it, and so does a new champion.
 with spans as (
@@ -39,11 +40,11 @@ ranked as (
     from buckets
 ),
 
-deciles as (
+number_bins as (
     select
         model,
         feature,
-        least(floor(10 * below / nullif(numbers, 0)), 9)::integer as decile,
+        {{ held_bin('bucket', 'answers', 'below', 'numbers') }} as bin,
         min(bucket) as first_bucket,
         max(bucket) as last_bucket,
         sum(answers)::bigint as answers
@@ -66,7 +67,7 @@ others as (
 select
     model,
     feature,
-    'decile ' || decile::text as bin,
+    bin,
     'number' as type,
     null as category,
     first_bucket,
@@ -74,7 +75,7 @@ select
     {{ sketch_value('first_bucket') }} as low,
     {{ sketch_value('last_bucket') }} as high,
     answers
-from deciles
+from number_bins
 union all
 select
     model,

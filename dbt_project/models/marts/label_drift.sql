@@ -1,8 +1,9 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- The reference is that of drift_windows; as labels are late, the current window ends with the
 -- hour of the newest inference that has one, is metric_window long and never reaches back into the
--- reference. Labels that are measures count as one class. Status follows the size of the effect.
--- Silence counts as the default_label (macros/silence.sql), and all answers have a label then.
+-- reference. Labels that are measures count as one class. Silence counts as the default_label
+-- (macros/silence.sql), and all answers have a label then. Status follows psi_excess, what chance
+-- alone adds to psi taken off, where chi-square is significant, too.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own hour.
 with newest as (
@@ -22,6 +23,7 @@ hours as (
         reference.model_version,
         policies.metric_window,
         policies.min_sample,
+        policies.drift_alpha,
         policies.psi_alert,
         policies.default_label,
         {{ pane_start('1 hour', settled_at('reference.window_end')) }} as settled_hour,
@@ -52,6 +54,7 @@ spans as (
         model,
         model_version,
         min_sample,
+        drift_alpha,
         psi_alert,
         default_label,
         settled_hour,
@@ -121,7 +124,7 @@ labels as (
     group by model, label
 ),
 
-{{ category_distances('distances', 'labels', ['model']) }},
+{{ category_distances('distances', 'labels', ['model'], 'label') }},
 
 positives as (
     select
@@ -139,21 +142,15 @@ select
     spans.model,
     spans.model_version,
     -- the verdict
-    case
-        when
-            distances.psi is null
-            or least(distances.reference_rows, distances.current_rows)
-            < spans.min_sample then 'too few rows'
-        when distances.psi >= spans.psi_alert then 'drifted'
-        when distances.psi >= 0.1 then 'moving'
-        else 'stable'
-    end as status,
+    {{ drift_status(
+        'distances.psi_excess', 'distances.p_value < spans.drift_alpha',
+        'distances.reference_rows', 'distances.current_rows', 'spans.'
+    ) }} as status,
     distances.psi,
+    distances.psi_excess,
     distances.js_divergence,
     distances.chi_square,
-    case when distances.degrees > 0 then
-        {{ chi_square_p_value('distances.chi_square', 'distances.degrees') }}
-    end as p_value,
+    distances.p_value,
     distances.cramers_v,
     -- what was compared
     coalesce(positives.reference, 0)::double precision

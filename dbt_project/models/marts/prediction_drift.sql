@@ -1,8 +1,9 @@
 -- How far the output of each serving version has moved from how it began.
 -- The baseline is the version's first drift_window of answers, the current window the drift_window
 -- before the model's clock; the two never overlap. Scores are compared by the tenths of the
--- baseline (psi) and by their whole histogram (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon),
--- predictions by their classes. P-values stand beside; status follows the size of the effect.
+-- baseline, by what it never held and by its commonest scores (psi), and by their whole histogram
+-- (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon), predictions by their classes. Status follows
+-- psi_excess, what chance alone adds to psi taken off, where chi-square is significant, too.
 -- grain: version that serves, that is the champion and every version that answered in the current
 -- window.  key: (model, model_version).
 -- lateness: any; a late answer may change the baseline. Both windows are whole panes, of hours
@@ -32,6 +33,7 @@ serving as (
         activity.model_version,
         clock.event_clock,
         policies.min_sample,
+        policies.drift_alpha,
         policies.psi_alert,
         policies.psi_halt,
         activity.first_event_time as reference_from,
@@ -83,6 +85,7 @@ spans as (
         model,
         model_version,
         min_sample,
+        drift_alpha,
         psi_alert,
         psi_halt,
         reference_grain,
@@ -141,37 +144,21 @@ score_bins as (
 
 {{ histogram_distances('scores', 'score_bins', ['model', 'model_version']) }},
 
-score_ranks as (
+score_buckets as (
     select
         model,
         model_version,
+        bin_order as bucket,
         reference,
-        current,
-        sum(reference) over (
-            partition by model, model_version
-            order by bin_order
-            rows between unbounded preceding and current row
-        ) - reference as reference_below,
-        sum(reference) over (
-            partition by model, model_version
-            order by bin_order
-            rows between unbounded preceding and unbounded following
-        ) as reference_scores
+        current
     from score_bins
 ),
 
-score_deciles as (
-    select
-        model,
-        model_version,
-        least(floor(10 * reference_below / nullif(reference_scores, 0)), 9) as decile,
-        sum(reference) as reference,
-        sum(current) as current
-    from score_ranks
-    group by model, model_version, decile
-),
+{{ binned_numbers('binned_scores', 'score_buckets', ['model', 'model_version']) }},
 
-{{ category_distances('deciles', 'score_deciles', ['model', 'model_version']) }},
+{{ category_distances(
+    'tenths', 'binned_scores', ['model', 'model_version'], 'bin'
+) }},
 
 predictions as (
     select
@@ -184,45 +171,79 @@ predictions as (
     group by model, model_version, prediction
 ),
 
-{{ category_distances('classes', 'predictions', ['model', 'model_version']) }},
+{{ category_distances(
+    'classes', 'predictions', ['model', 'model_version'], 'prediction'
+) }},
 
 measured as (
     select
         spans.*,
-        deciles.psi as score_psi,
+        tenths.psi as score_psi,
+        tenths.psi_excess as score_psi_excess,
+        tenths.p_value as score_chi_square_p_value,
         scores.js_divergence,
         scores.ks,
         scores.wasserstein,
         classes.psi as class_psi,
+        classes.psi_excess as class_psi_excess,
         classes.chi_square,
-        classes.degrees,
+        classes.p_value as chi_square_p_value,
         classes.cramers_v,
-        coalesce(deciles.reference_rows, 0) as reference_scores,
-        coalesce(deciles.current_rows, 0) as current_scores,
+        coalesce(tenths.reference_rows, 0) as reference_scores,
+        coalesce(tenths.current_rows, 0) as current_scores,
         coalesce(classes.reference_rows, 0) as reference_rows,
         coalesce(classes.current_rows, 0) as current_rows,
-        case
-            when
-                least(deciles.reference_rows, deciles.current_rows)
-                >= spans.min_sample then deciles.psi
-        end as trusted_score_psi
+        coalesce(
+            least(tenths.reference_rows, tenths.current_rows) >= spans.min_sample, false
+        ) as has_scores
     from spans
-    {%- for distances in ['scores', 'deciles', 'classes'] %}
+    {%- for distances in ['scores', 'tenths', 'classes'] %}
     left join {{ distances }}
         on
             spans.model = {{ distances }}.model
             and spans.model_version = {{ distances }}.model_version
     {%- endfor %}
+    {{ fence() }}
+),
+
+tested as (
+    select
+        *,
+        case
+            when has_scores and score_chi_square_p_value < drift_alpha
+                then score_psi_excess
+        end as sure_score_excess,
+        case when chi_square_p_value < drift_alpha then class_psi_excess end
+            as sure_class_excess
+    from measured
+),
+
+greatest_of_both as (
+    select
+        *,
+        case
+            when has_scores and score_psi >= coalesce(class_psi, 0) then score_psi
+            else class_psi
+        end as psi,
+        case
+            when sure_score_excess >= coalesce(sure_class_excess, 0)
+                then sure_score_excess
+            else sure_class_excess
+        end as sure_excess,
+        case
+            when has_scores and score_psi_excess >= coalesce(class_psi_excess, 0)
+                then score_psi_excess
+            else class_psi_excess
+        end as any_excess
+    from tested
 ),
 
 judged as (
     select
         *,
-        case
-            when trusted_score_psi >= coalesce(class_psi, 0) then trusted_score_psi
-            else class_psi
-        end as psi
-    from measured
+        sure_excess is not null as is_sure,
+        coalesce(sure_excess, any_excess) as psi_excess
+    from greatest_of_both
 )
 
 select
@@ -231,16 +252,20 @@ select
     model_version,
     -- the verdict
     case
-        when psi is null or least(reference_rows, current_rows) < min_sample
-            then 'too few rows'
-        when psi >= psi_halt then 'halt'
-        when psi >= psi_alert then 'drifted'
-        when psi >= 0.1 then 'moving'
-        else 'stable'
+        when
+            is_sure
+            and psi_excess >= psi_halt
+            and least(reference_rows, current_rows) >= min_sample then 'halt'
+        else {{ drift_status(
+            'psi_excess', 'is_sure', 'reference_rows', 'current_rows'
+        ) }}
     end as status,
     psi,
+    psi_excess,
     -- scores
     score_psi,
+    score_psi_excess,
+    score_chi_square_p_value,
     js_divergence,
     ks,
     {{ ks_p_value('ks', 'reference_scores', 'current_scores') }} as ks_p_value,
@@ -249,9 +274,9 @@ select
     current_scores,
     -- predicted classes
     class_psi,
+    class_psi_excess,
     chi_square,
-    case when degrees > 0 then {{ chi_square_p_value('chi_square', 'degrees') }} end
-        as chi_square_p_value,
+    chi_square_p_value,
     cramers_v,
     reference_rows,
     current_rows,

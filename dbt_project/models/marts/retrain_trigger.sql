@@ -145,7 +145,7 @@ heard as (
 drifted as (
     select
         model,
-        max(psi) filter (where status != 'too few rows') as psi,
+        max(psi_excess) filter (where status != 'too few rows') as psi,
         count(*) filter (where status = 'drifted') as features
     from {{ ref('feature_psi') }}
     group by model

@@ -42,7 +42,7 @@ facts as (
         coalesce(verdict.verdict = 'rollback', false) as canary_is_worse,
         coalesce(drift.status = 'halt' and serving.variant = 'champion', false)
             as output_left,
-        drift.psi as output_psi,
+        drift.psi_excess as output_psi,
         taken_back.event_time as last_rollback_at
     from {{ ref('serving_errors') }} as serving
     inner join {{ ref('model_policies') }} as policies on serving.model = policies.model
