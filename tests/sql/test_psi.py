@@ -109,7 +109,7 @@ def test_moments_of_chi_square(margins: tuple[int, int, list[int]]) -> None:
 # What is decided by them
 
 SIZES = [(100, 100), (100, 1000), (1000, 100), (5000, 100), (100, 5000), (1000, 1000)]
-LOOKS = 100
+LOOKS = 100  # docs/operating.md has figures of 2,000
 
 
 def shares(kind: str, classes: int) -> Any:
