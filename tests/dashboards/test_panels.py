@@ -19,6 +19,7 @@ from headrace.engine import Engine
 from headrace.events import Topic, parse
 from headrace.log import EventLog
 from tests.dashboards.conftest import ANSWERS, MODEL, START, STEP
+from tests.standin import violations
 
 DASHBOARD = load()
 PANELS: list[Panel] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -241,6 +242,15 @@ def test_no_special_character_reaches_a_query_or_a_link() -> None:
         for sql in targets(panel):
             for _, after in pairwise(sql.split("${model}")):
                 assert after.startswith("', 'hex'), 'utf8')")
+
+
+def test_risingwave_takes_what_the_dashboard_asks() -> None:
+    values = {"model": key_of(MODEL), "window": "1 day", "min_labels": "20"}
+    asked = [sql for panel in PANELS for sql in targets(panel)]
+    asked += [note["target"]["rawSql"] for note in DASHBOARD["annotations"]["list"]]
+    asked.append(VARIABLES["model"]["query"])
+    for sql in asked:
+        assert violations(interpolate(sql, values, START, END)) == []
 
 
 def test_reader_cannot_look_beyond_the_marts(reader: Engine) -> None:

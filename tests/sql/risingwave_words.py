@@ -38,10 +38,10 @@ BOTH = _names(
     abs acos asin atan atan2 cbrt ceil cos degrees exp floor greatest least ln log10 mod pi power
     radians round sign sin sqrt tan tanh trunc
     cast coalesce nullif
-    ascii btrim char_length chr concat concat_ws decode encode initcap left length lower lpad ltrim
-    md5 octet_length overlay position regexp_count regexp_match regexp_replace repeat replace
-    reverse right rpad rtrim sha256 split_part starts_with strpos substr substring to_char to_hex
-    translate trim upper
+    ascii btrim char_length chr concat concat_ws convert_from convert_to decode encode initcap left
+    length lower lpad ltrim md5 octet_length overlay position regexp_count regexp_match
+    regexp_replace repeat replace reverse right rpad rtrim sha256 split_part starts_with strpos
+    substr substring to_char to_hex translate trim upper
     date_part date_trunc extract make_date make_timestamp make_timestamptz to_date to_timestamp
     array_append array_cat array_length array_position array_prepend array_remove array_replace
     array_to_string cardinality string_to_array
