@@ -27,6 +27,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     assert "Look further" in done.stdout
+    assert "headrace train cve-triage" in " ".join(done.stdout.split())
     return home / "demo"
 
 

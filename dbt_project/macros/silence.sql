@@ -235,7 +235,8 @@
   `{{ name }}`, has model, examples, new_examples (since the clock of the last run: from the first
   whole minute after it on, so that what that run may have known is not new again) and is_said
   (somebody gave that label, too).
-  Reads the CTEs last_run (model, event_time) and known (model, examples: labels that were said).
+  Reads the CTEs policies (model_policies), last_run (model, event_time) and known (model, examples:
+  labels that were said).
 -#}
 {% macro silence_counts(name) -%}
     {{ name }}_quiet as (
@@ -247,7 +248,7 @@
             {{ headrace.pane_start('1 hour', 'clock.event_clock') }} - interval '2 days' as fine_from,
             last_run.event_time - policies.label_window as known_until
         from {{ ref('model_clock') }} as clock
-        inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+        inner join policies on clock.model = policies.model
         left join last_run on clock.model = last_run.model
         where policies.default_label is not null
     ),

@@ -78,8 +78,7 @@ class DriftOracle:
     def champion(self, model: str) -> Champion | None:
         """The champion as long as it answers; without one all versions count as one."""
         found = self.champions.get(model)
-        window = self.policies.metric_window
-        if found and self.oracle.is_answering(model, found.model_version, window):
+        if found and self.oracle.is_answering(model, found.model_version, DAY):
             return found
         return None
 

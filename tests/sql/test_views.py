@@ -20,8 +20,8 @@ from tests.sql.streams import Stream, first_of_each, send, streams
 MICRO = 1e-6
 # A quantile is read from a bucket of 1 % relative error.
 SKETCH = 0.0101
-# A score counts as the middle of its bin: half the width of the widest, 1/160.
-SCORE_BIN = 0.5 / 150
+# A score counts as the middle of its bin: half the width of the widest, 0.0104.
+SCORE_BIN = 0.0104 / 2
 # What counts the rows of panes that a revision can empty: such a row stays, with zeros.
 COUNTED = {
     "arm_panes": "pulls",

@@ -1,7 +1,7 @@
 -- The champion of each model, and whether it answers. What watches a model follows its champion only
 -- while that answers: a version may be promoted while the application's own server goes on answering
 -- with versions of its own, and then all versions that answer count as one.
--- It answers while its last answer is at most metric_window older than the model's last one.
+-- It answers while its last answer is at most a day older than the model's last one.
 -- grain: model that has a champion.  key: model.  lateness: any.
 with answered as (
     select
@@ -27,10 +27,9 @@ select
     champion.metrics,
     answered.last_answer_at,
     coalesce(
-        answered.last_answer_at >= newest.last_answer_at - policies.metric_window, false
+        answered.last_answer_at >= newest.last_answer_at - interval '1 day', false
     ) as is_answering
 from {{ ref('model_versions') }} as champion
-inner join {{ ref('model_policies') }} as policies on champion.model = policies.model
 left join answered
     on
         champion.model = answered.model

@@ -8,7 +8,11 @@
 -- Silence counts as the default_label (macros/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
-with runs as (
+with policies as (
+    select * from {{ ref('model_policies') }}
+),
+
+runs as (
     select
         events.model,
         events.event,
@@ -209,7 +213,7 @@ facts as (
             false
         ) as drift_due
     from {{ ref('model_clock') }} as clock
-    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    inner join policies on clock.model = policies.model
     left join {{ ref('champions') }} as champion on clock.model = champion.model
     left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
