@@ -12,8 +12,9 @@
     ('examples', 'label_panes', "clock = 'inference' and grain = '1 minute'", true),
     ('examples', 'label_panes', "clock = 'inference' and grain = '1 hour'", false),
     ('examples', 'label_panes', "clock = 'label'", false),
-    ('examples', 'label_counts', 'true', false)
+    ('not of shadows', 'label_counts', 'true', false)
 ] %}
+{%- set units = {'not of shadows': 'examples'} %}
 with spans as (
     select
         model,
@@ -35,6 +36,13 @@ facts as (
         'examples' as unit,
         inference_time as happened_at
     from {{ ref('labels') }}
+    union all
+    select
+        model,
+        'not of shadows' as unit,
+        inference_time as happened_at
+    from {{ ref('labels') }}
+    where variant != 'shadow'
 ),
 
 happened as (
@@ -60,7 +68,7 @@ expected_{{ loop.index }} as (
 counted_{{ loop.index }} as (
     select
         stored.model,
-        sum(stored.{{ unit }}) as counted
+        sum(stored.{{ units.get(unit, unit) }}) as counted
     from {{ ref(pane) }} as stored
     {%- if is_fine %}
     inner join spans
