@@ -135,7 +135,9 @@
             case
                 when places = 2 then chi_square
                 else chi_square * degrees / nullif(mean, 0)
-            end as scaled
+            end as scaled,
+            {{ headrace.chi_square_z('chi_square * degrees / nullif(mean, 0)', 'degrees') }}
+                as z
         from {{ name }}_fitted
         {{ headrace.fence() }}
     ),
@@ -151,7 +153,7 @@
             end as psi_excess,
             case when js_divergence < 0 then 0 else js_divergence end as js_divergence,
             chi_square,
-            {{ headrace.chi_square_p_value('scaled', 'degrees') }} as p_value,
+            {{ headrace.chi_square_p_value('scaled', 'degrees', 'z') }} as p_value,
             {{ headrace.cramers_v('chi_square', 'reference_rows + current_rows', 'places - 1') }}
                 as cramers_v,
             bins,

@@ -5,31 +5,34 @@
   a sum of roots that is nearly normal (Canal 2005). Measured for 3 to 50 degrees: absolute error
   < 8e-4, and < 2e-4 where p < 0.1; relative error < 3 % where p is in [1e-4, 0.1]; all of them
   are greatest at 3 degrees. (Wilson and Hilferty 1931: 5.6e-3, 1.7e-3 and 38 %.)
-  Fewer, and fractions, come from fitted_degrees; measured for 0.5 to 3 degrees: relative error < 1 %
-  at p of 0.01 to 0.1, < 20 % at 0.001, where p comes out too small.
+  Fewer, and fractions, come from fitted_degrees; measured for 0.5 to 3 degrees: relative error < 20 %
+  where p is in [0.001, 0.1].
   statistic  in [0, 1e30];  degrees  null below 0.5
+  z          chi_square_z of both, where that is a column: a formula that names it many times
 -#}
-{% macro chi_square_p_value(statistic, degrees) -%}
+{% macro chi_square_p_value(statistic, degrees, z=none) -%}
     {%- set x = '(' ~ statistic ~ ')::double precision' -%}
     {%- set k = '(' ~ degrees ~ ')::double precision' -%}
-    {%- set roots -%}
-        power({{ x }} / {{ k }}, 1 / 6.0) - power({{ x }} / {{ k }}, 1 / 3.0) / 2
-        + sqrt({{ x }} / {{ k }}) / 3
-    {%- endset -%}
-    {%- set mean -%}
-        5 / 6.0 - (1 / 9.0 + (7 / 648.0 - 25 / 2187.0 / {{ k }}) / {{ k }}) / {{ k }}
-    {%- endset -%}
-    {%- set variance -%}
-        (1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}
-    {%- endset -%}
-    {%- set z = '(' ~ mean ~ ' - (' ~ roots ~ ')) * power(' ~ variance ~ ', -0.5)' -%}
     case when {{ x }} between 0 and '1e30'::double precision and ({{ degrees }}) >= 0.5 then
         case
             when {{ x }} < '1e-30'::double precision then 1
             when {{ k }} = 1 then {{ headrace.normal_p_value('sqrt(' ~ x ~ ')') }}
             when {{ k }} = 2 then exp(-least({{ x }}, 1400) / 2)
-            else {{ headrace.normal_cdf(z) }}
+            else {{ headrace.normal_cdf(z or headrace.chi_square_z(statistic, degrees)) }}
         end
+    end
+{%- endmacro %}
+
+{#- Canal's sum of roots, less its mean and in standard deviations, with the sign turned. -#}
+{% macro chi_square_z(statistic, degrees) -%}
+    {%- set x = '(' ~ statistic ~ ')::double precision' -%}
+    {%- set k = '(' ~ degrees ~ ')::double precision' -%}
+    case when {{ x }} between '1e-30'::double precision and '1e30'::double precision
+        and ({{ degrees }}) >= 0.5 then (
+            5 / 6.0 - (1 / 9.0 + (7 / 648.0 - 25 / 2187.0 / {{ k }}) / {{ k }}) / {{ k }}
+            - power({{ x }} / {{ k }}, 1 / 6.0) + power({{ x }} / {{ k }}, 1 / 3.0) / 2
+            - sqrt({{ x }} / {{ k }}) / 3
+        ) * power((1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}, -0.5)
     end
 {%- endmacro %}
 
@@ -65,7 +68,7 @@
 
 {#-
   The degrees of freedom of the chi-square whose mean and variance are in this proportion (times
-  mean / degrees it has both), in [0.5, 1e6]; with two bins 1, as everybody has it. Null with one bin.
+  mean / degrees it has both), in [0.5, 1e6]; with two bins 1, as everybody has it; null with one.
   Measured where nothing changed, 2 to 300 classes, alike and by Zipf's law, 100 to 5,000 rows a
   side, 2,000 tables each: p < 0.001 in 0.00 to 0.40 % of them.
 -#}
@@ -157,7 +160,7 @@
   sides together: the variance of the difference of its smoothed shares over its share. Over bins
   that are well filled these add up to (k - 1)(1 / n + 1 / m). Where bins are sparse that is far too
   much: the half row that smooths them damps chance, too. With 300 equal classes and 1,000 against
-  100 rows chance adds 0.61, the formula says 3.2, and answers that have all become one class come to 2.4.
+  100 rows chance adds 0.61, the formula says 3.2, and answers that are all one class come to 2.4.
   rows  of the bin;  n, m  of the two sides;  bins  how many there are
 -#}
 {% macro psi_chance(rows, n, m, bins) -%}

@@ -81,7 +81,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "binned_numbers": {},
 }
 PARTS = {"polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
-PARTS |= {"fitted_degrees", "drift_status", "held_bin", "number_bin"}
+PARTS |= {"chi_square_z", "fitted_degrees", "drift_status", "held_bin", "number_bin"}
 
 
 def expression(name: str, **options: Any) -> str:
