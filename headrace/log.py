@@ -22,7 +22,7 @@ import psycopg
 from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError, HeadraceError
 from headrace.events import TOPICS, Event, Topic
-from headrace.rows import Row, encoded, json_text, rejection
+from headrace.rows import ID_AT, Row, encoded, json_text, rejection
 from headrace.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ class _Entry:
         self.topic = topic
         self.rows = rows
         self.events = events
-        self.ids = {row.id for row in rows[:events]}
+        at = ID_AT[topic]
+        self.ids: set[str] = {row.values[at] for row in rows[:events]}
         self.future: Future[Receipt] = Future()
         self.future.set_running_or_notify_cancel()  # a queued event can't be called back
 

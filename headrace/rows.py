@@ -17,7 +17,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     **{topic: STRUCTS[topic].__struct_fields__ for topic in TOPICS},
     REJECTED: ("topic", "field", "reason", "payload", "origin"),
 }
-_ID_AT = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
+ID_AT: dict[str, int] = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
 _JSON = ("features", "input", "output", "metadata", "metrics")
 _JSON_AT = {
     topic: [COLUMNS[topic].index(name) for name in _JSON if name in COLUMNS[topic]]
@@ -68,7 +68,7 @@ class Row:
     @property
     def id(self) -> Any:
         """The id of the event, None of a rejected one."""
-        return None if self.topic == REJECTED else self.values[_ID_AT[self.topic]]  # type: ignore[index]
+        return None if self.topic == REJECTED else self.values[ID_AT[self.topic]]
 
     def message(self, without: Container[str] = ()) -> bytes:
         """The row as a JSON object, some columns left out."""

@@ -19,7 +19,7 @@ from psycopg import sql
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events import IDS, TOPICS
-from headrace.rows import COLUMNS, REJECTED, Row, columns, copy, copying, rejection
+from headrace.rows import COLUMNS, ID_AT, REJECTED, Row, columns, copy, copying, rejection
 
 # Batches that are stored the longer way after duplicates came, at most.
 MAX_DETOUR = 64
@@ -92,11 +92,8 @@ class Writer:
 
     def _commit(self, rows: Sequence[Row]) -> None:
         """Store the rows in one transaction; then each of them has its outcome."""
-        by_topic = {topic: [row for row in rows if row.topic == topic] for topic in _ORDER}
+        by_topic = {topic: _in_order(topic, rows) for topic in _ORDER}
         by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
-        for topic in by_topic.keys() & IDS.keys():
-            # Whoever else stores some of these ids does so in this order, so that one waits.
-            by_topic[topic].sort(key=lambda row: row.id)
         if self._detour > 0:
             self._detour -= 1
             self._commit_new(by_topic)
@@ -252,6 +249,15 @@ def _compare(
     if kept:
         sent = sorted((*key, *counted) for key, counted in kept.items())
         connection.execute(_KEEP_OUT, [list(column) for column in zip(*sent, strict=True)])
+    return found
+
+
+def _in_order(topic: str, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a topic by id: of two processes that store some of the same, one waits."""
+    found = [row for row in rows if row.topic == topic]
+    if topic != REJECTED:
+        at = ID_AT[topic]
+        found.sort(key=lambda row: row.values[at])
     return found
 
 
