@@ -54,4 +54,6 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> int:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    # Names are anybody's: what steers a terminal is shown instead.
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

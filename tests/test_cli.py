@@ -18,7 +18,7 @@ from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
 from headrace.events import parse
 from headrace.log import EventLog
-from headrace.printing import Steps
+from headrace.printing import Steps, print_table
 from headrace.status import addresses
 
 
@@ -215,3 +215,10 @@ def test_steps_replace_each_other_on_a_terminal_only() -> None:
         for line in lines:
             steps(line)
         assert stream.getvalue().splitlines() == wanted
+
+
+def test_a_name_that_steers_terminals_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"model": "a\x1b[2Jb\n\u202ec", "auc": 0.123456, "größe": None}])
+    assert capsys.readouterr().out == (
+        "model               auc     größe\na\\x1b[2Jb\\n\\u202ec  0.1235\n"
+    )
