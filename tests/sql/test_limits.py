@@ -79,7 +79,9 @@ def stuffed(engine: Engine) -> Engine:
             **{name: text(max_bytes(name)) for name in names}, "model": model,
             "model_version": first["model_version"], "event": "promoted", "event_time": late,
         })  # fmt: skip
-    policies.write(engine, model, {"min_new_labels": 1, "min_sample": 1})
+        edited = parse("inference", {**first, "score": 0.25})
+        assert log.append("inference", [edited]).conflicts
+    policies.write(engine, model, {"learn": "on", "min_new_labels": 1, "min_sample": 1})
     with engine.connect() as connection:
         connection.execute(
             "insert into control.label_policies (model, kind, wins) values (%s, 'label', 'last')",
