@@ -55,15 +55,20 @@ def describe(error: ContractError) -> dict[str, str]:
     }
 
 
+# A browser sends one of them with every body.
+_BROWSERS = frozenset({"origin", "sec-fetch-site"})
+
+
 async def read_json(request: Request) -> Any:
     """Read and decode the body.
 
     Raises:
-        HttpError: 415 where it is not said to be JSON, as no page of another site can say unasked;
-            413 where it is larger than MAX_BODY bytes, 400 where it is not JSON.
+        HttpError: 415 where it is said to be something else, or nothing is said by a browser: no
+            page of another site can have one say that it is JSON, unasked. 413 where it is larger than MAX_BODY bytes, 400 where it is not JSON.
     """
     kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
+    is_json = kind.partition(";")[0].strip().lower() == "application/json"
+    if not is_json and (kind or not _BROWSERS.isdisjoint(request.headers)):
         raise HttpError(
             415, "content_type",
             f"Content-Type: must be application/json, got {shorten(kind) if kind else 'none'} "

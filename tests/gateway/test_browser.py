@@ -59,6 +59,7 @@ const form = (path, body) => {
     await attempt("plain", () => fetch(url, {method: "POST", body: text}));
     await attempt("beacon", async () => { navigator.sendBeacon(url, blob); });
     await attempt("beacon", async () => { navigator.sendBeacon(url, text); });
+    await attempt("beacon", async () => { navigator.sendBeacon(url, new Blob([text])); });
     await attempt("form", () => form(path, text));
   }
   for (const path of ["/v1/plan", "/", "/metrics", "/v1/models/m/policies"])
