@@ -2,9 +2,9 @@
 -- come with Headrace are those of sql/policies.csv and sql/label_policies.csv.
 
 -- grain: one policy that exists.  key: policy.
+-- Its kind is number, interval, text, or all that it may be: on|off.
 create table if not exists control.policy_kinds (
     policy text primary key,
-    -- number, interval, text, or all that it may be: on|off
     kind text not null,
     default_value text not null,
     description text not null
