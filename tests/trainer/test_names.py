@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events import parse
+from headrace.gateway import policies
 from headrace.log import EventLog
 from headrace.registry import artifact_path
 from tests.standin import grow_old
@@ -26,6 +27,13 @@ from trainer.watch import MAX_ATTEMPTS, Trainer
 LONGEST = ["m" * 512, "机" * 170, "😀" * 128]
 NAMES = ["..", ".", "../..", "/etc", "a/../../b", "~", "C:\\x", "con", " ", "\n", "-rf", "%2e%2e",
          "v1", ".v1.1", "model.json", "é" * 40, "机" * 40, *LONGEST]  # fmt: skip
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    """An engine on which every model learns."""
+    policies.write(engine, policies.ALL_MODELS, {"learn": "on"})
+    return engine
 
 
 @given(st.one_of(st.sampled_from(NAMES), st.text(min_size=1)))
