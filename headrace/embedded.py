@@ -277,7 +277,7 @@ class EmbeddedPostgres:
                 if self.pid() is not None:
                     return  # one that somebody else had begun to start was sooner
                 # What a killed server left needs a moment to be gone, or never goes.
-                self._end_orphans()
+                self._end_what_is_left()
                 tail = self._log_tail()
                 leaving = any(word in tail for word in ("shared memory", "postmaster.pid"))
                 patience = LEAVING_TIMEOUT_S if leaving else 0
@@ -318,11 +318,16 @@ class EmbeddedPostgres:
         )
         return before and self._idle
 
-    def _end_orphans(self) -> None:
-        """Kill what a killed server left behind: it may have a long query to go."""
-        for pid in self.processes():
+    def _end_what_is_left(self) -> None:
+        """End what a killed server left: backends with a long query to go, and its name.
+
+        Where nobody collects dead processes, as in many containers, PostgreSQL takes it for alive.
+        """
+        for pid in (left := self.processes()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if not left and Path("/proc").exists() and self.pid() is None:
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _choose_port(self) -> int:
         if self.wanted_port:

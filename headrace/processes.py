@@ -165,10 +165,12 @@ class Family:
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
+            server = self._server.pid()
             try:
                 step()
             except (psycopg.Error, EngineError) as error:
-                if not _AWAY.search(str(error)) or time.monotonic() > deadline:
+                went = self._server.pid() != server or _AWAY.search(str(error))
+                if not went or time.monotonic() > deadline:
                     raise EngineError(one_line(error)) from None
                 self._say_once(f"{one_line(error)}; trying again")
                 time.sleep(FIRST_PAUSE_S)

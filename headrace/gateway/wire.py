@@ -64,7 +64,8 @@ async def read_json(request: Request) -> Any:
 
     Raises:
         HttpError: 415 where it is said to be something else, or nothing is said by a browser: no
-            page of another site can have one say that it is JSON, unasked. 413 where it is larger than MAX_BODY bytes, 400 where it is not JSON.
+            page of another site can have one say that it is JSON, unasked. 413 where it is larger
+            than MAX_BODY bytes, 400 where it is not JSON.
     """
     kind = request.headers.get("content-type", "")
     is_json = kind.partition(";")[0].strip().lower() == "application/json"

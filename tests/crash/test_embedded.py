@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from headrace.embedded import DATABASE, USER, EmbeddedPostgres, embedded_postgres
+from headrace.embedded import DATABASE, USER, EmbeddedPostgres, _as_server, embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
@@ -128,6 +129,24 @@ def test_a_server_that_hangs_in_its_recovery_is_started_anew(
         while not server.revive():
             time.sleep(0.1)
         assert answers(server) and server.pid() != hung
+
+
+def test_a_dead_server_that_nobody_collects_is_not_taken_for_alive(
+    server: EmbeddedPostgres,
+) -> None:
+    """Another process stands for it: one of the server's user, which has its id."""
+    with server.running():
+        server.kill()
+        while server.pid() is not None or server.processes():
+            time.sleep(0.05)
+        notes = server.data / "postmaster.pid"
+        with subprocess.Popen(["sleep", "600"], **_as_server()) as other:
+            try:
+                notes.write_text("\n".join([str(other.pid), *notes.read_text().splitlines()[1:]]))
+                assert server.revive()
+                assert answers(server)
+            finally:
+                other.kill()
 
 
 def computing(server: EmbeddedPostgres) -> bool:
