@@ -59,7 +59,11 @@ class Dialect(Protocol):
     def snapshot(
         self, connection: Connection, timeout_s: float | None = None
     ) -> AbstractContextManager[None]:
-        """A block of queries that see all views as of one moment, each at most so long."""
+        """A block of queries that see all views as of one moment.
+
+        On PostgreSQL each of them takes at most so long, on RisingWave the whole block; else
+        psycopg.errors.QueryCanceled is raised.
+        """
 
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:
         """Insert rows, all of the same columns; one whose key is there takes that one's place."""

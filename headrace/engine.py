@@ -26,6 +26,7 @@ from psycopg.rows import dict_row
 from headrace.dialect import READER, Connection, Dialect
 from headrace.embedded import embedded_postgres
 from headrace.errors import EngineError, one_line
+from headrace.patience import patiently
 from headrace.postgres import Postgres
 from headrace.processes import end_with_parent
 from headrace.risingwave import RisingWave
@@ -195,7 +196,7 @@ class Engine:
         if not force and _deployed(connection, DBT_PROJECT) == digest:
             return
         say("views: reading the project, the longest part of a first start")
-        self.dbt(*self.dialect.dbt_run, say=say)
+        patiently(lambda: self.dbt(*self.dialect.dbt_run, say=say))
         for file in self._sql_files("after"):
             self.dialect.apply(connection, file, self.settings)
         self._record(connection, DBT_PROJECT, digest)

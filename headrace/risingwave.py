@@ -20,12 +20,13 @@ from string import Template
 from typing import Any
 
 import psycopg
-from psycopg import ClientCursor
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
+from headrace.deadline import at_most
 from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.errors import EngineError
+from headrace.patience import PatientCursor
 from headrace.settings import Settings
 
 # A session reads checkpoints, whatever the cluster's default is: `now()` is then one.
@@ -36,7 +37,7 @@ TRIGGERS = "triggers"
 
 
 class RisingWave:
-    """The dialect of RisingWave, 3.0 or later."""
+    """The dialect of RisingWave; docs/engines.md says on which version it was seen to work."""
 
     name = "risingwave"
     port = 4566
@@ -51,7 +52,7 @@ class RisingWave:
         connection: Connection = psycopg.connect(
             dsn,
             autocommit=True,
-            cursor_factory=ClientCursor,
+            cursor_factory=PatientCursor,
             # Its server takes the request for GSS encryption for a broken message.
             gssencmode="disable",
             **options,
@@ -74,11 +75,11 @@ class RisingWave:
 
     @contextmanager
     def snapshot(self, connection: Connection, timeout_s: float | None = None) -> Iterator[None]:
-        if timeout_s is not None:
-            connection.execute("set statement_timeout = %s", [f"{timeout_s:.0f}s"])
-        connection.execute("start transaction read only")
-        yield
-        connection.execute("commit")
+        # Its `statement_timeout` does not stop a query that runs.
+        with at_most(connection, timeout_s):
+            connection.execute("start transaction read only")
+            yield
+            connection.execute("commit")
 
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:  # noqa: ARG002
         connection.execute(*inserting(table, rows))
@@ -101,9 +102,10 @@ class RisingWave:
     @contextmanager
     def migrating(self, connection: Connection, settings: Settings) -> Iterator[None]:
         """Make the topics first, without which sources and sinks are refused, and the reader."""
-        from headrace.kafka.brokers import make_topics
+        from headrace.kafka.brokers import await_leaders, make_topics
 
         make_topics(settings, TRIGGERS)
+        await_leaders(settings, TRIGGERS)
         self.keep_reader(connection, settings)
         yield
 

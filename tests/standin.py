@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from psycopg import ClientCursor
 from sqlglot.dialects.risingwave import RisingWave as Tokens
 
 from headrace.engine import Engine
+from headrace.patience import PatientCursor
 from tests.sql.risingwave_words import WALL_CLOCK, absent, functions, types, words
 
 # What PostgreSQL need not do, or cannot.
@@ -125,7 +125,7 @@ def standing_in(engine: Engine) -> Iterator[Engine]:
         connection.execute(_tables())
     sent: list[str] = []
 
-    class Cursor(ClientCursor[Any]):
+    class Cursor(PatientCursor):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
             text = self.mogrify(query, params)
             sent.append(text)
@@ -135,7 +135,7 @@ def standing_in(engine: Engine) -> Iterator[Engine]:
 
     settings = replace(engine.settings, engine="risingwave", registry_dsn=engine.dsn)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("headrace.risingwave.ClientCursor", Cursor)
+        patch.setattr("headrace.risingwave.PatientCursor", Cursor)
         yield Engine(engine.dsn, settings)
     found = {problem for text in sent for problem in violations(text)}
     assert not found, sorted(found)

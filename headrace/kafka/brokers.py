@@ -8,9 +8,11 @@ partitions of the same number; a model event has its model, a rejected payload i
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from headrace.errors import EngineError, SettingError, one_line
@@ -22,6 +24,7 @@ from headrace.settings import PREFIX, Settings
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
+LEADERS_TIMEOUT_MS = 30_000
 
 
 class BrokerError(EngineError):
@@ -83,6 +86,47 @@ def make_topics(settings: Settings, *others: str) -> None:
         raise unreachable(settings, error) from None
     finally:
         admin.close()
+
+
+def await_leaders(settings: Settings, *others: str) -> None:
+    """Return once each partition of the topics of `make_topics` has a leader that says it is one.
+
+    A broker may name a leader before that one knows, so the leaders themselves are asked.
+
+    Raises:
+        BrokerError: they have none after LEADERS_TIMEOUT_MS, or the brokers cannot be reached.
+    """
+    wanted = [*topic_names(settings), *(topic_name(settings, topic) for topic in others)]
+    try:
+        admin = KafkaAdminClient(**access(settings))
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    try:
+        admin.wait_for_topics(wanted, timeout_ms=LEADERS_TIMEOUT_MS)
+        first = {
+            TopicPartition(topic["name"], partition["partition_index"]): OffsetSpec.EARLIEST
+            for topic in admin.describe_topics(wanted)
+            for partition in topic["partitions"]
+        }
+        end = time.monotonic() + LEADERS_TIMEOUT_MS / 1000
+        while not _answer(admin, first, until=end):
+            time.sleep(0.1)
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    finally:
+        admin.close()
+
+
+def _answer(
+    admin: KafkaAdminClient, places: dict[TopicPartition, OffsetSpec], *, until: float
+) -> bool:
+    try:
+        admin.list_partition_offsets(places, timeout_ms=1_000)
+    except KafkaError as error:
+        if not error.retriable or time.monotonic() > until:
+            raise
+        return False
+    return True
 
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:

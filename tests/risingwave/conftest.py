@@ -30,3 +30,15 @@ def fed(kafka_engine: Engine, standin: Engine) -> Iterator[Engine]:
     finally:
         stop.set()
         reading.join()
+
+
+@pytest.fixture
+def commanded(standin: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The stand-in, as the engine that commands find in their environment."""
+    values = {
+        "ENGINE": "risingwave", "DSN": standin.dsn, "REGISTRY_DSN": standin.dsn,
+        "KAFKA": "127.0.0.1:1", "HOME": str(standin.settings.home),
+    }  # fmt: skip
+    for name, value in values.items():
+        monkeypatch.setenv(f"HEADRACE_{name}", value)
+    return standin

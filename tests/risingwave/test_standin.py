@@ -7,7 +7,6 @@ import json
 import pytest
 
 from headrace.cli import main
-from headrace.engine import Engine
 from tests.standin import violations
 
 
@@ -45,18 +44,6 @@ def test_what_risingwave_lacks_is_found(statement: str, said: str) -> None:
 )
 def test_what_it_has_is_let_through(statement: str) -> None:
     assert violations(statement) == []
-
-
-@pytest.fixture
-def commanded(standin: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """The stand-in, as the engine that commands find in their environment."""
-    values = {
-        "ENGINE": "risingwave", "DSN": standin.dsn, "REGISTRY_DSN": standin.dsn,
-        "KAFKA": "127.0.0.1:1", "HOME": str(standin.settings.home),
-    }  # fmt: skip
-    for name, value in values.items():
-        monkeypatch.setenv(f"HEADRACE_{name}", value)
-    return standin
 
 
 @pytest.mark.usefixtures("commanded")

@@ -1,0 +1,64 @@
+"""Patience with a RisingWave that comes back: what it refuses for some seconds is asked again.
+
+After a node has died, queries and changes end in an error until the cluster has its state back, and
+a source is refused while a partition of its topic changes its leader. Whatever Headrace sends there
+may be sent twice: rows have keys, and what is made is made `if not exists`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import ClientCursor
+
+from headrace.errors import EngineError, one_line
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S, PAUSE_S = 60.0, 0.5
+# What it says meanwhile, in lower case. SQLSTATE does not tell: it is XX000, as for most errors.
+PASSING = (
+    "cluster is under recovering",
+    "cluster is starting or recovering",
+    "cluster is recovering",
+    "no reader for dml in table",
+    "notleaderforpartition",
+    "not leader for partition",
+)
+_Answer = TypeVar("_Answer")
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error is one of a cluster that needs a moment."""
+    text = str(error).lower()
+    return any(said in text for said in PASSING)
+
+
+def patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """Return the answer, asking again for PATIENCE_S while the cluster needs a moment.
+
+    Raises:
+        psycopg.Error, EngineError: another error, or still the same one.
+    """
+    end: float | None = None
+    while True:
+        try:
+            return ask()
+        except (psycopg.Error, EngineError) as error:
+            if not passes(error) or (end is not None and time.monotonic() > end):
+                raise
+            if end is None:
+                end = time.monotonic() + PATIENCE_S
+                log.warning("waiting for RisingWave: %s", one_line(error))
+        time.sleep(PAUSE_S)
+
+
+class PatientCursor(ClientCursor[Any]):
+    """A cursor that binds parameters on this side, and asks patiently."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        return patiently(lambda: super(PatientCursor, self).execute(query, params, **options))
