@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headrace import doctor
+from headrace import cluster, doctor
 from headrace.cli import main
 from headrace.doctor import Finding, examine
 from headrace.embedded import EmbeddedPostgres
@@ -226,8 +226,9 @@ class Answers(Engine):
 @pytest.mark.parametrize(
     ("engine_setting", "version", "level", "says"),
     [
-        ("risingwave", "PostgreSQL 13.14.0-RisingWave-3.0.3 (abc)", "ok", "RisingWave 3.0"),
-        ("risingwave", "PostgreSQL 13.14.0-RisingWave-2.8.5 (abc)", "failed", "2.8 is too old"),
+        ("risingwave", "PostgreSQL 13.14.0-RisingWave-2.8.4 (abc)", "ok", "RisingWave 2.8.4"),
+        ("risingwave", "PostgreSQL 13.14.0-RisingWave-2.8.5 (abc)", "warning", "2.8.5: Headrace"),
+        ("risingwave", "PostgreSQL 13.14.0-RisingWave-3.0.0-alpha (abc)", "warning", "on 2.8.4"),
         ("risingwave", "PostgreSQL 18.1 on x86_64", "failed", "HEADRACE_ENGINE is risingwave"),
         ("postgres", "PostgreSQL 13.14.0-RisingWave-3.0.3 (abc)", "failed", "HEADRACE_ENGINE"),
         ("postgres", "PostgreSQL 15.9 (Debian)", "failed", "PostgreSQL 15.9 is too old"),
@@ -249,8 +250,23 @@ def test_barriers_of_risingwave() -> None:
     for interval, level in (("200", "ok"), ("1000", "ok"), ("5000", "warning")):
         shown = [("barrier_interval_ms", interval, "t"), ("checkpoint_frequency", "1", "t")]
         engine = Answers({"show parameters": shown}, engine="risingwave")
-        (found,) = doctor.made(doctor.barriers, engine)
+        (found,) = doctor.made(cluster.barriers, engine)
         assert (found.level, found.says) == (level, f"a barrier every {interval} ms")
+
+
+@pytest.mark.parametrize(
+    ("cores", "count", "level"),
+    [(1, 100, "ok"), (1, 101, "warning"), (4, 1_600, "warning"), (4, 1_604, "failed")],
+)
+def test_actors_of_risingwave(cores: int, count: int, level: str) -> None:
+    query = (
+        "select worker_id, parallelism, actor_count from rw_catalog.rw_worker_actor_count "
+        "order by worker_id"
+    )
+    rows = [{"worker_id": 7, "parallelism": cores, "actor_count": count}]
+    (found,) = doctor.made(cluster.actors, Answers({query: rows}, engine="risingwave"))
+    assert found.level == level
+    assert found.says.startswith(f"node 7 runs {count // cores} actors a core")
 
 
 def test_clocks() -> None:

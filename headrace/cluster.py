@@ -1,0 +1,46 @@
+"""What the doctor asks a RisingWave: how soon it shows events, and whether it has room left."""
+
+from __future__ import annotations
+
+from headrace.doctor import Findings, failed, ok, warning
+from headrace.engine import Engine
+
+LONGEST_BARRIER_MS = 1_000
+# Actors of RisingWave for each core of a node: it warns above the first, and makes nothing more
+# above the second. They are its defaults; what its administrator set instead is not to be read.
+MANY_ACTORS, TOO_MANY_ACTORS = 100, 400
+
+
+def barriers(engine: Engine) -> Findings:
+    """RisingWave shows an event once the barrier after it has passed."""
+    with engine.connect() as connection:
+        shown = {row[0]: row[1] for row in connection.execute("show parameters").fetchall()}
+    interval = int(shown["barrier_interval_ms"])
+    says = f"a barrier every {interval} ms"
+    if interval > LONGEST_BARRIER_MS:
+        yield warning(says, f"alter system set barrier_interval_ms = {LONGEST_BARRIER_MS}")
+    else:
+        yield ok(says)
+
+
+def actors(engine: Engine) -> Findings:
+    """Each node of RisingWave runs no more actors than a cluster makes more views with."""
+    for row in engine.rows(
+        "select worker_id, parallelism, actor_count from rw_catalog.rw_worker_actor_count "
+        "order by worker_id"
+    ):
+        each = row["actor_count"] / max(row["parallelism"], 1)
+        says = f"node {row['worker_id']} runs {each:.0f} actors a core, of all databases"
+        if each > TOO_MANY_ACTORS:
+            yield failed(
+                f"{says}: over {TOO_MANY_ACTORS} nothing can be made any more",
+                "add a node or cores, or drop views of others",
+            )
+        elif each > MANY_ACTORS:
+            yield warning(
+                f"{says}: over {MANY_ACTORS} it may be slow, over {TOO_MANY_ACTORS} nothing can be "
+                "made any more",
+                "add a node or cores before anybody makes more views",
+            )
+        else:
+            yield ok(says)
