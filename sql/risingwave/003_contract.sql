@@ -264,13 +264,12 @@ select
     end as message,
     -- what is wrong
     problem,
-    left(coalesce(
+    left(coalesce(nullif(coalesce(
         payload ->> problem[1],
         payload -> 'features' ->> substr(problem[1], 10),
         raw,
-        encode(message, 'escape'),
-        ''
-    ), 80) as got
+        encode(message, 'escape')
+    ), ''), ''''''), 80) as got
 from checked;
 
 create view if not exists events.feedback_read as
@@ -439,9 +438,9 @@ select
     end as message,
     -- what is wrong
     problem,
-    left(coalesce(
-        payload ->> problem[1], raw, encode(message, 'escape'), ''
-    ), 80) as got
+    left(coalesce(nullif(coalesce(
+        payload ->> problem[1], raw, encode(message, 'escape')
+    ), ''), ''''''), 80) as got
 from checked;
 
 create view if not exists events.model_events_read as
@@ -593,9 +592,9 @@ select
     end as message,
     -- what is wrong
     problem,
-    left(coalesce(
-        payload ->> problem[1], raw, encode(message, 'escape'), ''
-    ), 80) as got
+    left(coalesce(nullif(coalesce(
+        payload ->> problem[1], raw, encode(message, 'escape')
+    ), ''), ''''''), 80) as got
 from checked;
 
 -- Dead letters of whoever checked an event before it came here; what is none is one itself.
@@ -627,7 +626,7 @@ select
             then
                 'event: must be an object with the texts topic, field, reason, payload, got '
                 || left(raw, 80)
-        else 'event: must be JSON, got ' || left(raw, 80)
+        else 'event: must be JSON, got ' || coalesce(nullif(left(raw, 80), ''), '''''')
     end as reason,
     case when is_one then payload ->> 'payload' else to_jsonb(raw)::text end as payload,
     origin

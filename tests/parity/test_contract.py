@@ -351,6 +351,29 @@ def test_a_message_without_an_id_has_its_place_as_one(stand_in: StandIn) -> None
     assert read == [(f"{PREFIX}{topic}", 2, 18, None) for topic in sorted(TOPICS)]
 
 
+def test_a_message_without_a_value_is_a_dead_letter(stand_in: StandIn) -> None:
+    """A tombstone comes out of a source of bytes, too; the whole row is that of Python."""
+    check(stand_in, [])
+    topics = (*TOPICS, REJECTED)
+    messages = [
+        Message(PREFIX + topic, 3, at, round(SENT.timestamp() * 1000), value)
+        for topic in topics
+        for at, value in enumerate([None, b""])
+    ]
+    stand_in.receive(messages)
+    names = ", ".join(COLUMNS[REJECTED])
+    rows = stand_in.connection.execute(f"select {names} from events.rejected".encode()).fetchall()
+    wanted = [
+        row_of(message.topic.removeprefix(PREFIX), cast(Any, message)) for message in messages
+    ]
+    assert {tuple(row) for row in rows} == {tuple(row.values) for row in wanted}
+    assert len(rows) == len(wanted)
+    assert {row.values[3] for row in wanted} == {'""'}
+    for topic in TOPICS:
+        found = stand_in.connection.execute(f"select count(*) from events.{topic}".encode())
+        assert found.fetchone() == (0,)
+
+
 def test_a_disagreement_is_found(stand_in: StandIn) -> None:
     good = Message(
         PREFIX + "inference", 3, 1, round(SENT.timestamp() * 1000), said("inference", {})
