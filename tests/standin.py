@@ -9,25 +9,42 @@ is asked is kept and checked against the rules of docs/engines.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from sqlglot.dialects.risingwave import RisingWave as Tokens
 
 from headrace.engine import Engine
 from headrace.patience import PatientCursor
-from tests.sql.risingwave_words import WALL_CLOCK, absent, functions, types, words
+from tests.sql.risingwave_words import (
+    WALL_CLOCK,
+    absent,
+    arrays,
+    endless,
+    functions,
+    limits,
+    types,
+    words,
+)
 
 # What PostgreSQL need not do, or cannot.
 _LEFT_OUT = ("flush", "set visibility_mode")
 # What a statement of ours must not hold, beside what `absent` refuses in views.
 _FORBIDDEN = {
     "listen", "notify", "copy", "savepoint", "rollback", "advisory", "pg_advisory_lock",
-    "pg_advisory_xact_lock", "returning", "set_config", "analyze", "do", "prepare",
+    "pg_advisory_xact_lock", "returning", "set_config", "analyze", "do", "prepare", "unlisten",
+    "declare", "search_path", "statement_timeout",
 }  # fmt: skip
+# What a connection of psycopg may not be asked for.
+_METHODS = {
+    "cursor": "a named cursor: RisingWave has none but for subscriptions",
+    "pipeline": "a pipeline",
+    "notifies": "notifies: nothing tells of changes",
+}
 # Functions of PostgreSQL that reach a table's own clock; `now` and `proctime` are RisingWave's.
 _CLOCKS = WALL_CLOCK - {"now", "proctime"}
 # Parentheses that call nothing: columns of a table, of an INSERT, and of a list of values.
@@ -124,21 +141,56 @@ def standing_in(engine: Engine) -> Iterator[Engine]:
     with engine.connect() as connection:
         connection.execute(_tables())
     sent: list[str] = []
+    found: set[str] = set()
 
     class Cursor(PatientCursor):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
             text = self.mogrify(query, params)
             sent.append(text)
+            found.update(misuse(self.connection, query, params))
             if text.startswith(_LEFT_OUT):
                 query, params = "select 1", None
             return super().execute(query, params, **options)
 
+        def executemany(self, query: Any, params_seq: Any, *, returning: bool = False) -> None:
+            found.add(f"executemany is a pipeline: {query}")
+            super().executemany(query, params_seq, returning=returning)
+
+        def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+            sent.append(self.mogrify(statement))
+            return super().copy(statement, *arguments, **options)
+
+    def noting(method: str, problem: str) -> Callable[..., Any]:
+        """Return a method of connections that notes a problem where it is one of RisingWave's."""
+        kept = getattr(psycopg.Connection, method)
+
+        def noted(connection: Any, *arguments: Any, **named: Any) -> Any:
+            is_named = bool(arguments or named.get("name"))
+            if connection.cursor_factory is Cursor and (method != "cursor" or is_named):
+                found.add(problem)
+            return kept(connection, *arguments, **named)
+
+        return noted
+
     settings = replace(engine.settings, engine="risingwave", registry_dsn=engine.dsn)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("headrace.risingwave.PatientCursor", Cursor)
+        for method, problem in _METHODS.items():
+            patch.setattr(psycopg.Connection, method, noting(method, problem))
         yield Engine(engine.dsn, settings)
-    found = {problem for text in sent for problem in violations(text)}
+    found |= {problem for text in sent for problem in violations(text)}
     assert not found, sorted(found)
+
+
+def misuse(connection: psycopg.Connection[Any], query: Any, params: Any) -> list[str]:
+    """Return what RisingWave would refuse, or not mind, of a session and of parameters."""
+    if isinstance(params, Mapping):
+        text = query if isinstance(query, str) else query.as_string(connection)
+        params = [params[name] for name in re.findall(r"%\((\w+)\)", text)]
+    found = [f"an array as a parameter: {each}" for each in params or () if type(each) is list]
+    if "search_path" in connection.info.options:
+        found.append(f"search_path as an option is ignored: {connection.info.options}")
+    return found
 
 
 def violations(statement: str) -> list[str]:
@@ -147,6 +199,7 @@ def violations(statement: str) -> list[str]:
     spoken = set(words(tokens))
     found = [*absent(tokens), *functions(tokens), *types(tokens)]
     found += sorted(spoken & (_FORBIDDEN | _CLOCKS))
+    found += [*endless(tokens), *limits(tokens), *arrays(tokens)]
     return [f"{problem}: {' '.join(statement.split())[:200]}" for problem in found]
 
 

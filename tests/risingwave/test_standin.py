@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from headrace.cli import main
-from tests.standin import violations
+from headrace.dialect import Connection
+from headrace.engine import Engine
+from tests.standin import standing_in, violations
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,14 @@ from tests.standin import violations
         ("select 'a'::regclass", "::regclass"),
         ("select f(a) as g from t", "f()"),
         ("rollback", "rollback"),
+        ("select a from t where at > '-infinity'::timestamptz", "'-infinity'"),
+        ("select 'Infinity'::double precision", "'Infinity'"),
+        ("select a from t limit $1", "limit $"),
+        ("select a from t order by a offset '5'", "offset 5"),
+        ("select * from unnest('{a,b}'::text[]) as t", "'{a,b}' as an array"),
+        ("set search_path to headrace", "search_path"),
+        ("set statement_timeout = '5s'", "statement_timeout"),
+        ("declare c cursor for select 1", "declare"),
     ],
 )
 def test_what_risingwave_lacks_is_found(statement: str, said: str) -> None:
@@ -39,11 +56,84 @@ def test_what_risingwave_lacks_is_found(statement: str, said: str) -> None:
         "flush",
         "start transaction read only",
         "insert into control.t (a, b)\nvalues ('on conflict', E'returning'), (now(), null)",
+        "select a from t order by a limit 5 offset 10",
+        "select array['a', 'b']::varchar[], payload #>> '{}'::varchar[], '{}'::jsonb",
         "with x as (select n from (values (1::bigint)) as given (n)) select n from x",
     ],
 )
 def test_what_it_has_is_let_through(statement: str) -> None:
     assert violations(statement) == []
+
+
+def many(connection: Connection) -> None:
+    connection.cursor().executemany("insert into t values (%s)", [[1]])
+
+
+def named(connection: Connection) -> None:
+    with connection.cursor(name="c") as cursor:
+        cursor.execute("select 1")
+
+
+def piped(connection: Connection) -> None:
+    with connection.pipeline():
+        connection.execute("select 1")
+
+
+def copied(connection: Connection) -> None:
+    with connection.cursor().copy("copy t from stdin"):
+        pass
+
+
+def listening(connection: Connection) -> None:
+    list(connection.notifies(timeout=0))
+
+
+@pytest.mark.parametrize(
+    ("misused", "said"),
+    [
+        (many, "executemany is a pipeline"),
+        (named, "a named cursor"),
+        (piped, "a pipeline"),
+        (copied, "copy"),
+        (listening, "notifies"),
+        (lambda it: it.execute("select 1 = any(%s)", [[1, 2]]), "an array as a parameter"),
+        (lambda it: it.execute("select %(a)s", {"a": -math.inf}), "'-Infinity'"),
+    ],
+)
+def test_what_psycopg_may_not_do_there_is_found(
+    engine: Engine, misused: Callable[[Connection], object], said: str
+) -> None:
+    with (
+        pytest.raises(AssertionError, match=re.escape(said)),
+        standing_in(engine) as opened,
+        opened.connect() as connection,
+        contextlib.suppress(psycopg.Error),
+    ):
+        connection.execute("create table t (a int)")
+        misused(connection)
+
+
+def test_an_option_that_is_ignored_is_found(engine: Engine) -> None:
+    with (
+        pytest.raises(AssertionError, match="search_path as an option"),
+        standing_in(engine) as opened,
+        opened.connect(options="-c search_path=headrace") as connection,
+    ):
+        connection.execute("select 1")
+
+
+def test_results_in_binary_are_refused_by_the_cursor_itself(standin: Engine) -> None:
+    with standin.connect() as connection, pytest.raises(psycopg.NotSupportedError):
+        connection.execute("select 1", binary=True)
+
+
+def test_the_extra_brings_what_sqlalchemy_risingwave_does_not_declare() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    names = [
+        re.match(r"[\w-]+", each)
+        for each in project["project"]["optional-dependencies"]["risingwave"]
+    ]
+    assert {"sqlalchemy-risingwave", "psycopg2-binary"} <= {each[0] for each in names if each}
 
 
 @pytest.mark.usefixtures("commanded")

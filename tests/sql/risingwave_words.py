@@ -155,6 +155,40 @@ def numbers(tokens: list[Token]) -> list[str]:
     ]
 
 
+def endless(tokens: list[Token]) -> list[str]:
+    """Times and numbers end; an endless interval of somebody's is sent to be refused."""
+    return [
+        f"'{token.text}': there is none"
+        for token, _, kind in zip(tokens, tokens[1:], tokens[2:], strict=False)
+        if token.token_type == TokenType.STRING
+        and re.fullmatch(r"\s*[+-]?inf(inity)?\s*", token.text, re.IGNORECASE)
+        and _text(kind) != "interval"
+    ]
+
+
+def limits(tokens: list[Token]) -> list[str]:
+    """LIMIT and OFFSET take a number as it is: no parameter, text or expression."""
+    return [
+        f"{_text(token)} {following.text}: write a number"
+        for token, following in pairwise(tokens)
+        if _text(token) in ("limit", "offset")
+        and _is_word(token)
+        and following.token_type != TokenType.NUMBER
+    ]
+
+
+def arrays(tokens: list[Token]) -> list[str]:
+    """No array as a text but the empty one: it is parsed otherwise."""
+    return [
+        f"'{token.text}' as an array: write array[...]"
+        for token, cast, _, bracket in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)
+        if token.token_type == TokenType.STRING
+        and token.text != "{}"
+        and cast.token_type == TokenType.DCOLON
+        and bracket.text == "["
+    ]
+
+
 def _text(token: Token) -> str:
     return token.text.lower()
 
