@@ -12,6 +12,7 @@ import psycopg
 from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events import MAX_ID
+from headrace.patience import passes
 
 ALL_MODELS = "*"
 
@@ -86,9 +87,9 @@ def _is_interval(engine: Engine, value: str) -> bool:
             "select %s::interval between interval '0 seconds' and interval '100 years' as fits",
             [value],
         )
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error:
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) or passes(error):
+            raise
         return False
     return bool(row["fits"])
 

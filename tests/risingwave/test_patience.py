@@ -20,6 +20,7 @@ from headrace import engine as engine_module
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.errors import EngineError
+from headrace.gateway import policies
 from headrace.kafka import brokers as brokers_module
 from headrace.kafka.brokers import BrokerError, await_leaders, make_topics
 from headrace.risingwave import RisingWave
@@ -100,6 +101,15 @@ def test_every_query_and_session_waits(standin: Engine, monkeypatch: pytest.Monk
             connection, "control.deployed", ["name"], [{"name": "x", "sha256": "y"}]
         )
     assert standin.rows("select sha256 from control.deployed where name = 'x'") == [{"sha256": "y"}]
+
+
+def test_a_cluster_that_does_not_come_back_finds_no_fault_with_a_policy(
+    standin: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
+    refuse(monkeypatch, lambda text: "interval" in text, times=1_000_000)
+    with pytest.raises(psycopg.InternalError, match="under recovering"):
+        policies.write(standin, "m", {"cooldown": "1 day"})
 
 
 @pytest.mark.usefixtures("commanded")
