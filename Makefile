@@ -23,6 +23,12 @@ demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short f
 test: setup ## run all tests; ARGS='-k name' for some
 	$(BIN)/python -m pytest $(ARGS)
 
+# Both servers must reach each other's ports, as RisingWave reads the topics by itself.
+test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... port=4566 user=root dbname=dev' KAFKA=host:port
+	@test -n '$(RISINGWAVE)' -a -n '$(KAFKA)' || { echo "set RISINGWAVE to a connection string and KAFKA to host:port" >&2; exit 1; }
+	@HEADRACE_TEST_RISINGWAVE='$(RISINGWAVE)' HEADRACE_TEST_KAFKA='$(KAFKA)' \
+	    $(BIN)/python -m pytest -s tests/parity/test_real.py tests/risingwave/test_real.py $(ARGS)
+
 lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,4 +49,4 @@ lock: ## pin what is installed now
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-risingwave lint bench lock clean

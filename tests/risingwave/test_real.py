@@ -1,21 +1,12 @@
-"""The loop on a RisingWave, where there is one.
-
-HEADRACE_TEST_RISINGWAVE is the connection string of one whose role may make databases, and
-HEADRACE_TEST_KAFKA the address of brokers that both it and this machine reach.
-"""
+"""The loop on a RisingWave, where there is one: see tests/risingwave/real.py."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from dashboards.page import render
 from headrace.embedded import EmbeddedPostgres
@@ -26,41 +17,20 @@ from headrace.gateway import policies
 from headrace.handover import hand_over
 from headrace.lifecycle import rollback
 from headrace.log import EventLog
-from headrace.settings import Settings
+from tests.risingwave.real import database, needs_servers
 from tests.risingwave.test_loop import until
 from tests.trainer.test_claim import TRIGGER, compete
 from tests.trainer.test_loop import MODEL, customers, send
 from trainer.watch import Trainer
 
-DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
-KAFKA = os.environ.get("HEADRACE_TEST_KAFKA", "")
-pytestmark = pytest.mark.skipif(
-    not (DSN and KAFKA), reason="HEADRACE_TEST_RISINGWAVE and HEADRACE_TEST_KAFKA name no servers"
-)
+pytestmark = needs_servers
 
 
 @pytest.fixture(scope="module")
 def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A RisingWave with all of Headrace in a database of its own, fed from topics of its own."""
-    name = f"t{uuid4().hex[:8]}"
-    settings = Settings(
-        home=tmp_path_factory.mktemp("home"),
-        engine="risingwave",
-        dsn=make_conninfo(DSN, dbname=name),
-        registry_dsn=server.dsn,
-        kafka=KAFKA,
-        kafka_prefix=f"{name}.",
-        lease_s=5,
-    )
-    admin = Engine(DSN, settings)
-    with admin.connect() as connection:
-        connection.execute(f"create database {name}")
-    engine = Engine(settings.dsn, settings)
-    engine.migrate(say=print)
-    yield engine
-    # It may want the database to be empty; a test cluster is thrown away anyway.
-    with admin.connect() as connection, contextlib.suppress(psycopg.Error):
-        connection.execute(f"drop database {name}")
+    with database(server, tmp_path_factory.mktemp("home"), lease_s=5) as engine:
+        yield engine
 
 
 def test_a_second_migration_changes_nothing(real: Engine) -> None:
