@@ -6,8 +6,8 @@ from headrace.doctor import Findings, failed, ok, warning
 from headrace.engine import Engine
 
 LONGEST_BARRIER_MS = 1_000
-# Actors of RisingWave for each core of a node: it warns above the first, and makes nothing more
-# above the second. They are its defaults; what its administrator set instead is not to be read.
+# Actors for each core of a node: RisingWave warns above the first, and makes nothing more above the
+# second. They are its defaults; what its administrator set instead is not to be read.
 MANY_ACTORS, TOO_MANY_ACTORS = 100, 400
 
 
@@ -24,23 +24,25 @@ def barriers(engine: Engine) -> Findings:
 
 
 def actors(engine: Engine) -> Findings:
-    """Each node of RisingWave runs no more actors than a cluster makes more views with."""
+    """Each node runs no more actors than a cluster makes more views with.
+
+    A view runs each of its fragments once a core, so that more cores alone change nothing.
+    """
     for row in engine.rows(
         "select worker_id, parallelism, actor_count from rw_catalog.rw_worker_actor_count "
         "order by worker_id"
     ):
         each = row["actor_count"] / max(row["parallelism"], 1)
         says = f"node {row['worker_id']} runs {each:.0f} actors a core, of all databases"
+        do = (
+            "drop views that nobody reads, or run some on fewer cores than there are: "
+            "alter materialized view ... set parallelism = 1"
+        )
         if each > TOO_MANY_ACTORS:
-            yield failed(
-                f"{says}: over {TOO_MANY_ACTORS} nothing can be made any more",
-                "add a node or cores, or drop views of others",
-            )
+            yield failed(f"{says}: over {TOO_MANY_ACTORS} nothing can be made any more", do)
         elif each > MANY_ACTORS:
             yield warning(
-                f"{says}: over {MANY_ACTORS} it may be slow, over {TOO_MANY_ACTORS} nothing can be "
-                "made any more",
-                "add a node or cores before anybody makes more views",
+                f"{says}: it should be {MANY_ACTORS}, and {TOO_MANY_ACTORS} is the end", do
             )
         else:
             yield ok(says)
