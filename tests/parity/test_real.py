@@ -6,20 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from kafka import KafkaProducer
 
 from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
 from headrace.events import IDS, TOPICS
-from headrace.kafka.brokers import access, topic_name
+from headrace.kafka.brokers import topic_name
 from headrace.log import EventLog
 from headrace.rows import REJECTED
 from tests.parity import views
-from tests.parity.standin import PREFIX, Message
+from tests.parity.standin import PREFIX
 from tests.parity.test_contract import SENT, changes, disagreements
 from tests.parity.test_views import crowded
 from tests.risingwave import report
-from tests.risingwave.real import database, needs_servers
+from tests.risingwave.real import database, needs_servers, publish
 from tests.sql.settings import set_policies
 from tests.sql.streams import send
 from tests.sql.test_views import empty, log  # noqa: F401
@@ -94,23 +93,7 @@ def test_every_message_becomes_what_the_contract_says(real: Engine) -> None:
         topic: {row[key] for row in real.rows(f"select {key} from events.{topic}")}
         for topic, key in keys.items()
     }
-    moment = round(SENT.timestamp() * 1000)
-    producer = KafkaProducer(**access(real.settings), acks="all", max_request_size=2_000_000)
-    sent = [
-        (
-            topic,
-            value,
-            producer.send(
-                topic_name(real.settings, topic), value=value, partition=0, timestamp_ms=moment
-            ),
-        )
-        for topic, value in changes()
-    ]
-    messages = [
-        Message(PREFIX + topic, 0, receipt.get(timeout=60).offset, moment, value)
-        for topic, value, receipt in sent
-    ]
-    producer.close()
+    messages = publish(real.settings, changes(), round(SENT.timestamp() * 1000))
     ends = {message.topic.removeprefix(PREFIX): message.offset + 1 for message in messages}
 
     def all_read() -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from psycopg.conninfo import make_conninfo
@@ -23,8 +24,9 @@ from psycopg.sql import SQL, Identifier
 
 from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
-from headrace.kafka.brokers import access
+from headrace.kafka.brokers import access, topic_name
 from headrace.settings import Settings
+from tests.parity.standin import PREFIX, Message
 from tests.risingwave.report import SCHEMAS
 
 DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
@@ -74,6 +76,30 @@ def empty(connection: psycopg.Connection[Any]) -> None:
         connection.execute(SQL("drop {} if exists {}").format(what, Identifier(schema, name)))
     for schema in SCHEMAS:
         connection.execute(SQL("drop schema if exists {}").format(Identifier(schema)))
+
+
+def publish(
+    settings: Settings, sent: Iterable[tuple[str, bytes | None]], moment: int
+) -> list[Message]:
+    """Send (topic, value) to the first partitions, all of one time in ms; return where they are."""
+    producer = KafkaProducer(**access(settings), acks="all", max_request_size=2_000_000)
+    receipts = [
+        (
+            topic,
+            value,
+            # A message without a value is taken with a key only.
+            producer.send(
+                topic_name(settings, topic), value, b"key", partition=0, timestamp_ms=moment
+            ),
+        )
+        for topic, value in sent
+    ]
+    messages = [
+        Message(PREFIX + topic, 0, receipt.get(timeout=60).offset, moment, value)
+        for topic, value, receipt in receipts
+    ]
+    producer.close()
+    return messages
 
 
 def _drop_topics(settings: Settings) -> None:

@@ -6,11 +6,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 
 from headrace.cluster import actors
 from headrace.dialect import Connection
 from headrace.engine import Engine
+from headrace.events import TOPICS
+from headrace.kafka.brokers import access, make_topics, topic_name
+from headrace.rows import REJECTED
 from tests.parity import views
+from tests.parity.standin import PREFIX
+from tests.parity.test_contract import changes
 from tests.risingwave import real, report
 from tests.standin import violations
 
@@ -117,3 +123,25 @@ def test_what_was_made_is_dropped_the_newest_first(engine: Engine) -> None:
             "select nspname from pg_namespace where nspname in ('events', 'panes')"
         )
         assert left.fetchall() == []
+
+
+def test_what_is_published_is_where_it_says(kafka_engine: Engine) -> None:
+    make_topics(kafka_engine.settings)
+    moment = 1_777_636_800_250
+    for _ in range(2):
+        sent = real.publish(kafka_engine.settings, changes(), moment)
+    assert len(sent) > 2_000 and any(message.value is None for message in sent)
+    consumer = KafkaConsumer(**access(kafka_engine.settings), consumer_timeout_ms=2_000)
+    places = [
+        TopicPartition(topic_name(kafka_engine.settings, topic), 0) for topic in (*TOPICS, REJECTED)
+    ]
+    consumer.assign(places)
+    for place in places:
+        first = min(m.offset for m in sent if place.topic.endswith(m.topic.removeprefix(PREFIX)))
+        consumer.seek(place, first)
+    found = {
+        (record.topic.removeprefix(kafka_engine.settings.kafka_prefix), record.offset, record.value)
+        for record in consumer
+    }
+    consumer.close()
+    assert found == {(m.topic.removeprefix(PREFIX), m.offset, m.value) for m in sent}
