@@ -26,7 +26,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from headrace.deadline import at_most
 from headrace.dialect import READER, Connection, Rows, inserting
 from headrace.errors import EngineError
-from headrace.patience import PatientCursor
+from headrace.patience import PatientConnection, PatientCursor
 from headrace.settings import Settings
 
 # A session reads checkpoints, whatever the cluster's default is: `now()` is then one.
@@ -49,7 +49,7 @@ class RisingWave:
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:  # noqa: ARG002
         """Connect in autocommit mode, whatever is asked; parameters are bound on this side."""
-        connection: Connection = psycopg.connect(
+        connection: Connection = PatientConnection.connect(
             dsn,
             autocommit=True,
             cursor_factory=PatientCursor,

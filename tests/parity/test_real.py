@@ -18,7 +18,7 @@ from tests.parity.standin import PREFIX
 from tests.parity.test_contract import SENT, changes, disagreements
 from tests.parity.test_views import crowded
 from tests.risingwave import report
-from tests.risingwave.real import database, needs_servers, publish
+from tests.risingwave.real import database, needs_servers, publish, show
 from tests.sql.settings import set_policies
 from tests.sql.streams import send
 from tests.sql.test_views import empty, log  # noqa: F401
@@ -82,8 +82,8 @@ def test_every_mart_has_the_rows_of_postgresql(
     until(real, lambda: all(count(real, table) == count(engine, table) for table in tables))
     with engine.connect() as here, real.connect() as there:
         found = report.compare(there, here, views.TAKEN_IN)
-        print("", report.differences(found), "", sep="\n")
-        print(report.expenses(report.costs(there), report.nodes(there)))
+    print("", report.differences(found), sep="\n")
+    show(real)
     assert not [text for each in found for text in each.differences]
 
 

@@ -24,10 +24,11 @@ from psycopg.sql import SQL, Identifier
 
 from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
+from headrace.errors import EngineError
 from headrace.kafka.brokers import access, topic_name
 from headrace.settings import Settings
 from tests.parity.standin import PREFIX, Message
-from tests.risingwave.report import SCHEMAS
+from tests.risingwave.report import SCHEMAS, costs, expenses, nodes
 
 DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
 KAFKA = os.environ.get("HEADRACE_TEST_KAFKA", "")
@@ -35,7 +36,7 @@ needs_servers = pytest.mark.skipif(
     not (DSN and KAFKA), reason="HEADRACE_TEST_RISINGWAVE and HEADRACE_TEST_KAFKA name no servers"
 )
 MADE = """
-select schemas.name as schema, relations.name, relations.relation_type as kind
+select schemas.name as home, relations.name, relations.relation_type as kind
 from rw_catalog.rw_relations as relations
 inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id
 where schemas.name in ('control', 'events', 'headrace', 'panes')
@@ -58,7 +59,11 @@ def database(server: EmbeddedPostgres, home: Path, **changed: Any) -> Iterator[E
     with admin.connect() as connection:
         connection.execute(SQL("create database {}").format(Identifier(name)))
     try:
-        engine.migrate(say=print)
+        try:
+            engine.migrate(say=print)
+        except EngineError:
+            show(engine)  # how far it came, and whether it met a limit
+            raise
         yield engine
     finally:
         with engine.connect() as connection:
@@ -67,6 +72,12 @@ def database(server: EmbeddedPostgres, home: Path, **changed: Any) -> Iterator[E
             connection.execute(SQL("drop database {}").format(Identifier(name)))
         with contextlib.suppress(KafkaError):
             _drop_topics(settings)
+
+
+def show(engine: Engine) -> None:
+    """Print what everything costs."""
+    with engine.connect() as connection:
+        print("", expenses(costs(connection), nodes(connection)), sep="\n")
 
 
 def empty(connection: psycopg.Connection[Any]) -> None:

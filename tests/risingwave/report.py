@@ -33,21 +33,21 @@ kept as (
     select id, id as job from rw_catalog.rw_materialized_views
 ),
 state as (
-    select kept.job, count(*) as tables,
-        sum(coalesce(sizes.total_key_size + sizes.total_value_size, 0)) as bytes
+    select kept.job, count(*) as kept_tables,
+        sum(coalesce(sizes.total_key_size + sizes.total_value_size, 0)) as kept_bytes
     from kept
     left join rw_catalog.rw_table_stats as sizes on kept.id = sizes.id
     group by kept.job
 )
 select schemas.name || '.' || relations.name as name, relations.relation_type as kind,
     coalesce(running.fragments, 0) as fragments, coalesce(running.actors, 0) as actors,
-    coalesce(state.tables, 0) as tables, coalesce(state.bytes, 0) as bytes
+    coalesce(state.kept_tables, 0) as kept_tables, coalesce(state.kept_bytes, 0) as kept_bytes
 from rw_catalog.rw_relations as relations
 inner join rw_catalog.rw_schemas as schemas on relations.schema_id = schemas.id
 left join running on relations.id = running.job
 left join state on relations.id = state.job
 where schemas.name in ('control', 'events', 'headrace', 'panes')
-order by actors desc, bytes desc, name
+order by actors desc, kept_bytes desc, name
 """
 NODES = """
 select worker_id, parallelism, actor_count from rw_catalog.rw_worker_actor_count order by worker_id
@@ -126,7 +126,7 @@ def expenses(found: Sequence[Cost], cluster: Iterable[tuple[int, int, int]]) -> 
     dear = [each for each in found if each.actors or each.bytes]
     lines = [(*each[:5], _bytes(each.bytes)) for each in dear]
     fragments, actors, tables, size = (
-        sum(column) for column in zip(*(each[2:] for each in found), strict=True)
+        sum(column) for column in zip((0, 0, 0, 0), *(each[2:] for each in found), strict=True)
     )
     lines.append(("together", "", fragments, actors, tables, _bytes(size)))
     limits = [

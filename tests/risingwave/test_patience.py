@@ -47,9 +47,45 @@ class Refusing:
         return self.then(*arguments, **named)
 
 
+def test_what_a_dead_node_took_along_is_written_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written, not flushed yet, and gone when the cluster is back: with flush or without."""
+    lost = {"flush": 2, "insert into t values ('b')": 1}
+
+    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        text = self.mogrify(query, params)
+        if lost.get(text, 0):
+            lost[text] -= 1
+            with engine.connect() as other:
+                other.execute("truncate t")
+            raise psycopg.InternalError(RECOVERING)
+        return kept(self, "select 1" if text == "flush" else query, params, **options)
+
+    kept = psycopg.ClientCursor.execute
+    with engine.connect() as connection:
+        connection.execute("create table t (a text)")
+    monkeypatch.setattr(psycopg.ClientCursor, "execute", execute)
+    monkeypatch.setattr("headrace.risingwave.SESSION", ())
+    wave = RisingWave()
+    with wave.connect(engine.dsn) as connection:
+        with wave.writing(connection):
+            for name in "abc":
+                connection.execute("insert into t values (%s)", [name])
+        with engine.connect() as other:
+            rows = other.execute("select a from t order by a").fetchall()
+        assert rows == [("a",), ("b",), ("c",)]
+        assert lost == dict.fromkeys(lost, 0)
+        lost["select 2"] = 1
+        connection.execute("select 2")
+    with engine.connect() as other:
+        assert other.execute("select a from t").fetchall() == []
+
+
 @pytest.mark.parametrize(
     "said",
     [
+        "Streaming vnode mapping not found for fragment 7",
         RECOVERING,
         "Service unavailable: The cluster is starting or recovering",
         "Storage error: Barrier read is unavailable for now. Likely the cluster is recovering.",
