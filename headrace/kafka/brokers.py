@@ -102,8 +102,8 @@ def message_limits(settings: Settings) -> dict[str, int]:
     try:
         wanted = [ConfigResource("TOPIC", name) for name in names]
         found = admin.describe_configs(wanted, config_filter="all").get("topic", {})
-    except KafkaError:
-        return {}  # brokers that don't know the question
+    except (KafkaError, ValueError):
+        return {}  # brokers that don't know the question, or whose answer kafka-python can't read
     finally:
         admin.close()
     return {

@@ -82,13 +82,14 @@ class KafkaWriter:
         self._settings = settings
         self._producer: KafkaProducer | None = None
         self._limits: dict[str, int] = {}
-        self._limits_read_at = 0.0
+        self._limits_read_at = self._began_at = 0.0
 
     def write(self, rows: Sequence[Row]) -> None:
         """Send the rows and wait until each is acknowledged or refused.
 
         An event that is refused goes to the topic ``rejected`` with its reason.
         """
+        self._began_at = time.monotonic()
         try:
             refused = self._deliver(rows)
             lost = self._deliver(
@@ -145,8 +146,9 @@ class KafkaWriter:
         rows = [message.row for message, _ in refused]
         error = next((each for _, each in refused if type(each) is not KafkaError), refused[0][1])
         if isinstance(error, _TOO_LARGE):
-            self.close()
-            self._connect()  # with the limits of now
+            if self._limits_read_at < self._began_at:
+                self.close()
+                self._connect()  # with the limits of now
         elif timed:
             # Perhaps the clocks are apart. A time that nobody said goes into the message instead.
             reason = one_line(error)

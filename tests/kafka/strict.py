@@ -19,6 +19,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse
+from kafka.protocol.metadata import MetadataRequest
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 from kafka.record.memory_records import MemoryRecords
 
@@ -43,6 +44,11 @@ class RealBroker:
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         config = ConfigResource("TOPIC", topic, {"max.message.bytes": str(size)})
         admin.alter_configs([config])
+        asked = ConfigResource("TOPIC", topic)
+        while True:
+            found = admin.describe_configs([asked], config_filter="all")["topic"][topic]
+            if found["max.message.bytes"]["value"] == str(size):
+                break
         admin.close()
 
     def stop(self) -> None:
@@ -58,6 +64,8 @@ class StrictBroker:
         self.address = f"127.0.0.1:{port}"
         self.refuse_all = 0  # code of an error that every produced batch gets
         self.hidden = False  # whether nobody may read the topics' configuration
+        self.lost = 0  # acknowledgements that get lost, with their connection
+        self.creations = 0  # looks at topics that would make the ones that are not there
         self._limits: dict[str, int] = {}
         self._broker = Broker(port)
         self._broker.start()
@@ -84,7 +92,7 @@ class StrictBroker:
         with client, socket.create_connection(("127.0.0.1", self._broker.port)) as broker:
             while (request := _frame(client)) is not None:
                 key, version = struct.unpack(">hh", request[:4])
-                handle = {0: self._produce, 32: self._describe}.get(key, _pass)
+                handle = {0: self._produce, 3: self._look, 32: self._describe}.get(key, _pass)
                 answer = handle(request, version, lambda sent: _exchange(broker, sent))
                 if answer is None:
                     return
@@ -114,6 +122,9 @@ class StrictBroker:
         if request.topic_data:
             found = ask(request.encode(version=version, header=True))
             if found is None:
+                return None
+            if self.lost:
+                self.lost -= 1
                 return None
             response = ProduceResponse.decode(found, version=version, header=True)
         else:
@@ -145,6 +156,13 @@ class StrictBroker:
             if errors:
                 return code, errors
         return 0, []
+
+    def _look(
+        self, frame: bytes, version: int, ask: Callable[[bytes], bytes | None]
+    ) -> bytes | None:
+        request = MetadataRequest.decode(frame, version=version, header=True)
+        self.creations += bool(request.topics and request.allow_auto_topic_creation)
+        return ask(frame)
 
     def _describe(
         self, frame: bytes, version: int, _: Callable[[bytes], bytes | None]

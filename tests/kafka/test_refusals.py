@@ -182,6 +182,27 @@ def test_a_time_that_the_broker_refuses_goes_into_the_message(writer: KafkaWrite
     assert later.outcome == "accepted" and len(held(writer)) == 11
 
 
+def test_a_lost_acknowledgement_repeats_what_it_was_of(
+    writer: KafkaWriter, strict: StrictBroker
+) -> None:
+    writer.write([row("first")])
+    strict.lost = 1
+    rows = [row(f"r-{number}") for number in range(20)]
+    writer.write(rows)
+    writer.write([row("last")])
+    assert outcomes(rows) == ["accepted"] * 20
+    found = [each["request_id"] for each in held(writer)]
+    assert found.count("first") == found.count("last") == 1
+    assert all(found.count(each.id) == 2 for each in rows) and len(found) == 42
+
+
+def test_a_topic_is_not_made_by_looking_at_it(writer: KafkaWriter, strict: StrictBroker) -> None:
+    """One that was deleted comes back with our settings, not with the brokers' defaults."""
+    strict.creations = 0
+    writer.write([row("r-0")])
+    assert strict.creations == 0
+
+
 def test_a_rejected_payload_is_cut_to_what_the_broker_takes(
     writer: KafkaWriter, broker: RealBroker | StrictBroker
 ) -> None:
