@@ -19,7 +19,6 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse
-from kafka.protocol.metadata import MetadataRequest
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 from kafka.record.memory_records import MemoryRecords
 
@@ -65,7 +64,6 @@ class StrictBroker:
         self.refuse_all = 0  # code of an error that every produced batch gets
         self.hidden = False  # whether nobody may read the topics' configuration
         self.lost = 0  # acknowledgements that get lost, with their connection
-        self.creations = 0  # looks at topics that would make the ones that are not there
         self._limits: dict[str, int] = {}
         self._broker = Broker(port)
         self._broker.start()
@@ -92,7 +90,7 @@ class StrictBroker:
         with client, socket.create_connection(("127.0.0.1", self._broker.port)) as broker:
             while (request := _frame(client)) is not None:
                 key, version = struct.unpack(">hh", request[:4])
-                handle = {0: self._produce, 3: self._look, 32: self._describe}.get(key, _pass)
+                handle = {0: self._produce, 32: self._describe}.get(key, _pass)
                 answer = handle(request, version, lambda sent: _exchange(broker, sent))
                 if answer is None:
                     return
@@ -156,13 +154,6 @@ class StrictBroker:
             if errors:
                 return code, errors
         return 0, []
-
-    def _look(
-        self, frame: bytes, version: int, ask: Callable[[bytes], bytes | None]
-    ) -> bytes | None:
-        request = MetadataRequest.decode(frame, version=version, header=True)
-        self.creations += bool(request.topics and request.allow_auto_topic_creation)
-        return ask(frame)
 
     def _describe(
         self, frame: bytes, version: int, _: Callable[[bytes], bytes | None]
