@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kafka.admin import ConfigResource, KafkaAdminClient, NewTopic
+from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from headrace.errors import EngineError, SettingError, one_line
@@ -22,7 +22,6 @@ from headrace.settings import PREFIX, Settings
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
-_LIMIT = "max.message.bytes"
 
 
 class BrokerError(EngineError):
@@ -84,33 +83,6 @@ def make_topics(settings: Settings, *others: str) -> None:
         raise unreachable(settings, error) from None
     finally:
         admin.close()
-
-
-def message_limits(settings: Settings) -> dict[str, int]:
-    """Return how many bytes a message may have, by the contract's name of its topic.
-
-    What counts is the batch as it is sent. A topic whose limit the brokers don't say is left out.
-
-    Raises:
-        BrokerError: the brokers cannot be reached.
-    """
-    names = topic_names(settings)
-    try:
-        admin = KafkaAdminClient(**access(settings))
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    try:
-        wanted = [ConfigResource("TOPIC", name) for name in names]
-        found = admin.describe_configs(wanted, config_filter="all").get("topic", {})
-    except (KafkaError, ValueError):
-        return {}  # brokers that don't know the question, or whose answer kafka-python can't read
-    finally:
-        admin.close()
-    return {
-        names[name]: int(configs[_LIMIT]["value"])
-        for name, configs in found.items()
-        if configs.get(_LIMIT, {}).get("value")
-    }
 
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:

@@ -29,7 +29,8 @@ from kafka.errors import (
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from headrace.errors import one_line
-from headrace.kafka.brokers import access, make_topics, message_limits, topic_name, unreachable
+from headrace.kafka.brokers import access, make_topics, topic_name, unreachable
+from headrace.kafka.limits import message_limits
 from headrace.rows import COLUMNS, REJECTED, Row, rejection
 from headrace.settings import Settings
 
