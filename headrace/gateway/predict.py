@@ -109,4 +109,4 @@ def _report(stored: Future[Receipt]) -> None:
         log.error("an inference was answered but not stored: %s", error)
         return
     for refused in stored.result().refused:
-        log.error("an inference was answered but refused by the database: %s", refused.reason)
+        log.error("an inference was answered but refused: %s", refused.reason)
