@@ -10,10 +10,11 @@
 -- lateness: any; late labels change the points that they belong to.
 {%- set point_start -%}
     case
-                    when is_daily then {{ pane_start('1 day', 'panes.pane_start') }}
+                    when span.is_daily then {{ pane_start('1 day', 'panes.pane_start') }}
                     else panes.pane_start
                 end
 {%- endset %}
+{%- set said_at = point_start | replace('span.', '') | replace('panes.', '') %}
 {#- The span of a model by the hour, in the columns of `silence`. -#}
 {%- set silent_span -%}
     (
@@ -183,7 +184,7 @@ measured as (
                 model,
                 event_clock,
                 is_daily,
-                {{ point_start }} as point_start,
+                {{ said_at }} as point_start,
                 sum(case when prediction is not null then examples end)::bigint
                     as predicted,
                 sum(case when prediction = label then examples else 0 end)::bigint
@@ -194,8 +195,8 @@ measured as (
                     when label = positive_label then log_score_micro
                     when label != positive_label then log_complement_micro
                 end)::double precision / 1000000 as log_loss
-            from said as panes
-            group by model, event_clock, is_daily, {{ point_start }}
+            from said
+            group by model, event_clock, is_daily, {{ said_at }}
         ),
 
         metric_values as (
