@@ -123,12 +123,12 @@ def cores() -> str:
 
 
 def readers() -> list[str]:
-    """Models whose SELECT reads answers or opinions one by one."""
+    """Panes whose SELECT reads answers or opinions one by one; marts run when they are asked."""
     reads = re.compile(
         r"ref\('(stg_inference|stg_feedback|attributed_feedback)'\)"
         r"|source\('events', '(inference|feedback)'\)"
     )
-    files = [*(MODELS / "panes").glob("*.sql"), *(MODELS / "marts").glob("*.sql")]
+    files = (MODELS / "panes").glob("*.sql")
     return sorted(file.stem for file in files if reads.search(file.read_text()))
 
 
@@ -236,7 +236,7 @@ def facts() -> str:
             ["message of an event, bytes", f"{MIXED:.0f}", "the three above"],
             ["event in its table with indexes, bytes", f"{EVENT_BYTES:.0f}", "`storage`"],
             ["events/s through all views, 2 cores", f"{INGEST:,.0f}", "`ingest`, in ten thousands"],
-            ["models that read events one by one", f"{len(readers())}", "their `.sql`"],
+            ["panes that read events one by one", f"{len(readers())}", "their `.sql`"],
             ["events/s that one process sends to Kafka", f"{SENT:,.0f}", "`kafka`"],
         ],
     )  # fmt: skip

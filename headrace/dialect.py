@@ -90,7 +90,10 @@ class Dialect(Protocol):
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
         """Run one file of SQL; EngineError tells which one failed, and no secret."""
 
-    # Claims of triggers by trainers: see trainer/claim.py.
+    # Triggers and their claims by trainers: see trainer/claim.py.
+
+    def pass_on(self, connection: Connection, triggers: Rows) -> None:
+        """Tell other systems of due triggers, each of them once, where there is a feed."""
 
     def claim(
         self,

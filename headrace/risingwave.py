@@ -121,6 +121,10 @@ class RisingWave:
         except psycopg.Error as error:
             raise EngineError(f"{file.name}: {_without_secrets(str(error), settings)}") from None
 
+    def pass_on(self, connection: Connection, triggers: Rows) -> None:
+        """Insert them into the table that the change feed and the topic come from."""
+        connection.execute(*inserting("control.due_triggers", triggers))
+
     def claim(
         self,
         connection: Connection,

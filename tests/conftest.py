@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from headrace.embedded import EmbeddedPostgres, embedded_postgres
 from headrace.engine import Engine
 from headrace.settings import Settings
+from tests.parity import views
 from tests.standin import standing_in
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
@@ -37,6 +38,12 @@ def template(server: EmbeddedPostgres) -> EmbeddedPostgres:
     """The server, with everything deployed in its main database."""
     Engine(server.dsn, Settings(home=server.folder.parent)).migrate()
     return server
+
+
+@pytest.fixture(scope="session")
+def risingwave_views(tmp_path_factory: pytest.TempPathFactory) -> list[views.View]:
+    """Every pane and mart as dbt compiles it for RisingWave, in an order they can be made in."""
+    return views.compiled(tmp_path_factory.mktemp("risingwave"))
 
 
 @pytest.fixture

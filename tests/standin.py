@@ -70,6 +70,16 @@ end
 $$;
 create trigger first_wins before insert on control.attempts
 for each row execute function control.first_wins();
+create function control.first_stays() returns trigger language plpgsql as $$
+begin
+    if exists (select 1 from control.due_triggers where trigger_id = new.trigger_id) then
+        return null;
+    end if;
+    return new;
+end
+$$;
+create trigger first_stays before insert on control.due_triggers
+for each row execute function control.first_stays();
 """
 # A key's last row takes the place of the one before.
 _LAST_WINS = """
@@ -102,6 +112,10 @@ create table control.attempts (
 create table control.heartbeats (
     trigger_id text, attempt int, heartbeat_at timestamptz, finished_at timestamptz,
     primary key (trigger_id, attempt)
+);
+create table control.due_triggers (
+    trigger_id text primary key, model text, model_version text, reason text, new_labels bigint,
+    examples bigint, first_new_label_at timestamptz, seen_at timestamptz default now()
 );
 select control.replace_view('control.claims', '
     with latest as (

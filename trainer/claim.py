@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import TracebackType
 
@@ -23,6 +24,9 @@ class Trigger:
     trigger_id: str
     reason: str
     model_version: str | None
+    new_labels: int = 0
+    examples: int = 0
+    first_new_label_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,21 @@ def due_triggers(engine: Engine) -> list[Trigger]:
     ):
         return cursor.execute(
             """
-            select model, trigger_id, reason, model_version
+            select
+                model, trigger_id, reason, model_version, new_labels, examples,
+                first_new_label_at
             from headrace.retrain_trigger
             where due
             order by model
             """
         ).fetchall()
+
+
+def pass_on(engine: Engine, triggers: Sequence[Trigger]) -> None:
+    """Tell other systems of due triggers, where the engine has a feed of them."""
+    if triggers:
+        with engine.connect() as connection:
+            engine.dialect.pass_on(connection, [asdict(trigger) for trigger in triggers])
 
 
 def learns(engine: Engine, model: str) -> bool:

@@ -14,7 +14,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, EngineError, HeadraceError, ModelError
 from headrace.features import FeatureReader
 from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, claim, due_triggers, learns
+from trainer.claim import Claim, Heartbeat, Trigger, claim, due_triggers, learns, pass_on
 from trainer.publish import announce
 from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
 
@@ -41,6 +41,7 @@ class Trainer:
         self.shop = Workshop(engine, FeatureReader(engine), [])
         self._progress = progress
         self._log = EventLog(engine)
+        self._passed_on: set[str] = set()  # ids of the triggers that are due
 
     def __enter__(self) -> Trainer:
         self._log.__enter__()
@@ -67,7 +68,9 @@ class Trainer:
 
     def run_once(self) -> bool:
         """Take one due trigger and see it through; false when there was none to take."""
-        for trigger in due_triggers(self.engine):
+        due = due_triggers(self.engine)
+        self._pass_on(due)
+        for trigger in due:
             held = claim(self.engine, trigger, self.worker)
             if held is not None:
                 self._progress(f"{trigger.trigger_id}: {trigger.reason}")
@@ -75,6 +78,10 @@ class Trainer:
                     self._run(held, heartbeat)
                 return True
         return False
+
+    def _pass_on(self, due: list[Trigger]) -> None:
+        pass_on(self.engine, [each for each in due if each.trigger_id not in self._passed_on])
+        self._passed_on = {each.trigger_id for each in due}
 
     def _run(self, held: Claim, heartbeat: Heartbeat) -> None:
         outcome = self._outcome(held)

@@ -44,6 +44,8 @@
     {{ name }}_ranks as (
         select
             {{ keys }},
+            {{ headrace.score_decile('bin') }} as decile,
+            {{ headrace.score_value('bin') }} as score,
             positives,
             negatives,
             coalesce(sum(negatives) over (
@@ -54,37 +56,30 @@
         from {{ name }}_bins
     ),
 
-    {{ name }}_auc as (
-        select
-            {{ keys }},
-            sum(positives * (negatives_below + negatives / 2.0))::double precision
-            / nullif(sum(positives) * sum(negatives), 0) as auc,
-            sum(positives * negatives)::double precision
-            / nullif(2 * sum(positives) * sum(negatives), 0) as auc_error
-        from {{ name }}_ranks
-        group by {{ keys }}
-    ),
-
     {{ name }}_deciles as (
         select
             {{ keys }},
-            {{ headrace.score_decile('bin') }} as decile,
-            sum(positives + negatives)::double precision as scored,
+            sum(positives) as positives,
+            sum(negatives) as negatives,
+            sum(positives * (negatives_below + negatives / 2.0)) as pairs_won,
+            sum(positives * negatives) as pairs_tied,
             abs(
                 sum(positives)::double precision
-                - sum(
-                    (positives + negatives)::double precision
-                    * {{ headrace.score_value('bin') }}
-                )
+                - sum((positives + negatives)::double precision * score)
             ) as gap
-        from {{ name }}_bins
-        group by {{ keys }}, {{ headrace.score_decile('bin') }}
+        from {{ name }}_ranks
+        group by {{ keys }}, decile
     ),
 
-    {{ name }}_calibration as (
+    {{ name }}_curve as (
         select
             {{ keys }},
-            sum(gap) / nullif(sum(scored), 0) as calibration_error
+            sum(pairs_won)::double precision
+            / nullif(sum(positives) * sum(negatives), 0) as auc,
+            sum(pairs_tied)::double precision
+            / nullif(2 * sum(positives) * sum(negatives), 0) as auc_error,
+            sum(gap) / nullif(sum(positives + negatives)::double precision, 0)
+                as calibration_error
         from {{ name }}_deciles
         group by {{ keys }}
     ),
@@ -92,19 +87,11 @@
     {{ name }}_answers as (
         select
             {{ keys }},
-            label as class,
-            examples as labeled,
-            0 as predicted,
-            case when label = prediction then examples else 0 end as correct
-        from {{ relation }}
-        where label is not null and prediction is not null
-        union all
-        select
-            {{ keys }},
-            prediction as class,
-            0 as labeled,
-            examples as predicted,
-            0 as correct
+            unnest(array[label, prediction]) as class,
+            unnest(array[examples, 0::bigint]) as labeled,
+            unnest(array[0::bigint, examples]) as predicted,
+            unnest(array[case when label = prediction then examples end, 0::bigint])
+                as correct
         from {{ relation }}
         where label is not null and prediction is not null
     ),
@@ -174,19 +161,19 @@
                 + coalesce(counts.predicted_of_positives, 0), 0
             ) as f1,
             of_classes.macro_f1,
-            auc.auc,
-            auc.auc_error,
+            curve.auc,
+            curve.auc_error,
             -counts.log_likelihood_micro::double precision / 1000000 / nullif(counts.scored, 0)
                 as log_loss,
             greatest(counts.squared_error_micro, 0)::double precision / 1000000
             / nullif(counts.scored, 0) as brier,
-            calibration.calibration_error,
+            curve.calibration_error,
             sqrt((counts.squared_error / nullif(counts.measured, 0))::double precision) as rmse,
             (counts.absolute_error / nullif(counts.measured, 0))::double precision as mae,
             (counts.reward / nullif(counts.labeled, 0))::double precision as mean_reward
         from {{ name }}_counts as counts
         {%- for cte, alias in [
-            ('auc', 'auc'), ('calibration', 'calibration'), ('macro', 'of_classes')
+            ('curve', 'curve'), ('macro', 'of_classes')
         ] %}
         left join {{ name }}_{{ cte }} as {{ alias }}
             on {% for key in by -%}

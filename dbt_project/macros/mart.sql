@@ -1,10 +1,11 @@
 {#-
-  `materialized='mart'`: a plain view on PostgreSQL, replaced while readers go on reading (dbt's own
-  views drop all that stands on them for a moment); a materialized view on RisingWave.
+  `materialized='mart'`: a plain view. PostgreSQL replaces it while readers go on reading (dbt's own
+  views drop all that stands on them for a moment).
 
   config:
-    listing  a mart with as many rows as there are events, users or items. On RisingWave a plain view,
-             too: each step of a model's clock would write every row of it anew
+    stored  on RisingWave a materialized view: a narrow one, of a row a model or version, that many
+            marts read. A view costs it nothing until somebody asks; a materialized one costs
+            actors, of which a cluster has few, and work at each step of a clock
 -#}
 
 {% materialization mart, adapter='postgres' %}
@@ -20,5 +21,5 @@
 
 
 {% materialization mart, adapter='risingwave' %}
-    {{ return(headrace.risingwave_view('view' if config.get('listing') else 'materialized view')) }}
+    {{ return(headrace.risingwave_view('materialized view' if config.get('stored') else 'view')) }}
 {% endmaterialization %}

@@ -27,38 +27,38 @@
 -#}
 {% macro label_spans(relation, keys) -%}
     {%- set columns = keys | join(',\n        ') -%}
+    {%- set settled_hour = headrace.pane_start('1 hour', 'settled_at') -%}
+    {%- set settled_minute = headrace.pane_start('1 minute', 'settled_at') -%}
     select
         {{ columns }},
         default_label,
-        '1 hour' as grain,
-        start_hour as span_start,
-        coalesce(
-            {{ headrace.pane_start('1 hour', 'settled_at') }}, event_clock + interval '1 second'
-        ) as span_end
-    from {{ relation }}
-    union all
-    select
-        {{ columns }},
-        default_label,
-        '1 minute' as grain,
-        first_minute as span_start,
-        least(
-            start_hour, coalesce({{ headrace.pane_start('1 minute', 'settled_at') }}, start_hour)
-        ) as span_end
-    from {{ relation }}
-    where first_minute is not null
-    union all
-    select
-        {{ columns }},
-        default_label,
-        '1 minute' as grain,
-        {{ headrace.pane_start('1 hour', 'settled_at') }} as span_start,
-        {{ headrace.pane_start('1 minute', 'settled_at') }} as span_end
-    from {{ relation }}
-    where
-        settled_at >= start_hour
-        and {{ headrace.pane_start('1 hour', 'settled_at') }}
-        >= {{ headrace.pane_start('1 hour', 'event_clock') }} - interval '2 days'
+        grain,
+        span_start,
+        span_end
+    from (
+        select
+            {{ columns }},
+            default_label,
+            unnest(array['1 hour', '1 minute', '1 minute']) as grain,
+            unnest(array[
+                start_hour,
+                first_minute,
+                case
+                    when
+                        settled_at >= start_hour
+                        and {{ settled_hour }}
+                        >= {{ headrace.pane_start('1 hour', 'event_clock') }} - interval '2 days'
+                        then {{ settled_hour }}
+                end
+            ]) as span_start,
+            unnest(array[
+                coalesce({{ settled_hour }}, event_clock + interval '1 second'),
+                least(start_hour, coalesce({{ settled_minute }}, start_hour)),
+                {{ settled_minute }}
+            ]) as span_end
+        from {{ relation }}
+    ) as parts
+    where span_start is not null
 {%- endmacro %}
 
 {#-
@@ -286,24 +286,33 @@
         select
             model,
             default_label,
-            '1 hour' as grain,
-            case
-                when {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
-                    then {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour'
-                else {{ headrace.pane_start('1 hour', 'settled_at') }}
-            end as span_start,
-            event_clock + interval '1 second' as span_end
-        from {{ name }}_quiet
-        where settled_at is not null
-        union all
-        select
-            model,
-            default_label,
-            '1 minute' as grain,
-            {{ headrace.pane_start('1 minute', 'settled_at') }} as span_start,
-            {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour' as span_end
-        from {{ name }}_quiet
-        where {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
+            grain,
+            span_start,
+            span_end
+        from (
+            select
+                model,
+                default_label,
+                unnest(array['1 hour', '1 minute']) as grain,
+                unnest(array[
+                    case
+                        when {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
+                            then {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour'
+                        else {{ headrace.pane_start('1 hour', 'settled_at') }}
+                    end,
+                    case
+                        when {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
+                            then {{ headrace.pane_start('1 minute', 'settled_at') }}
+                    end
+                ]) as span_start,
+                unnest(array[
+                    event_clock + interval '1 second',
+                    {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour'
+                ]) as span_end
+            from {{ name }}_quiet
+            where settled_at is not null
+        ) as parts
+        where span_start is not null
     ),
 
     {{ name }}_open_silence as (

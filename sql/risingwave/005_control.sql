@@ -86,6 +86,18 @@ left join control.heartbeats as heartbeats
         latest.trigger_id = heartbeats.trigger_id
         and latest.attempt = heartbeats.attempt;
 
+-- grain: one trigger that was due, as a trainer saw it first.  key: trigger_id; the first row stays.
+create table if not exists control.due_triggers (
+    trigger_id varchar primary key,
+    model varchar,
+    model_version varchar,
+    reason varchar,
+    new_labels bigint,
+    examples bigint,
+    first_new_label_at timestamptz,
+    seen_at timestamptz default now()
+) append only on conflict do nothing;
+
 -- grain: one compiled training set.  key: dataset_id.
 create table if not exists control.datasets (
     dataset_id varchar primary key,

@@ -47,16 +47,15 @@ POLICIES = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def with_views(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> list[views.View]:
-    found = views.compiled(tmp_path_factory.mktemp("compiled"))
+def with_views(stand_in: StandIn, risingwave_views: list[views.View]) -> list[views.View]:
     connection = stand_in.connection
     connection.execute("drop view control.consumed")
     connection.execute(
         "create table control.consumed (topic text, partition integer, next_offset bigint, "
         "end_offset bigint, consumed_at timestamptz)"
     )
-    views.create(connection, found)
-    return found
+    views.create(connection, risingwave_views)
+    return risingwave_views
 
 
 @settings(

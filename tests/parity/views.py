@@ -26,11 +26,15 @@ OF_THE_ENGINE = frozenset({"feedback_loop_latency", "ingest_lag"})
 
 
 class View(NamedTuple):
-    """One model of dbt: its name, schema, and the SELECT that dbt compiled."""
+    """One model of dbt: its name, schema, the SELECT that dbt compiled, and whether it is stored.
+
+    A stored one is a materialized view on RisingWave, any other a plain one.
+    """
 
     name: str
     schema: str
     select: str
+    stored: bool
 
 
 def compiled(home: Path) -> list[View]:
@@ -46,10 +50,14 @@ def compiled(home: Path) -> list[View]:
     order = TopologicalSorter(
         {name: set(node["depends_on"]["nodes"]) & set(nodes) for name, node in nodes.items()}
     )
-    return [
-        View(nodes[name]["name"], nodes[name]["schema"], nodes[name]["compiled_code"])
-        for name in order.static_order()
-    ]
+    return [_view(nodes[name]) for name in order.static_order()]
+
+
+def _view(node: dict[str, Any]) -> View:
+    config = node["config"]
+    stored = config["materialized"] == "pane" or bool(config.get("stored"))
+    select = node["compiled_code"].replace('"dev".', "")
+    return View(node["name"], node["schema"], select, stored)
 
 
 def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
@@ -58,9 +66,8 @@ def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
         connection.execute(
             sql.SQL("create schema if not exists {}").format(sql.Identifier(view.schema))
         )
-        select = view.select.replace('"dev".', "")
         connection.execute(
-            f'create materialized view "{view.schema}"."{view.name}" as {select}'.encode()
+            f'create materialized view "{view.schema}"."{view.name}" as {view.select}'.encode()
         )
 
 

@@ -45,6 +45,9 @@ def test_a_version_is_trained_published_followed_and_taken_back(
     with Trainer(fed) as trainer, PlanFollower(fed, plans.append, 0.05):
         assert trainer.run_once()
         assert not trainer.run_once()
+        (told,) = fed.rows("select trigger_id, reason, examples from control.due_triggers")
+        assert told == {"trigger_id": f"{MODEL}/1", "reason": told["reason"], "examples": 400}
+        assert "400 new labels" in told["reason"]
         until(lambda: any(row.model_version == "v1" for plan in plans for row in plan))
         with FeatureReader(fed) as reader:
             (made,) = fed.rows("select dataset_id from control.datasets")

@@ -3,6 +3,8 @@
 -- with versions of its own, and then all versions that answer count as one.
 -- It answers while its last answer is at most a day older than the model's last one.
 -- grain: model that has a champion.  key: model.  lateness: any.
+{{ config(stored=true) }}
+
 with answered as (
     select
         model,

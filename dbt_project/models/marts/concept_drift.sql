@@ -102,46 +102,45 @@ hours as (
     group by model, pane_start
 ),
 
-totals as (
-    select
-        model,
-        sum(classified) as classified,
-        sum(scored) as scored,
-        sum(measured) as measured,
-        sum(measures) as measures
-    from hours
-    group by model
-),
-
 kinds as (
     select
-        model,
+        *,
         case
-            when classified > 0 and classified >= measures then 'misclassification'
-            when scored > 0 and scored >= measures then 'brier'
-            when measured > 0 then 'relative absolute error'
+            when
+                sum(classified) over of_model > 0
+                and sum(classified) over of_model >= sum(measures) over of_model
+                then 'misclassification'
+            when
+                sum(scored) over of_model > 0
+                and sum(scored) over of_model >= sum(measures) over of_model
+                then 'brier'
+            when sum(measured) over of_model > 0 then 'relative absolute error'
         end as error_kind
-    from totals
+    from hours
+    window of_model as (
+        partition by model
+        order by pane_start
+        rows between unbounded preceding and unbounded following
+    )
 ),
 
 errors as (
     select
-        hours.model,
-        hours.pane_start,
-        kinds.error_kind,
-        case kinds.error_kind
-            when 'misclassification' then hours.classified
-            when 'brier' then hours.scored
-            else hours.measured
+        model,
+        pane_start,
+        error_kind,
+        case error_kind
+            when 'misclassification' then classified
+            when 'brier' then scored
+            else measured
         end as examples,
-        case kinds.error_kind
-            when 'misclassification' then hours.wrong::double precision
-            when 'brier' then hours.squared_micro::double precision / 1000000
-            else hours.absolute_error::double precision
+        case error_kind
+            when 'misclassification' then wrong::double precision
+            when 'brier' then squared_micro::double precision / 1000000
+            else absolute_error::double precision
         end as error
-    from hours
-    inner join kinds on hours.model = kinds.model
-    where kinds.error_kind is not null
+    from kinds
+    where error_kind is not null
 ),
 
 ordered as (
@@ -161,112 +160,118 @@ ordered as (
 ),
 
 -- Errors of a regression are in its own unit: those of its first 24 hours of labels make it 1.
-units as (
+scaled as (
+    select
+        *,
+        case
+            when error_kind = 'relative absolute error' then
+                sum(case when place <= 24 then error end) over of_model
+                / nullif(sum(case when place <= 24 then examples end) over of_model, 0)
+            else 1
+        end as unit
+    from ordered
+    window of_model as (
+        partition by model
+        order by pane_start
+        rows between unbounded preceding and unbounded following
+    )
+),
+
+totals as (
     select
         model,
         max(error_kind) as error_kind,
         count(*) as hours,
-        sum(examples)::bigint as examples,
-        case
-            when max(error_kind) = 'relative absolute error' then
-                sum(error) filter (where place <= 24)
-                / nullif(sum(examples) filter (where place <= 24), 0)
-            else 1
-        end as unit
+        sum(examples)::bigint as examples
     from ordered
     group by model
 ),
 
 pools as (
     select
-        ordered.*,
-        units.unit,
+        scaled.*,
         models.min_sample,
         models.page_hinkley_delta,
-        floor(ordered.examples_before / greatest(models.min_sample, 1)) as pool
-    from ordered
-    inner join units on ordered.model = units.model
-    inner join models on ordered.model = models.model
+        models.page_hinkley_threshold,
+        floor(scaled.examples_before / greatest(models.min_sample, 1)) as pool
+    from scaled
+    inner join models on scaled.model = models.model
 ),
 
 points as (
     select
         model,
+        page_hinkley_threshold as threshold,
         min(pane_start) as hour,
         sum(error) / nullif(sum(examples) * max(unit), 0) as error,
         max(page_hinkley_delta) as delta
     from pools
-    group by model, pool
+    group by model, page_hinkley_threshold, pool
     having sum(examples) >= max(min_sample) / 2
 ),
 
-{{ page_hinkley('hinkley', 'points', ['model'], 'hour', 'error', 'delta') }},
+{{ page_hinkley(
+    'hinkley', 'points', ['model', 'threshold'], 'hour', 'error', 'delta'
+) }},
 
 run as (
     select
-        hinkley.model,
-        hinkley.hour,
-        hinkley.x as error,
-        hinkley.statistic,
-        models.page_hinkley_threshold as threshold,
-        hinkley.statistic - min(hinkley.statistic) over (
-            partition by hinkley.model
-            order by hinkley.hour
+        model,
+        hour,
+        x as error,
+        statistic,
+        statistic - min(statistic) over (
+            partition by model
+            order by hour
             rows between 3 preceding and current row
         ) as rise,
         row_number() over (
-            partition by hinkley.model
-            order by hinkley.hour desc
-        ) as place
+            partition by model
+            order by hour desc
+        ) as place,
+        max(case when statistic < threshold then hour end) over (
+            partition by model
+            order by hour
+            rows between unbounded preceding and unbounded following
+        ) as calm_until
     from hinkley
-    inner join models on hinkley.model = models.model
 ),
 
-calm as (
+alarms as (
     select
-        model,
-        max(hour) as until
+        *,
+        min(case when calm_until is null or hour > calm_until then hour end) over (
+            partition by model
+            order by hour
+            rows between unbounded preceding and unbounded following
+        ) as drifted_since
     from run
-    where statistic < threshold
-    group by model
+),
+
+-- A climb is from the last zero to the alarm: how much, and how much of it at once.
+climbs as (
+    select
+        *,
+        max(case when hour <= drifted_since and statistic = 0 then hour end) over (
+            partition by model
+            order by hour
+            rows between unbounded preceding and unbounded following
+        ) as onset
+    from alarms
 ),
 
 latest as (
     select
-        run.model,
+        model,
         count(*) as points,
-        avg(run.error) as mean_error,
-        max(run.error) filter (where run.place = 1) as last_error,
-        max(run.statistic) filter (where run.place = 1) as statistic,
-        min(run.hour) filter (
-            where calm.until is null or run.hour > calm.until
-        ) as drifted_since
-    from run
-    left join calm on run.model = calm.model
-    group by run.model
-),
-
-onset as (
-    select
-        run.model,
-        max(run.hour) as hour
-    from run
-    inner join latest on run.model = latest.model
-    where run.hour <= latest.drifted_since and run.statistic = 0
-    group by run.model
-),
-
--- From its last zero to the alarm: how much, and how much of it at once.
-climb as (
-    select
-        run.model,
-        max(run.statistic) filter (where run.hour = latest.drifted_since) as height,
-        max(run.rise) as steepest
-    from run
-    inner join latest on run.model = latest.model
-    inner join onset on run.model = onset.model
-    where run.hour > onset.hour and run.hour <= latest.drifted_since
-    group by run.model
+        avg(error) as mean_error,
+        max(error) filter (where place = 1) as last_error,
+        max(statistic) filter (where place = 1) as statistic,
+        max(drifted_since) as drifted_since,
+        max(statistic) filter (where hour > onset and hour = drifted_since) as height,
+        max(rise) filter (where hour > onset and hour <= drifted_since) as steepest
+    from climbs
+    group by model
 )
 
 select
@@ -281,20 +286,19 @@ select
     end as status,
     case
         when latest.points < 2 or latest.drifted_since is null then 'none'
-        when climb.steepest >= climb.height / 2 then 'sudden'
+        when latest.steepest >= latest.height / 2 then 'sudden'
         else 'gradual'
     end as kind,
     case when latest.points >= 2 then latest.drifted_since end as drifted_since,
     latest.statistic,
     models.page_hinkley_threshold as threshold,
     -- the error
-    units.error_kind,
+    totals.error_kind,
     latest.mean_error,
     latest.last_error,
-    coalesce(units.hours, 0) as hours,
+    coalesce(totals.hours, 0) as hours,
     coalesce(latest.points, 0) as points,
-    coalesce(units.examples, 0) as examples
+    coalesce(totals.examples, 0) as examples
 from models
-left join units on models.model = units.model
+left join totals on models.model = totals.model
 left join latest on models.model = latest.model
-left join climb on models.model = climb.model

@@ -1,8 +1,6 @@
 -- What came under an id that was stored before with other content, and was kept out: the first
 -- stays. A sender that repeats itself is counted.
 -- grain: content that was kept out.  key: (topic, event_id, content_md5).  lateness: any.
-{{ config(listing=true) }}
-
 select
     -- ids
     conflicts.topic,

@@ -164,36 +164,42 @@ types as (
     group by model, feature, type
 ),
 
+-- The type that most values of the reference had comes first.
+typed as (
+    select
+        *,
+        case when type != 'null' and reference > 0 then
+            row_number() over (
+                partition by model, feature
+                order by
+                    case when type != 'null' and reference > 0 then 0 else 1 end asc,
+                    reference desc,
+                    type asc
+            )
+        end as place
+    from types
+),
+
 -- How many answers carry a feature, and for how many it holds a value (is given).
 features as (
     select
-        types.model,
-        types.feature,
+        typed.model,
+        typed.feature,
         max(answers.reference) as reference_answers,
         max(answers.current) as current_answers,
-        sum(types.reference)::bigint as reference_carried,
-        sum(types.current)::bigint as current_carried,
-        coalesce(sum(types.reference) filter (where types.type != 'null'), 0)::bigint
+        sum(typed.reference)::bigint as reference_carried,
+        sum(typed.current)::bigint as current_carried,
+        coalesce(sum(typed.reference) filter (where typed.type != 'null'), 0)::bigint
             as reference_given,
-        coalesce(sum(types.current) filter (where types.type != 'null'), 0)::bigint
-            as current_given
-    from types
-    inner join answers on types.model = answers.model
-    group by types.model, types.feature
-),
-
-main_types as (
-    select
-        model,
-        feature,
-        reference,
-        current,
-        row_number() over (
-            partition by model, feature
-            order by reference desc, type asc
-        ) as place
-    from types
-    where type != 'null' and reference > 0
+        coalesce(sum(typed.current) filter (where typed.type != 'null'), 0)::bigint
+            as current_given,
+        (max(typed.reference) filter (where typed.place = 1))::bigint
+            as reference_main,
+        (max(typed.current) filter (where typed.place = 1))::bigint
+            as current_main
+    from typed
+    inner join answers on typed.model = answers.model
+    group by typed.model, typed.feature
 ),
 
 opened as (
@@ -202,30 +208,28 @@ opened as (
 
 ranges as (
     select
-        model,
-        feature,
-        min(bin) as lowest,
-        max(bin) as highest
+        *,
+        min(case when is_reference then bin end) over of_feature as lowest,
+        max(case when is_reference then bin end) over of_feature as highest
     from opened
-    where is_reference
-    group by model, feature
+    window of_feature as (
+        partition by model, feature
+        order by bin
+        rows between unbounded preceding and unbounded following
+    )
 ),
 
 outside as (
     select
-        opened.model,
-        opened.feature,
-        coalesce(sum(opened.answers) filter (where opened.is_reference), 0)
-            as reference,
-        coalesce(sum(opened.answers) filter (where not opened.is_reference), 0)
-            as current,
-        coalesce(sum(opened.answers) filter (
-            where opened.bin < ranges.lowest or opened.bin > ranges.highest
-        ), 0)::double precision as beyond
-    from opened
-    inner join ranges
-        on opened.model = ranges.model and opened.feature = ranges.feature
-    group by opened.model, opened.feature
+        model,
+        feature,
+        coalesce(sum(answers) filter (where is_reference), 0) as reference,
+        coalesce(sum(answers) filter (where not is_reference), 0) as current,
+        coalesce(sum(answers) filter (where bin < lowest or bin > highest), 0)
+        ::double precision as beyond
+    from ranges
+    where lowest is not null
+    group by model, feature
 ),
 
 categories as (
@@ -303,70 +307,62 @@ volume as (
     group by model
 ),
 
+feature_checks as (
+    select
+        model,
+        feature as subject,
+        unnest(array['null_rate', 'new_feature', 'missing_feature', 'type_change'])
+            as check_name,
+        unnest(array[
+            true, current_carried > 0, reference_carried > 0, reference_main is not null
+        ]) as is_due,
+        unnest(array[
+            (reference_answers - reference_given)::double precision
+            / nullif(reference_answers, 0),
+            reference_carried::double precision / nullif(reference_answers, 0),
+            reference_carried::double precision / nullif(reference_answers, 0),
+            (reference_given - reference_main)::double precision
+            / nullif(reference_given, 0)
+        ]) as reference_value,
+        unnest(array[
+            (current_answers - current_given)::double precision
+            / nullif(current_answers, 0),
+            current_carried::double precision / nullif(current_answers, 0),
+            current_carried::double precision / nullif(current_answers, 0),
+            (current_given - current_main)::double precision / nullif(current_given, 0)
+        ]) as current_value,
+        unnest(array[
+            reference_answers, reference_answers, reference_answers, reference_given
+        ]) as reference_rows,
+        unnest(array[current_answers, current_answers, current_answers, current_given])
+            as current_rows
+    from features
+),
+
 checks as (
     select
         model,
-        'null_rate' as check_name,
-        feature as subject,
-        (reference_answers - reference_given)::double precision
-        / nullif(reference_answers, 0) as reference_value,
-        (current_answers - current_given)::double precision
-        / nullif(current_answers, 0) as current_value,
-        reference_answers as reference_rows,
-        current_answers as current_rows
-    from features
-    union all
-    select
-        model,
-        'new_feature' as check_name,
-        feature as subject,
-        reference_carried::double precision / nullif(reference_answers, 0)
-            as reference_value,
-        current_carried::double precision / nullif(current_answers, 0)
-            as current_value,
-        reference_answers as reference_rows,
-        current_answers as current_rows
-    from features
-    where current_carried > 0
-    union all
-    select
-        model,
-        'missing_feature' as check_name,
-        feature as subject,
-        reference_carried::double precision / nullif(reference_answers, 0)
-            as reference_value,
-        current_carried::double precision / nullif(current_answers, 0)
-            as current_value,
-        reference_answers as reference_rows,
-        current_answers as current_rows
-    from features
-    where reference_carried > 0
-    union all
-    select
-        features.model,
-        'type_change' as check_name,
-        features.feature as subject,
-        (features.reference_given - main_types.reference)::double precision
-        / nullif(features.reference_given, 0) as reference_value,
-        (features.current_given - main_types.current)::double precision
-        / nullif(features.current_given, 0) as current_value,
-        features.reference_given as reference_rows,
-        features.current_given as current_rows
-    from features
-    inner join main_types
-        on
-            features.model = main_types.model
-            and features.feature = main_types.feature
-            and main_types.place = 1
+        check_name,
+        subject,
+        reference_value,
+        current_value,
+        reference_rows,
+        current_rows,
+        null::timestamptz as since,
+        null::timestamptz as until
+    from feature_checks
+    where is_due
     union all
     select
         model,
         'out_of_range' as check_name,
         feature as subject,
-        0 as reference_value,
+        0::double precision as reference_value,
         beyond / nullif(current, 0) as current_value,
         reference::bigint as reference_rows,
-        current::bigint as current_rows
+        current::bigint as current_rows,
+        null::timestamptz as since,
+        null::timestamptz as until
     from outside
     union all
     select
@@ -376,7 +372,9 @@ checks as (
         once / nullif(reference, 0)::double precision as reference_value,
         beyond / nullif(current, 0)::double precision as current_value,
         reference::bigint as reference_rows,
-        current::bigint as current_rows
+        current::bigint as current_rows,
+        null::timestamptz as since,
+        null::timestamptz as until
     from unseen
     union all
     select
@@ -386,17 +384,21 @@ checks as (
         reference_errors / nullif(reference, 0) as reference_value,
         current_errors / nullif(current, 0) as current_value,
         reference as reference_rows,
-        current as current_rows
+        current as current_rows,
+        null::timestamptz as since,
+        null::timestamptz as until
     from answers
     union all
     select
         model,
         'volume_gap' as check_name,
         '' as subject,
-        null as reference_value,
+        null::double precision as reference_value,
         seconds as current_value,
-        null as reference_rows,
-        answers as current_rows
+        null::bigint as reference_rows,
+        answers as current_rows,
+        since,
+        until
     from volume
 ),
 
@@ -456,8 +458,7 @@ select
         as reference_start,
     case when judged.check_name != 'volume_gap' then spans.reference_end end
         as reference_end,
-    coalesce(volume.since, spans.window_start) as window_start,
-    coalesce(volume.until, spans.window_end) as window_end
+    coalesce(judged.since, spans.window_start) as window_start,
+    coalesce(judged.until, spans.window_end) as window_end
 from judged
 inner join spans on judged.model = spans.model
-left join volume on judged.model = volume.model and judged.check_name = 'volume_gap'

@@ -5,6 +5,8 @@
 -- reference, so that nothing is compared with itself.
 -- grain: model.  key: model.  lateness: none; both follow the clock and the champion.
 -- Minute panes are kept for two days: what is older is read by the hour.
+{{ config(stored=true) }}
+
 with champion as (
     select
         model,

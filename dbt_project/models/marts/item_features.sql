@@ -2,8 +2,6 @@
 -- The row of item_feature_history that will hold once the hour of the model's clock is over.
 -- grain: item of a model with an answer or a label in the 30 days up to then.
 -- key: (model, item_id).  lateness: as item_feature_history.
-{{ config(listing=true) }}
-
 with spans as (
     select
         clock.model,

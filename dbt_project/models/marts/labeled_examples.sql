@@ -5,8 +5,6 @@
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision replaces the label, and status turns final when the window closes.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
-{{ config(listing=true) }}
-
 select
     -- ids
     inference.request_id,

@@ -4,8 +4,6 @@
 -- lateness: any; feedback of the 30 days behind the model's clock.
 -- Read by the feedback's own time (index on event_time) and joined by request, so that the newest
 -- come first at once; reads the topics themselves, as a view of a CTE could not.
-{{ config(listing=true) }}
-
 select
     -- ids
     feedback.feedback_id,

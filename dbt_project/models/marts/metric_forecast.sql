@@ -14,6 +14,7 @@
                     else panes.pane_start
                 end
 {%- endset %}
+{%- set said_at = point_start | replace('span.', '') | replace('panes.', '') %}
 {#- The span of a model by the hour, in the columns of `silence`. -#}
 {%- set silent_span -%}
     (
@@ -26,8 +27,8 @@
                             span.event_clock + interval '1 second'
                         ) as span_end
                     from {{ span([
-                        'model', 'window_start', 'first_version', 'last_version',
-                        'settled_at', 'event_clock', 'default_label'
+                        'model', 'window_start', 'is_daily', 'first_version', 'last_version',
+                        'settled_at', 'event_clock', 'default_label', 'positive_label'
                     ]) }} as span
                 )
 {%- endset %}
@@ -102,11 +103,14 @@ measured as (
         with answered as (
             select
                 span.model,
+                span.event_clock,
+                span.is_daily,
                 {{ point_start }} as point_start,
                 sum(panes.inferences)::bigint as inferences,
                 sum(panes.errors)::bigint as errors
             from {{ span([
-                'model', 'window_start', 'is_daily', 'first_version', 'last_version'
+                'model', 'window_start', 'event_clock', 'is_daily', 'first_version',
+                'last_version'
             ]) }} as span
             inner join {{ ref('request_panes') }} as panes
                 on
@@ -115,12 +119,15 @@ measured as (
                     and span.first_version <= panes.model_version
                     and span.last_version >= panes.model_version
             where panes.grain = '1 hour' and panes.variant = 'champion'
-            group by span.model, {{ point_start }}
+            group by span.model, span.event_clock, span.is_daily, {{ point_start }}
         ),
 
         said as (
             select
                 span.model,
+                span.event_clock,
+                span.is_daily,
+                span.positive_label,
                 panes.pane_start,
                 panes.label,
                 panes.prediction,
@@ -129,7 +136,8 @@ measured as (
                 panes.log_score_micro,
                 panes.log_complement_micro
             from {{ span([
-                'model', 'window_start', 'first_version', 'last_version', 'settled_at'
+                'model', 'window_start', 'event_clock', 'is_daily', 'first_version',
+                'last_version', 'settled_at', 'positive_label'
             ]) }} as span
             inner join {{ ref('label_panes') }} as panes
                 on
@@ -150,6 +158,9 @@ measured as (
             union all
             select
                 silent.model,
+                silent.event_clock,
+                silent.is_daily,
+                silent.positive_label,
                 silent.pane_start,
                 silent.label,
                 silent.prediction,
@@ -159,7 +170,7 @@ measured as (
                 silent.log_complement_micro
             from (
                 {{ silence(
-                    silent_span, ['model'],
+                    silent_span, ['model', 'event_clock', 'is_daily', 'positive_label'],
                     "spans.first_version <= panes.model_version "
                     ~ "and spans.last_version >= panes.model_version "
                     ~ "and panes.variant = 'champion'"
@@ -170,88 +181,78 @@ measured as (
 
         judged as (
             select
-                span.model,
-                {{ point_start }} as point_start,
-                sum(case when panes.prediction is not null then panes.examples end)
-                ::bigint as predicted,
-                sum(case
-                    when panes.prediction = panes.label then panes.examples
-                    else 0
-                end)::bigint as correct,
-                sum(case when span.positive_label is not null then panes.scored end)
-                ::bigint as scored,
+                model,
+                event_clock,
+                is_daily,
+                {{ said_at }} as point_start,
+                sum(case when prediction is not null then examples end)::bigint
+                    as predicted,
+                sum(case when prediction = label then examples else 0 end)::bigint
+                    as correct,
+                sum(case when positive_label is not null then scored end)::bigint
+                    as scored,
                 -sum(case
-                    when panes.label = span.positive_label then panes.log_score_micro
-                    when panes.label != span.positive_label
-                        then panes.log_complement_micro
+                    when label = positive_label then log_score_micro
+                    when label != positive_label then log_complement_micro
                 end)::double precision / 1000000 as log_loss
-            from {{ span(['model', 'is_daily', 'positive_label']) }} as span
-            inner join said as panes on span.model = panes.model
-            group by span.model, {{ point_start }}
+            from said
+            group by model, event_clock, is_daily, {{ said_at }}
         ),
 
         metric_values as (
             select
                 model,
-                'error_rate' as metric,
+                event_clock,
+                is_daily,
                 point_start,
+                'error_rate' as metric,
                 inferences as examples,
                 errors::double precision / nullif(inferences, 0) as value
             from answered
             union all
             select
                 model,
-                'accuracy' as metric,
+                event_clock,
+                is_daily,
                 point_start,
-                predicted as examples,
-                correct::double precision / nullif(predicted, 0) as value
-            from judged
-            union all
-            select
-                model,
-                'log_loss' as metric,
-                point_start,
-                scored as examples,
-                log_loss / nullif(scored, 0) as value
+                unnest(array['accuracy', 'log_loss']) as metric,
+                unnest(array[predicted, scored]) as examples,
+                unnest(array[
+                    correct::double precision / nullif(predicted, 0),
+                    log_loss / nullif(scored, 0)
+                ]) as value
             from judged
         ),
 
         -- x is the middle of a point, in days from the model's clock.
         points as (
             select
-                metric_values.*,
-                (
-                    extract(epoch from metric_values.point_start - span.event_clock)
-                    + case when span.is_daily then 43200 else 1800 end
-                )::double precision / 86400 as x,
-                row_number() over (
-                    partition by metric_values.model, metric_values.metric
-                    order by metric_values.point_start
-                ) as place
-            from {{ span(['model', 'event_clock', 'is_daily']) }} as span
-            inner join metric_values on span.model = metric_values.model
-            where metric_values.value is not null
-        ),
-
-        {{ least_squares('line', 'points', ['model', 'metric'], 'x', 'value') }},
-
-        totals as (
-            select
                 model,
                 metric,
-                sum(examples)::bigint as examples,
-                max(case when place = 1 then value end) as first_value
-            from points
-            group by model, metric
-        )
+                value,
+                (
+                    extract(epoch from point_start - event_clock)
+                    + case when is_daily then 43200 else 1800 end
+                )::double precision / 86400 as x,
+                sum(examples) over (
+                    partition by model, metric
+                    order by point_start
+                    rows between unbounded preceding and unbounded following
+                )::bigint as examples,
+                first_value(value) over (
+                    partition by model, metric
+                    order by point_start
+                    rows between unbounded preceding and unbounded following
+                ) as first_value
+            from metric_values
+            where value is not null
+        ),
 
-        select
-            line.*,
-            totals.examples,
-            totals.first_value
-        from line
-        inner join totals
-            on line.model = totals.model and line.metric = totals.metric
+        {{ least_squares(
+            'line', 'points', ['model', 'metric', 'examples', 'first_value'], 'x', 'value'
+        ) }}
+
+        select * from line
     ) as fitted on spans.model = fitted.model
 ),
 

@@ -1,6 +1,8 @@
 -- Each model's own time: the latest moment that any of its events speaks of.
 -- Windows end here and not at the wall's time, so that a replay of last year works as today does.
 -- grain: model.  key: model.  lateness: none; a clock never goes back.
+{{ config(stored=true) }}
+
 with activity as (
     select
         model,

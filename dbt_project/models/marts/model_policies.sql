@@ -1,5 +1,7 @@
 -- The thresholds in force for every model: its own rows, else those of model '*'.
 -- grain: model.  key: model.  lateness: none; a changed row is seen by the next query.
+{{ config(stored=true) }}
+
 with models as (
     select model from {{ ref('model_activity') }}
     union

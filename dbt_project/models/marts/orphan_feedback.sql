@@ -1,8 +1,6 @@
 -- Feedback on answers that were never seen (or are not seen yet).
 -- grain: feedback without its inference.  key: feedback_id.
 -- lateness: any; a row leaves when its inference comes.
-{{ config(listing=true) }}
-
 select
     feedback_id,
     request_id,

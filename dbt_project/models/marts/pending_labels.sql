@@ -2,8 +2,6 @@
 -- grain: inference without a label.  key: request_id.
 -- lateness: any; a row leaves when its label comes. Age is by the model's clock.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
-{{ config(listing=true) }}
-
 select
     inference.request_id,
     inference.model,

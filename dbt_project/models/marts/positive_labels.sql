@@ -2,6 +2,8 @@
 -- The policy says it; else the version that serves; else a label that means yes; else the
 -- prediction that comes with the highest scores.
 -- grain: model.  key: model.  lateness: any; an inferred one may change as events come.
+{{ config(stored=true) }}
+
 with served as (
     select
         model,

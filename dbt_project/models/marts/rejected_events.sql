@@ -1,7 +1,5 @@
 -- What broke the contract, and why; nothing that came is ever lost.
 -- grain: rejected event.  key: rejected_id.  lateness: any.
-{{ config(listing=true) }}
-
 select
     rejected_id,
     ingested_at,

@@ -3,8 +3,6 @@
 -- Looks through a model's newest 5,000 answers of the last 24 drift_windows (a day at most) that
 -- nobody has judged, and keeps 100.
 -- grain: answer without a label.  key: request_id.  lateness: any; a row leaves with its label.
-{{ config(listing=true) }}
-
 {%- set newest_first = 'answers.event_time desc, answers.request_id desc' %}
 with spans as (
     select

@@ -5,8 +5,6 @@
 -- key: (model, user_id, event_timestamp).
 -- lateness: any; late events count from the moment that they speak of, a revised label from its
 -- revision on and no longer before.
-{{ config(listing=true) }}
-
 with facts as (
     select
         model,

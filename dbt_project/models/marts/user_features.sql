@@ -3,8 +3,6 @@
 -- Shadow answers, which no user saw, do not count.
 -- grain: user of a model with an answer or a label in the 30 days behind the model's clock.
 -- key: (model, user_id).  lateness: as user_feature_history.
-{{ config(listing=true) }}
-
 with facts as (
     select
         model,

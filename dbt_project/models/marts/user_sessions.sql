@@ -5,8 +5,6 @@
 -- where the application names none.
 -- lateness: any; a late answer may join two sessions. Answers of the 30 days behind the model's
 -- clock count, without shadow answers: a session across that edge is cut there.
-{{ config(listing=true) }}
-
 with answers as (
     select
         inference.model,

@@ -1,14 +1,14 @@
--- What other systems follow: changes of the triggers, and the due ones as messages of a topic.
--- A new version of the views drops both with what they read; they are then made again.
+-- What other systems follow: triggers that became due, as a change feed and as messages of a topic.
+-- Trainers write them: a materialized view of retrain_trigger would keep hundreds of actors running.
 
--- grain: one change of a row of headrace.retrain_trigger, kept for a week.
--- Delivered at least once: `declare … subscription cursor for headrace.retrain_trigger_changes`.
-create subscription if not exists headrace.retrain_trigger_changes
-from headrace.retrain_trigger
+-- grain: one trigger that became due, kept for a week.
+-- Delivered at least once: `declare … subscription cursor for control.due_triggers_changes`.
+create subscription if not exists control.due_triggers_changes
+from control.due_triggers
 with (retention = '7D');
 
--- grain: one trigger that is due.  key: trigger_id; sent again when a reason changes.
-create sink if not exists headrace.due_triggers as
+-- grain: one trigger that became due.  key: trigger_id.
+create sink if not exists control.due_triggers_messages as
 select
     trigger_id,
     model,
@@ -17,8 +17,7 @@ select
     new_labels,
     examples,
     first_new_label_at
-from headrace.retrain_trigger
-where due
+from control.due_triggers
 with (
     ${kafka},
     topic = '${prefix}triggers',
