@@ -235,7 +235,8 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
 
 def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.ingest import check, replay, time_of
+    from headrace.kafka.ingest import check
+    from headrace.kafka.replay import replay, time_of
 
     check(settings)
     since = time_of(parsed.since)

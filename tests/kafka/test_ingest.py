@@ -16,7 +16,8 @@ from kafka import KafkaProducer
 from headrace.engine import Engine
 from headrace.events import Event, parse
 from headrace.kafka.brokers import access, make_topics
-from headrace.kafka.ingest import ingest, replay
+from headrace.kafka.ingest import ingest
+from headrace.kafka.replay import replay
 from headrace.log import EventLog
 from tests.kafka.conftest import CONSUMER
 
