@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from kafka import TopicPartition
+import psycopg
+from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from headrace.engine import Engine
-from headrace.errors import SettingError
-from headrace.kafka.brokers import topic_names, unreachable
+from headrace.errors import EngineError, SettingError, one_line
+from headrace.kafka.brokers import BrokerError, topic_names, unreachable
 from headrace.kafka.ingest import Report, open_consumer, rows_of
+from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
-# A replay ends when it is at the end and so long nothing comes.
+log = logging.getLogger(__name__)
+
+# A replay that is at the end of before reads on for so long at most, as long as something comes.
 QUIET_MS = 1_000
+# So many times in a row nothing came before the end: what is missing there was compacted away.
+MOST_EMPTY = 10
 
 
 def time_of(text: str) -> datetime | None:
@@ -37,42 +46,85 @@ def time_of(text: str) -> datetime | None:
 def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
     """Read the topics from `since`, or all that they have, up to their end; return how many rows.
 
-    What is stored already stays as it is, and so does how far `ingest` has read.
+    The end is that of the start: what is sent meanwhile is for `ingest`. What is stored already
+    stays as it is, and so does how far `ingest` has read.
 
     Raises:
-        BrokerError: the brokers cannot be reached.
+        BrokerError: the brokers cannot be reached, or have none of the topics.
+        EngineError: the database was lost.
     """
     names = topic_names(engine.settings)
     consumer = open_consumer(engine.settings)
     writer = Writer(engine)
     read = 0
     try:
-        partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in sorted(consumer.partitions_for_topic(name) or ())
-        ]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        if since is not None:
-            found = consumer.offsets_for_times(
-                dict.fromkeys(partitions, int(since.timestamp() * 1000))
-            )
-            for partition, place in found.items():
-                if place is not None:
-                    consumer.seek(partition, place.offset)
+        there = _partitions(consumer, engine.settings)
+        partitions = _begin(consumer, there, since)
         ends = consumer.end_offsets(partitions)
-        while True:
-            if rows := rows_of(consumer.poll(timeout_ms=QUIET_MS), names):
+        empty, until = 0, None
+        while partitions:
+            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names)
+            if rows:
                 for row in rows:
                     row.origin = None
                 writer.write(rows)
                 read += len(rows)
                 report(read)
-            elif all(consumer.position(each) >= ends[each] for each in partitions):
-                return read
+            left = [each for each in partitions if consumer.position(each) < ends[each]]
+            if not left:
+                until = until or time.monotonic() + QUIET_MS / 1000
+                if not rows or time.monotonic() > until:
+                    break
+            elif rows:
+                empty = 0
+            elif (empty := empty + 1) == MOST_EMPTY:
+                log.warning("nothing more can be read of %s", ", ".join(map(_name, left)))
+                break
+            else:
+                # An end can move back: of a topic that was made anew.
+                for each, end in consumer.end_offsets(left).items():
+                    ends[each] = min(end, ends[each])
+        return read
     except KafkaError as error:
         raise unreachable(engine.settings, error) from None
+    except psycopg.Error as error:
+        raise EngineError(f"not stored, replay it again: {one_line(error)}") from None
     finally:
         writer.close()
         consumer.close()
+
+
+def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartition]:
+    names = topic_names(settings)
+    found = [
+        TopicPartition(name, number)
+        for name in names
+        for number in sorted(consumer.partitions_for_topic(name))
+    ]
+    if not found:
+        raise BrokerError(
+            f"Kafka at {settings.kafka} has none of {', '.join(names)}: headrace ingest makes "
+            f"them; {PREFIX}KAFKA_PREFIX says what their names begin with"
+        )
+    return found
+
+
+def _begin(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], since: datetime | None
+) -> list[TopicPartition]:
+    """Go to the first message since then; return the partitions that have one."""
+    milliseconds = int(since.timestamp() * 1000) if since else 0
+    if milliseconds <= 0:  # brokers know no time before 1970
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        return list(partitions)
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    places = {each: place.offset for each, place in found.items() if place is not None}
+    consumer.assign(list(places))
+    for each, offset in places.items():
+        consumer.seek(each, offset)
+    return list(places)
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}:{partition.partition}"
