@@ -15,7 +15,7 @@ from kafka.errors import KafkaError
 from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, skewed, warning
 from headrace.engine import Engine
 from headrace.errors import one_line
-from headrace.kafka.brokers import BrokerError, access, topic_names, unreachable
+from headrace.kafka.brokers import BrokerError, access, reach, topic_names, unreachable
 from headrace.settings import PREFIX, Settings
 
 # So many messages behind is slow; nothing stored for so long, while messages wait, is away.
@@ -37,10 +37,12 @@ def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
 def brokers(settings: Settings) -> Findings:
     """They answer."""
     try:
+        reach(settings)
         with _admin(settings) as admin:
             yield ok(f"{len(admin.describe_cluster()['brokers'])} at {settings.kafka}")
     except BrokerError as error:
-        yield failed(one_line(error), f"start it, or mend {PREFIX}KAFKA and its security")
+        says, _, do = one_line(error).partition("; ")
+        yield failed(says, do or f"start it, or mend {PREFIX}KAFKA and its security")
 
 
 def topics(settings: Settings) -> Findings:
