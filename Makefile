@@ -23,6 +23,10 @@ demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short f
 test: setup ## run all tests; ARGS='-k name' for some
 	$(BIN)/python -m pytest $(ARGS)
 
+test-kafka: setup ## run the tests of Kafka on brokers of yours: KAFKA=host:port
+	HEADRACE_TEST_KAFKA=$(or $(KAFKA),$(error KAFKA=host:port says where they are)) \
+	    $(BIN)/python -m pytest tests/kafka tests/doctor/test_brokers.py $(ARGS)
+
 lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,4 +47,4 @@ lock: ## pin what is installed now
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-kafka lint bench lock clean

@@ -107,6 +107,8 @@ def _fault(settings: Settings, host: str, port: int) -> Fault | None:
         _use(settings, host, port)
     except Fault as fault:
         return fault
+    except SettingError as error:
+        return Fault(2, str(error), "put it there")
     except (Broken, OSError) as error:
         return _misunderstood(settings, host, port, error)
     except (KafkaError, ValueError):

@@ -20,6 +20,7 @@ from headrace.kafka.brokers import BrokerError, access, insist, look, make_topic
 from headrace.kafka.reason import reason
 from headrace.processes import free_port
 from headrace.settings import Settings
+from tests.kafka.conftest import REAL
 from tests.kafka.listener import Authority, Listener
 
 PASSWORD = "s3cret-of-ours"
@@ -66,6 +67,20 @@ def test_a_login(mechanism: str, secure: bool, authority: Authority) -> None:
             assert "mend HEADRACE_KAFKA_USER or HEADRACE_KAFKA_PASSWORD" in line
 
 
+def test_the_brokers_of_the_tests(kafka_engine: Engine) -> None:
+    right = kafka_engine.settings
+    assert reason(right) is None
+    for security in {"PLAINTEXT", "SASL_PLAINTEXT"} - {right.kafka_security}:
+        line = why(replace(right, kafka_security=security, kafka_user="u", kafka_password="p"))
+        assert not REAL or f"set HEADRACE_KAFKA_SECURITY={right.kafka_security}" in line
+    assert f"set HEADRACE_KAFKA_SECURITY={right.kafka_security}" in why(
+        replace(right, kafka_security="SSL" if "PLAIN" in right.kafka_security else "PLAINTEXT")
+    )
+    if right.kafka_password:
+        assert "is not let in (" in why(replace(right, kafka_password="wr0ng"))
+        assert "is not let in (" in why(replace(right, kafka_user="nobody-of-this-name"))
+
+
 def test_a_mechanism_that_is_not_offered() -> None:
     with Listener(USERS, ("PLAIN", "GSSAPI")) as listener:
         assert why(to(listener, "SASL_PLAINTEXT")) == (
@@ -105,6 +120,14 @@ def test_certificates(authority: Authority, tmp_path: Path) -> None:
         assert "has expired; renew it" in why(to(listener, "SSL", **trusting))
     with Listener(context=authority.context(clients=True)) as listener:
         assert "wants a certificate of the client" in why(to(listener, "SSL", **trusting))
+
+
+def test_a_file_of_authorities_that_goes_while_it_runs_is_waited_for(authority: Authority) -> None:
+    with Listener(context=authority.context()) as listener:
+        gone = to(listener, "SSL", kafka_ca="gone.pem")
+        assert why(gone).startswith("HEADRACE_KAFKA_CA: must be a file of certificates (PEM), got")
+        with pytest.raises(BrokerError):
+            make_topics(gone)
 
 
 def test_nobody_there_and_somebody_else() -> None:

@@ -15,6 +15,7 @@ from headrace.engine import Engine
 from headrace.kafka.brokers import make_topics
 from headrace.kafka.ingest import open_consumer
 from headrace.kafka.replay import replay, time_of
+from tests.kafka.conftest import REAL, environment
 from tests.kafka.test_ingest import produce, stored
 
 Places = Mapping[TopicPartition, OffsetAndTimestamp | None]
@@ -68,6 +69,14 @@ def test_a_partition_with_nothing_since_then_is_not_read(
     assert stored(kafka_engine) == ["c"]
 
 
+@pytest.mark.skipif(not REAL, reason="Tansu looks times up wrongly")
+def test_times_are_looked_up(kafka_engine: Engine) -> None:
+    make_topics(kafka_engine.settings)
+    send(kafka_engine, "a", "b", "c")
+    assert replay(kafka_engine, datetime.now(UTC)) == 0
+    assert replay(kafka_engine, datetime(2024, 1, 1, tzinfo=UTC)) == 3
+
+
 def test_a_time_before_1970_is_the_beginning(
     kafka_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,8 +93,8 @@ def test_without_topics_it_says_so_and_makes_none(
 ) -> None:
     settings = kafka_engine.settings
     monkeypatch.setenv("HEADRACE_DSN", settings.dsn)
-    monkeypatch.setenv("HEADRACE_KAFKA", settings.kafka)
-    monkeypatch.setenv("HEADRACE_KAFKA_PREFIX", settings.kafka_prefix)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
     for _ in range(2):
         assert main(["--home", str(settings.home), "replay"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
