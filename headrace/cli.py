@@ -228,12 +228,17 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
     from headrace.kafka.brokers import insist
+    from headrace.kafka.ends import EndsKeeper
     from headrace.kafka.ingest import check, ingest
     from headrace.processes import announced
 
     stop = _stop_event()
     check(settings)
-    with open_engine(settings, say=Steps()) as engine, announced(settings, "ingest"):
+    with (
+        open_engine(settings, say=Steps()) as engine,
+        announced(settings, "ingest"),
+        EndsKeeper(engine),
+    ):
         print(f"ingest   from {settings.kafka}", flush=True)
         insist(lambda: ingest(engine, stop), stop)
     return 0

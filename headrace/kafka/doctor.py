@@ -111,7 +111,8 @@ def messages(settings: Settings, engine: Engine | None) -> Findings:
         read = {
             (row["topic"], row["partition"]): row
             for row in engine.rows(
-                "select topic, partition, next_offset, consumed_at from headrace.ingest_lag"
+                "select topic, partition, next_offset, consumed_at from headrace.ingest_lag "
+                "where next_offset is not null"
             )
         }
         yield from _read(kept, read, names, settings)

@@ -53,7 +53,7 @@ def with_views(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> l
     connection.execute("drop view control.consumed")
     connection.execute(
         "create table control.consumed (topic text, partition integer, next_offset bigint, "
-        "end_offset bigint, consumed_at timestamptz)"
+        "end_offset bigint, consumed_at timestamptz, topic_id text default '')"
     )
     views.create(connection, found)
     return found
