@@ -52,6 +52,7 @@ class EndsKeeper:
     def _run(self) -> None:
         said = ""
         while not self._stopping.is_set():
+            pause = LOOK_EVERY
             try:
                 self._look()
                 said = ""
@@ -59,7 +60,8 @@ class EndsKeeper:
                 self._ends.close()
                 if said != (said := one_line(error)):
                     log.warning("how far Kafka is ahead is not known: %s", said)
-            self._stopping.wait(LOOK_EVERY.total_seconds())
+                pause *= 5
+            self._stopping.wait(pause.total_seconds())
         self._ends.close()
 
     def _look(self) -> None:
@@ -143,7 +145,7 @@ def keep(engine: Engine, ends: dict[TopicPartition, End | None], looked_at: date
     ]
     kept = engine.rows("select topic, partition from control.topic_ends")
     gone = [row for row in kept if (row["topic"], row["partition"]) not in ends]
-    with engine.writing() as connection:
+    with engine.connect() as connection:
         if rows:
             engine.dialect.put(connection, "control.topic_ends", ["topic", "partition"], rows)
         for row in gone:

@@ -80,29 +80,45 @@ def test_messages_that_nobody_stores_and_a_clock_that_is_ahead(kafka_engine: Eng
     assert "the clock of who sent the newest message is 3" in ahead[1]
 
 
+def test_a_sender_whose_clock_is_in_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {TopicPartition("t", 0): Kept(0, 1, int(1_000_000 * time.time()))}
+    monkeypatch.setattr("headrace.kafka.doctor._kept", lambda _: kept)
+    (found,) = doctor.messages(Settings(), None)
+    assert found.level == "failed" and "the clock of who sent the newest message" in found.says
+
+
 @pytest.mark.parametrize(
-    ("next_offset", "age_s", "level", "says"),
+    ("next_offset", "topic_id", "age_s", "level", "says"),
     [
-        (100, 600, "ok", "messages behind: none"),
-        (90, 1, "ok", "messages behind: t 10"),
-        (90, 600, "warning", "messages behind: t 10, and nothing stores them"),
-        (5, 1, "failed", "15 messages of t:0 were dropped unread"),
-        (101, 1, "failed", "t:0 was read up to 101 and ends at 100: it was made anew"),
+        (100, "", 600, "ok", "messages behind: none"),
+        (90, "b", 1, "ok", "messages behind: t 10"),
+        (90, "", 600, "warning", "messages behind: t 10, and nothing stores them"),
+        (5, "", 1, "failed", "15 messages of t:0 were dropped unread"),
+        (101, "", 1, "failed", "t:0 was read up to 101 and ends at 100: it was made anew"),
+        (90, "a", 1, "warning", "t:0 was made anew since it was read"),
     ],
 )
 def test_how_far_a_partition_was_read(
-    next_offset: int, age_s: float, level: str, says: str
+    next_offset: int, topic_id: str, age_s: float, level: str, says: str
 ) -> None:
     stored_at = datetime.now(UTC) - timedelta(seconds=age_s)
     found = list(
         doctor._read(
-            {TopicPartition("t", 0): Kept(20, 100, 0)},
-            {("t", 0): {"next_offset": next_offset, "consumed_at": stored_at}},
+            {TopicPartition("t", 0): Kept(20, 100, 0, "b")},
+            {
+                ("t", 0): {
+                    "next_offset": next_offset,
+                    "topic_id": topic_id,
+                    "consumed_at": stored_at,
+                }
+            },
             ["t"],
             Settings(),
         )
     )
     assert (found[0].level, found[0].says) == (level, says)
+    if topic_id == "a":
+        assert found[1].says == "messages behind: t 80"
 
 
 def test_topics_of_many_brokers() -> None:

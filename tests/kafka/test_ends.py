@@ -87,6 +87,15 @@ def test_topics_that_are_gone_are_forgotten_and_leaders_that_are_away_are_not(
     assert engine.rows("select * from headrace.ingest_lag") == []
 
 
+def test_each_engine_keeps_ends(either: Engine) -> None:
+    for end in (1, 2):
+        keep(either, {FIRST: End("", 0, end)}, now(either))
+    kept = "select topic, partition, end_offset from control.topic_ends"
+    assert either.rows(kept) == [{**FIRST._asdict(), "end_offset": 2}]
+    keep(either, {}, now(either))
+    assert either.rows(kept) == []
+
+
 def test_looking_makes_no_topics(kafka_engine: Engine) -> None:
     for _ in range(2):
         ends = Ends(kafka_engine.settings)
