@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka.cluster import collect_hosts
-from kafka.errors import KafkaError, for_code
+from kafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.protocol.broker_version_data import BrokerVersionData
 from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
@@ -31,7 +31,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _UNSUPPORTED_MECHANISM, _NO_SASL_HERE = 33, 34
 # What OpenSSL calls the faults of a certificate.
 _EXPIRED, _NOT_YET, _OTHER_NAME = {10}, {9}, {62, 64}
-_UNKNOWN_ISSUER = {2, 18, 19, 20, 21, 27}
+_UNKNOWN_ISSUER = {2, 7, 18, 19, 20, 21, 27}
 
 
 class Fault(Exception):
@@ -111,6 +111,11 @@ def _fault(settings: Settings, host: str, port: int) -> Fault | None:
         return Fault(2, str(error), "put it there")
     except (Broken, OSError) as error:
         return _misunderstood(settings, host, port, error)
+    except IncompatibleBrokerVersion:
+        return Fault(
+            2, f"{host}:{port} is no listener for clients (a controller's, or a very old broker's)",
+            f"mend the port in {PREFIX}KAFKA",
+        )  # fmt: skip
     except (KafkaError, ValueError):
         return None  # kafka-python may know better
     return None

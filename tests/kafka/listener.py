@@ -55,6 +55,7 @@ class Listener:
     mechanisms: tuple[str, ...] = ("SCRAM-SHA-512",)
     context: ssl.SSLContext | None = None
     advertised: tuple[str, int] | None = None
+    versions: dict[int, tuple[int, int]] = field(default_factory=lambda: dict(VERSIONS))
 
     def __enter__(self) -> Listener:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -120,7 +121,7 @@ class _Session:
                 each = ApiVersionsResponse.ApiVersion
                 keys = [
                     each(api_key=key, min_version=low, max_version=high)
-                    for key, (low, high) in VERSIONS.items()
+                    for key, (low, high) in self._listener.versions.items()
                 ]
                 return ApiVersionsResponse(error_code=0, api_keys=keys)
             case SaslHandshakeRequest():

@@ -137,6 +137,8 @@ def test_nobody_there_and_somebody_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         line = why(Settings(kafka=f"127.0.0.1:{silent.getsockname()[1]}"))
         assert "does not answer as a broker (timed out)" in line
+    with Listener(versions={18: (0, 4)}) as controller:
+        assert "is no listener for clients (a controller's" in why(to(controller))
 
 
 def test_an_address_that_only_the_broker_knows() -> None:
