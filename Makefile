@@ -29,6 +29,10 @@ test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... 
 	@HEADRACE_TEST_RISINGWAVE='$(RISINGWAVE)' HEADRACE_TEST_KAFKA='$(KAFKA)' \
 	    $(BIN)/python -m pytest -s tests/parity/test_real.py tests/risingwave/test_real.py $(ARGS)
 
+test-kafka: setup ## run the tests of Kafka on brokers of yours: KAFKA=host:port
+	HEADRACE_TEST_KAFKA=$(or $(KAFKA),$(error KAFKA=host:port says where they are)) \
+	    $(BIN)/python -m pytest tests/kafka tests/doctor/test_brokers.py $(ARGS)
+
 lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,4 +53,4 @@ lock: ## pin what is installed now
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test test-risingwave lint bench lock clean
+.PHONY: help setup demo test test-kafka test-risingwave lint bench lock clean

@@ -159,6 +159,7 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.owner import owner_key
     from headrace.processes import Family, announced, children, free_port, wait_for_port
 
+    _look_at_kafka(settings)
     key = owner_key(settings)
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -170,7 +171,9 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
         wait_for_port(replace(settings, port=int(port)), say)
         engine = stack.enter_context(open_engine(settings, migrate=False, say=say))
         if not engine.dialect.migrates_by_itself:
-            engine.migrate(say=say)
+            from headrace.kafka.brokers import insist
+
+            insist(lambda: engine.migrate(say=say))
         stack.enter_context(announced(settings, "up"))
         gateway, *others = stack.enter_context(children(settings, parts))
         family = Family(settings, [gateway, *others], say)
@@ -193,6 +196,7 @@ def gateway(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.owner import owner_key
     from headrace.processes import announced
 
+    _look_at_kafka(settings)
     with ExitStack() as stack:
 
         def ready(url: str) -> None:
@@ -209,6 +213,7 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
     from trainer.watch import Trainer
 
     stop = _stop_event()
+    _look_at_kafka(settings)
     with open_engine(settings, say=Steps()) as engine, Trainer(engine, _say) as trainer:
         if parsed.once:
             if not trainer.run_once():
@@ -222,20 +227,27 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
+    from headrace.kafka.brokers import insist
+    from headrace.kafka.ends import EndsKeeper
     from headrace.kafka.ingest import check, ingest
     from headrace.processes import announced
 
     stop = _stop_event()
     check(settings)
-    with open_engine(settings, say=Steps()) as engine, announced(settings, "ingest"):
+    with (
+        open_engine(settings, say=Steps()) as engine,
+        announced(settings, "ingest"),
+        EndsKeeper(engine),
+    ):
         print(f"ingest   from {settings.kafka}", flush=True)
-        ingest(engine, stop)
+        insist(lambda: ingest(engine, stop), stop)
     return 0
 
 
 def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.engine import open_engine
-    from headrace.kafka.ingest import check, replay, time_of
+    from headrace.kafka.ingest import check
+    from headrace.kafka.replay import replay, time_of
 
     check(settings)
     since = time_of(parsed.since)
@@ -409,6 +421,13 @@ def demo_(parsed: argparse.Namespace, settings: Settings) -> int:
 def settings_(parsed: argparse.Namespace, _: Settings) -> int:
     rows = [dict(zip(("variable", "default", "meaning"), row, strict=True)) for row in describe()]
     return print_json(rows) if parsed.json else print_table(rows)
+
+
+def _look_at_kafka(settings: Settings) -> None:
+    if settings.kafka:
+        from headrace.kafka.brokers import look
+
+        look(settings)
 
 
 def _say(line: str) -> None:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
 from headrace.embedded import embedded_postgres
-from headrace.engine import Engine
+from headrace.engine import DIALECTS, Engine
 from headrace.errors import EngineError
 from headrace.printing import print_table
 from headrace.processes import running
 from headrace.settings import Settings
 
 VIEW = "headrace.retrain_trigger"
+_BEHIND = """
+select
+    case when count(*) = count(messages_behind) then sum(messages_behind)::bigint end
+        as messages_behind,
+    max(looked_at) as looked_at
+from headrace.ingest_lag
+where looked_at is not null
+"""
 
 
 def status_of(settings: Settings) -> dict[str, Any]:
     """Return the engine by its name, the processes, and a row of the trigger view for each model.
 
     Beside them, while the engine runs, the addresses of its reader with the password: they are for
-    the user's own terminal and tools, and let nobody change anything. Starts nothing; a database
-    that is down, or has no views yet, has no models.
+    the user's own terminal and tools, and let nobody change anything. With Kafka, how many messages
+    the database is behind, or None, and when the brokers were last asked. Starts nothing; a
+    database that is down, or has no views yet, has no models.
     """
     embedded = embedded_postgres(settings)
     pid = None if settings.dsn else embedded.pid()
@@ -32,6 +42,8 @@ def status_of(settings: Settings) -> dict[str, Any]:
         "reader": None,
         "models": [],
     }
+    if settings.kafka:
+        report["kafka"] = {"messages_behind": None, "looked_at": None}
     if not settings.dsn and pid is None:
         return report
     engine = Engine(settings.dsn or embedded.dsn, settings)
@@ -42,6 +54,8 @@ def status_of(settings: Settings) -> dict[str, Any]:
     report[settings.engine]["running"] = True
     if engine.knows_reader:
         report["reader"] = addresses(engine.reader_dsn(), encrypted=bool(settings.dsn))
+    if deployed and settings.kafka:
+        (report["kafka"],) = engine.rows(_BEHIND)
     if deployed:
         report["models"] = engine.rows(
             "select model, model_version, due, reason, held_back_by, new_labels, recent_auc, "
@@ -75,11 +89,21 @@ def print_status(settings: Settings, report: dict[str, Any]) -> None:
     """Print the report for a person."""
     down = "cannot be reached" if settings.dsn else "is down (headrace up starts it)"
     print(f"{settings.engine:11}{'runs' if report[settings.engine]['running'] else down}")
-    for name in ("gateway", "trainer"):
+    ingests = settings.kafka and not DIALECTS[settings.engine].reads_topics
+    for name in ("gateway", "trainer", *(("ingest",) if ingests else ())):
         facts = report["processes"].get(name)
         print(f"{name:11}{'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
         print(f", {facts['url']}" if facts and "url" in facts else "")
+    if settings.kafka:
+        print(f"{'kafka':11}{_behind(**report['kafka'])}")
     if report["reader"]:
         print(f"{'reads':11}{report['reader']['url']}")
         print(f"{'':11}{report['reader']['jdbc']}")
     print_table(report["models"])
+
+
+def _behind(messages_behind: int | None, looked_at: datetime | None) -> str:
+    if messages_behind is None:
+        when = f" since {looked_at:%Y-%m-%d %H:%M:%S} UTC" if looked_at else ""
+        return f"how far it is ahead is not known{when}; headrace doctor asks the brokers"
+    return f"{messages_behind:,} messages behind"

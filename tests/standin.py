@@ -100,6 +100,7 @@ _KEYS = {
     "label_policies": ("model", "kind"),
     "datasets": ("dataset_id",),
     "deployed": ("name",),
+    "topic_ends": ("topic", "partition"),
 }
 # control.claims of sql/risingwave, which has no foreign keys either.
 _CLAIMS = """

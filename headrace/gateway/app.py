@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
@@ -85,6 +85,7 @@ class Gateway:
         with (
             EventLog(self.engine) as self.events,
             ReaderKeeper(self.engine),
+            _watching_kafka(self.engine),
             Serving(self.engine) as self.serving,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
@@ -254,6 +255,14 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
         },
         lifespan=gateway.lifespan,
     )
+
+
+def _watching_kafka(engine: Engine) -> AbstractContextManager[object]:
+    if not engine.settings.kafka:
+        return nullcontext()
+    from headrace.kafka.ends import EndsKeeper
+
+    return EndsKeeper(engine)
 
 
 def _engine(error: EngineError) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from headrace.log import Receipt
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LAG = """
-select topic, partition, messages_behind
+select topic, partition, messages_behind, looked_at
 from headrace.ingest_lag
-where messages_behind is not null
+where looked_at is not null
 """
 
 
@@ -35,7 +35,12 @@ class Metrics:
         self._up = self._gauge("headrace_database_up", "Whether the database answers")
         self._behind = self._gauge(
             "headrace_ingest_behind_messages",
-            "Messages that the brokers have and the database has not, as headrace.ingest_lag",
+            "Messages that the brokers have and the database has not, as headrace.ingest_lag; "
+            "absent when they were not asked within 15 seconds",
+            "topic", "partition",
+        )  # fmt: skip
+        self._looked_at = self._gauge(
+            "headrace_ingest_looked_at_seconds", "When the brokers were last asked, in Unix time",
             "topic", "partition",
         )  # fmt: skip
 
@@ -57,6 +62,7 @@ class Metrics:
         """Look at the database and return all metrics in Prometheus's text format."""
         self._queued.set(queued)
         self._behind.clear()
+        self._looked_at.clear()
         try:
             lags = engine.rows(_LAG)
         except EngineError:
@@ -64,7 +70,10 @@ class Metrics:
         else:
             self._up.set(1)
             for lag in lags:
-                self._behind.labels(lag["topic"], lag["partition"]).set(lag["messages_behind"])
+                place = lag["topic"], lag["partition"]
+                self._looked_at.labels(*place).set(lag["looked_at"].timestamp())
+                if lag["messages_behind"] is not None:
+                    self._behind.labels(*place).set(lag["messages_behind"])
         return expose(self._registry)
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:

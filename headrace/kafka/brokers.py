@@ -8,23 +8,29 @@ partitions of the same number; a model event has its model, a rejected payload i
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError
 
 from headrace.errors import EngineError, SettingError, one_line
 from headrace.events import TOPICS
+from headrace.kafka.reason import addresses, reason, tls
 from headrace.rows import REJECTED
 from headrace.settings import PREFIX, Settings
 
 # Its own records of lost connections say less than the errors that reach us.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
+log = logging.getLogger(__name__)
 
 BOOTSTRAP_TIMEOUT_MS = 10_000
 LEADERS_TIMEOUT_MS = 30_000
+# Between two tries to reach brokers that are away, in seconds: the first pause and the longest.
+BACKOFF_S = (1.0, 30.0)
 
 
 class BrokerError(EngineError):
@@ -45,24 +51,63 @@ def access(settings: Settings) -> dict[str, Any]:
     """Return how a client of kafka-python reaches the brokers (holds the password).
 
     Raises:
-        SettingError: no brokers are set.
+        SettingError: what is set can never be right.
     """
-    servers = [each.strip() for each in settings.kafka.split(",") if each.strip()]
-    if not servers:
-        raise SettingError(f"{PREFIX}KAFKA: must be host:port of a broker, got nothing")
     known = {
-        "bootstrap_servers": servers,
+        "bootstrap_servers": [_server(*place) for place in addresses(settings)],
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         "security_protocol": settings.kafka_security,
         "client_id": "headrace",
     }
     if settings.kafka_ca:
+        tls(settings)
         known["ssl_cafile"] = settings.kafka_ca
     if settings.kafka_security.startswith("SASL"):
+        for name in ("kafka_user", "kafka_password"):
+            if not getattr(settings, name):
+                raise SettingError(
+                    f"{PREFIX}{name.upper()}: must be set with "
+                    f"{PREFIX}KAFKA_SECURITY={settings.kafka_security}, got nothing"
+                )
         known["sasl_mechanism"] = settings.kafka_mechanism
         known["sasl_plain_username"] = settings.kafka_user
         known["sasl_plain_password"] = settings.kafka_password
     return known
+
+
+def reach(settings: Settings) -> None:
+    """Raise BrokerError with the reason when no broker can be used."""
+    if line := reason(settings):
+        raise BrokerError(line)
+
+
+def look(settings: Settings) -> None:
+    """Log why no broker can be used, which what runs on waits for.
+
+    Raises:
+        SettingError: what is set can never be right.
+    """
+    access(settings)
+    if line := reason(settings):
+        log.warning("%s; events wait until then", line)
+
+
+def insist(step: Callable[[], None], stopping: threading.Event | None = None) -> None:
+    """Take a step until it is taken or `stopping` is set: brokers are waited for.
+
+    Each try that fails is a line of the log.
+    """
+    stopping = stopping or threading.Event()
+    pause, longest = BACKOFF_S
+    while not stopping.is_set():
+        try:
+            step()
+        except BrokerError as error:
+            log.warning("%s; trying again in %.0f s", error, pause)
+            stopping.wait(pause)
+            pause = min(2 * pause, longest)
+        else:
+            return
 
 
 def make_topics(settings: Settings, *others: str) -> None:
@@ -71,6 +116,7 @@ def make_topics(settings: Settings, *others: str) -> None:
     Raises:
         BrokerError: the brokers cannot be reached or do not allow it.
     """
+    reach(settings)
     wanted = [*topic_names(settings), *(topic_name(settings, topic) for topic in others)]
     try:
         admin = KafkaAdminClient(**access(settings))
@@ -131,7 +177,18 @@ def _answer(
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:
     """Return the error of brokers that cannot be used, in one line that says where they are."""
-    return BrokerError(f"Kafka at {settings.kafka} cannot be used: {one_line(error)}")
+    says = f"Kafka at {settings.kafka} cannot be used: {one_line(error)}"
+    if isinstance(error, AuthorizationError):
+        says += (
+            f"; the user {settings.kafka_user!r} needs Read, Write, Create, Describe and "
+            f"DescribeConfigs on topics, and Read on groups, whose names begin with "
+            f"{settings.kafka_prefix}: kafka-acls --add --resource-pattern-type prefixed"
+        )
+    return BrokerError(says)
+
+
+def _server(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _new(name: str, settings: Settings) -> NewTopic:

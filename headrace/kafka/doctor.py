@@ -15,13 +15,16 @@ from kafka.errors import KafkaError
 from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, skewed, warning
 from headrace.engine import Engine
 from headrace.errors import one_line
-from headrace.kafka.brokers import BrokerError, access, topic_names, unreachable
+from headrace.kafka.brokers import BrokerError, access, reach, topic_names, unreachable
+from headrace.kafka.ends import Ends
 from headrace.settings import PREFIX, Settings
 
 # So many messages behind is slow; nothing stored for so long, while messages wait, is away.
 MANY_BEHIND, QUIET_S = 100_000, 60.0
 # How long to wait for the newest messages.
 FETCH_S = 3.0
+# The year 9999: a clock in microseconds is beyond it.
+LATEST_MS = 253_402_300_799_000
 
 
 def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
@@ -37,10 +40,12 @@ def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
 def brokers(settings: Settings) -> Findings:
     """They answer."""
     try:
+        reach(settings)
         with _admin(settings) as admin:
             yield ok(f"{len(admin.describe_cluster()['brokers'])} at {settings.kafka}")
     except BrokerError as error:
-        yield failed(one_line(error), f"start it, or mend {PREFIX}KAFKA and its security")
+        says, _, do = one_line(error).partition("; ")
+        yield failed(says, do or f"start it, or mend {PREFIX}KAFKA and its security")
 
 
 def topics(settings: Settings) -> Findings:
@@ -104,17 +109,17 @@ def _topic(
 def messages(settings: Settings, engine: Engine | None) -> Findings:
     """What came is read in time, nothing unread was dropped, and no sender's clock is ahead."""
     names = list(topic_names(settings))
-    kept = _kept(settings, names)
+    kept = _kept(settings)
     if engine:
         read = {
             (row["topic"], row["partition"]): row
             for row in engine.rows(
-                "select topic, partition, next_offset, consumed_at from headrace.ingest_lag"
+                "select topic, partition, next_offset, topic_id, consumed_at from control.consumed"
             )
         }
         yield from _read(kept, read, names, settings)
     newest = max((each.newest_ms for each in kept.values()), default=0)
-    ahead = datetime.fromtimestamp(newest / 1000, UTC) - datetime.now(UTC)
+    ahead = datetime.fromtimestamp(min(newest, LATEST_MS) / 1000, UTC) - datetime.now(UTC)
     if ahead > SKEW:
         yield skewed(ahead, "the clock of who sent the newest message")
 
@@ -129,10 +134,16 @@ def _read(
     stored_at: datetime | None = None
     for (topic, number), place in kept.items():
         row = read.get((topic, number))
-        at = row["next_offset"] if row else place.first
-        behind[topic] += max(place.end - max(at, place.first), 0)
         if row:
             stored_at = max(stored_at or row["consumed_at"], row["consumed_at"])
+            if row["topic_id"] not in ("", place.topic_id):
+                row = None
+                yield warning(
+                    f"{topic}:{number} was made anew since it was read",
+                    "run headrace ingest, which reads it from its beginning",
+                )
+        at = row["next_offset"] if row else place.first
+        behind[topic] += max(place.end - max(at, place.first), 0)
         if at < place.first:
             yield failed(
                 f"{place.first - at} messages of {topic}:{number} were dropped unread",
@@ -166,21 +177,22 @@ class Kept(NamedTuple):
     first: int
     end: int
     newest_ms: int
+    topic_id: str = ""
 
 
-def _kept(settings: Settings, names: list[str]) -> dict[TopicPartition, Kept]:
+def _kept(settings: Settings) -> dict[TopicPartition, Kept]:
+    asked = Ends(settings)
+    try:
+        found = {each: end for each, end in asked.ask().items() if end is not None}
+    finally:
+        asked.close()
     consumer = KafkaConsumer(
         **access(settings), allow_auto_create_topics=False, enable_auto_commit=False
     )
     try:
-        partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in sorted(consumer.partitions_for_topic(name) or ())
-        ]
-        first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-        newest = dict.fromkeys(partitions, 0)
-        filled = [each for each in partitions if end[each] > first[each]]
+        end = {each: has.end_offset for each, has in found.items()}
+        newest = dict.fromkeys(found, 0)
+        filled = [each for each, has in found.items() if has.end_offset > has.first_offset]
         consumer.assign(filled)
         for each in filled:
             consumer.seek(each, end[each] - 1)
@@ -189,7 +201,10 @@ def _kept(settings: Settings, names: list[str]) -> dict[TopicPartition, Kept]:
             for each, records in consumer.poll(timeout_ms=200).items():
                 newest[each] = max(record.timestamp for record in records)
                 end[each] = max(end[each], records[-1].offset + 1)
-        return {each: Kept(first[each], end[each], newest[each]) for each in partitions}
+        return {
+            each: Kept(has.first_offset, end[each], newest[each], has.topic_id)
+            for each, has in found.items()
+        }
     except KafkaError as error:
         raise unreachable(settings, error) from None
     finally:

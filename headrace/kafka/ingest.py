@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -32,8 +31,6 @@ log = logging.getLogger(__name__)
 POLL_MS = 200
 # How often the brokers' ends are written beside how far we have read.
 LAG_EVERY_S = 1.0
-# A replay ends when it is at the end and so long nothing comes.
-QUIET_MS = 1_000
 
 Records = Mapping[TopicPartition, Sequence[Any]]
 Report = Callable[[int], None]
@@ -53,23 +50,6 @@ def check(settings: Settings) -> None:
     access(settings)
 
 
-def time_of(text: str) -> datetime | None:
-    """Return the time that a person names to replay from; None for ``earliest``.
-
-    Raises:
-        SettingError: it is neither.
-    """
-    if text == "earliest":
-        return None
-    try:
-        since = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingError(
-            f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, got {text!r}"
-        ) from None
-    return since if since.tzinfo else since.replace(tzinfo=UTC)
-
-
 def ingest(
     engine: Engine, stopping: threading.Event, report: Report = lambda _: None, **options: Any
 ) -> None:
@@ -83,7 +63,7 @@ def ingest(
     settings = engine.settings
     make_topics(settings)
     names = topic_names(settings)
-    consumer = _consumer(settings, group_id=f"{settings.kafka_prefix}ingest", **options)
+    consumer = open_consumer(settings, group_id=f"{settings.kafka_prefix}ingest", **options)
     assigned = _Assigned()
     consumer.subscribe(list(names), listener=assigned)
     writer = Writer(engine)
@@ -97,7 +77,7 @@ def ingest(
                     assigned.anew = False
                     _go_on(engine, consumer)
                     continue
-                if rows := _rows(polled, names):
+                if rows := rows_of(polled, names):
                     writer.write(rows)
                     report(len(rows))
                 if time.monotonic() > look_at:
@@ -118,50 +98,6 @@ def ingest(
         consumer.close()
 
 
-def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
-    """Read the topics from `since`, or all that they have, up to their end; return how many rows.
-
-    What is stored already stays as it is, and so does how far `ingest` has read.
-
-    Raises:
-        BrokerError: the brokers cannot be reached.
-    """
-    names = topic_names(engine.settings)
-    consumer = _consumer(engine.settings)
-    writer = Writer(engine)
-    read = 0
-    try:
-        partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in sorted(consumer.partitions_for_topic(name) or ())
-        ]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        if since is not None:
-            found = consumer.offsets_for_times(
-                dict.fromkeys(partitions, int(since.timestamp() * 1000))
-            )
-            for partition, place in found.items():
-                if place is not None:
-                    consumer.seek(partition, place.offset)
-        ends = consumer.end_offsets(partitions)
-        while True:
-            if rows := _rows(consumer.poll(timeout_ms=QUIET_MS), names):
-                for row in rows:
-                    row.origin = None
-                writer.write(rows)
-                read += len(rows)
-                report(read)
-            elif all(consumer.position(each) >= ends[each] for each in partitions):
-                return read
-    except KafkaError as error:
-        raise unreachable(engine.settings, error) from None
-    finally:
-        writer.close()
-        consumer.close()
-
-
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
     """Remembers that the partitions changed: where to go on is in the database."""
 
@@ -174,7 +110,12 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
         self.anew = True
 
 
-def _consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    """Return a consumer of our topics, not subscribed yet; `options` go to kafka-python.
+
+    Raises:
+        BrokerError: the brokers cannot be reached.
+    """
     try:
         return KafkaConsumer(
             **access(settings),
@@ -193,7 +134,8 @@ def _consumer(settings: Settings, **options: Any) -> KafkaConsumer:
         raise unreachable(settings, error) from None
 
 
-def _rows(polled: Records, names: Mapping[str, str]) -> list[Row]:
+def rows_of(polled: Records, names: Mapping[str, str]) -> list[Row]:
+    """Return what was polled as rows; `names` has the contract's name of each topic."""
     return [
         row_of(names[partition.topic], record)
         for partition, records in polled.items()

@@ -139,6 +139,7 @@ select
     message_partition::integer as partition,
     max(message_offset::bigint) + 1 as next_offset,
     null::bigint as end_offset,
+    '' as topic_id,
     max(ingested_at) as consumed_at
 from messages
 group by contract_topic, message_partition;

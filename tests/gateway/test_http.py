@@ -110,8 +110,13 @@ def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
     http.post("/v1/predict", json={"model": "nobody"})
     with engine.connect() as connection:
         connection.execute(
-            "insert into control.consumed (topic, partition, next_offset, end_offset) "
-            "values ('inference', 0, 7, 10), ('inference', 1, 7, null)"
+            "insert into control.consumed (topic, partition, next_offset) "
+            "values ('inference', 0, 7), ('inference', 1, 7)"
+        )
+        connection.execute(
+            "insert into control.topic_ends (topic, partition, first_offset, end_offset, looked_at)"
+            "values ('inference', 0, 0, 10, now()), ('feedback', 0, 5, 9, now()),"
+            "('feedback', 1, 0, 7, now() - interval '1 minute')"
         )
     response = http.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
@@ -124,7 +129,10 @@ def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
         assert told["headrace_events_total", *sorted(("inference", outcome))] == 1
     assert told["headrace_predictions_total", "404"] == 1
     assert told["headrace_ingest_behind_messages", "0", "inference"] == 3
+    assert told["headrace_ingest_behind_messages", "0", "feedback"] == 4
     assert ("headrace_ingest_behind_messages", "1", "inference") not in told
+    assert ("headrace_ingest_behind_messages", "1", "feedback") not in told
+    assert 60 <= time.time() - told["headrace_ingest_looked_at_seconds", "1", "feedback"] < 600
     assert told["headrace_database_up",] == 1
     assert told["headrace_events_queued",] == 0
 

@@ -1,4 +1,8 @@
-"""A broker of the Kafka protocol: Tansu from PyPI, or the one that HEADRACE_TEST_KAFKA names."""
+"""A broker of the Kafka protocol: Tansu from PyPI, or the one that HEADRACE_TEST_KAFKA names.
+
+How that one is reached say HEADRACE_TEST_KAFKA_SECURITY, _MECHANISM, _USER, _PASSWORD and _CA, as
+the settings without TEST do.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,18 @@ import pytest
 
 from benchmarks.broker import Broker
 from headrace.engine import Engine
+from headrace.settings import Settings
 
-# Tansu in tests: short sessions, so that a killed consumer is missed soon.
+REAL = os.environ.get("HEADRACE_TEST_KAFKA", "")
+ACCESS = {
+    f"kafka_{name}": os.environ[variable]
+    for name in ("security", "mechanism", "user", "password", "ca")
+    if (variable := f"HEADRACE_TEST_KAFKA_{name.upper()}") in os.environ
+}
+# Short sessions, so that a killed consumer is missed soon: Apache Kafka takes no shorter one than
+# `group.min.session.timeout.ms`.
 CONSUMER: dict[str, Any] = {
-    "session_timeout_ms": 1_000,
+    "session_timeout_ms": 6_000 if REAL else 1_000,
     "heartbeat_interval_ms": 300,
     "fetch_max_wait_ms": 50,
 }
@@ -24,9 +36,8 @@ CONSUMER: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def brokers() -> Iterator[str]:
     """Address of brokers that all tests share; each takes topics of its own."""
-    given = os.environ.get("HEADRACE_TEST_KAFKA")
-    if given:
-        yield given
+    if REAL:
+        yield REAL
         return
     broker = Broker()
     broker.start()
@@ -38,11 +49,22 @@ def brokers() -> Iterator[str]:
 
 @pytest.fixture
 def kafka_engine(engine: Engine, brokers: str) -> Engine:
-    """An engine whose events go to topics that no other test uses."""
+    """An engine whose events go to topics that no other test uses, and that keep old ones, too."""
     engine.settings = replace(
         engine.settings,
         kafka=brokers,
         kafka_prefix=f"t{uuid4().hex[:8]}.",
         kafka_partitions=4,
+        kafka_retention_h=100_000,
+        **ACCESS,  # type: ignore[arg-type]
     )
     return engine
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables with which a process of its own has these settings of Kafka."""
+    return {
+        f"HEADRACE_{name.upper()}": str(value)
+        for name, value in vars(settings).items()
+        if name.startswith("kafka")
+    }

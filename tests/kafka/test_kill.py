@@ -15,6 +15,7 @@ import pytest
 from benchmarks.broker import Broker
 from headrace.engine import Engine
 from headrace.log import Busy, EventLog
+from tests.kafka.conftest import environment
 from tests.kafka.doomed import STEPS
 from tests.kafka.test_ingest import feedback, inference, ingesting, stored, until
 
@@ -22,12 +23,11 @@ from tests.kafka.test_ingest import feedback, inference, ingesting, stored, unti
 @pytest.mark.parametrize("step", STEPS)
 def test_each_event_is_there_once_after_kill_9(kafka_engine: Engine, step: str) -> None:
     settings = kafka_engine.settings
-    environment = {
+    variables = {
         **os.environ,
         "HEADRACE_DSN": settings.dsn,
         "HEADRACE_HOME": str(settings.home),
-        "HEADRACE_KAFKA": settings.kafka,
-        "HEADRACE_KAFKA_PREFIX": settings.kafka_prefix,
+        **environment(settings),
     }
     sent: list[str] = []
     stopping = threading.Event()
@@ -44,7 +44,7 @@ def test_each_event_is_there_once_after_kill_9(kafka_engine: Engine, step: str) 
     sender.start()
     try:
         doomed = subprocess.run(
-            [sys.executable, "-m", "tests.kafka.doomed", step], env=environment, timeout=120
+            [sys.executable, "-m", "tests.kafka.doomed", step], env=variables, timeout=120
         )
         assert doomed.returncode == -signal.SIGKILL
     finally:
@@ -58,6 +58,7 @@ def test_each_event_is_there_once_after_kill_9(kafka_engine: Engine, step: str) 
 
 
 def test_frozen_brokers_are_waited_for(engine: Engine) -> None:
+    """On a Tansu of its own: the brokers that HEADRACE_TEST_KAFKA names are not ours to stop."""
     broker = Broker()
     broker.start()
     engine.settings = replace(

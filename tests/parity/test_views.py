@@ -52,7 +52,7 @@ def with_views(stand_in: StandIn, risingwave_views: list[views.View]) -> list[vi
     connection.execute("drop view control.consumed")
     connection.execute(
         "create table control.consumed (topic text, partition integer, next_offset bigint, "
-        "end_offset bigint, consumed_at timestamptz)"
+        "end_offset bigint, consumed_at timestamptz, topic_id text default '')"
     )
     views.create(connection, risingwave_views)
     return risingwave_views

@@ -1,0 +1,131 @@
+"""The topics read again, from a time on or whole: what is missing in the database is stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import psycopg
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from headrace.engine import Engine
+from headrace.errors import EngineError, SettingError, one_line
+from headrace.kafka.brokers import BrokerError, reach, topic_names, unreachable
+from headrace.kafka.ingest import Report, open_consumer, rows_of
+from headrace.settings import PREFIX, Settings
+from headrace.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# A replay that is at the end of before reads on for so long at most, as long as something comes.
+QUIET_MS = 1_000
+# So many times in a row nothing came before the end: what is missing there was compacted away.
+MOST_EMPTY = 10
+
+
+def time_of(text: str) -> datetime | None:
+    """Return the time that a person names to replay from; None for ``earliest``.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if text == "earliest":
+        return None
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(
+            f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, got {text!r}"
+        ) from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
+    """Read the topics from `since`, or all that they have, up to their end; return how many rows.
+
+    The end is that of the start: what is sent meanwhile is for `ingest`. What is stored already
+    stays as it is, and so does how far `ingest` has read.
+
+    Raises:
+        BrokerError: the brokers cannot be reached, or have none of the topics.
+        EngineError: the database was lost.
+    """
+    reach(engine.settings)
+    names = topic_names(engine.settings)
+    consumer = open_consumer(engine.settings)
+    writer = Writer(engine)
+    read = 0
+    try:
+        there = _partitions(consumer, engine.settings)
+        partitions = _begin(consumer, there, since)
+        ends = consumer.end_offsets(partitions)
+        empty, until = 0, None
+        while partitions:
+            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names)
+            if rows:
+                for row in rows:
+                    row.origin = None
+                writer.write(rows)
+                read += len(rows)
+                report(read)
+            left = [each for each in partitions if consumer.position(each) < ends[each]]
+            if not left:
+                until = until or time.monotonic() + QUIET_MS / 1000
+                if not rows or time.monotonic() > until:
+                    break
+            elif rows:
+                empty = 0
+            elif (empty := empty + 1) == MOST_EMPTY:
+                log.warning("nothing more can be read of %s", ", ".join(map(_name, left)))
+                break
+            else:
+                # An end can move back: of a topic that was made anew.
+                for each, end in consumer.end_offsets(left).items():
+                    ends[each] = min(end, ends[each])
+        return read
+    except KafkaError as error:
+        raise unreachable(engine.settings, error) from None
+    except psycopg.Error as error:
+        raise EngineError(f"not stored, replay it again: {one_line(error)}") from None
+    finally:
+        writer.close()
+        consumer.close()
+
+
+def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartition]:
+    names = topic_names(settings)
+    found = [
+        TopicPartition(name, number)
+        for name in names
+        for number in sorted(consumer.partitions_for_topic(name))
+    ]
+    if not found:
+        raise BrokerError(
+            f"Kafka at {settings.kafka} has none of {', '.join(names)}: headrace ingest makes "
+            f"them; {PREFIX}KAFKA_PREFIX says what their names begin with"
+        )
+    return found
+
+
+def _begin(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], since: datetime | None
+) -> list[TopicPartition]:
+    """Go to the first message since then; return the partitions that have one."""
+    milliseconds = int(since.timestamp() * 1000) if since else 0
+    if milliseconds <= 0:  # brokers know no time before 1970
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        return list(partitions)
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    places = {each: place.offset for each, place in found.items() if place is not None}
+    consumer.assign(list(places))
+    for each, offset in places.items():
+        consumer.seek(each, offset)
+    return list(places)
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}:{partition.partition}"
