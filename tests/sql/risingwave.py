@@ -212,13 +212,17 @@ def _is_numeric(node: exp.Expr) -> bool:
 
 
 def set_returning(tree: exp.Query) -> list[str]:
-    """Functions that return sets stand in the select list, in no case, coalesce or aggregate."""
-    wrong = (exp.Case, exp.Coalesce, exp.AggFunc, exp.Window, exp.Where, exp.Having, exp.Join)
+    """Functions that return sets stand bare in the select list, or after FROM.
+
+    Those that do run side by side; one inside an expression multiplies the rows of the others.
+    """
     found = []
     for call in tree.find_all(exp.Func):
-        around = call.find_ancestor(exp.Query, *wrong)
-        if called(call) in SET_RETURNING and isinstance(around, wrong):
-            found.append(f"{called(call)}() in {around.key}: {_sql(around)}")
+        if called(call) in SET_RETURNING:
+            item = call.parent if isinstance(call.parent, exp.Alias) else call
+            is_bare = isinstance(item.parent, exp.Select) and item.arg_key == "expressions"
+            if not is_bare and not isinstance(call.find_ancestor(exp.From, exp.Query), exp.From):
+                found.append(f"{called(call)}() is not bare: {_sql(item)}")
     return found
 
 
