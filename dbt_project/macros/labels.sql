@@ -73,7 +73,7 @@ by_kind as (
 decided as (
     select
         *,
-        coalesce((total::double precision)::text, label) as held,
+        coalesce({{ headrace.number_text('(total::double precision)') }}, label) as held,
         coalesce(total::double precision, value) as worth,
         row_number() over (
             partition by request_id
@@ -115,6 +115,21 @@ select
     first_heard_at as first_ingested_at
 from decided
 where rank = 1
+{%- endmacro %}
+
+{#-
+  The text of a double, the same on both engines: a whole number of 64 bits in its digits, another
+  one in its digits from 0.00001 up and below 1e16, else with an exponent ('1e-06'). as_label of
+  headrace.events writes it so, and sql/risingwave.
+-#}
+{% macro number_text(x) -%}
+    case
+        when {{ x }} = trunc({{ x }}) and abs({{ x }}) < '9223372036854775808'::double precision
+            then {{ x }}::bigint::text
+        when abs({{ x }}) >= 0.00001 and abs({{ x }}) < '1e16'::double precision
+            then {{ x }}::text::numeric::text
+        else {{ x }}::text
+    end
 {%- endmacro %}
 
 {#-
