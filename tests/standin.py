@@ -19,7 +19,7 @@ from psycopg import ClientCursor
 from sqlglot.dialects.risingwave import RisingWave as Tokens
 
 from headrace.engine import Engine
-from tests.sql.risingwave_words import WALL_CLOCK, absent, functions, types, words
+from tests.sql.risingwave_words import WALL_CLOCK, absent, functions, intervals, types, words
 
 # What PostgreSQL need not do, or cannot.
 _LEFT_OUT = ("flush", "set visibility_mode")
@@ -145,7 +145,7 @@ def violations(statement: str) -> list[str]:
     """Return what RisingWave would refuse in a statement, by the rules over words."""
     tokens = Tokens().tokenize(_COLUMNS.sub(r"\1", _ESCAPED.sub("''", statement)))
     spoken = set(words(tokens))
-    found = [*absent(tokens), *functions(tokens), *types(tokens)]
+    found = [*absent(tokens), *functions(tokens), *types(tokens), *intervals(tokens)]
     found += sorted(spoken & (_FORBIDDEN | _CLOCKS))
     return [f"{problem}: {' '.join(statement.split())[:200]}" for problem in found]
 

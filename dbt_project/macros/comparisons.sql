@@ -44,11 +44,13 @@
   tau_squared     square of the difference that is expected, above 0
 -#}
 {% macro mixture_p_value(difference, variance, tau_squared) -%}
-    case when {{ variance }} > 0 and {{ tau_squared }} > 0 then
-        least(1, sqrt(1 + {{ tau_squared }} / nullif({{ variance }}, 0)) * exp(-least(700,
-            {{ difference }} * {{ difference }} / nullif(2 * {{ variance }}, 0)
+    {%- set exponent -%}
+        -{{ difference }} * {{ difference }} / nullif(2 * {{ variance }}, 0)
             * ({{ tau_squared }} / nullif({{ variance }} + {{ tau_squared }}, 0))
-        )))
+    {%- endset -%}
+    case when {{ variance }} > 0 and {{ tau_squared }} > 0 then
+        least(1, sqrt(1 + {{ tau_squared }} / nullif({{ variance }}, 0))
+            * {{ headrace.exp_of(exponent) }})
     end
 {%- endmacro %}
 
