@@ -33,7 +33,7 @@ OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
-# The text of a double, as the macro `number_text` of dbt_project/macros/labels.sql has it.
+# The text of a double, as the macro `number_text` of dbt_project/macros/number_text.sql has it.
 NUMBER_TEXT = """case
         when {x} = trunc({x}) and abs({x}) < '9223372036854775808'::double precision
             then {x}::bigint::text

@@ -118,21 +118,6 @@ where rank = 1
 {%- endmacro %}
 
 {#-
-  The text of a double, the same on both engines: a whole number of 64 bits in its digits, another
-  one in its digits from 0.00001 up and below 1e16, else with an exponent ('1e-06'). as_label of
-  headrace.events writes it so, and sql/risingwave.
--#}
-{% macro number_text(x) -%}
-    case
-        when {{ x }} = trunc({{ x }}) and abs({{ x }}) < '9223372036854775808'::double precision
-            then {{ x }}::bigint::text
-        when abs({{ x }}) >= 0.00001 and abs({{ x }}) < '1e16'::double precision
-            then {{ x }}::text::numeric::text
-        else {{ x }}::text
-    end
-{%- endmacro %}
-
-{#-
   A label or prediction as a class, or null where it is a measure: a number written with more than
   three characters, or a text of more than 64.
   number  a column that holds as_number(x), where there is one

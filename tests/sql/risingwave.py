@@ -31,6 +31,8 @@ from tests.sql.risingwave_words import PLAIN, SET_RETURNING, WORDS, words
 
 S = TypeVar("S")
 UNFRAMED = (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead)
+# What makes a text of a number.
+TEXTS = (exp.Cast, exp.Concat, exp.ConcatWs, exp.DPipe)
 # Where a subquery stands for a relation.
 RELATIONS = (exp.From, exp.Join, exp.SetOperation, exp.CTE, exp.Subquery)
 # sqlglot does not parse these; models that use them are checked by plain rules alone.
@@ -208,6 +210,8 @@ def aggregates(tree: exp.Query) -> list[str]:
     for rounded in tree.find_all(exp.Round):
         if rounded.args.get("decimals") and not _is_numeric(rounded.this):
             found.append(f"round(x, n) of no numeric: {_sql(rounded)}")
+        if rounded.args.get("decimals") and isinstance(rounded.parent, TEXTS):
+            found.append(f"round(x, n) pads no zeros, write with_decimals: {_sql(rounded)}")
     return found
 
 

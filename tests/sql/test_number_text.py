@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -14,8 +15,9 @@ from headrace.settings import project_path
 from tests.sql.formulas import EXAMPLES, Connection
 from trainer.dataset import NUMBER_TEXT
 
-LABELS = project_path("dbt_project") / "macros" / "labels.sql"
-MACRO = str(Environment().from_string(LABELS.read_text()).module.number_text("x"))  # type: ignore[attr-defined]
+FILE = project_path("dbt_project") / "macros" / "number_text.sql"
+MACROS: Any = Environment().from_string(FILE.read_text()).module
+MACRO = str(MACROS.number_text("x"))
 EDGES = [0.00001, 0.0001, 1e15, 1e16, 2.0**53, 2.0**63, -(2.0**63)]
 EDGES += [math.nextafter(x, to) for x in EDGES for to in (-math.inf, math.inf)]
 
@@ -45,3 +47,20 @@ def test_the_training_set_writes_what_the_models_write() -> None:
 )  # fmt: skip
 def test_the_text_of_a_label(value: str | float | bool, text: str) -> None:
     assert as_label(value) == text
+
+
+@pytest.mark.parametrize(
+    ("x", "decimals", "text"),
+    [
+        (0.5, 3, "0.500"), (0.0, 2, "0.00"), (12.345, 1, "12.3"), (0.996, 2, "1.00"),
+        (7.05, 2, "7.05"), (1e30, 2, "1000000000000.00"), (None, 2, None),
+    ],
+)  # fmt: skip
+def test_decimals_are_padded(
+    database: Connection, x: float | None, decimals: int, text: str | None
+) -> None:
+    query = (
+        f"select {MACROS.with_decimals('x', decimals)} as text from (select %s::float8 as x) as t"
+    )
+    row = database.execute(query.replace(" % ", " %% ").encode(), [x]).fetchone()
+    assert row == {"text": text}

@@ -152,6 +152,8 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select k, percentile_cont(k) within group (order by x) from t group by k",
             "select count(*) filter (where x in (select y from u)) from t",
             "select round(x, 2) from t",
+            "select 'psi ' || round(x::numeric, 2) from t",
+            "select concat_ws(', ', round(x::numeric, 2)) from t",
         ],
         [
             "select k, percentile_cont(0.5) within group (order by x) from t group by k",
