@@ -39,7 +39,7 @@ with fields as (
         case
             when
                 jsonb_typeof(payload -> 'prediction') = 'number'
-                and payload ->> 'prediction' ~ '^-?[0-9]{1,19}$$'
+                and (payload ->> 'prediction') ~ '^-?[0-9]{1,19}$$'
                 then (payload ->> 'prediction')::bigint
         end as prediction_whole,
         case
@@ -311,7 +311,7 @@ with fields as (
         case
             when
                 jsonb_typeof(payload -> 'label') = 'number'
-                and payload ->> 'label' ~ '^-?[0-9]{1,19}$$'
+                and (payload ->> 'label') ~ '^-?[0-9]{1,19}$$'
                 then (payload ->> 'label')::bigint
         end as label_whole,
         case
