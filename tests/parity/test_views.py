@@ -133,7 +133,7 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
         at = START + timedelta(minutes=6 * number + number % 300)
         kinds: list[dict[str, Any]] = [
             {"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"},
-            {"kind": "rating", "value": 0.00002 if number % 12 else 1e15},
+            {"kind": "rating", "value": 0.00002 * (number % 7)},
         ]  # fmt: skip
         kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
         yield (

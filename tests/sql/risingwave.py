@@ -207,6 +207,14 @@ def aggregates(tree: exp.Query) -> list[str]:
     for condition in tree.find_all(exp.Filter):
         if condition.expression.find(exp.Query, exp.AggFunc):
             found.append(f"filter with a subquery or an aggregate: {_sql(condition)}")
+    for spread in tree.find_all(exp.Sub):
+        product = spread.left
+        of_sums = isinstance(product, exp.Mul) and all(
+            isinstance(side.this if isinstance(side, exp.Filter) else side, exp.Sum)
+            for side in (product.left, product.right)
+        )
+        if of_sums and not isinstance(spread.find_ancestor(exp.Case, exp.Query), exp.Case):
+            found.append(f"28 digits may not hold it, write spread: {_sql(spread)}")
     for rounded in tree.find_all(exp.Round):
         if rounded.args.get("decimals") and not _is_numeric(rounded.this):
             found.append(f"round(x, n) of no numeric: {_sql(rounded)}")

@@ -153,6 +153,8 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select count(*) filter (where x in (select y from u)) from t",
             "select round(x, 2) from t",
             "select 'psi ' || round(x::numeric, 2) from t",
+            "select sum(n) * sum(x) - sum(y) * sum(y) from t",
+            "select sum(n) filter (where z) * sum(x) filter (where z) - 1 from t",
             "select concat_ws(', ', round(x::numeric, 2)) from t",
         ],
         [
