@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -187,12 +188,22 @@ def unsaid(payload: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_label(value: str | int | float | bool) -> str:
-    """Return the text form of a label: ``true``, ``3`` (also for 3.0), ``0.5`` or the string."""
+    """Return the text form of a label: ``true``, ``3`` (also for 3.0), ``0.5`` or the string.
+
+    A number has the same text on both engines: a whole one of 64 bits its digits, another one those
+    of the nearest double, from 1e16 up and below 0.00001 with an exponent (``1e+19``, ``1e-06``).
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return str(value)
+    number = float(value)
+    if number.is_integer() and abs(number) < 2**63:
+        return str(int(number))
+    text = repr(number)
+    return f"{Decimal(text):f}" if 0.00001 <= abs(number) < 0.0001 else text
 
 
 def uuid7() -> str:

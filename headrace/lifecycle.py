@@ -73,7 +73,7 @@ def _tell(engine: Engine, model: str, **fields: Any) -> None:
     latest = engine.rows(
         """
         select greatest(
-            max(events.event_time) + interval '1 microsecond', max(clock.event_clock)
+            max(events.event_time) + interval '00:00:00.000001', max(clock.event_clock)
         ) as time
         from events.model_events as events
         left join headrace.model_clock as clock on events.model = clock.model

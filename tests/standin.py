@@ -26,6 +26,7 @@ from tests.sql.risingwave_words import (
     arrays,
     endless,
     functions,
+    intervals,
     limits,
     types,
     words,
@@ -212,7 +213,7 @@ def violations(statement: str) -> list[str]:
     """Return what RisingWave would refuse in a statement, by the rules over words."""
     tokens = Tokens().tokenize(_COLUMNS.sub(r"\1", _ESCAPED.sub("''", statement)))
     spoken = set(words(tokens))
-    found = [*absent(tokens), *functions(tokens), *types(tokens)]
+    found = [*absent(tokens), *functions(tokens), *types(tokens), *intervals(tokens)]
     found += sorted(spoken & (_FORBIDDEN | _CLOCKS))
     found += [*endless(tokens), *limits(tokens), *arrays(tokens)]
     return [f"{problem}: {' '.join(statement.split())[:200]}" for problem in found]

@@ -33,10 +33,19 @@ OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
+# The text of a double, as the macro `number_text` of dbt_project/macros/number_text.sql has it.
+NUMBER_TEXT = """case
+        when {x} = trunc({x}) and abs({x}) < '9223372036854775808'::double precision
+            then {x}::bigint::text
+        when abs({x}) >= 0.00001 and abs({x}) < '1e16'::double precision
+            then {x}::text::numeric::text
+        else {x}::text
+    end"""
 # Candidates come from what is labelled by now, or from all answers where silence is a label. What
 # was held to be right about the chosen ones is worked out from the feedback and by the policies of
 # the claim; the rules are those of `chosen_labels` in dbt_project/macros/labels.sql. Either engine
-# answers this; `{kinds}` takes (kind, wins, priority) of each policy.
+# answers this; `{kinds}` takes (kind, wins, priority) of each policy, and `{value_text}` and
+# `{total_text}` the text of these numbers.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -79,13 +88,13 @@ heard as (
         f.kind,
         f.value,
         f.event_time as feedback_time,
-        coalesce(f.label, f.value::text) as label,
+        coalesce(f.label, {value_text}) as label,
         policies.wins,
         policies.priority
     from chosen
     inner join events.feedback as f on chosen.request_id = f.request_id
     inner join (values {kinds}) as policies (kind, wins, priority) on f.kind = policies.kind
-    where f.ingested_at <= %(known_at)s and coalesce(f.label, f.value::text) is not null
+    where f.ingested_at <= %(known_at)s and (f.label is not null or f.value is not null)
 ),
 
 by_kind as (
@@ -102,13 +111,13 @@ by_kind as (
         ) as place,
         case
             when wins = 'sum' then sum(value::numeric) over (partition by request_id, kind)
-        end::double precision::text as total
+        end::double precision as total
     from heard
 ),
 
 held as (
     select distinct on (request_id)
-        request_id, coalesce(total, label) as label, feedback_time
+        request_id, coalesce({total_text}, label) as label, feedback_time
     from by_kind
     where place = 1
     order by request_id asc, priority desc, feedback_time desc, feedback_id desc
@@ -250,7 +259,12 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
     for number, policy in enumerate(query["label_policies"]):
         kinds.append(f"(%(kind{number})s::text, %(wins{number})s::text, %(priority{number})s::int)")
         parameters |= {f"{name}{number}": value for name, value in policy.items()}
-    found = engine.rows(_KNOWN.format(kinds=", ".join(kinds)), parameters)
+    known = _KNOWN.format(
+        kinds=", ".join(kinds),
+        value_text=NUMBER_TEXT.format(x="f.value"),
+        total_text=NUMBER_TEXT.format(x="total"),
+    )
+    found = engine.rows(known, parameters)
     if not found:
         return []
     frame = pd.DataFrame(

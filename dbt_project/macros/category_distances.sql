@@ -22,6 +22,9 @@
                 order by {{ keys }}
                 rows between unbounded preceding and unbounded following
     {%- endset -%}
+    {%- set moved -%}
+        (reference / nullif(reference_rows, 0) - current / nullif(current_rows, 0))
+    {%- endset -%}
     {{ name }}_counts as (
         select
             {{ keys }},
@@ -95,11 +98,7 @@
                 ) }}
             ) as psi_excess,
             sum(
-                power(
-                    reference / nullif(reference_rows, 0)
-                    - current / nullif(current_rows, 0), 2
-                )
-                * reference_rows * current_rows / nullif(reference + current, 0)
+                {{ moved }} * {{ moved }} * reference_rows * current_rows / nullif(reference + current, 0)
             ) as chi_square,
             sum(1 / nullif(reference + current, 0)) as inverses,
             max(bins) as bins,

@@ -25,6 +25,32 @@
 {% macro risingwave__as_double(x) %}{{ headrace.default__as_double(x) }}{% endmacro %}
 
 {#-
+  n * sum(x^2) - sum(x)^2 of exact sums. On RisingWave it is null where the 28 digits of its numbers
+  do not hold that, which would end a query.
+-#}
+{% macro spread(n, squares, total) -%}
+    {{ return(adapter.dispatch('spread', 'headrace')(n, squares, total)) }}
+{%- endmacro %}
+
+{% macro default__spread(n, squares, total) -%}
+    {{ n }} * {{ squares }} - {{ total }} * {{ total }}
+{%- endmacro %}
+
+{% macro postgres__spread(n, squares, total) -%}
+    {{ headrace.default__spread(n, squares, total) }}
+{%- endmacro %}
+
+{% macro risingwave__spread(n, squares, total) -%}
+    case
+        when
+            ({{ n }})::double precision * ({{ squares }})::double precision
+            < '1e28'::double precision
+            and abs(({{ total }})::double precision) < '1e14'::double precision
+            then {{ headrace.default__spread(n, squares, total) }}
+    end
+{%- endmacro %}
+
+{#-
   The sample variance from n * sum(x^2) - sum(x)^2, which exact sums give without a rounding
   error; null where n < 2.
 -#}
@@ -44,11 +70,13 @@
   tau_squared     square of the difference that is expected, above 0
 -#}
 {% macro mixture_p_value(difference, variance, tau_squared) -%}
-    case when {{ variance }} > 0 and {{ tau_squared }} > 0 then
-        least(1, sqrt(1 + {{ tau_squared }} / nullif({{ variance }}, 0)) * exp(-least(700,
-            {{ difference }} * {{ difference }} / nullif(2 * {{ variance }}, 0)
+    {%- set exponent -%}
+        -{{ difference }} * {{ difference }} / nullif(2 * {{ variance }}, 0)
             * ({{ tau_squared }} / nullif({{ variance }} + {{ tau_squared }}, 0))
-        )))
+    {%- endset -%}
+    case when {{ variance }} > 0 and {{ tau_squared }} > 0 then
+        least(1, sqrt(1 + {{ tau_squared }} / nullif({{ variance }}, 0))
+            * {{ headrace.exp_of(exponent) }})
     end
 {%- endmacro %}
 
@@ -79,13 +107,15 @@
             {{ keys }},
             count(case when reward != reward_squared then 1 end) = 0 as is_share,
             sum(examples)::bigint as all_labels,
-            sum(examples) * sum(reward_squared) - sum(reward) * sum(reward) as all_spread
+            {{ headrace.spread('sum(examples)', 'sum(reward_squared)', 'sum(reward)') }} as all_spread
             {%- for prefix, side in sides %},
             coalesce(sum(examples) filter (where {{ side }}), 0)::bigint as {{ prefix }}labels,
             coalesce(sum(reward) filter (where {{ side }}), 0) as {{ prefix }}reward,
-            sum(examples) filter (where {{ side }}) * sum(reward_squared) filter (where {{ side }})
-            - sum(reward) filter (where {{ side }}) * sum(reward) filter (where {{ side }})
-                as {{ prefix }}spread
+            {{ headrace.spread(
+                'sum(examples) filter (where ' ~ side ~ ')',
+                'sum(reward_squared) filter (where ' ~ side ~ ')',
+                'sum(reward) filter (where ' ~ side ~ ')'
+            ) }} as {{ prefix }}spread
             {%- endfor %}
         from {{ relation }}
         group by {{ keys }}

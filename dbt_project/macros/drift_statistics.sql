@@ -17,7 +17,7 @@
         case
             when {{ x }} < '1e-30'::double precision then 1
             when {{ k }} = 1 then {{ headrace.normal_p_value('sqrt(' ~ x ~ ')') }}
-            when {{ k }} = 2 then exp(-least({{ x }}, 1400) / 2)
+            when {{ k }} = 2 then {{ headrace.exp_of('-' ~ x ~ ' / 2') }}
             else {{ headrace.normal_cdf(z or headrace.chi_square_z(statistic, degrees)) }}
         end
     end
@@ -32,7 +32,7 @@
             5 / 6.0 - (1 / 9.0 + (7 / 648.0 - 25 / 2187.0 / {{ k }}) / {{ k }}) / {{ k }}
             - power({{ x }} / {{ k }}, 1 / 6.0) + power({{ x }} / {{ k }}, 1 / 3.0) / 2
             - sqrt({{ x }} / {{ k }}) / 3
-        ) * power((1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}, -0.5)
+        ) / nullif(sqrt((1 / 18.0 + (1 / 162.0 - 37 / 11664.0 / {{ k }}) / {{ k }}) / {{ k }}), 0)
     end
 {%- endmacro %}
 
@@ -94,7 +94,7 @@
     case
         when ({{ n }}) > 0 and ({{ degrees }}) >= 1
             and {{ x }} between 0 and 'infinity'::double precision
-            then least(sqrt({{ x }}) * power(({{ n }})::double precision, -0.5), 1)
+            then least(sqrt({{ x }}) / nullif(sqrt(({{ n }})::double precision), 0), 1)
     end
 {%- endmacro %}
 
@@ -110,24 +110,24 @@
 -#}
 {% macro ks_p_value(statistic, n, m) -%}
     {%- set d = '(' ~ statistic ~ ')::double precision' -%}
+    {%- set above_0 = 'greatest(' ~ d ~ ', 0.000000001)' -%}
     {%- set squared -%}
         greatest(
-            power(greatest({{ d }}, 0.000000001), 2)
-            * ({{ n }}) / (({{ n }}) + ({{ m }})) * ({{ m }}), 0.001
+            {{ above_0 }} * {{ above_0 }} * ({{ n }}) / (({{ n }}) + ({{ m }})) * ({{ m }}), 0.001
         )
     {%- endset -%}
     case when ({{ n }}) > 0 and ({{ m }}) > 0 and {{ d }} between 0 and 1 then
         case
             when {{ squared }} >= 1 then 2 * (
-                exp(-least(2 * {{ squared }}, 700))
-                - exp(-least(8 * {{ squared }}, 700))
-                + exp(-least(18 * {{ squared }}, 700))
-                - exp(-least(32 * {{ squared }}, 700))
+                {{ headrace.exp_of('-2 * ' ~ squared) }}
+                - {{ headrace.exp_of('-8 * ' ~ squared) }}
+                + {{ headrace.exp_of('-18 * ' ~ squared) }}
+                - {{ headrace.exp_of('-32 * ' ~ squared) }}
             )
-            else 1 - 2.5066282746310002 * power({{ squared }}, -0.5) * (
-                exp(-least(1.2337005501361697 / {{ squared }}, 700))
-                + exp(-least(11.103304951225528 / {{ squared }}, 700))
-                + exp(-least(30.842513753404244 / {{ squared }}, 700))
+            else 1 - 2.5066282746310002 / nullif(sqrt({{ squared }}), 0) * (
+                {{ headrace.exp_of('-1.2337005501361697 / ' ~ squared) }}
+                + {{ headrace.exp_of('-11.103304951225528 / ' ~ squared) }}
+                + {{ headrace.exp_of('-30.842513753404244 / ' ~ squared) }}
             )
         end
     end
@@ -168,10 +168,13 @@
     {%- set n = '(' ~ n ~ ')::double precision' -%}
     {%- set m = '(' ~ m ~ ')::double precision' -%}
     {%- set k = '(' ~ bins ~ ')' -%}
-    {{ t }} / nullif({{ t }} + 1, 0) * ({{ n }} + {{ m }} - {{ t }})
-    / nullif({{ n }} + {{ m }} - 1, 0) * {{ n }} * {{ m }} / nullif(power({{ n }} + {{ m }}, 2), 0)
-    * power({{ n }} + {{ m }} + {{ k }}, 3)
-    / nullif(power(({{ n }} + 0.5 * {{ k }}) * ({{ m }} + 0.5 * {{ k }}), 2), 0)
+    {%- set all = '(' ~ n ~ ' + ' ~ m ~ ')' -%}
+    {%- set smoothed = '(' ~ n ~ ' + ' ~ m ~ ' + ' ~ k ~ ')' -%}
+    {%- set sides = '(' ~ n ~ ' + 0.5 * ' ~ k ~ ') * (' ~ m ~ ' + 0.5 * ' ~ k ~ ')' -%}
+    {{ t }} / nullif({{ t }} + 1, 0) * ({{ all }} - {{ t }})
+    / nullif({{ all }} - 1, 0) * {{ n }} * {{ m }} / nullif({{ all }} * {{ all }}, 0)
+    * {{ smoothed }} * {{ smoothed }} * {{ smoothed }}
+    / nullif({{ sides }} * {{ sides }}, 0)
 {%- endmacro %}
 
 {#-

@@ -73,18 +73,23 @@
 {% macro default__opened_blocks(relation, by, size, block, weight) -%}
     select
         {{ by | join(', ') }},
-        bin,
-        sum(answers)::bigint as answers
+        block * {{ size }} + place as bin,
+        sum(answers{{ ' * weight' if weight }})::bigint as answers
     from (
         select
             {{ by | join(', ') }},
-            {{ block }} * {{ size }} + generate_series(0, {{ size | int - 1 }}) as bin,
-            unnest(counts){{ ' * ' ~ weight if weight }} as answers
+            {{ block }} as block,
+            {%- if weight %}
+            {{ weight }} as weight,
+            {%- endif %}
+            generate_series(0, {{ size | int - 1 }}) as place,
+            unnest(counts) as answers
         from {{ relation }}
         where {{ block }} is not null
     ) as opened
-    group by {{ by | join(', ') }}, bin
-    having sum(answers) != 0
+    where answers != 0
+    group by {{ by | join(', ') }}, block, place
+    having sum(answers{{ ' * weight' if weight }}) != 0
 {%- endmacro %}
 
 {% macro postgres__opened_blocks(relation, by, size, block, weight) -%}

@@ -73,7 +73,7 @@ by_kind as (
 decided as (
     select
         *,
-        coalesce((total::double precision)::text, label) as held,
+        coalesce({{ headrace.number_text('(total::double precision)') }}, label) as held,
         coalesce(total::double precision, value) as worth,
         row_number() over (
             partition by request_id

@@ -6,6 +6,9 @@
 {#- Relative error of a quantile read from a bucket: (gamma - 1) / (gamma + 1) = 1 %. -#}
 {% macro sketch_gamma() %}1.0202020202020203{% endmacro %}
 
+{#- Of a bucket, in logarithms. -#}
+{% macro sketch_width() %}ln({{ headrace.sketch_gamma() }}::double precision){% endmacro %}
+
 {#-
   DDSketch bucket of a number (Masson, Rim, Lee 2019): ceil(log_gamma |x|), shifted so that the
   integer orders as the numbers do: negative numbers below 0, zero at 0, positive ones above.
@@ -14,8 +17,8 @@
     case
         when {{ x }} = 0 then 0
         when {{ x }} > 0
-            then 50000 + ceil(ln({{ x }}) / ln({{ headrace.sketch_gamma() }}))::integer
-        else -50000 - ceil(ln(-({{ x }})) / ln({{ headrace.sketch_gamma() }}))::integer
+            then 50000 + ceil(ln({{ x }}) / {{ headrace.sketch_width() }})::integer
+        else -50000 - ceil(ln(-({{ x }})) / {{ headrace.sketch_width() }})::integer
     end
 {%- endmacro %}
 
@@ -24,10 +27,10 @@
     case
         when {{ bucket }} = 0 then 0::double precision
         when {{ bucket }} > 0 then
-            2 * power({{ headrace.sketch_gamma() }}::double precision, {{ bucket }} - 50000)
+            2 * {{ headrace.exp_of(headrace.sketch_width() ~ ' * (' ~ bucket ~ ' - 50000)') }}
             / ({{ headrace.sketch_gamma() }} + 1)
-        else
-            -2 * power({{ headrace.sketch_gamma() }}::double precision, -50000 - {{ bucket }})
+        when {{ bucket }} < 0 then
+            -2 * {{ headrace.exp_of(headrace.sketch_width() ~ ' * (-50000 - ' ~ bucket ~ ')') }}
             / ({{ headrace.sketch_gamma() }} + 1)
     end
 {%- endmacro %}
@@ -53,17 +56,17 @@
 {%- endmacro %}
 
 {#- ln(0.1 / 0.0001) / 63 -#}
-{% macro score_tail_width() %}0.10964690919019265{% endmacro %}
+{% macro score_tail_width() %}0.10964690919019265::double precision{% endmacro %}
 
 {#- The middle of a bin. -#}
 {% macro score_value(bin) -%}
     case
         when {{ bin }} = 0 then 0.00005::double precision
         when {{ bin }} < 64
-            then 0.0001 * exp({{ headrace.score_tail_width() }}::double precision * ({{ bin }} - 0.5))
+            then 0.0001 * {{ headrace.exp_of(headrace.score_tail_width() ~ ' * (' ~ bin ~ ' - 0.5)') }}
         when {{ bin }} < 192 then 0.1 + ({{ bin }} - 63.5)::double precision / 160
         when {{ bin }} < 255
-            then 1 - 0.0001 * exp({{ headrace.score_tail_width() }}::double precision * (254.5 - {{ bin }}))
+            then 1 - 0.0001 * {{ headrace.exp_of(headrace.score_tail_width() ~ ' * (254.5 - ' ~ bin ~ ')') }}
         when {{ bin }} = 255 then 0.99995::double precision
     end
 {%- endmacro %}

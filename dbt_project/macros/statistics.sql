@@ -6,6 +6,14 @@
   stand behind a `case`. 'NaN' is above all numbers there: it never counts as one here.
 -#}
 
+{#-
+  e^x of a double: 1e-304 below -700 (and for null, of which `greatest` knows nothing), 1e304 above
+  700. An engine may compute what no row asks for; this never fails.
+-#}
+{% macro exp_of(x) -%}
+    exp(least(greatest({{ x }}, -700), 700))
+{%- endmacro %}
+
 {#- coefficients[0] x^n + ... + coefficients[n] (Horner 1819). -#}
 {% macro polynomial(x, coefficients) -%}
     {{ '(' * (coefficients | length - 2) }}
@@ -36,7 +44,7 @@
   to x = 5, < 1e-8 up to 7, < 1e-5 beyond.
 -#}
 {% macro normal_upper_tail(x) -%}
-    exp(-{{ x }} * {{ x }} / 2) * ({{ headrace.polynomial(x, [
+    {{ headrace.exp_of('-' ~ x ~ ' * ' ~ x ~ ' / 2') }} * ({{ headrace.polynomial(x, [
         '0.0352624965998911', '0.700383064443688', '6.37396220353165', '33.912866078383',
         '112.079291497871', '221.213596169931', '220.206867912376',
     ]) }}) / ({{ headrace.polynomial(x, [
@@ -166,15 +174,16 @@
     {%- endset -%}
     {%- set mixture = tau ~ ' * ' ~ tau -%}
     {%- set difference = '(' ~ p_a ~ ' - ' ~ p_b ~ ')' -%}
+    {%- set exponent -%}
+        -{{ mixture }} * {{ difference }} * {{ difference }}
+                / nullif(2 * {{ variance }} * ({{ variance }} + {{ mixture }}), 0)
+    {%- endset -%}
     case
         when
             {{ headrace.is_proportion(successes_a, trials_a) }}
             and {{ headrace.is_proportion(successes_b, trials_b) }}
             and {{ tau }} between 0.000001 and 1
-            then least(1, sqrt(1 + {{ mixture }} / nullif({{ variance }}, 0)) * exp(-least(700,
-                {{ mixture }} * {{ difference }} * {{ difference }}
-                / nullif(2 * {{ variance }} * ({{ variance }} + {{ mixture }}), 0)
-            )))
+            then least(1, sqrt(1 + {{ mixture }} / nullif({{ variance }}, 0)) * {{ headrace.exp_of(exponent) }})
     end
 {%- endmacro %}
 

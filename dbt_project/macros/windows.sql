@@ -127,6 +127,9 @@ cross join lateral (
 {% macro default__window_rows(relation, fine) -%}
     (
         {%- for name, grain, length, step, kept in headrace.windows() %}
+        {%- set first_end -%}
+        floor(extract(epoch from panes.pane_start) / {{ step }})::bigint * {{ step }} + {{ step }}
+        {%- endset %}
         {%- if not loop.first %}
         union all
         {%- endif %}
@@ -139,10 +142,15 @@ cross join lateral (
             select
                 panes.*,
                 positive.positive_label,
-                floor(extract(epoch from panes.pane_start) / {{ step }}) * {{ step }} + {{ step }}
                 {%- if length > step %}
-                + generate_series(0, {{ length // step - 1 }}) * {{ step }}
-                {%- endif %} as last_second
+                generate_series(
+                    {{ first_end }},
+                    {{ first_end }} + {{ length - step }},
+                    {{ step }}
+                ) as last_second
+                {%- else %}
+                {{ first_end }} as last_second
+                {%- endif %}
             from {{ relation }} as panes
             inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
             where panes.grain = '{{ grain or fine }}'

@@ -37,6 +37,12 @@ with fields as (
                 then (payload ->> 'prediction')::double precision
         end as prediction_number,
         case
+            when
+                jsonb_typeof(payload -> 'prediction') = 'number'
+                and (payload ->> 'prediction') ~ '^-?[0-9]{1,19}$$'
+                then (payload ->> 'prediction')::bigint
+        end as prediction_whole,
+        case
             when jsonb_typeof(payload -> 'input') = 'number'
                 then (payload ->> 'input')::double precision
         end as input_number,
@@ -242,10 +248,11 @@ select
     input,
     output,
     case
+        when jsonb_typeof(payload -> 'prediction') != 'number' then payload ->> 'prediction'
+        when prediction_whole is not null then prediction_whole::text
         when
-            jsonb_typeof(payload -> 'prediction') != 'number'
-            or (payload ->> 'prediction') ~ '^-?[0-9]{1,18}$$' then payload ->> 'prediction'
-        when abs(prediction_number) < 1e15 and prediction_number = trunc(prediction_number)
+            prediction_number = trunc(prediction_number)
+            and abs(prediction_number) < '9223372036854775808'::double precision
             then prediction_number::bigint::text
         else prediction_number::text
     end as prediction,
@@ -300,6 +307,12 @@ with fields as (
             when jsonb_typeof(payload -> 'label') = 'number'
                 then (payload ->> 'label')::double precision
         end as label_number,
+        case
+            when
+                jsonb_typeof(payload -> 'label') = 'number'
+                and (payload ->> 'label') ~ '^-?[0-9]{1,19}$$'
+                then (payload ->> 'label')::bigint
+        end as label_whole,
         case
             when jsonb_typeof(payload -> 'value') = 'number'
                 then (payload ->> 'value')::double precision
@@ -417,10 +430,11 @@ select
         else value
     end as value,
     case
+        when jsonb_typeof(payload -> 'label') != 'number' then payload ->> 'label'
+        when label_whole is not null then label_whole::text
         when
-            jsonb_typeof(payload -> 'label') != 'number'
-            or (payload ->> 'label') ~ '^-?[0-9]{1,18}$$' then payload ->> 'label'
-        when abs(label_number) < 1e15 and label_number = trunc(label_number)
+            label_number = trunc(label_number)
+            and abs(label_number) < '9223372036854775808'::double precision
             then label_number::bigint::text
         else label_number::text
     end as label,

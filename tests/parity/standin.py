@@ -26,8 +26,10 @@ VALUES = {
     "prefix": PREFIX,
 }
 
-# A function of RisingWave that is null on an error, by the text that calls it.
-NULL_ON_ERROR = {
+# What RisingWave computes otherwise, mostly as null on an error, by the text that asks for it.
+OTHERWISE = {
+    # no exponent where PostgreSQL writes one
+    r"(\w+_number|(?:\w+\.)?value|\(total::double precision\))::text": r"standin.double_text(\1)",
     # no UTF-8, no JSON
     r"convert_from\(message, 'utf8'\)::jsonb": "standin.try_jsonb(message)",
     r"convert_from\(message, 'utf8'\)": "standin.try_text(message)",
@@ -35,6 +37,8 @@ NULL_ON_ERROR = {
     r"(\(\n\s+moment\[1\].*?\n\s+\))::timestamptz": r"standin.try_timestamptz(\1)",
     # a number that no double holds
     r"(\(payload ->> '\w+'\))::double precision": r"standin.try_double(\1)",
+    # nor a bigint
+    r"(\(payload ->> '\w+'\))::bigint": r"standin.try_bigint(\1)",
 }
 SHIMS = """
 create schema standin;
@@ -44,6 +48,14 @@ create function standin.try_timestamptz(text) returns timestamptz language plpgs
 begin return $1::timestamptz; exception when others then return null; end $$;
 create function standin.try_double(text) returns double precision language plpgsql immutable as $$
 begin return $1::double precision; exception when others then return null; end $$;
+create function standin.try_bigint(text) returns bigint language plpgsql immutable as $$
+begin return $1::bigint; exception when others then return null; end $$;
+-- No exponent from 0.00001 up and below 1e16.
+create function standin.double_text(double precision) returns text language sql immutable as $$
+    select case
+        when abs($1) >= 0.00001 and abs($1) < 1e16 then $1::text::numeric::text else $1::text
+    end
+$$;
 -- Its numbers are doubles: a greater one is no JSON.
 create function standin.try_jsonb(bytea) returns jsonb language plpgsql immutable as $$
 begin
@@ -94,10 +106,16 @@ def create(connection: psycopg.Connection[Any]) -> list[str]:
     return sinks
 
 
+def otherwise(query: str) -> str:
+    """Return a query that computes what RisingWave computes."""
+    for pattern, replacement in OTHERWISE.items():
+        query = re.sub(pattern, replacement, query, flags=re.DOTALL)
+    return query
+
+
 def translated(statement: str) -> str:
     """Return PostgreSQL's form of one statement of sql/risingwave."""
-    for pattern, replacement in NULL_ON_ERROR.items():
-        statement = re.sub(pattern, replacement, statement, flags=re.DOTALL)
+    statement = otherwise(statement)
     if statement.startswith("create source"):
         table, _, _ = statement.partition("\ninclude partition")
         table = re.sub(r"^create source if not exists", "create table", table)

@@ -130,14 +130,17 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
         )  # fmt: skip
         said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
         at = START + timedelta(minutes=6 * number + number % 300)
-        kinds = [{"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"}]
+        kinds: list[dict[str, Any]] = [
+            {"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"},
+            {"kind": "rating", "value": 0.00002 * (number % 7)},
+        ]  # fmt: skip
         kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
         yield (
             "feedback",
             parse(
                 "feedback",
                 {"feedback_id": f"v{number}", "event_time": at.isoformat(), **said}
-                | kinds[number % 5],
+                | kinds[number % 6],
             ),
         )
 

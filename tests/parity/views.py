@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 
 from headrace.engine import Engine
 from headrace.settings import Settings, project_path
+from tests.parity.standin import otherwise
 
 # Doubles that were added up in another order.
 RELATIVE, ABSOLUTE = 1e-9, 1e-9
@@ -66,8 +67,9 @@ def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
         connection.execute(
             sql.SQL("create schema if not exists {}").format(sql.Identifier(view.schema))
         )
+        select = otherwise(view.select)
         connection.execute(
-            f'create materialized view "{view.schema}"."{view.name}" as {view.select}'.encode()
+            f'create materialized view "{view.schema}"."{view.name}" as {select}'.encode()
         )
 
 

@@ -108,6 +108,19 @@ def is_nonzero(node: exp.Expr) -> bool:
     return _at_least(node) > 0 if constant is None else constant != 0
 
 
+def is_within(node: exp.Expr, low: float, high: float) -> bool:
+    """Whether a number is a constant in [low, high], or held there by least(greatest(…))."""
+    if (constant := _constant(node)) is not None:
+        return low <= constant <= high
+    upper = [_constant(each) for each in [node.this, *node.expressions]]
+    if not isinstance(node, exp.Least) or not isinstance(node.this, exp.Greatest):
+        return False
+    lower = [_constant(each) for each in [node.this.this, *node.this.expressions]]
+    return any(x is not None and x <= high for x in upper) and any(
+        x is not None and x >= low for x in lower
+    )
+
+
 def _constant(node: exp.Expr) -> float | None:
     """The value of an expression of numbers; None where it holds anything else."""
     if isinstance(node, (exp.Cast, exp.Paren)):
@@ -121,6 +134,7 @@ def _constant(node: exp.Expr) -> float | None:
 
 COMPUTE: dict[type[exp.Expr], Callable[..., float]] = {
     exp.Add: operator.add,
+    exp.Div: operator.truediv,
     exp.Exp: math.exp,
     exp.Ln: math.log,
     exp.Mul: operator.mul,

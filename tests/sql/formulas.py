@@ -80,7 +80,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
 }
-PARTS = {"polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
+PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "drift_status", "held_bin", "number_bin"}
 
 

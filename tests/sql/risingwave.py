@@ -7,6 +7,8 @@ readable violations. docs/engines.md says where the rules come from.
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,11 +18,21 @@ from sqlglot import Token, exp
 from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import ParseError
 
-from tests.sql.expressions import branches, called, definition, is_jsonb, is_nonzero, origins
+from tests.sql.expressions import (
+    branches,
+    called,
+    definition,
+    is_jsonb,
+    is_nonzero,
+    is_within,
+    origins,
+)
 from tests.sql.risingwave_words import PLAIN, SET_RETURNING, WORDS, words
 
 S = TypeVar("S")
 UNFRAMED = (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead)
+# What makes a text of a number.
+TEXTS = (exp.Cast, exp.Concat, exp.ConcatWs, exp.DPipe)
 # Where a subquery stands for a relation.
 RELATIONS = (exp.From, exp.Join, exp.SetOperation, exp.CTE, exp.Subquery)
 # sqlglot does not parse these; models that use them are checked by plain rules alone.
@@ -31,7 +43,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "wall clock: now": "in WHERE alone, and brokers are asked at the wall's time",
     },
     "segment_feature_history": {
-        "windows: range of time": "RisingWave's source takes an interval; nothing has been run",
         "division: by what may be zero: labels_30d": "a row is in its own window",
     },
     "segment_features": {
@@ -181,8 +192,8 @@ def _window_problems(call: exp.Window) -> Iterator[str]:
         yield "no frame"
     if frame and kind == "range" and (not order or len(order.expressions) != 1):
         yield "range without its one order by key"
-    if frame and kind == "range" and frame.find(exp.Interval):
-        yield "range of time"
+    if frame and re.search(r"\d *(d|mon|w|y)", _sql(frame), re.IGNORECASE):
+        yield "range of days or months, write hours"
     if kind not in (None, "range", "rows"):
         yield f"frame of {kind}"
 
@@ -199,9 +210,19 @@ def aggregates(tree: exp.Query) -> list[str]:
     for condition in tree.find_all(exp.Filter):
         if condition.expression.find(exp.Query, exp.AggFunc):
             found.append(f"filter with a subquery or an aggregate: {_sql(condition)}")
+    for spread in tree.find_all(exp.Sub):
+        product = spread.left
+        of_sums = isinstance(product, exp.Mul) and all(
+            isinstance(side.this if isinstance(side, exp.Filter) else side, exp.Sum)
+            for side in (product.left, product.right)
+        )
+        if of_sums and not isinstance(spread.find_ancestor(exp.Case, exp.Query), exp.Case):
+            found.append(f"28 digits may not hold it, write spread: {_sql(spread)}")
     for rounded in tree.find_all(exp.Round):
         if rounded.args.get("decimals") and not _is_numeric(rounded.this):
             found.append(f"round(x, n) of no numeric: {_sql(rounded)}")
+        if rounded.args.get("decimals") and isinstance(rounded.parent, TEXTS):
+            found.append(f"round(x, n) pads no zeros, write with_decimals: {_sql(rounded)}")
     return found
 
 
@@ -215,13 +236,17 @@ def _is_numeric(node: exp.Expr) -> bool:
 
 
 def set_returning(tree: exp.Query) -> list[str]:
-    """Functions that return sets stand in the select list, in no case, coalesce or aggregate."""
-    wrong = (exp.Case, exp.Coalesce, exp.AggFunc, exp.Window, exp.Where, exp.Having, exp.Join)
+    """Functions that return sets stand bare in the select list, or after FROM.
+
+    Those that do run side by side; one inside an expression multiplies the rows of the others.
+    """
     found = []
     for call in tree.find_all(exp.Func):
-        around = call.find_ancestor(exp.Query, *wrong)
-        if called(call) in SET_RETURNING and isinstance(around, wrong):
-            found.append(f"{called(call)}() in {around.key}: {_sql(around)}")
+        if called(call) in SET_RETURNING:
+            item = call.parent if isinstance(call.parent, exp.Alias) else call
+            is_bare = isinstance(item.parent, exp.Select) and item.arg_key == "expressions"
+            if not is_bare and not isinstance(call.find_ancestor(exp.From, exp.Query), exp.From):
+                found.append(f"{called(call)}() is not bare: {_sql(item)}")
     return found
 
 
@@ -306,6 +331,23 @@ def division(tree: exp.Query) -> list[str]:
     ]
 
 
+def exponents(tree: exp.Query) -> list[str]:
+    """What is raised is bounded: e to what the macro exp_of allows, and roots.
+
+    A query raises where a power overflows, or underflows to 0; a materialized view has null there.
+    """
+    found = [
+        f"of e without bounds, write exp_of: {_sql(call)}"
+        for call in tree.find_all(exp.Exp)
+        if not is_within(call.this, -745, 709)
+    ]
+    return found + [
+        f"a power that is no root, write a product or exp_of: {_sql(call)}"
+        for call in tree.find_all(exp.Pow)
+        if not is_within(call.expression, math.ulp(0), 1)
+    ]
+
+
 TREE: dict[str, Callable[[exp.Query], list[str]]] = {
     "joins": joins,
     "subqueries": subqueries,
@@ -315,4 +357,5 @@ TREE: dict[str, Callable[[exp.Query], list[str]]] = {
     "jsonb keys": jsonb_keys,
     "ordering": ordering,
     "division": division,
+    "exponents": exponents,
 }

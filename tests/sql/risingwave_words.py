@@ -8,7 +8,7 @@ what nobody has looked up is a violation too. docs/engines.md says where the lis
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import pairwise
 
@@ -108,6 +108,12 @@ TYPES = _names(
     time timestamp timestamptz varchar
     """
 ) | {"double precision"}
+# What it reads as an interval.
+INTERVAL = re.compile(
+    r"(?=.*\d) *([+-]?\d+ *(y|years?|yrs?|months?|mons?|d|days?|h|hours?|hrs?|m|minutes?|mins?"
+    r"|s|seconds?|secs?)( +|(?=[+-])|$))*([+-]?\d+:[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?",
+    re.IGNORECASE,
+)
 # Columns of the events that hold JSON; models keep their names.
 JSONB = {"features", "input", "output", "metadata", "metrics"}
 
@@ -142,6 +148,24 @@ def types(tokens: list[Token]) -> list[str]:
         for token, following in pairwise(tokens)
         if token.token_type == TokenType.DCOLON and _text(following) not in TYPES
     ]
+
+
+def intervals(tokens: list[Token]) -> list[str]:
+    """An interval is whole numbers of its units, and a time of day for what is less."""
+    return [
+        f"'{token.text}': write it as '1 day 00:00:00.5'"
+        for token in _interval_texts(tokens)
+        if not INTERVAL.fullmatch(token.text)
+    ]
+
+
+def _interval_texts(tokens: list[Token]) -> Iterator[Token]:
+    for place, token in enumerate(tokens):
+        if token.token_type == TokenType.STRING:
+            before, after = tokens[max(place - 1, 0)], tokens[place + 1 : place + 3]
+            cast = [each.text.lower() for each in after] == ["::", "interval"]
+            if cast or before.token_type == TokenType.INTERVAL:
+                yield token
 
 
 def numbers(tokens: list[Token]) -> list[str]:
@@ -314,6 +338,7 @@ WORDS: dict[str, Callable[[list[Token]], list[str]]] = {
     "absent": absent,
     "wall clock": wall_clock,
     "types": types,
+    "intervals": intervals,
     "numbers": numbers,
 }
 PLAIN: dict[str, Callable[[list[Token]], list[str]]] = {

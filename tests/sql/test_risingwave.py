@@ -63,6 +63,24 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
         ["select x::uuid from t", "select x::vector from t", "select x::json from t"],
         ["select x::bigint[], y::double precision, z::timestamptz, j::jsonb from t"],
     ),
+    "intervals": (
+        [
+            f"select x + interval '{text}' from t"
+            for text in (
+                "1 microsecond", "5 milliseconds", "0.5 seconds", "1.5 days", "1 week", "P1D",
+                "1 day, 2 hours", "1 day ago", "1", "1 day 12", "",
+            )
+        ]
+        + ["select '1 week'::interval from t"],
+        [
+            f"select x + interval '{text}' from t"
+            for text in (
+                "00:00:00.000001", "1 day", "-3 hours", "2 days 03:00", "1 year 2 mons -3 days",
+                "30min",
+            )
+        ]
+        + ["select '7 days'::interval, 'a week', 'interval', x as interval from t"],
+    ),
     "numbers": (
         [
             "select x * 1e30 from t",
@@ -111,6 +129,7 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             OVER.replace("rows between 1 preceding and current row", ""),
             OVER.replace("rows between", "groups between"),
             OVER.replace("rows between 1", "range between interval '1 day'"),
+            OVER.replace("rows between 1", "range between '2 months'::interval"),
             OVER.replace("rows between", "range between").replace("by t", "by t, u"),
             OVER.replace("over", "filter (where y) over"),
             "select row_number() over (partition by k) from t",
@@ -121,6 +140,7 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
         [
             OVER,
             OVER.replace("rows between", "range between"),
+            OVER.replace("rows between 1", "range between interval '720 hours'"),
             "select lag(x) over (partition by k order by t) from t",
             "select rank() over w, sum(x) over w from t "
             "window w as (partition by k order by t rows unbounded preceding)",
@@ -132,6 +152,10 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select k, percentile_cont(k) within group (order by x) from t group by k",
             "select count(*) filter (where x in (select y from u)) from t",
             "select round(x, 2) from t",
+            "select 'psi ' || round(x::numeric, 2) from t",
+            "select sum(n) * sum(x) - sum(y) * sum(y) from t",
+            "select sum(n) filter (where z) * sum(x) filter (where z) - 1 from t",
+            "select concat_ws(', ', round(x::numeric, 2)) from t",
         ],
         [
             "select k, percentile_cont(0.5) within group (order by x) from t group by k",
@@ -145,9 +169,14 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select sum(jsonb_array_elements_text(j)) from t",
             "select x from t where jsonb_object_keys(j) = 'a'",
             "select a.x from a inner join generate_series(0, 2) as g on a.x = g.g",
+            "select 50 + generate_series(0, 2) as x, unnest(y) as z from t",
+            "select unnest(y) * weight as x from t",
+            "select generate_series(0, 2)::bigint as x from t",
+            "select unnest(string_to_array(jsonb_object_keys(j), ',')) as x from t",
         ],
         [
-            "select 10 + generate_series(0, 2) * 5 as x, jsonb_object_keys(j) as k from t",
+            "select 5 + n as x from (select generate_series(0, 2) as n, unnest(y) from t) as s",
+            "select unnest(case when x > 0 then array[x] else array[y, z] end) as z from t",
             "select x from generate_series(0, 2) as x",
         ],
     ),
@@ -215,13 +244,30 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select x / nullif(y, 0), x / (2 * nullif(y::numeric, 0)), x / 1000000 from t",
             "select x / ln(1.02::double precision), x / (1.02 + 1), x / greatest(y, 1) from t",
             "select k, sum(x) / count(*) from t group by k",
-            "select x / (1 + exp(-y)), x / (0.5 + 2 * abs(y)), x / (y * y + 1) from t",
+            "select x / (1 + exp(least(greatest(y, -9), 9))), x / (0.5 + 2 * abs(y)) from t",
+            "select x / (y * y + 1) from t",
             "select case when y > 0 and x > 0 then x / y end, x / z from t where z between 1 and 9",
             "with w as (select k, count(*) as n from t group by k) select 1 / sum(n) from w",
             "select x / coalesce(nullif(y, 0), 1) from t where y > 0",
             "with w as (select nullif(y, 0) as z, x from t) select v.x / v.z from w as v",
             "with w as (select x, count(*) over (partition by k order by t rows between unbounded "
             "preceding and unbounded following) as n from t) select x / n from w",
+        ],
+    ),
+    "exponents": (
+        [
+            "select exp(x) from t",
+            "select exp(-least(x, 700)) from t",
+            "select exp(least(greatest(x, -800), 700)) from t",
+            "select exp(least(greatest(x, y), 700)) from t",
+            "select exp(1000) from t",
+            "select power(x, 2) from t",
+            "select power(1.02::double precision, n - 50000) from t",
+            "select x ^ -0.5 from t",
+        ],
+        [
+            "select exp(least(greatest(x, -700), 700)), exp(1), power(x, 1 / 6.0), x * x from t",
+            "select power(x, 0.5) from t",
         ],
     ),
 }  # fmt: skip

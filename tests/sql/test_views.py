@@ -51,6 +51,7 @@ def empty(engine: Engine) -> None:
     )
     with engine.connect() as connection:
         connection.execute("truncate " + ", ".join(row["name"] for row in tables))
+        connection.execute("truncate control.horizons")  # what was expired comes anew
         connection.execute(
             "insert into control.policies (model, policy, value) values "
             "('*', 'positive_label', 'yes') "

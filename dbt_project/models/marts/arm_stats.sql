@@ -12,7 +12,7 @@ arms as (
         arm,
         sum(pulls)::bigint as pulls,
         sum(reward) as reward,
-        sum(pulls) * sum(reward_squared) - sum(reward) * sum(reward) as spread,
+        {{ spread('sum(pulls)', 'sum(reward_squared)', 'sum(reward)') }} as spread,
         count(case when reward != reward_squared then 1 end) = 0 as is_share,
         count(case when reward < reward_squared then 1 end) = 0 as is_unit
     from earned

@@ -85,8 +85,8 @@ fine_panes as (
     select
         panes.model,
         panes.pane_start,
-        sum(panes.inferences) as answers,
-        sum(panes.errors) as errors
+        sum(panes.inferences)::bigint as answers,
+        sum(panes.errors)::bigint as errors
     from listening
     inner join {{ ref('request_panes') }} as panes
         on
@@ -103,9 +103,9 @@ answer_panes as (
     select
         panes.model,
         panes.inferences as reference,
-        0 as current,
+        0::bigint as current,
         panes.errors as reference_errors,
-        0 as current_errors
+        0::bigint as current_errors
     from spans
     inner join {{ ref('request_panes') }} as panes
         on
@@ -117,9 +117,9 @@ answer_panes as (
     union all
     select
         fine_panes.model,
-        0 as reference,
+        0::bigint as reference,
         fine_panes.answers as current,
-        0 as reference_errors,
+        0::bigint as reference_errors,
         fine_panes.errors as current_errors
     from fine_panes
     inner join listening
@@ -129,9 +129,9 @@ answer_panes as (
     union all
     select
         panes.model,
-        0 as reference,
+        0::bigint as reference,
         panes.inferences as current,
-        0 as reference_errors,
+        0::bigint as reference_errors,
         panes.errors as current_errors
     from spans
     inner join {{ ref('request_panes') }} as panes

@@ -108,10 +108,10 @@ select
         end,
         case when covariate_drift then
             drifted_features || ' of ' || features || ' features, most of all '
-            || worst_feature || ' (psi ' || round(worst_psi::numeric, 2) || ')'
+            || worst_feature || ' (psi ' || {{ with_decimals('worst_psi', 2) }} || ')'
         end,
         case when label_drift then
-            'labels (psi ' || round(label_psi::numeric, 2) || ')'
+            'labels (psi ' || {{ with_decimals('label_psi', 2) }} || ')'
         end,
         case when concept_drift then
             'error ' || case concept_kind
@@ -120,7 +120,7 @@ select
             || ' up since ' || to_char(drifted_since, 'YYYY-MM-DD HH24:MI')
         end,
         case when output_drift then
-            'output (psi ' || round(output_psi::numeric, 2) || ')'
+            'output (psi ' || {{ with_decimals('output_psi', 2) }} || ')'
         end
     ) as explanation,
     event_clock

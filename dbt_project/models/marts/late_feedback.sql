@@ -15,7 +15,7 @@ select
     -- what was said
     feedback.kind,
     feedback.source,
-    coalesce(feedback.label, feedback.value::text) as label,
+    coalesce(feedback.label, {{ number_text('feedback.value') }}) as label,
     labels.label as held_label,
     coalesce(labels.feedback_id = feedback.feedback_id, false) as decides_label,
     -- times
@@ -33,6 +33,6 @@ inner join {{ ref('model_policies') }} as policies on inference.model = policies
 left join {{ ref('labels') }} as labels on feedback.request_id = labels.request_id
 where
     feedback.kind not in ('preference', 'report', 'comment')
-    and coalesce(feedback.label, feedback.value::text) is not null
+    and (feedback.label is not null or feedback.value is not null)
     and feedback.event_time > inference.event_time + policies.label_window
     and feedback.event_time > clock.event_clock - interval '30 days'

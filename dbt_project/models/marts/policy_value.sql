@@ -95,7 +95,7 @@ done as (
         min_sample,
         sum(pulls)::bigint as pulls,
         sum(reward) as reward,
-        sum(pulls) * sum(reward_squared) - sum(reward) * sum(reward) as spread
+        {{ spread('sum(pulls)', 'sum(reward_squared)', 'sum(reward)') }} as spread
     from arms
     group by model, min_sample
 ),

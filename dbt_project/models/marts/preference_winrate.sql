@@ -11,6 +11,13 @@
 -- grain: version that was compared with another one.  key: (model, model_version).
 -- lateness: any; a preference counts once both its answers are there.
 {%- set steps = 20 %}
+{%- set centred -%}
+    log_strength - avg(log_strength) over (
+        partition by model
+        order by model_version
+        rows between unbounded preceding and unbounded following
+    )
+{%- endset %}
 with outcomes as (
     select
         panes.model,
@@ -127,9 +134,5 @@ select
     wins::double precision / nullif(comparisons, 0) as win_rate,
     {{ wilson_low('wins', 'comparisons') }} as win_rate_low,
     {{ wilson_high('wins', 'comparisons') }} as win_rate_high,
-    exp(log_strength - avg(log_strength) over (
-        partition by model
-        order by model_version
-        rows between unbounded preceding and unbounded following
-    )) as strength
+    case when log_strength is not null then {{ exp_of(centred) }} end as strength
 from versions

@@ -265,11 +265,11 @@ select
                 '; ',
                 case when labels_due then new_labels || ' new labels' end,
                 case when metric_due then
-                    'auc ' || round(recent_auc::numeric, 3) || ' against '
-                    || round(baseline_auc::numeric, 3) || ' at promotion'
+                    'auc ' || {{ with_decimals('recent_auc', 3) }} || ' against '
+                    || {{ with_decimals('baseline_auc', 3) }} || ' at promotion'
                 end,
                 case when concept_due then
-                    'error rose, page-hinkley ' || round(page_hinkley::numeric, 2)
+                    'error rose, page-hinkley ' || {{ with_decimals('page_hinkley', 2) }}
                 end,
                 case when forecast_due then
                     falling_metric || ' is forecast to cross its threshold on '
@@ -279,7 +279,7 @@ select
                 case when drift_due then 'labels are late' end,
                 case when drifted_features > 0 then
                     drifted_features || ' features drifted, psi up to '
-                    || round(psi::numeric, 2)
+                    || {{ with_decimals('psi', 2) }}
                 end
             )
     end as reason,

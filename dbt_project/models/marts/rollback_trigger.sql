@@ -101,12 +101,12 @@ select
                 '; ',
                 case when fails then
                     'errors in '
-                    || round(100 * error_rate::numeric, 1)
+                    || {{ with_decimals('100 * error_rate', 1) }}
                     || ' % of answers'
                 end,
                 case when canary_is_worse then 'canary: ' || verdict end,
                 case when output_left then
-                    'output left its baseline, psi ' || round(output_psi::numeric, 2)
+                    'output left its baseline, psi ' || {{ with_decimals('output_psi', 2) }}
                 end
             )
     end as reason,

@@ -33,7 +33,7 @@ rolling as (
     window thirty_days as (
         partition by model, segment
         order by pane_start
-        range between interval '30 days' preceding and current row
+        range between interval '720 hours' preceding and current row
     )
 )
 

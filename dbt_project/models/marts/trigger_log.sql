@@ -41,7 +41,7 @@ select
     model_version,
     status,
     reason,
-    null as held_back_by,
+    null::text as held_back_by,
     worker,
     attempt,
     claimed_at,
@@ -56,9 +56,9 @@ select
     case when waiting.due then 'due' else 'held back' end as status,
     waiting.reason,
     waiting.held_back_by,
-    null as worker,
-    null as attempt,
-    null as claimed_at,
+    null::text as worker,
+    null::integer as attempt,
+    null::timestamptz as claimed_at,
     waiting.event_clock as event_time
 from {{ ref('retrain_trigger') }} as waiting
 left join taken on waiting.trigger_id = taken.trigger_id
@@ -71,10 +71,10 @@ select
     model_version,
     'rolled back' as status,
     reason,
-    null as held_back_by,
-    null as worker,
-    null as attempt,
-    null as claimed_at,
+    null::text as held_back_by,
+    null::text as worker,
+    null::integer as attempt,
+    null::timestamptz as claimed_at,
     event_time
 from {{ ref('stg_model_events') }}
 where event = 'rolled_back'
@@ -87,9 +87,9 @@ select
     case when due then 'due' else 'held back' end as status,
     reason,
     held_back_by,
-    null as worker,
-    null as attempt,
-    null as claimed_at,
+    null::text as worker,
+    null::integer as attempt,
+    null::timestamptz as claimed_at,
     window_end as event_time
 from {{ ref('rollback_trigger') }}
 where reason is not null

@@ -32,5 +32,5 @@ with facts as (
 ),
 
 {{ feature_history(
-    'user_id', '1 microsecond', "clock.event_clock + interval '1 microsecond'"
+    'user_id', '00:00:00.000001', "clock.event_clock + interval '00:00:00.000001'"
 ) }}

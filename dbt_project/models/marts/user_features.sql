@@ -45,7 +45,7 @@ counted as (
 select
     model,
     user_id,
-    event_clock + interval '1 microsecond' as event_timestamp,
+    event_clock + interval '00:00:00.000001' as event_timestamp,
     last_seen,
     answers as answers_30d,
     labels as labels_30d,

@@ -16,7 +16,7 @@ select
     value,
     case
         when kind in ('preference', 'report', 'comment') then null
-        else coalesce(label, value::text)
+        else coalesce(label, {{ number_text('value') }})
     end as label,
     metadata
 from {{ source('events', 'feedback') }}

@@ -1,0 +1,27 @@
+{#-
+  The text of a double, the same on both engines: a whole number of 64 bits in its digits, another
+  one in its digits from 0.00001 up and below 1e16, else with an exponent ('1e-06'). as_label of
+  headrace.events writes it so, and sql/risingwave.
+-#}
+{% macro number_text(x) -%}
+    case
+        when {{ x }} = trunc({{ x }}) and abs({{ x }}) < '9223372036854775808'::double precision
+            then {{ x }}::bigint::text
+        when abs({{ x }}) >= 0.00001 and abs({{ x }}) < '1e16'::double precision
+            then {{ x }}::text::numeric::text
+        else {{ x }}::text
+    end
+{%- endmacro %}
+
+{#-
+  A double of 0 or more as a text of so many decimals; above 1e12 it counts as that. RisingWave's
+  round(0.5, 2) is 0.5, PostgreSQL's 0.50.
+-#}
+{% macro with_decimals(x, decimals) -%}
+    {%- set unit = 10 ** decimals -%}
+    {%- set units = 'round(least(' ~ x ~ ', 1e12) * ' ~ unit ~ ')::bigint' -%}
+    case when {{ x }} is not null then
+        ({{ units }} / {{ unit }})::text || '.'
+        || lpad(({{ units }} % {{ unit }})::text, {{ decimals }}, '0')
+    end
+{%- endmacro %}
