@@ -20,8 +20,9 @@ setup: .venv/installed ## make .venv with everything in it
 demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short form
 	$(BIN)/headrace demo $(ARGS)
 
+# A file's tests stay together, on one of as many processes as there are cores, at most four.
 test: setup ## run all tests; ARGS='-k name' for some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # Both servers must reach each other's ports, as RisingWave reads the topics by itself.
 test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... port=4566 user=root dbname=dev' KAFKA=host:port
