@@ -44,6 +44,7 @@ QUERIES = {
     " order by feedback_time desc limit 100",
     # all rows: it knows no models
     "ingest_lag": "select * from headrace.{mart}",
+    "lost_messages": "select * from headrace.{mart}",
     # one key
     "user_features": ALL + " and user_id = 'u10000'",
     "user_feature_history": ALL + " and user_id = 'u10000'",

@@ -19,7 +19,7 @@ MODULES = {
     ),
     "features": ("feast", "psycopg_pool", "pyarrow", "pydantic"),
     "dashboards": ("grafana_api", "requests"),
-    "kafka": ("kafka",),
+    "kafka": ("kafka", "lz4", "snappy", "zstandard"),
     "risingwave": ("dbt.adapters.risingwave", "psycopg2"),
     "demo": ("rich", "matplotlib", "sklearn"),
 }  # fmt: skip

@@ -32,14 +32,27 @@ _TYPES = {
 
 
 class Origin(NamedTuple):
-    """The message that a row was made from."""
+    """The message that a row was made from.
+
+    Its name has the id of the topic in it from the offset `named_from` on, so that another topic's
+    message at the same place has another name.
+    """
 
     topic: str
     partition: int
     offset: int
+    topic_id: str = ""  # '' where the brokers give none
+    named_from: int = 0
 
     def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
+        place = f"{self.topic}/{self.partition}/{self.offset}"
+        named = self.topic_id and self.offset >= self.named_from
+        return f"{place}/{self.topic_id}" if named else place
+
+    @property
+    def of(self) -> tuple[str, int, str]:
+        """Its partition: name of the topic, number, id of the topic."""
+        return self.topic, self.partition, self.topic_id
 
 
 class Row:

@@ -68,15 +68,19 @@ class Writer:
         self._connect().execute("select control.expire()")
         self._connect().commit()
 
-    def note_ends(self, ends: Sequence[tuple[str, int, int]]) -> None:
-        """Keep (topic, partition, end) of what the brokers have beside how far it was read."""
+    def note_ends(self, ends: Sequence[tuple[str, int, str, int, int | None]]) -> None:
+        """Keep (topic, partition, topic's id, next offset, end) of where partitions have come to.
+
+        What brokers use offsets for without a message, such as the end of a transaction, is read
+        without a row.
+        """
         connection = self._connect()
-        for topic, partition, end in ends:
+        for topic, partition, topic_id, place, end in ends:
             connection.execute(
-                "update control.consumed set end_offset = greatest(%s, next_offset) "
-                "where topic = %s and partition = %s",
-                [end, topic, partition],
-            )
+                _NOTE,
+                {"topic": topic, "partition": partition, "topic_id": topic_id,
+                 "next_offset": place, "end_offset": end},
+            )  # fmt: skip
         connection.commit()
 
     def close(self) -> None:
@@ -263,24 +267,36 @@ def _in_order(topic: str, rows: Sequence[Row]) -> list[Row]:
 
 def _advance(connection: psycopg.Connection[Any], by_topic: Mapping[str, Sequence[Row]]) -> None:
     """Move on what `control.consumed` says of the partitions that the rows came from."""
-    read: dict[tuple[str, int], list[int]] = {}
+    read: dict[tuple[str, int, str], list[int]] = {}
     for rows in by_topic.values():
         for row in rows:
             if row.origin is not None:
-                read.setdefault(row.origin[:2], []).append(row.origin.offset)
-    for (topic, partition), offsets in sorted(read.items()):
-        moved = connection.execute(_ADVANCE, [topic, partition, max(offsets) + 1, min(offsets)])
+                read.setdefault(row.origin.of, []).append(row.origin.offset)
+    for (topic, partition, topic_id), offsets in sorted(read.items()):
+        moved = connection.execute(
+            _ADVANCE, [topic, partition, max(offsets) + 1, topic_id, min(offsets)]
+        )
         if moved.rowcount == 0:
             connection.rollback()
             raise OvertakenError(f"{topic}/{partition}: {min(offsets)} was read already")
 
 
 _ADVANCE = """
-insert into control.consumed as stored (topic, partition, next_offset) values (%s, %s, %s)
+insert into control.consumed as stored (topic, partition, next_offset, topic_id)
+values (%s, %s, %s, %s)
 on conflict (topic, partition) do update set
     next_offset = excluded.next_offset,
     consumed_at = clock_timestamp()
-where stored.next_offset <= %s
+where stored.next_offset <= %s and excluded.topic_id in ('', stored.topic_id)
+"""
+_NOTE = """
+update control.consumed set
+    next_offset = greatest(%(next_offset)s, next_offset),
+    end_offset = case
+        when %(end_offset)s::bigint is null then end_offset
+        else greatest(%(end_offset)s, %(next_offset)s, next_offset)
+    end
+where topic = %(topic)s and partition = %(partition)s and topic_id = %(topic_id)s
 """
 
 

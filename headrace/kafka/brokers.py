@@ -16,6 +16,7 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
 from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError
+from kafka.net.compat import KafkaNetClient
 
 from headrace.errors import EngineError, SettingError, one_line
 from headrace.events import TOPICS
@@ -58,6 +59,7 @@ def access(settings: Settings) -> dict[str, Any]:
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         "security_protocol": settings.kafka_security,
         "client_id": "headrace",
+        "kafka_client": _client,
     }
     if settings.kafka_ca:
         tls(settings)
@@ -189,6 +191,13 @@ def unreachable(settings: Settings, error: Exception) -> BrokerError:
 
 def _server(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _client(**options: Any) -> KafkaNetClient:
+    """Return a client whose questions make no topic: brokers would, with defaults of their own."""
+    client = KafkaNetClient(**options)
+    client.cluster.config["allow_auto_create_topics"] = False
+    return client
 
 
 def _new(name: str, settings: Settings) -> NewTopic:

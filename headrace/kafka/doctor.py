@@ -118,6 +118,7 @@ def messages(settings: Settings, engine: Engine | None) -> Findings:
             )
         }
         yield from _read(kept, read, names, settings)
+        yield from _lost(engine)
     newest = max((each.newest_ms for each in kept.values()), default=0)
     ahead = datetime.fromtimestamp(min(newest, LATEST_MS) / 1000, UTC) - datetime.now(UTC)
     if ahead > SKEW:
@@ -169,6 +170,20 @@ def _read(
         yield warning(says, do[settings.engine])
     else:
         yield ok(says)
+
+
+def _lost(engine: Engine) -> Findings:
+    """What ingest found dropped within a week."""
+    for row in engine.rows(
+        "select topic, sum(messages)::bigint as messages, max(noticed_at) as at "
+        "from headrace.lost_messages where noticed_at > now() - interval '7 days' "
+        "group by topic order by topic"
+    ):
+        yield warning(
+            f"{row['messages']:,} messages of {row['topic']} were lost unread, "
+            f"as was noticed at {row['at']:%Y-%m-%d %H:%M}Z",
+            "send them again: headrace.lost_messages says which",
+        )
 
 
 class Kept(NamedTuple):

@@ -1,8 +1,9 @@
 """Messages of Kafka as rows: each event once, whatever broke the contract with its reason.
 
 A message without an id gets one from its place in the topic, one without an `event_time` the time
-of the message, so that reading it again gives the same row. That time is the sender's word, too: it
-is never later than ours, and where it is none that there is, ours stands for it.
+of the message, so that reading it again gives the same row. That time is its sender's word, as an
+`event_time` is: what both may be at most is told by our clock, or by the brokers' where they say
+when they took the message in.
 """
 
 from __future__ import annotations
@@ -17,10 +18,25 @@ from headrace.errors import ContractError
 from headrace.events import IDS, Topic, parse, unsaid
 from headrace.rows import COLUMNS, REJECTED, Origin, Row, encoded, json_text, rejection
 
+# Of a message's time: it is the brokers', not the sender's.
+LOG_APPEND_TIME = 1
 
-def row_of(topic: str, record: ConsumerRecord) -> Row:
-    """Return the row of a message of a topic of the contract, or of ``rejected``."""
-    origin = Origin(record.topic, record.partition, record.offset)
+
+def row_of(topic: str, record: ConsumerRecord, topic_id: str = "", named_from: int = 0) -> Row:
+    """Return the row of a message of a topic of the contract, or of ``rejected``. Never raises.
+
+    `topic_id` and `named_from` are those of its `Origin`.
+    """
+    origin = Origin(record.topic, record.partition, record.offset, topic_id, named_from)
+    try:
+        return _row_of(topic, record, origin)
+    except Exception as error:
+        text = (record.value or b"").decode(errors="backslashreplace")
+        reason = str(ContractError("", f"what can be read ({type(error).__name__})", text))
+        return rejection(topic, "", reason, json_text(text), origin)
+
+
+def _row_of(topic: str, record: ConsumerRecord, origin: Origin) -> Row:
     text = (record.value or b"").decode(errors="backslashreplace")
     try:
         payload = msgspec.json.decode(record.value or b"")
@@ -40,7 +56,7 @@ def row_of(topic: str, record: ConsumerRecord) -> Row:
         if assumed and sent_at is not None:
             payload = {**payload, "event_time": sent_at}
     try:
-        event = parse(named, payload, now=min(sent_at or now, now))
+        event = parse(named, payload, now=min(_appended_at(record) or now, now))
         return encoded(named, event, origin, assumed)
     except ContractError as error:
         return rejection(topic, error.field, str(error), json_text(payload), origin)
@@ -55,6 +71,11 @@ def _sent_at(record: ConsumerRecord) -> datetime | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.max.replace(tzinfo=UTC)
+
+
+def _appended_at(record: ConsumerRecord) -> datetime | None:
+    """When the brokers took a message in, None where they do not say."""
+    return _sent_at(record) if record.timestamp_type == LOG_APPEND_TIME else None
 
 
 def _dead_letter(payload: Any, text: str, origin: Origin) -> Row:

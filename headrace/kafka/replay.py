@@ -14,7 +14,9 @@ from kafka.errors import KafkaError
 from headrace.engine import Engine
 from headrace.errors import EngineError, SettingError, one_line
 from headrace.kafka.brokers import BrokerError, reach, topic_names, unreachable
-from headrace.kafka.ingest import Report, open_consumer, rows_of
+from headrace.kafka.ingest import Report
+from headrace.kafka.places import places_of
+from headrace.kafka.reader import open_consumer, rows_of, topic_ids
 from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
@@ -60,11 +62,12 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     read = 0
     try:
         there = _partitions(consumer, engine.settings)
+        places = places_of(engine, there, topic_ids(consumer, names))
         partitions = _begin(consumer, there, since)
         ends = consumer.end_offsets(partitions)
         empty, until = 0, None
         while partitions:
-            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names)
+            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names, places)
             if rows:
                 for row in rows:
                     row.origin = None

@@ -47,5 +47,28 @@ create table if not exists control.consumed (
     -- what the brokers had when it was looked at
     end_offset bigint,
     consumed_at timestamptz not null default clock_timestamp(),
+    -- the topic's own id, as Kafka's tools write it; a topic made anew has another ('': not known)
+    topic_id text not null default '',
+    -- messages from this one on have that id in the names that are made from their place
+    named_from bigint not null default 0,
     primary key (topic, partition)
+);
+
+alter table control.consumed
+add column if not exists topic_id text not null default '',
+add column if not exists named_from bigint not null default 0;
+
+-- grain: a row of messages that nobody can read any more.
+-- key: (topic, partition, topic_id, first_offset).
+create table if not exists control.losses (
+    topic text not null,
+    partition integer not null,
+    topic_id text not null,
+    first_offset bigint not null,
+    -- one past the last of them
+    end_offset bigint not null,
+    -- dropped (by retention), or made anew (deleted with their topic)
+    reason text not null,
+    noticed_at timestamptz not null default clock_timestamp(),
+    primary key (topic, partition, topic_id, first_offset)
 );

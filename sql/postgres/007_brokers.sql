@@ -1,5 +1,3 @@
-alter table control.consumed add column if not exists topic_id text not null default '';
-
 -- grain: what the brokers had of one partition of a topic when they were asked.
 -- key: (topic, partition).
 create table if not exists control.topic_ends (

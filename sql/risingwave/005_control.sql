@@ -117,6 +117,18 @@ create table if not exists control.deployed (
     deployed_at timestamptz default now()
 );
 
+-- Stays empty here: a source does not say what was dropped before it was read (docs/engines.md).
+create table if not exists control.losses (
+    topic varchar,
+    partition integer,
+    topic_id varchar,
+    first_offset bigint,
+    end_offset bigint,
+    reason varchar,
+    noticed_at timestamptz,
+    primary key (topic, partition, topic_id, first_offset)
+) append only on conflict do nothing;
+
 -- grain: how far one partition of a topic of Kafka was read.  key: (topic, partition).
 -- What the brokers have is not known here.
 create materialized view if not exists control.consumed as

@@ -87,6 +87,17 @@ def test_a_sender_whose_clock_is_in_microseconds(monkeypatch: pytest.MonkeyPatch
     assert found.level == "failed" and "the clock of who sent the newest message" in found.says
 
 
+def test_messages_that_were_lost_are_told_for_a_week(kafka_engine: Engine) -> None:
+    make_topics(kafka_engine.settings)
+    with kafka_engine.connect() as connection:
+        connection.execute(
+            "insert into control.losses values ('t', 0, 'a', 10, 60, 'dropped', now()), "
+            "('u', 0, 'a', 10, 60, 'dropped', now() - interval '8 days')"
+        )
+    ((check, says),) = of_kafka(kafka_engine)
+    assert check == "messages" and "50 messages of t were lost unread" in says
+
+
 @pytest.mark.parametrize(
     ("next_offset", "topic_id", "age_s", "level", "says"),
     [

@@ -25,8 +25,9 @@ ACCESS = {
     if (variable := f"HEADRACE_TEST_KAFKA_{name.upper()}") in os.environ
 }
 # Short sessions, so that a killed consumer is missed soon: Apache Kafka takes no shorter one than
-# `group.min.session.timeout.ms`.
+# `group.min.session.timeout.ms`. No members that outlive them: Tansu never divides their groups.
 CONSUMER: dict[str, Any] = {
+    "group_instance_id": None,
     "session_timeout_ms": 6_000 if REAL else 1_000,
     "heartbeat_interval_ms": 300,
     "fetch_max_wait_ms": 50,

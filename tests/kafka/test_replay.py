@@ -13,7 +13,7 @@ from kafka.structs import OffsetAndTimestamp
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.kafka.brokers import make_topics
-from headrace.kafka.ingest import open_consumer
+from headrace.kafka.reader import open_consumer
 from headrace.kafka.replay import replay, time_of
 from tests.kafka.conftest import REAL, environment
 from tests.kafka.test_ingest import produce, stored

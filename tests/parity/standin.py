@@ -77,6 +77,7 @@ class Message(NamedTuple):
     offset: int
     timestamp: int
     value: bytes | None
+    timestamp_type: int = 0
 
 
 def statements(file: Path, values: dict[str, str] = VALUES) -> list[str]:

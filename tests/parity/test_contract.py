@@ -307,7 +307,7 @@ def test_the_time_of_a_message_is_its_senders_word(stand_in: StandIn) -> None:
             for topic in (*TOPICS, REJECTED)
         }
     assert disagreements(messages, found) == []
-    assert {len(found[topic]) for topic in TOPICS} == {8}
+    assert {len(found[topic]) for topic in TOPICS} == {9}
 
 
 def test_a_message_without_any_time_came_when_it_came_in(stand_in: StandIn) -> None:

@@ -26,7 +26,7 @@ from tests.sql.test_views import empty, log  # noqa: F401
 
 COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
-    "events.conflicts",
+    "events.conflicts", "control.losses",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
 )  # fmt: skip
 # What a test of one of them would set, all together: they reach into each other's views.
@@ -206,7 +206,8 @@ def tell(
             "where kinds.policy = policies.policy"
         )
         connection.execute(
-            "truncate control.claims, control.consumed, events.rejected, events.conflicts"
+            "truncate control.claims, control.consumed, control.losses, events.rejected, "
+            "events.conflicts"
         )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01")
@@ -236,6 +237,9 @@ def tell(
         connection.execute(
             "insert into control.consumed values ('p.inference', 0, 5, 7, now()), "
             "('p.feedback', 1, 5, null, now())"
+        )
+        connection.execute(
+            "insert into control.losses values ('p.feedback', 1, 'x', 2, 5, 'dropped')"
         )
 
 
