@@ -72,7 +72,7 @@ class Writer:
         """Keep (topic, partition, topic's id, next offset, end) of where partitions have come to.
 
         What brokers use offsets for without a message, such as the end of a transaction, is read
-        without a row.
+        without a row; a partition may hold nothing else.
         """
         connection = self._connect()
         for topic, partition, topic_id, place, end in ends:
@@ -290,13 +290,18 @@ on conflict (topic, partition) do update set
 where stored.next_offset <= %s and excluded.topic_id in ('', stored.topic_id)
 """
 _NOTE = """
-update control.consumed set
-    next_offset = greatest(%(next_offset)s, next_offset),
+insert into control.consumed as stored (topic, partition, next_offset, end_offset, topic_id)
+select
+    %(topic)s, %(partition)s, %(next_offset)s,
+    greatest(%(end_offset)s::bigint, %(next_offset)s), %(topic_id)s
+where %(next_offset)s > 0
+on conflict (topic, partition) do update set
+    next_offset = greatest(excluded.next_offset, stored.next_offset),
     end_offset = case
-        when %(end_offset)s::bigint is null then end_offset
-        else greatest(%(end_offset)s, %(next_offset)s, next_offset)
+        when %(end_offset)s::bigint is null then stored.end_offset
+        else greatest(excluded.end_offset, stored.next_offset)
     end
-where topic = %(topic)s and partition = %(partition)s and topic_id = %(topic_id)s
+where stored.topic_id = excluded.topic_id
 """
 
 

@@ -98,6 +98,10 @@ def test_a_place_moves_on_without_rows(engine: Engine) -> None:
     ]:
         writer.note_ends([("t", 0, "a", place, end)])
         assert [tuple(row.values()) for row in engine.rows(query)] == [noted]
+    writer.note_ends([("u", 0, "", 0, 0), ("u", 1, "", 2, 2)])  # of brokers that give no ids
+    assert engine.rows("select partition, next_offset from control.consumed where topic = 'u'") == [
+        {"partition": 1, "next_offset": 2}
+    ]
     writer.close()
 
 
