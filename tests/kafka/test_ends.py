@@ -55,10 +55,8 @@ def test_messages_wait_while_ingest_is_dead(kafka_engine: Engine) -> None:
         produce(kafka_engine, "inference", *[body] * 50, timestamp_ms=1_714_564_800_000)
         produce(kafka_engine, "feedback", *[body] * 7, timestamp_ms=1_714_564_800_000)
         until(lambda: behind(kafka_engine) == 57)
-        kinds = (
-            "select count(*)::int as n, count(next_offset)::int as read from headrace.ingest_lag"
-        )
-        assert kafka_engine.rows(kinds) == [{"n": 16, "read": 1}]
+        (row,) = kafka_engine.rows("select count(*) as partitions from headrace.ingest_lag")
+        assert row == {"partitions": 16}
 
 
 def test_what_the_view_says_of_a_partition(engine: Engine) -> None:
