@@ -230,7 +230,8 @@ def _log_in(talk: Talk, settings: Settings) -> None:
         answer = talk.ask(SaslAuthenticateRequest(login.auth_bytes()))
         if answer.error_code:
             why = answer.error_message or for_code(answer.error_code).__name__
-            why = why.replace(settings.kafka_password, "***")
+            if settings.kafka_password:
+                why = why.replace(settings.kafka_password, "***")
             its = f", or its credentials for {mechanism}" if mechanism != "PLAIN" else ""
             raise Fault(
                 4, f"user {settings.kafka_user!r} is not let in ({why})",
