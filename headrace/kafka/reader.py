@@ -26,7 +26,7 @@ from kafka.errors import (
 
 from headrace.engine import Engine
 from headrace.errors import EngineError, one_line
-from headrace.kafka.brokers import BrokerError, access, topic_names, unreachable
+from headrace.kafka.brokers import BrokerError, access, reach, topic_names, unreachable
 from headrace.kafka.messages import row_of
 from headrace.kafka.places import Kept, Place, go_on, id_text, met
 from headrace.rows import Row
@@ -216,6 +216,7 @@ def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     Raises:
         BrokerError: the brokers cannot be reached.
     """
+    reach(settings)  # a client that finds nobody leaves a thread behind
     try:
         return KafkaConsumer(
             **access(settings),

@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from headrace.engine import Engine
 from headrace.errors import EngineError, SettingError, one_line
-from headrace.kafka.brokers import BrokerError, reach, topic_names, unreachable
+from headrace.kafka.brokers import BrokerError, topic_names, unreachable
 from headrace.kafka.ingest import Report
 from headrace.kafka.places import places_of
 from headrace.kafka.reader import open_consumer, rows_of, topic_ids
@@ -55,7 +55,6 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
         BrokerError: the brokers cannot be reached, or have none of the topics.
         EngineError: the database was lost.
     """
-    reach(engine.settings)
     names = topic_names(engine.settings)
     consumer = open_consumer(engine.settings)
     writer = Writer(engine)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -28,10 +30,11 @@ from kafka.record.default_records import DefaultRecordBatch
 
 from headrace.engine import Engine
 from headrace.kafka import reader
-from headrace.kafka.brokers import access, make_topics, topic_name
+from headrace.kafka.brokers import BrokerError, access, make_topics, topic_name
 from headrace.kafka.ingest import ingest
 from headrace.kafka.reader import open_consumer
 from headrace.kafka.replay import replay
+from headrace.processes import free_port
 from tests.kafka.conftest import REAL
 from tests.kafka.test_ingest import ingesting, stored, until
 
@@ -336,11 +339,19 @@ def test_ingest_joins_as_the_member_that_it_was(
         stopping.set()
         return []
 
-    import threading
-
     monkeypatch.setattr(reader.Reader, "read", stop)
     for _ in range(2):
         stopping = threading.Event()
         ingest(kafka_engine, stopping)
     assert joined[0] == joined[1]
     assert joined[0][0].startswith(f"{kafka_engine.settings.kafka_prefix}ingest-test_")
+
+
+def test_who_waits_for_brokers_leaves_nothing_behind(engine: Engine) -> None:
+    engine.settings = replace(engine.settings, kafka=f"127.0.0.1:{free_port()}")
+    waiting = reader.Reader(engine)
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(BrokerError, match="nobody listens"):
+            waiting.read()
+    assert threading.active_count() == before
