@@ -156,10 +156,19 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select sum(n) * sum(x) - sum(y) * sum(y) from t",
             "select sum(n) filter (where z) * sum(x) filter (where z) - 1 from t",
             "select concat_ws(', ', round(x::numeric, 2)) from t",
+            "select sum(x::numeric) from t",
+            "select sum(x::numeric) over (partition by k order by t rows 1 preceding) from t",
+            "with w as (select (x)::numeric as y from t) select sum(y * y) from w",
+            "with w as (select case when x ~ '^[0-9]+$' then x::numeric end as y from t) "
+            "select sum(abs(y)) from w",
+            "select jsonb_object_agg(x, y) from t where y is not null",
         ],
         [
             "select k, percentile_cont(0.5) within group (order by x) from t group by k",
             "select count(*) filter (where x > 1), round(sum(x)::numeric, 2), round(x) from t",
+            "with w as (select case when abs(x) <= 1e9 then x::numeric end as y from t) "
+            "select sum(y), sum(y * y), sum((case when b then 1 else 0 end)::numeric) from w",
+            "select jsonb_object_agg(x, y) from t where x is not null and y > 0",
         ],
     ),
     "set returning": (
