@@ -192,8 +192,9 @@ def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
         {"at": START},
     )
     there.execute(
-        "insert into events.feedback (feedback_id, request_id, event_time, ingested_at, kind, value)"
-        " select request_id || n, request_id, event_time, event_time, 'dwell', "
+        "insert into events.feedback"
+        " (feedback_id, request_id, event_time, ingested_at, kind, value) "
+        "select request_id || n, request_id, event_time, event_time, 'dwell', "
         "split_part(request_id, '/', 2)::float8 from events.inference, generate_series(1, 2) as n"
     )
     views.refresh(there, [view for view in with_views if view.schema == "panes"])
@@ -297,12 +298,13 @@ def test_every_mart_is_compared() -> None:
 
 
 def test_a_difference_is_found() -> None:
-    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START}
-    same = {**row, "value": 1.0 + 1e-12}
+    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START, "crosses_at": START}
+    same = {**row, "value": 1.0 + 1e-12, "crosses_at": START + timedelta(microseconds=3)}
     assert views.differences("x", ["model"], [row], [same]) == []
     for changed in (
         {**row, "value": 1.1}, {**row, "value": None}, {**row, "names": ["b"]},
         {**row, "at": START + timedelta(seconds=1)}, {**row, "model": "n"}, {**row, "more": 1},
+        {**row, "crosses_at": None}, {**row, "crosses_at": START + timedelta(seconds=2)},
     ):  # fmt: skip
         assert views.differences("x", ["model"], [row], [changed])
     assert views.differences("x", ["model"], [row], [])

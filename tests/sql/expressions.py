@@ -133,6 +133,24 @@ def unbounded(node: exp.Expr, seen: set[int] | None = None) -> Iterator[exp.Cast
         yield from unbounded(part, seen)
 
 
+def is_kept_sum(node: exp.Expr) -> bool:
+    """Whether a number is a sum of a table's column, or such a sum divided."""
+    if isinstance(node, (exp.Cast, exp.Div, exp.Paren)):
+        return is_kept_sum(node.this)
+    if isinstance(node, exp.Sum):
+        return isinstance(node.this, exp.Column) and not any(_made_of(node.this))
+    return isinstance(node, exp.Column) and any(map(is_kept_sum, origins(node)))
+
+
+def _made_of(column: exp.Column) -> Iterator[exp.Expr]:
+    """Yield what a column is made from, where it is not taken from a table as it is."""
+    for origin in origins(column):
+        if isinstance(origin, exp.Column):
+            yield from _made_of(origin)
+        elif not isinstance(origin, exp.Cast):
+            yield origin
+
+
 def _is_bound(condition: exp.Expr) -> bool:
     return (
         isinstance(condition, exp.LTE)

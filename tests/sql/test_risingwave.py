@@ -273,10 +273,15 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select power(x, 2) from t",
             "select power(1.02::double precision, n - 50000) from t",
             "select x ^ -0.5 from t",
+            "select sqrt((sum(x) / nullif(count(x), 0))::double precision) from t",
+            "with w as (select * from (select x, y from t) as u), v as (select sum(x) as s from w) "
+            "select sqrt(s / 2) from v",
         ],
         [
             "select exp(least(greatest(x, -700), 700)), exp(1), power(x, 1 / 6.0), x * x from t",
             "select power(x, 0.5) from t",
+            "select sqrt(greatest(sum(x), 0) / 2), sqrt(y) from t",
+            "with w as (select x * x as y from t) select sqrt(sum(y)) from w",
         ],
     ),
 }  # fmt: skip
