@@ -168,7 +168,8 @@
             greatest(counts.squared_error_micro, 0)::double precision / 1000000
             / nullif(counts.scored, 0) as brier,
             curve.calibration_error,
-            sqrt((counts.squared_error / nullif(counts.measured, 0))::double precision) as rmse,
+            sqrt((greatest(counts.squared_error, 0) / nullif(counts.measured, 0))::double precision)
+                as rmse,
             (counts.absolute_error / nullif(counts.measured, 0))::double precision as mae,
             (counts.reward / nullif(counts.labeled, 0))::double precision as mean_reward
         from {{ name }}_counts as counts

@@ -60,7 +60,7 @@ by_kind as (
                 case when wins = 'first' then feedback_id end asc,
                 case when wins != 'first' then feedback_id end desc
         ) as place,
-        case when wins = 'sum' then sum({{ exact('value') }}) over of_kind end as total,
+        case when wins = 'sum' then sum({{ exact('value', '1e18') }}) over of_kind end as total,
         min(ingested_at) over of_kind as first_ingested_at
     from heard
     window of_kind as (

@@ -85,9 +85,29 @@
     (({{ x }}) * 1000000)::bigint
 {%- endmacro %}
 
-{#- A double as an exact number: sums of these are equal whatever the order of the rows. -#}
-{% macro exact(x) -%}
-    ({{ x }})::numeric
+{#-
+  A double as an exact number: sums of these are equal whatever the order of the rows.
+  most  as of summable
+-#}
+{% macro exact(x, most='1e9') -%}
+    {{ headrace.summable('(' ~ x ~ ')::numeric', x, most) }}
+{%- endmacro %}
+
+{#-
+  What is to be added up, or its square. A number of RisingWave has 28 digits: a query that adds up
+  more fails, and a materialized view ends for good, with all of its database. There it is null where
+  `size`, a number, lies beyond `most`: sums of 1e18, the square of 1e9, hold 79 billion rows.
+-#}
+{% macro summable(x, size, most='1e9') -%}
+    {{ return(adapter.dispatch('summable', 'headrace')(x, size, most)) }}
+{%- endmacro %}
+
+{% macro default__summable(x, size, most) %}{{ x }}{% endmacro %}
+
+{% macro postgres__summable(x, size, most) %}{{ headrace.default__summable(x, size, most) }}{% endmacro %}
+
+{% macro risingwave__summable(x, size, most) -%}
+    case when abs({{ size }}) <= {{ most }} then {{ x }} end
 {%- endmacro %}
 
 {#- What log loss, Brier score and calibration need of a score: columns of every row. -#}

@@ -176,6 +176,37 @@ def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
     assert not found, "\n".join(found[:20])
 
 
+def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
+    stand_in: StandIn, with_views: list[views.View]
+) -> None:
+    """Such a sum would end its materialized view, and the database with it."""
+    there = stand_in.connection
+    for table in ("events.inference", "events.feedback", "control.label_policies"):
+        there.execute(f"truncate {table}".encode())
+    there.execute("insert into control.label_policies values ('*', 'dwell', 'sum', 1, 1)")
+    there.execute(
+        "insert into events.inference (request_id, event_time, ingested_at, model, model_version,"
+        " variant, item_id, prediction, propensity) "
+        "select p || '/' || v, %(at)s, %(at)s, 'm', 'v', 'champion', 'i', 5, p from unnest("
+        "'{1,1e-9,1e-100}'::float8[]) as p, unnest('{0,7,-4e8,6e28,1e200}'::float8[]) as v",
+        {"at": START},
+    )
+    there.execute(
+        "insert into events.feedback"
+        " (feedback_id, request_id, event_time, ingested_at, kind, value) "
+        "select request_id || n, request_id, event_time, event_time, 'dwell', "
+        "split_part(request_id, '/', 2)::float8 from events.inference, generate_series(1, 2) as n"
+    )
+    views.refresh(there, [view for view in with_views if view.schema == "panes"])
+    for pane in ("label_panes", "arm_panes", "item_label_panes"):
+        for row in there.execute(f"select to_jsonb(p) - 'counts' from panes.{pane} as p".encode()):
+            sums = {name: x for name, x in row[0].items() if isinstance(x, (int, float))}
+            assert all(abs(x) < 1e20 for x in sums.values()), (pane, sums)
+    assert there.execute("select sum(reward) from panes.arm_panes").fetchone() == (
+        3 * 2 * (7 - 400_000_000),
+    )
+
+
 def compared(engine: Engine, stand_in: StandIn, made: list[views.View]) -> list[str]:
     """Return what the views say differently over the events of `engine`."""
     with engine.connect() as connection:
@@ -271,12 +302,13 @@ def test_every_mart_is_compared() -> None:
 
 
 def test_a_difference_is_found() -> None:
-    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START}
-    same = {**row, "value": 1.0 + 1e-12}
+    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START, "crosses_at": START}
+    same = {**row, "value": 1.0 + 1e-12, "crosses_at": START + timedelta(microseconds=3)}
     assert views.differences("x", ["model"], [row], [same]) == []
     for changed in (
         {**row, "value": 1.1}, {**row, "value": None}, {**row, "names": ["b"]},
         {**row, "at": START + timedelta(seconds=1)}, {**row, "model": "n"}, {**row, "more": 1},
+        {**row, "crosses_at": None}, {**row, "crosses_at": START + timedelta(seconds=2)},
     ):  # fmt: skip
         assert views.differences("x", ["model"], [row], [changed])
     assert views.differences("x", ["model"], [row], [])

@@ -108,6 +108,57 @@ def is_nonzero(node: exp.Expr) -> bool:
     return _at_least(node) > 0 if constant is None else constant != 0
 
 
+def unbounded(node: exp.Expr, seen: set[int] | None = None) -> Iterator[exp.Cast]:
+    """Yield the casts of a column to numeric that a number is made from, whatever their size.
+
+    What a case takes only where the abs(…) of something is at most a constant is bounded.
+    """
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    parts = [*node.iter_expressions()]
+    if isinstance(node, exp.Column):
+        parts = origins(node)
+    elif isinstance(node, exp.Case):
+        parts = [arm.args["true"] for arm in node.args["ifs"] if not _is_bound(arm.this)]
+        parts += filter(None, [node.args.get("default")])
+    elif (
+        isinstance(node, exp.Cast)
+        and node.is_type("decimal")
+        and isinstance(node.this.unnest(), exp.Column)
+    ):
+        yield node
+    for part in parts:
+        yield from unbounded(part, seen)
+
+
+def is_kept_sum(node: exp.Expr) -> bool:
+    """Whether a number is a sum of a table's column, or such a sum divided."""
+    if isinstance(node, (exp.Cast, exp.Div, exp.Paren)):
+        return is_kept_sum(node.this)
+    if isinstance(node, exp.Sum):
+        return isinstance(node.this, exp.Column) and not any(_made_of(node.this))
+    return isinstance(node, exp.Column) and any(map(is_kept_sum, origins(node)))
+
+
+def _made_of(column: exp.Column) -> Iterator[exp.Expr]:
+    """Yield what a column is made from, where it is not taken from a table as it is."""
+    for origin in origins(column):
+        if isinstance(origin, exp.Column):
+            yield from _made_of(origin)
+        elif not isinstance(origin, exp.Cast):
+            yield origin
+
+
+def _is_bound(condition: exp.Expr) -> bool:
+    return (
+        isinstance(condition, exp.LTE)
+        and isinstance(condition.left, exp.Abs)
+        and _constant(condition.right) is not None
+    )
+
+
 def is_within(node: exp.Expr, low: float, high: float) -> bool:
     """Whether a number is a constant in [low, high], or held there by least(greatest(…))."""
     if (constant := _constant(node)) is not None:

@@ -23,9 +23,11 @@ from tests.sql.expressions import (
     called,
     definition,
     is_jsonb,
+    is_kept_sum,
     is_nonzero,
     is_within,
     origins,
+    unbounded,
 )
 from tests.sql.risingwave_words import PLAIN, SET_RETURNING, WORDS, words
 
@@ -199,7 +201,10 @@ def _window_problems(call: exp.Window) -> Iterator[str]:
 
 
 def aggregates(tree: exp.Query) -> list[str]:
-    """Percentiles are grouped and constant, filters plain, and round(x, n) takes a numeric."""
+    """Percentiles are grouped and constant, filters plain, and round(x, n) takes a numeric.
+
+    What is cast to numeric is bounded before it is added up, and keys of JSON are not null.
+    """
     found = []
     for call in tree.find_all(exp.WithinGroup):
         select = call.find_ancestor(exp.Select)
@@ -218,12 +223,29 @@ def aggregates(tree: exp.Query) -> list[str]:
         )
         if of_sums and not isinstance(spread.find_ancestor(exp.Case, exp.Query), exp.Case):
             found.append(f"28 digits may not hold it, write spread: {_sql(spread)}")
+    for added in tree.find_all(exp.Sum):
+        for number in unbounded(added.this):
+            found.append(f"28 digits may not hold it, write exact or summable: {_sql(number)}")
+    for made in tree.find_all(exp.Func):
+        if called(made) == "jsonb_object_agg" and not _is_given(made):
+            found.append(f"a null key ends it, write where … is not null: {_sql(made)}")
     for rounded in tree.find_all(exp.Round):
         if rounded.args.get("decimals") and not _is_numeric(rounded.this):
             found.append(f"round(x, n) of no numeric: {_sql(rounded)}")
         if rounded.args.get("decimals") and isinstance(rounded.parent, TEXTS):
             found.append(f"round(x, n) pads no zeros, write with_decimals: {_sql(rounded)}")
     return found
+
+
+def _is_given(call: exp.Func) -> bool:
+    """Whether the first argument of a call is held not null by the WHERE of its SELECT."""
+    select = call.find_ancestor(exp.Select)
+    where = select.args.get("where") if select else None
+    key = call.find(exp.Column)
+    return where is not None and any(
+        isinstance(test.parent, exp.Not) and test.this == key and test.expression == exp.null()
+        for test in where.find_all(exp.Is)
+    )
 
 
 def _is_numeric(node: exp.Expr) -> bool:
@@ -335,11 +357,18 @@ def exponents(tree: exp.Query) -> list[str]:
     """What is raised is bounded: e to what the macro exp_of allows, and roots.
 
     A query raises where a power overflows, or underflows to 0; a materialized view has null there.
+    So it does for roots of less than 0, which a sum of squares may be once rows were taken out of
+    it: each step rounds to 28 digits.
     """
     found = [
         f"of e without bounds, write exp_of: {_sql(call)}"
         for call in tree.find_all(exp.Exp)
         if not is_within(call.this, -745, 709)
+    ]
+    found += [
+        f"a root of a sum that is kept, write greatest(…, 0): {_sql(call)}"
+        for call in tree.find_all(exp.Sqrt)
+        if is_kept_sum(call.this)
     ]
     return found + [
         f"a power that is no root, write a product or exp_of: {_sql(call)}"

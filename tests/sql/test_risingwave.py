@@ -156,10 +156,19 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select sum(n) * sum(x) - sum(y) * sum(y) from t",
             "select sum(n) filter (where z) * sum(x) filter (where z) - 1 from t",
             "select concat_ws(', ', round(x::numeric, 2)) from t",
+            "select sum(x::numeric) from t",
+            "select sum(x::numeric) over (partition by k order by t rows 1 preceding) from t",
+            "with w as (select (x)::numeric as y from t) select sum(y * y) from w",
+            "with w as (select case when x ~ '^[0-9]+$' then x::numeric end as y from t) "
+            "select sum(abs(y)) from w",
+            "select jsonb_object_agg(x, y) from t where y is not null",
         ],
         [
             "select k, percentile_cont(0.5) within group (order by x) from t group by k",
             "select count(*) filter (where x > 1), round(sum(x)::numeric, 2), round(x) from t",
+            "with w as (select case when abs(x) <= 1e9 then x::numeric end as y from t) "
+            "select sum(y), sum(y * y), sum((case when b then 1 else 0 end)::numeric) from w",
+            "select jsonb_object_agg(x, y) from t where x is not null and y > 0",
         ],
     ),
     "set returning": (
@@ -264,10 +273,15 @@ PLANTED: dict[str, tuple[list[str], list[str]]] = {
             "select power(x, 2) from t",
             "select power(1.02::double precision, n - 50000) from t",
             "select x ^ -0.5 from t",
+            "select sqrt((sum(x) / nullif(count(x), 0))::double precision) from t",
+            "with w as (select * from (select x, y from t) as u), v as (select sum(x) as s from w) "
+            "select sqrt(s / 2) from v",
         ],
         [
             "select exp(least(greatest(x, -700), 700)), exp(1), power(x, 1 / 6.0), x * x from t",
             "select power(x, 0.5) from t",
+            "select sqrt(greatest(sum(x), 0) / 2), sqrt(y) from t",
+            "with w as (select x * x as y from t) select sqrt(sum(y)) from w",
         ],
     ),
 }  # fmt: skip

@@ -28,6 +28,8 @@ chosen as (
         on named.all_models = defaults.model
     left join {{ source('control', 'policies') }} as own
         on named.model = own.model and defaults.policy = own.policy
+    -- RisingWave stores a null key, which jsonb_object_agg would end the view on
+    where defaults.policy is not null
     group by named.model
 )
 

@@ -17,7 +17,10 @@ with pulls as (
         inference_time,
         {{ as_class('prediction') }} as arm,
         {{ exact('reward') }} as reward,
-        round(1 / nullif({{ exact('propensity') }}, 0), 6) as w
+        {{ summable(
+            'round(1 / nullif((propensity)::numeric, 0), 6)',
+            'greatest(abs(reward), 1) / nullif(propensity, 0)'
+        ) }} as w
     from {{ ref('labels') }}
     where variant != 'shadow' and label is not null
     {{ fence() }}

@@ -12,6 +12,7 @@
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
+{%- set error = 'predicted_number - number' -%}
 {%- set panes = [
     ('inference', '1 minute', 'inference_time', 'null::text'),
     ('inference', '1 hour', 'inference_time', 'segment'),
@@ -50,8 +51,8 @@ judged as (
         {{ score_measures('score') }},
         reward,
         reward * reward as reward_squared,
-        abs(predicted_number - number) as absolute_error,
-        (predicted_number - number) * (predicted_number - number) as squared_error
+        {{ summable('abs(predicted_number - number)', error) }} as absolute_error,
+        {{ summable('(' ~ error ~ ') * (' ~ error ~ ')', error) }} as squared_error
     from numbered
     {{ fence() }}
 )
