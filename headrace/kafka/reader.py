@@ -190,13 +190,13 @@ class Reader:
     def _failed(self, error: Exception) -> BrokerError:
         consumer = self._consumer
         text = f"{type(error).__name__}: {one_line(error)}"
-        if at_fault := _at_fault(consumer, error):
+        if broken := at_fault(consumer, error):
             names = ", ".join(
                 f"{each.topic}/{each.partition} from offset {_position(consumer, each)} on"
-                for each in sorted(at_fault)
+                for each in sorted(broken)
             )
             text = f"{names} cannot be read, the other partitions go on: {text}"
-            self._rests.update(dict.fromkeys(at_fault, time.monotonic() + REST_S))
+            self._rests.update(dict.fromkeys(broken, time.monotonic() + REST_S))
         self.close()
         return BrokerError(f"Kafka at {self._engine.settings.kafka}: {text}")
 
@@ -277,7 +277,7 @@ def _refused(error: KafkaError) -> dict[TopicPartition, int | None]:
     return dict.fromkeys(error.args[0])
 
 
-def _at_fault(consumer: KafkaConsumer | None, error: Exception) -> set[TopicPartition]:
+def at_fault(consumer: KafkaConsumer | None, error: Exception) -> set[TopicPartition]:
     """The partitions that an error of `poll` is about: none where it is of the brokers as such."""
     if consumer is None:
         return set()

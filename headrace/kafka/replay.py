@@ -16,7 +16,7 @@ from headrace.errors import EngineError, SettingError, one_line
 from headrace.kafka.brokers import BrokerError, reach, topic_names, unreachable
 from headrace.kafka.ingest import Report
 from headrace.kafka.places import places_of
-from headrace.kafka.reader import ANSWER_MS, open_consumer, rows_of, topic_ids
+from headrace.kafka.reader import ANSWER_MS, Records, at_fault, open_consumer, rows_of, topic_ids
 from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
@@ -52,7 +52,8 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     stays as it is, and so does how far `ingest` has read.
 
     Raises:
-        BrokerError: the brokers cannot be reached, or have none of the topics.
+        BrokerError: the brokers cannot be reached or have none of the topics, or a partition cannot
+            be read.
         EngineError: the database was lost.
     """
     reach(engine.settings)
@@ -67,7 +68,7 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
         ends = consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
         empty, until = 0, None
         while partitions:
-            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names, places)
+            rows = rows_of(_poll(consumer, engine.settings), names, places)
             if rows:
                 for row in rows:
                     row.origin = None
@@ -96,6 +97,22 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     finally:
         writer.close()
         consumer.close()
+
+
+def _poll(consumer: KafkaConsumer, settings: Settings) -> Records:
+    try:
+        polled: Records = consumer.poll(timeout_ms=QUIET_MS)
+    except Exception as error:
+        if not (broken := at_fault(consumer, error)):
+            raise
+        names = ", ".join(
+            f"{_name(each)} from offset {consumer.position(each)} on" for each in sorted(broken)
+        )
+        raise BrokerError(
+            f"Kafka at {settings.kafka}: {names} cannot be read: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from None
+    return polled
 
 
 def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartition]:

@@ -28,7 +28,7 @@ from kafka.record.default_records import DefaultRecordBatch
 
 from headrace.engine import Engine
 from headrace.kafka import reader
-from headrace.kafka.brokers import access, make_topics, topic_name
+from headrace.kafka.brokers import BrokerError, access, make_topics, topic_name
 from headrace.kafka.ingest import ingest
 from headrace.kafka.reader import open_consumer
 from headrace.kafka.replay import replay
@@ -179,6 +179,8 @@ def test_a_batch_that_nobody_can_decode_stops_its_partition_alone(
     send(kafka_engine, ["good"])
     send(kafka_engine, ["poison", "poisoned"])
     send(kafka_engine, ["other"], partition=1)
+    with pytest.raises(BrokerError, match="inference:0 from offset 1 on cannot be read: "):
+        replay(kafka_engine)
     with ingesting(kafka_engine):
         place = f"{topic_name(kafka_engine.settings, 'inference')}/0 from offset 1 on"
         until(lambda: caplog.text.count(place) > 1)
