@@ -97,6 +97,11 @@ def _topic(
         yield warning(
             f"{name}: copies of {len(behind)} partitions are not in sync", "look after the brokers"
         )
+    if "compact" in config.get("cleanup.policy", ""):
+        yield failed(
+            f"{name} is compacted: of the events of one key the brokers drop all but the last",
+            f"kafka-configs --alter --topic {name} --add-config cleanup.policy=delete",
+        )
     kept = int(config.get("retention.ms") or -1)
     if 0 <= kept < 3_600_000 * settings.kafka_retention_h:
         yield warning(

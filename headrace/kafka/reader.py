@@ -88,8 +88,7 @@ class Reader:
             return [
                 (*each, place.topic_id, at, self._consumer.highwater(each))
                 for each, place in self._places.items()
-                if each not in self._rests
-                and (at := self._consumer.position(each, timeout_ms=0)) is not None
+                if (at := self._consumer.position(each, timeout_ms=0)) is not None
             ]
         except KafkaError:  # they were just given to another
             return []
@@ -115,7 +114,7 @@ class Reader:
             if time.monotonic() > self._came_at + PAUSE_S:
                 _ask_for_topics(consumer)
             self._came_at = time.monotonic()
-        if self._assigned.anew or self._made_anew():
+        if self._assigned.anew or self._changed():
             self._assigned.anew = False
             self._go_on()
             return []
@@ -132,33 +131,39 @@ class Reader:
             self.go_back()
         return self._consumer
 
-    def _made_anew(self) -> bool:
+    def _readable(self) -> set[TopicPartition]:
+        """Return those of our partitions that do not rest, and whose topic and leader are there."""
+        consumer = self._open()
+        return {
+            each
+            for each in consumer.assignment() - self._rests.keys()
+            if each.partition
+            in (consumer._cluster.available_partitions_for_topic(each.topic) or ())
+        }
+
+    def _changed(self) -> bool:
+        """Whether a partition can be read at last, or is another's than the topic that was read."""
         now = topic_ids(self._open(), {partition.topic for partition in self._places})
-        return any(
+        return bool(self._readable() - self._places.keys()) or any(
             now[partition.topic] not in ("", place.topic_id)
             for partition, place in self._places.items()
         )
 
     def _go_on(self) -> None:
         consumer = self._open()
-        partitions = {
-            each
-            for each in consumer.assignment() - self._rests.keys()
-            if each.partition in (consumer._cluster.partitions_for_topic(each.topic) or ())
-        }
+        partitions = self._readable()
         first = consumer.beginning_offsets(partitions, timeout_ms=ANSWER_MS)
         end = consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
         kept = {each: Kept(first[each], end[each]) for each in partitions}
         ids = topic_ids(consumer, {each.topic for each in partitions})
-        places = go_on(self._engine, kept, ids, self._refused)
+        self._places = go_on(self._engine, kept, ids, self._refused)
         self._refused.clear()
         self._met |= met(self._engine)
-        self._places = {}
         for each in consumer.assignment():
-            # One that rests, or whose topic is missing, waits.
-            self._places[each] = places.get(each, Place(0, "", 0))
-            consumer.seek(each, self._places[each].next_offset)
-            (consumer.resume if each in places else consumer.pause)(each)
+            # One that cannot be read waits; the client wants to know of a place all the same.
+            place = self._places.get(each)
+            consumer.seek(each, place.next_offset if place else 0)
+            (consumer.resume if place else consumer.pause)(each)
 
     def _divide_new(self) -> None:
         """Have the group divide partitions that nobody has met.
@@ -185,13 +190,13 @@ class Reader:
     def _failed(self, error: Exception) -> BrokerError:
         consumer = self._consumer
         text = f"{type(error).__name__}: {one_line(error)}"
-        if at_fault := _at_fault(consumer, error):
+        if broken := at_fault(consumer, error):
             names = ", ".join(
                 f"{each.topic}/{each.partition} from offset {_position(consumer, each)} on"
-                for each in sorted(at_fault)
+                for each in sorted(broken)
             )
             text = f"{names} cannot be read, the other partitions go on: {text}"
-            self._rests.update(dict.fromkeys(at_fault, time.monotonic() + REST_S))
+            self._rests.update(dict.fromkeys(broken, time.monotonic() + REST_S))
         self.close()
         return BrokerError(f"Kafka at {self._engine.settings.kafka}: {text}")
 
@@ -273,7 +278,7 @@ def _refused(error: KafkaError) -> dict[TopicPartition, int | None]:
     return dict.fromkeys(error.args[0])
 
 
-def _at_fault(consumer: KafkaConsumer | None, error: Exception) -> set[TopicPartition]:
+def at_fault(consumer: KafkaConsumer | None, error: Exception) -> set[TopicPartition]:
     """The partitions that an error of `poll` is about: none where it is of the brokers as such."""
     if consumer is None:
         return set()

@@ -16,7 +16,7 @@ from headrace.errors import EngineError, SettingError, one_line
 from headrace.kafka.brokers import BrokerError, topic_names, unreachable
 from headrace.kafka.ingest import Report
 from headrace.kafka.places import places_of
-from headrace.kafka.reader import open_consumer, rows_of, topic_ids
+from headrace.kafka.reader import ANSWER_MS, Records, at_fault, open_consumer, rows_of, topic_ids
 from headrace.settings import PREFIX, Settings
 from headrace.writer import Writer
 
@@ -52,7 +52,8 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     stays as it is, and so does how far `ingest` has read.
 
     Raises:
-        BrokerError: the brokers cannot be reached, or have none of the topics.
+        BrokerError: the brokers cannot be reached or have none of the topics, or a partition cannot
+            be read.
         EngineError: the database was lost.
     """
     names = topic_names(engine.settings)
@@ -63,10 +64,10 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
         there = _partitions(consumer, engine.settings)
         places = places_of(engine, there, topic_ids(consumer, names))
         partitions = _begin(consumer, there, since)
-        ends = consumer.end_offsets(partitions)
+        ends = consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
         empty, until = 0, None
         while partitions:
-            rows = rows_of(consumer.poll(timeout_ms=QUIET_MS), names, places)
+            rows = rows_of(_poll(consumer, engine.settings), names, places)
             if rows:
                 for row in rows:
                     row.origin = None
@@ -85,7 +86,7 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
                 break
             else:
                 # An end can move back: of a topic that was made anew.
-                for each, end in consumer.end_offsets(left).items():
+                for each, end in consumer.end_offsets(left, timeout_ms=ANSWER_MS).items():
                     ends[each] = min(end, ends[each])
         return read
     except KafkaError as error:
@@ -95,6 +96,22 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     finally:
         writer.close()
         consumer.close()
+
+
+def _poll(consumer: KafkaConsumer, settings: Settings) -> Records:
+    try:
+        polled: Records = consumer.poll(timeout_ms=QUIET_MS)
+    except Exception as error:
+        if not (broken := at_fault(consumer, error)):
+            raise
+        names = ", ".join(
+            f"{_name(each)} from offset {consumer.position(each)} on" for each in sorted(broken)
+        )
+        raise BrokerError(
+            f"Kafka at {settings.kafka}: {names} cannot be read: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from None
+    return polled
 
 
 def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartition]:
@@ -109,7 +126,20 @@ def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartit
             f"Kafka at {settings.kafka} has none of {', '.join(names)}: headrace ingest makes "
             f"them; {PREFIX}KAFKA_PREFIX says what their names begin with"
         )
+    _need_leaders(consumer, found, settings)
     return found
+
+
+def _need_leaders(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], settings: Settings
+) -> None:
+    """Raise BrokerError for a partition without one: the client would pass over it in silence."""
+    led = consumer._cluster.available_partitions_for_topic
+    if lost := [each for each in partitions if each.partition not in (led(each.topic) or ())]:
+        raise BrokerError(
+            f"Kafka at {settings.kafka}: {', '.join(map(_name, lost))} cannot be read, for want of "
+            "a leader: start the broker that has it, then replay again"
+        )
 
 
 def _begin(
@@ -121,7 +151,9 @@ def _begin(
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         return list(partitions)
-    found = consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    found = consumer.offsets_for_times(
+        dict.fromkeys(partitions, milliseconds), timeout_ms=ANSWER_MS
+    )
     places = {each: place.offset for each, place in found.items() if place is not None}
     consumer.assign(list(places))
     for each, offset in places.items():

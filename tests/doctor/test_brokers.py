@@ -53,6 +53,16 @@ def test_topics_that_are_other_than_the_settings(kafka_engine: Engine) -> None:
     assert f"{prefix}feedback keeps events for 100000 h, not 200000" in said
 
 
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete"])
+def test_a_topic_that_drops_all_but_the_last_event_of_a_key(policy: str) -> None:
+    partition = {"replica_nodes": [1, 2], "isr_nodes": [1, 2]}
+    found = doctor._topic(
+        "t", [partition], {"cleanup.policy": policy}, Settings(kafka_partitions=1)
+    )
+    said = [each.says for each in found]
+    assert len(said) == (policy != "delete") and all("t is compacted" in each for each in said)
+
+
 def test_brokers_that_are_away(engine: Engine) -> None:
     engine.settings = replace(engine.settings, kafka="127.0.0.1:1")
     ((check, says),) = of_kafka(engine)

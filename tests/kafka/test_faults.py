@@ -182,6 +182,8 @@ def test_a_batch_that_nobody_can_decode_stops_its_partition_alone(
     send(kafka_engine, ["good"])
     send(kafka_engine, ["poison", "poisoned"])
     send(kafka_engine, ["other"], partition=1)
+    with pytest.raises(BrokerError, match="inference:0 from offset 1 on cannot be read: "):
+        replay(kafka_engine)
     with ingesting(kafka_engine):
         place = f"{topic_name(kafka_engine.settings, 'inference')}/0 from offset 1 on"
         until(lambda: caplog.text.count(place) > 1)
@@ -191,6 +193,47 @@ def test_a_batch_that_nobody_can_decode_stops_its_partition_alone(
         assert str(error) in caplog.text
         monkeypatch.setattr(DefaultRecordBatch, "_maybe_uncompress", uncompress)
         until(lambda: len(stored(kafka_engine)) == 5)
+
+
+@pytest.mark.parametrize("kind", ["poison", "no leader"])
+def test_a_partition_that_cannot_be_read_holds_no_other_up(
+    kafka_engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    make_topics(kafka_engine.settings)
+    place = TopicPartition(topic_name(kafka_engine.settings, "inference"), 0)
+    uncompress, update = DefaultRecordBatch._maybe_uncompress, ClusterMetadata.update_metadata
+    broken, times = kind == "no leader", 0
+
+    def fail(self: DefaultRecordBatch) -> None:
+        nonlocal times
+        if kind == "poison" and b"poison" in bytes(self._buffer):
+            times += 1
+            raise UnsupportedCodecError("no zstd")
+        uncompress(self)
+
+    def without_leader(self: ClusterMetadata, metadata: Any) -> Any:
+        nonlocal times
+        for topic in metadata.topics if broken else ():
+            for each in topic.partitions:
+                if (topic.name, each.partition_index) == place:
+                    times += 1
+                    each.error_code, each.leader_id = 5, -1
+        return update(self, metadata)
+
+    send(kafka_engine, ["poison"])
+    send(kafka_engine, ["before"], partition=1)
+    monkeypatch.setattr(reader, "REST_S", 1_000.0)
+    monkeypatch.setattr(DefaultRecordBatch, "_maybe_uncompress", fail)
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", without_leader)
+    with ingesting(kafka_engine):
+        until(lambda: times > 0)
+        until(lambda: stored(kafka_engine) == ["before"])
+        broken = kind == "poison"
+        send(kafka_engine, ["after"], partition=1)
+        here = ["after", "before"] if kind == "poison" else ["after", "before", "poison"]
+        until(lambda: stored(kafka_engine) == here)
 
 
 @pytest.mark.parametrize("kind", ["group", "topic", "client"])

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.cluster import ClusterMetadata
 from kafka.structs import OffsetAndTimestamp
 
 from headrace.cli import main
 from headrace.engine import Engine
-from headrace.kafka.brokers import make_topics
+from headrace.kafka.brokers import BrokerError, make_topics
 from headrace.kafka.reader import open_consumer
 from headrace.kafka.replay import replay, time_of
 from tests.kafka.conftest import REAL, environment
@@ -30,7 +31,9 @@ def looking_up(monkeypatch: pytest.MonkeyPatch, found: dict[int, int]) -> list[i
     """Have times looked up as Apache Kafka does: a partition without a later message has None."""
     asked: list[int] = []
 
-    def offsets_for_times(_: KafkaConsumer, times: Mapping[TopicPartition, int]) -> Places:
+    def offsets_for_times(
+        _: KafkaConsumer, times: Mapping[TopicPartition, int], **__: Any
+    ) -> Places:
         asked.extend(times.values())
         return {
             each: OffsetAndTimestamp(found[each.partition], 0, -1)
@@ -128,8 +131,29 @@ def test_an_end_that_nothing_reaches_is_given_up(
     make_topics(kafka_engine.settings)
     send(kafka_engine, "a")
     monkeypatch.setattr(
-        KafkaConsumer, "end_offsets", lambda _, partitions: dict.fromkeys(partitions, 100)
+        KafkaConsumer, "end_offsets", lambda _, partitions, **__: dict.fromkeys(partitions, 100)
     )
     monkeypatch.setattr("headrace.kafka.replay.QUIET_MS", 50)
     assert replay(kafka_engine) == 1
     assert "nothing more can be read of" in caplog.text
+
+
+@pytest.mark.parametrize("since", [None, datetime(2024, 1, 1, tzinfo=UTC)])
+def test_a_partition_without_a_leader_is_not_passed_over(
+    kafka_engine: Engine, monkeypatch: pytest.MonkeyPatch, since: datetime | None
+) -> None:
+    make_topics(kafka_engine.settings)
+    send(kafka_engine, "a")
+    place = f"{kafka_engine.settings.kafka_prefix}inference", partition_of(kafka_engine)
+    update = ClusterMetadata.update_metadata
+
+    def without_leader(self: ClusterMetadata, metadata: Any) -> Any:
+        for topic in metadata.topics:
+            for each in topic.partitions:
+                if (topic.name, each.partition_index) == place:
+                    each.error_code, each.leader_id = 5, -1
+        return update(self, metadata)
+
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", without_leader)
+    with pytest.raises(BrokerError, match=rf"{place[0]}:{place[1]} cannot be read"):
+        replay(kafka_engine, since)
