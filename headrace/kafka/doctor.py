@@ -158,7 +158,8 @@ def _read(
         elif at > place.end:
             yield failed(
                 f"{topic}:{number} was read up to {at} and ends at {place.end}: it was made anew",
-                f"use another {PREFIX}KAFKA_PREFIX, or delete its rows of control.consumed",
+                f"use another {PREFIX}KAFKA_PREFIX, or stop ingest and delete its rows of "
+                "control.consumed",
             )
     waiting = {topic: count for topic, count in behind.items() if count}
     says = ", ".join(f"{topic} {count:,}" for topic, count in waiting.items()) or "none"
