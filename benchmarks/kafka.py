@@ -25,7 +25,7 @@ from headrace.kafka.ingest import ingest
 from headrace.log import EventLog
 
 PRESENT, QUICK_PRESENT = 200_000, 20_000
-EVENTS, QUICK_EVENTS = 50_000, 5_000
+EVENTS, QUICK_EVENTS = 50_000, 25_000
 EVENTS_S, SECONDS, QUICK_SECONDS = 1_000, 30, 5
 TICK_S = 0.01
 PARTITIONS = 6
