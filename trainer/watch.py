@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 
 import psycopg
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 # died, this often in all.
 MAY_PASS = (EngineError, psycopg.OperationalError, psycopg.InternalError)
 MAX_ATTEMPTS = 3
+# How many times as long as it looked the trainer rests, at least: the view is computed when it is
+# asked, and is not to keep an engine busy.
+REST = 3
 
 
 class Trainer:
@@ -58,13 +62,14 @@ class Trainer:
     def watch(self, stop: threading.Event) -> None:
         """Poll the trigger view until `stop` is set; a database that is away is waited for."""
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 worked = self.run_once()
             except (EngineError, psycopg.Error) as error:
                 log.warning("the database does not answer, trying again: %s", error)
                 worked = False
             if not worked:
-                stop.wait(self.engine.settings.poll_s)
+                stop.wait(max(self.engine.settings.poll_s, REST * (time.monotonic() - began)))
 
     def run_once(self) -> bool:
         """Take one due trigger and see it through; false when there was none to take."""
