@@ -269,7 +269,8 @@ select
                     || {{ with_decimals('baseline_auc', 3) }} || ' at promotion'
                 end,
                 case when concept_due then
-                    'error rose, page-hinkley ' || {{ with_decimals('page_hinkley', 2) }}
+                    'error rose, page-hinkley '
+                    || {{ with_decimals('page_hinkley', 2) }}
                 end,
                 case when forecast_due then
                     falling_metric || ' is forecast to cross its threshold on '

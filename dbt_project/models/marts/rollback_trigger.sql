@@ -106,7 +106,8 @@ select
                 end,
                 case when canary_is_worse then 'canary: ' || verdict end,
                 case when output_left then
-                    'output left its baseline, psi ' || {{ with_decimals('output_psi', 2) }}
+                    'output left its baseline, psi '
+                    || {{ with_decimals('output_psi', 2) }}
                 end
             )
     end as reason,
