@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import TopicPartition
@@ -112,28 +113,36 @@ def insist(step: Callable[[], None], stopping: threading.Event | None = None) ->
             return
 
 
+@contextmanager
+def administering(settings: Settings) -> Iterator[KafkaAdminClient]:
+    """Give a client that asks brokers about topics and changes them.
+
+    Raises:
+        BrokerError: the brokers cannot be reached, or refuse what the block asks.
+    """
+    reach(settings)  # a client that finds nobody leaves a thread behind
+    try:
+        admin = KafkaAdminClient(**access(settings))
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+
+
 def make_topics(settings: Settings, *others: str) -> None:
     """Make the topics of the contract, and others, that are not there.
 
     Raises:
         BrokerError: the brokers cannot be reached or do not allow it.
     """
-    reach(settings)
     wanted = [*topic_names(settings), *(topic_name(settings, topic) for topic in others)]
-    try:
-        admin = KafkaAdminClient(**access(settings))
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    try:
+    with administering(settings) as admin:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
-            admin.create_topics([_new(name, settings) for name in missing])
-    except TopicAlreadyExistsError:
-        pass  # by another process, just now
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    finally:
-        admin.close()
+            with suppress(TopicAlreadyExistsError):  # made by another process, just now
+                admin.create_topics([_new(name, settings) for name in missing])
 
 
 def await_leaders(settings: Settings, *others: str) -> None:
@@ -145,11 +154,7 @@ def await_leaders(settings: Settings, *others: str) -> None:
         BrokerError: they have none after LEADERS_TIMEOUT_MS, or the brokers cannot be reached.
     """
     wanted = [*topic_names(settings), *(topic_name(settings, topic) for topic in others)]
-    try:
-        admin = KafkaAdminClient(**access(settings))
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    try:
+    with administering(settings) as admin:
         admin.wait_for_topics(wanted, timeout_ms=LEADERS_TIMEOUT_MS)
         first = {
             TopicPartition(topic["name"], partition["partition_index"]): OffsetSpec.EARLIEST
@@ -159,10 +164,6 @@ def await_leaders(settings: Settings, *others: str) -> None:
         end = time.monotonic() + LEADERS_TIMEOUT_MS / 1000
         while not _answer(admin, first, until=end):
             time.sleep(0.1)
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    finally:
-        admin.close()
 
 
 def _answer(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from headrace.doctor import SKEW, Finding, Findings, failed, made, ok, skewed, warning
 from headrace.engine import Engine
 from headrace.errors import one_line
-from headrace.kafka.brokers import BrokerError, access, reach, topic_names, unreachable
+from headrace.kafka.brokers import (
+    BrokerError,
+    access,
+    administering,
+    topic_names,
+    unreachable,
+)
 from headrace.kafka.ends import Ends
 from headrace.settings import PREFIX, Settings
 
@@ -40,8 +44,7 @@ def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
 def brokers(settings: Settings) -> Findings:
     """They answer."""
     try:
-        reach(settings)
-        with _admin(settings) as admin:
+        with administering(settings) as admin:
             yield ok(f"{len(admin.describe_cluster()['brokers'])} at {settings.kafka}")
     except BrokerError as error:
         says, _, do = one_line(error).partition("; ")
@@ -51,7 +54,7 @@ def brokers(settings: Settings) -> Findings:
 def topics(settings: Settings) -> Findings:
     """The topics are there, with the partitions, copies and retention of the settings."""
     wanted = list(topic_names(settings))
-    with _admin(settings) as admin:
+    with administering(settings) as admin:
         there = {each["name"]: each["partitions"] for each in admin.describe_topics(wanted)}
         there = {name: partitions for name, partitions in there.items() if partitions}
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
@@ -230,15 +233,3 @@ def _kept(settings: Settings) -> dict[TopicPartition, Kept]:
         raise unreachable(settings, error) from None
     finally:
         consumer.close()
-
-
-@contextmanager
-def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
-    try:
-        admin = KafkaAdminClient(**access(settings))
-        try:
-            yield admin
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise unreachable(settings, error) from None

@@ -5,7 +5,6 @@ Whoever runs beside ingest may look, so that messages are seen to wait when inge
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from kafka.errors import KafkaError
 from headrace.engine import Engine
 from headrace.errors import one_line
 from headrace.kafka.brokers import access, reach, topic_names, unreachable
+from headrace.kafka.places import id_text
 from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Ends:
             for topic in self._admin.describe_topics(list(topic_names(self._settings))):
                 for partition in topic["partitions"]:
                     each = TopicPartition(topic["name"], partition["partition_index"])
-                    ids[each] = _id_text(topic.get("topic_id"))
+                    ids[each] = id_text(UUID(topic["topic_id"]) if topic.get("topic_id") else None)
                     if partition["leader_id"] >= 0:
                         led.append(each)
             first = self._offsets(led, OffsetSpec.EARLIEST)
@@ -153,9 +153,3 @@ def keep(engine: Engine, ends: dict[TopicPartition, End | None], looked_at: date
                 "delete from control.topic_ends where topic = %s and partition = %s",
                 [row["topic"], row["partition"]],
             )
-
-
-def _id_text(topic_id: str | None) -> str:
-    """The id of a topic as the tools of Kafka write it."""
-    found = UUID(topic_id) if topic_id else UUID(int=0)
-    return base64.urlsafe_b64encode(found.bytes).rstrip(b"=").decode() if found.int else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kafka.admin import ConfigResource, KafkaAdminClient
+from kafka.admin import ConfigResource
 from kafka.errors import KafkaError
 
-from headrace.kafka.brokers import access, topic_names, unreachable
+from headrace.kafka.brokers import administering, topic_names
 from headrace.settings import Settings
 
 _LIMIT = "max.message.bytes"
@@ -20,17 +20,12 @@ def message_limits(settings: Settings) -> dict[str, int]:
         BrokerError: the brokers cannot be reached.
     """
     names = topic_names(settings)
-    try:
-        admin = KafkaAdminClient(**access(settings))
-    except KafkaError as error:
-        raise unreachable(settings, error) from None
-    try:
-        wanted = [ConfigResource("TOPIC", name) for name in names]
-        found = admin.describe_configs(wanted, config_filter="all").get("topic", {})
-    except (KafkaError, ValueError):
-        return {}  # brokers that don't know the question, or whose answer kafka-python can't read
-    finally:
-        admin.close()
+    wanted = [ConfigResource("TOPIC", name) for name in names]
+    with administering(settings) as admin:
+        try:
+            found = admin.describe_configs(wanted, config_filter="all").get("topic", {})
+        except (KafkaError, ValueError):
+            return {}  # they don't know the question, or kafka-python can't read their answer
     return {
         names[name]: int(configs[_LIMIT]["value"])
         for name, configs in found.items()
