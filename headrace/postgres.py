@@ -31,6 +31,7 @@ _MADE_TWICE = (
     psycopg.errors.UniqueViolation,
     psycopg.errors.DuplicateSchema,
     psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,  # the type of a table's rows
 )
 
 
