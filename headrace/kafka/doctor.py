@@ -210,9 +210,7 @@ def _kept(settings: Settings) -> dict[TopicPartition, Kept]:
         found = {each: end for each, end in asked.ask().items() if end is not None}
     finally:
         asked.close()
-    consumer = KafkaConsumer(
-        **access(settings), allow_auto_create_topics=False, enable_auto_commit=False
-    )
+    consumer = KafkaConsumer(**access(settings), enable_auto_commit=False)
     try:
         end = {each: has.end_offset for each, has in found.items()}
         newest = dict.fromkeys(found, 0)

@@ -234,9 +234,6 @@ class KafkaWriter:
                 max_block_ms=DELIVERY_TIMEOUT_MS // 2,
                 max_request_size=MAX_REQUEST + 1_000,  # a message's size is looked at here
             )
-            # A topic that was deleted is made by `make_topics`, not by a look at it with whatever
-            # the brokers' defaults are; the setting of this name reaches nothing in 3.0.12.
-            self._producer._metadata.config["allow_auto_create_topics"] = False
         return self._producer
 
 
