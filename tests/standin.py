@@ -59,30 +59,17 @@ _ESCAPED = re.compile(r"\bE'(?:[^'\\]|''|\\.)*'")
 
 # A key's first row stays.
 _FIRST_WINS = """
-create function control.first_wins() returns trigger language plpgsql as $$
+create function control.first_wins_{table}() returns trigger language plpgsql as $$
 begin
     perform pg_advisory_xact_lock(42);
-    if exists (
-        select 1 from control.attempts
-        where trigger_id = new.trigger_id and attempt = new.attempt
-    ) then
+    if exists (select 1 from control.{table} as stored where ({stored}) = ({new})) then
         return null;
     end if;
     return new;
 end
 $$;
-create trigger first_wins before insert on control.attempts
-for each row execute function control.first_wins();
-create function control.first_stays() returns trigger language plpgsql as $$
-begin
-    if exists (select 1 from control.due_triggers where trigger_id = new.trigger_id) then
-        return null;
-    end if;
-    return new;
-end
-$$;
-create trigger first_stays before insert on control.due_triggers
-for each row execute function control.first_stays();
+create trigger first_wins before insert on control.{table}
+for each row execute function control.first_wins_{table}();
 """
 # A key's last row takes the place of the one before.
 _LAST_WINS = """
@@ -96,7 +83,8 @@ $$;
 create trigger last_wins before insert on control.{table}
 for each row execute function control.last_wins_{table}();
 """
-_KEYS = {
+_FIRST_KEYS = {"attempts": ("trigger_id", "attempt"), "due_triggers": ("trigger_id",)}
+_LAST_KEYS = {
     "heartbeats": ("trigger_id", "attempt"),
     "policy_kinds": ("policy",),
     "policies": ("model", "policy"),
@@ -140,12 +128,13 @@ select control.replace_view('control.claims', '
 
 
 def _tables() -> str:
-    text = _CLAIMS + _FIRST_WINS
-    for table, key in _KEYS.items():
-        stored, new = (
-            ", ".join(f"{side}.{column}" for column in key) for side in ("stored", "new")
-        )
-        text += _LAST_WINS.format(table=table, stored=stored, new=new)
+    text = _CLAIMS
+    for body, keys in ((_FIRST_WINS, _FIRST_KEYS), (_LAST_WINS, _LAST_KEYS)):
+        for table, key in keys.items():
+            stored, new = (
+                ", ".join(f"{side}.{column}" for column in key) for side in ("stored", "new")
+            )
+            text += body.format(table=table, stored=stored, new=new)
     return text
 
 
