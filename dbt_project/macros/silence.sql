@@ -239,6 +239,7 @@
   labels that were said).
 -#}
 {% macro silence_counts(name) -%}
+    {%- set settled_hour = headrace.pane_start('1 hour', 'settled_at') -%}
     {{ name }}_quiet as (
         select
             clock.model,
@@ -296,18 +297,18 @@
                 unnest(array['1 hour', '1 minute']) as grain,
                 unnest(array[
                     case
-                        when {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
-                            then {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour'
-                        else {{ headrace.pane_start('1 hour', 'settled_at') }}
+                        when {{ settled_hour }} >= fine_from
+                            then {{ settled_hour }} + interval '1 hour'
+                        else {{ settled_hour }}
                     end,
                     case
-                        when {{ headrace.pane_start('1 hour', 'settled_at') }} >= fine_from
+                        when {{ settled_hour }} >= fine_from
                             then {{ headrace.pane_start('1 minute', 'settled_at') }}
                     end
                 ]) as span_start,
                 unnest(array[
                     event_clock + interval '1 second',
-                    {{ headrace.pane_start('1 hour', 'settled_at') }} + interval '1 hour'
+                    {{ settled_hour }} + interval '1 hour'
                 ]) as span_end
             from {{ name }}_quiet
             where settled_at is not null
