@@ -28,11 +28,11 @@ test: setup ## run all tests; ARGS='-k name' for some
 test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... port=4566 user=root dbname=dev' KAFKA=host:port
 	@test -n '$(RISINGWAVE)' -a -n '$(KAFKA)' || { echo "set RISINGWAVE to a connection string and KAFKA to host:port" >&2; exit 1; }
 	@HEADRACE_TEST_RISINGWAVE='$(RISINGWAVE)' HEADRACE_TEST_KAFKA='$(KAFKA)' \
-	    $(BIN)/python -m pytest -s tests/parity/test_real.py tests/risingwave/test_real.py $(ARGS)
+	    $(BIN)/python -m pytest -s tests/risingwave/test_real_parity.py tests/risingwave/test_real.py $(ARGS)
 
 test-kafka: setup ## run the tests of Kafka on brokers of yours: KAFKA=host:port
 	HEADRACE_TEST_KAFKA=$(or $(KAFKA),$(error KAFKA=host:port says where they are)) \
-	    $(BIN)/python -m pytest tests/kafka tests/doctor/test_brokers.py $(ARGS)
+	    $(BIN)/python -m pytest tests/events/kafka tests/operate/test_doctor_kafka.py $(ARGS)
 
 lint: setup ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff format --check .

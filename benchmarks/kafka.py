@@ -19,10 +19,10 @@ from benchmarks.load import batches, load, send
 from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import moment, stream
 from headrace.engine import Engine
-from headrace.events import Event, Inference
-from headrace.kafka.brokers import access, topic_name
-from headrace.kafka.ingest import ingest
-from headrace.log import EventLog
+from headrace.events.contract import Event, Inference
+from headrace.events.kafka.brokers import access, topic_name
+from headrace.events.kafka.ingest import ingest
+from headrace.events.log import EventLog
 
 PRESENT, QUICK_PRESENT = 200_000, 20_000
 EVENTS, QUICK_EVENTS = 50_000, 25_000

@@ -16,10 +16,11 @@ from psycopg import sql
 
 from benchmarks.report import say, short
 from benchmarks.stream import RATE, START, answers, moment, versions
+from headrace.deploy import dbt
 from headrace.engine import Engine
-from headrace.events import TOPICS, Event, Feedback, Topic
-from headrace.log import EventLog
-from headrace.rows import COLUMNS, columns, copy, copying, encoded
+from headrace.events.contract import TOPICS, Event, Feedback, Topic
+from headrace.events.log import EventLog
+from headrace.events.rows import COLUMNS, columns, copy, copying, encoded
 
 BLOCK = 100_000
 # Answers after which no opinion on one is awaited any more.
@@ -129,7 +130,7 @@ def rebuild(engine: Engine) -> Rebuild:
     maintain(engine, *(f"events.{topic}" for topic in TOPICS))
     say("rebuilding the views")
     began = time.perf_counter()
-    engine.dbt("run", "--full-refresh", "--quiet")
+    dbt(engine, "run", "--full-refresh", "--quiet")
     seconds = time.perf_counter() - began
     results = json.loads((engine.settings.home / "dbt/target/run_results.json").read_bytes())
     panes = {

@@ -11,9 +11,9 @@ from benchmarks.load import batches, send
 from benchmarks.report import machine, say, short, table
 from benchmarks.stream import stream, versions
 from headrace.engine import Engine
-from headrace.events import Topic
-from headrace.log import EventLog
-from headrace.rows import encoded
+from headrace.events.contract import Topic
+from headrace.events.log import EventLog
+from headrace.events.rows import encoded
 
 EVENTS, QUICK_EVENTS = 1_000_000, 50_000
 BATCH = 10_000

@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import cast
 
-from headrace.events import Event, Feedback, Inference, Lifecycle, ModelEvent, Topic, Variant
+from headrace.events.contract import (
+    Event,
+    Feedback,
+    Inference,
+    Lifecycle,
+    ModelEvent,
+    Topic,
+    Variant,
+)
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 RATE = 1_000

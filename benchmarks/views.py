@@ -13,8 +13,8 @@ from benchmarks.load import Rebuild, batches, load, send
 from benchmarks.report import machine, milliseconds, say, short, table
 from benchmarks.stream import RATE, stream
 from headrace.engine import Engine
-from headrace.events import Feedback
-from headrace.log import EventLog
+from headrace.events.contract import Feedback
+from headrace.events.log import EventLog
 
 SIZES = (100_000, 1_000_000, 5_000_000)
 QUICK_SIZES = (20_000, 100_000)
@@ -97,7 +97,7 @@ def run(engine: Engine, quick: bool = False) -> str:
         f"{BATCHES}. Rebuild: seconds until all views are made from the events again (dbt's start "
         "included, four at a time), and the panes that took longest.\n",
         table(
-            ["answers", "ingest, events/s", "rebuild, s", "longest panes, s"],
+            ["predictions", "ingest, events/s", "rebuild, s", "longest panes, s"],
             [
                 (short(size), f"{rate:,.0f}", f"{rebuild.seconds:.0f}", _longest(rebuild))
                 for size, rate, rebuild in zip(sizes, ingest, rebuilds, strict=True)

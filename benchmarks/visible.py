@@ -17,8 +17,8 @@ from benchmarks.load import load
 from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import stream
 from headrace.engine import Engine
-from headrace.events import Event, Feedback, Inference, Topic
-from headrace.log import EventLog, Receipt
+from headrace.events.contract import Event, Feedback, Inference, Topic
+from headrace.events.log import EventLog, Receipt
 
 PRESENT, QUICK_PRESENT = 1_000_000, 100_000
 EVENTS_S, SECONDS, QUICK_SECONDS = 1_000, 40, 5

@@ -15,8 +15,8 @@ from html import escape
 from itertools import groupby, pairwise
 from typing import Any
 
-from dashboards.fields import colour, field_of, number_of, show
-from dashboards.reading import Panel, Points, Result, lines_of, reduce, shown
+from headrace.dashboards.fields import colour, field_of, number_of, show
+from headrace.dashboards.reading import Panel, Points, Result, lines_of, reduce, shown
 
 COLOURS = 10  # --s0 … --s9 of the stylesheet
 MOST_DOTS = 400

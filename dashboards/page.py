@@ -10,10 +10,10 @@ from typing import Any
 
 import psycopg
 
-from dashboards import FOLDER, load
-from dashboards.draw import Canvas, draw
-from dashboards.macros import interpolate, key_of
-from dashboards.reading import Panel, Result
+from headrace.dashboards import FOLDER, load
+from headrace.dashboards.draw import Canvas, draw
+from headrace.dashboards.macros import interpolate, key_of
+from headrace.dashboards.reading import Panel, Result
 from headrace.engine import Engine
 from headrace.errors import ModelError
 

@@ -14,10 +14,10 @@ from grafana_api.grafana_api import GrafanaClientError, GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 from psycopg.conninfo import conninfo_to_dict
 
-from dashboards import load
-from headrace.dialect import READER
+from headrace.dashboards import load
 from headrace.engine import Engine
-from headrace.errors import HeadraceError, SettingError
+from headrace.engine.dialect import READER
+from headrace.errors import GrafanaError, SettingError
 from headrace.settings import Settings
 
 DATASOURCE_UID = "headrace"
@@ -31,10 +31,6 @@ TOKEN_HELP = (
     "make a service account with the role Admin in Grafana (Administration, Users and access, "
     "Service accounts), add a token to it and set HEADRACE_GRAFANA_TOKEN to that"
 )
-
-
-class GrafanaError(HeadraceError):
-    """Grafana cannot be reached or refuses; the text says what to do next."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def push(settings: Settings, engine: Engine) -> Pushed:
 
     Raises:
         SettingError: the address or the token of Grafana is missing or malformed.
-        GrafanaError: Grafana cannot be reached, refuses the token, or answers with an error.
+        GrafanaError: Grafana cannot be reached, refuses the token, or predictions with an error.
         EngineError: the database cannot be reached.
     """
     address = _address(settings)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dashboards.fields import Field, field_of, number_of
+from headrace.dashboards.fields import Field, field_of, number_of
 
 Panel = dict[str, Any]
 Points = list[tuple[datetime, float | None]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.events import MAX_TEXT, STRUCTS, max_bytes
+from headrace.events.contract import MAX_TEXT, STRUCTS, max_bytes
 
 FOLDER = Path(__file__).resolve().parent / "schemas"
 

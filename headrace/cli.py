@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from headrace import __version__, extras
 from headrace.errors import HeadraceError, ModelError, SettingError
-from headrace.printing import Steps, print_json, print_table
+from headrace.operate.printing import Steps, print_json, print_table
 from headrace.settings import Settings, describe
 
 if TYPE_CHECKING:
@@ -155,9 +155,11 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
     say = Steps(sys.stdout)
     say(f"home     {settings.home.resolve()}")
 
+    from headrace.control.owner import owner_key
+    from headrace.deploy import migrate, prepare
     from headrace.engine import DIALECTS, open_engine
-    from headrace.owner import owner_key
-    from headrace.processes import Family, announced, children, free_port, wait_for_port
+    from headrace.machine import announced, free_port, wait_for_port
+    from headrace.operate.processes import Family, children
 
     _look_at_kafka(settings)
     key = owner_key(settings)
@@ -169,15 +171,15 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
         parts["ingest"] = {}
     with ExitStack() as stack:
         wait_for_port(replace(settings, port=int(port)), say)
-        engine = stack.enter_context(open_engine(settings, migrate=False, say=say))
+        engine = stack.enter_context(open_engine(settings, say=say))
         if not engine.dialect.migrates_by_itself:
-            from headrace.kafka.brokers import insist
+            from headrace.events.kafka.brokers import insist
 
-            insist(lambda: engine.migrate(say=say))
+            insist(lambda: migrate(engine, say=say))
         stack.enter_context(announced(settings, "up"))
         gateway, *others = stack.enter_context(children(settings, parts))
         family = Family(settings, [gateway, *others], say)
-        family.insist(lambda: engine.prepare(say))
+        family.insist(lambda: prepare(engine, say))
         say("gateway: starting")
         family.wait_until_ready(url, gateway)
         print(f"gateway  {url}")
@@ -192,9 +194,9 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def gateway(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.gateway import serve
-    from headrace.owner import owner_key
-    from headrace.processes import announced
+    from headrace.control.owner import owner_key
+    from headrace.gateway.server import serve
+    from headrace.machine import announced
 
     _look_at_kafka(settings)
     with ExitStack() as stack:
@@ -208,13 +210,13 @@ def gateway(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
-    from headrace.processes import announced
-    from trainer.watch import Trainer
+    from headrace.deploy import ready_engine
+    from headrace.machine import announced
+    from headrace.trainer.watch import Trainer
 
     stop = _stop_event()
     _look_at_kafka(settings)
-    with open_engine(settings, say=Steps()) as engine, Trainer(engine, _say) as trainer:
+    with ready_engine(settings, say=Steps()) as engine, Trainer(engine, _say) as trainer:
         if parsed.once:
             if not trainer.run_once():
                 print("nothing is due; see headrace.retrain_trigger")
@@ -226,16 +228,16 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
-    from headrace.kafka.brokers import insist
-    from headrace.kafka.ends import EndsKeeper
-    from headrace.kafka.ingest import check, ingest
-    from headrace.processes import announced
+    from headrace.deploy import ready_engine
+    from headrace.events.kafka.brokers import insist
+    from headrace.events.kafka.ends import EndsKeeper
+    from headrace.events.kafka.ingest import check, ingest
+    from headrace.machine import announced
 
     stop = _stop_event()
     check(settings)
     with (
-        open_engine(settings, say=Steps()) as engine,
+        ready_engine(settings, say=Steps()) as engine,
         announced(settings, "ingest"),
         EndsKeeper(engine),
     ):
@@ -245,20 +247,20 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def replay_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
-    from headrace.kafka.ingest import check
-    from headrace.kafka.replay import replay, time_of
+    from headrace.deploy import ready_engine
+    from headrace.events.kafka.ingest import check
+    from headrace.events.kafka.replay import replay, time_of
 
     check(settings)
     since = time_of(parsed.since)
-    with open_engine(settings, say=Steps()) as engine:
+    with ready_engine(settings, say=Steps()) as engine:
         read = replay(engine, since, lambda rows: _progress(f"{rows:,} messages"))
     print(f"{read:,} messages read; what was there before is as it was")
     return 0
 
 
 def status(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.status import print_status, status_of
+    from headrace.operate.status import print_status, status_of
 
     report = status_of(settings)
     if parsed.json:
@@ -270,7 +272,7 @@ def status(parsed: argparse.Namespace, settings: Settings) -> int:
 def doctor_(parsed: argparse.Namespace, settings: Settings) -> int:
     from dataclasses import asdict
 
-    from headrace.doctor import examine
+    from headrace.operate.doctor.examine import examine
 
     found = []
     for each in examine(settings):
@@ -284,10 +286,11 @@ def doctor_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def psql(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.embedded import run_psql
+    from headrace.deploy import ready_engine
     from headrace.engine import open_engine
+    from headrace.engine.embedded import run_psql
 
-    with open_engine(settings, migrate=not parsed.owner, say=Steps()) as engine:
+    with (open_engine if parsed.owner else ready_engine)(settings, say=Steps()) as engine:
         if not parsed.owner and not engine.knows_reader:
             raise SettingError(
                 "HEADRACE_READER_DSN: must be set to read as headrace_reader; "
@@ -297,22 +300,23 @@ def psql(parsed: argparse.Namespace, settings: Settings) -> int:
 
 
 def migrate_(parsed: argparse.Namespace, settings: Settings) -> int:
+    from headrace.deploy import migrate
     from headrace.engine import open_engine
 
     say = Steps(sys.stdout)
-    with open_engine(settings, migrate=False, say=say) as engine:
-        engine.migrate(force=parsed.force, say=say)
+    with open_engine(settings, say=say) as engine:
+        migrate(engine, force=parsed.force, say=say)
     print("up to date")
     return 0
 
 
 def dbt_(parsed: argparse.Namespace, settings: Settings) -> int:
-    from headrace.engine import open_engine
+    from headrace.deploy import dbt, ready_engine
 
     if not parsed.arguments:
         raise SettingError("dbt needs arguments, for example: headrace dbt build")
-    with open_engine(settings, say=Steps()) as engine:
-        engine.dbt(*parsed.arguments, echo=True)
+    with ready_engine(settings, say=Steps()) as engine:
+        dbt(engine, *parsed.arguments, echo=True)
     return 0
 
 
@@ -320,9 +324,9 @@ def on_engine(run: Callable[[argparse.Namespace, Engine], int]) -> Command:
     """Make a command of what works on the engine: it is started where it is embedded, and ready."""
 
     def command(parsed: argparse.Namespace, settings: Settings) -> int:
-        from headrace.engine import open_engine
+        from headrace.deploy import ready_engine
 
-        with open_engine(settings, say=Steps()) as engine:
+        with ready_engine(settings, say=Steps()) as engine:
             return run(parsed, engine)
 
     return command
@@ -330,7 +334,7 @@ def on_engine(run: Callable[[argparse.Namespace, Engine], int]) -> Command:
 
 @on_engine
 def train_(parsed: argparse.Namespace, engine: Engine) -> int:
-    from headrace.handover import hand_over, told
+    from headrace.control.handover import hand_over, told
 
     report = hand_over(engine, parsed.model, learns=not parsed.off)
     if parsed.json:
@@ -341,7 +345,7 @@ def train_(parsed: argparse.Namespace, engine: Engine) -> int:
 
 @on_engine
 def policy_(parsed: argparse.Namespace, engine: Engine) -> int:
-    from headrace.gateway import policies
+    from headrace.control import policies
 
     values: dict[str, str | None] = {}
     for text in parsed.values:
@@ -371,7 +375,7 @@ def versions_(parsed: argparse.Namespace, engine: Engine) -> int:
 
 @on_engine
 def promote_(parsed: argparse.Namespace, engine: Engine) -> int:
-    from headrace.lifecycle import promote
+    from headrace.control.lifecycle import promote
 
     promote(engine, parsed.model, parsed.model_version, traffic=parsed.traffic)
     print(f"{parsed.model} {parsed.model_version} serves")
@@ -380,7 +384,7 @@ def promote_(parsed: argparse.Namespace, engine: Engine) -> int:
 
 @on_engine
 def rollback_(parsed: argparse.Namespace, engine: Engine) -> int:
-    from headrace.lifecycle import rollback
+    from headrace.control.lifecycle import rollback
 
     taken, serving = rollback(engine, parsed.model, parsed.reason)
     print(f"{parsed.model} {taken} was taken back; {serving or 'nothing'} serves")
@@ -390,12 +394,12 @@ def rollback_(parsed: argparse.Namespace, engine: Engine) -> int:
 @on_engine
 def dashboards_(parsed: argparse.Namespace, engine: Engine) -> int:
     if parsed.what == "push":
-        from dashboards.push import push
+        from headrace.dashboards.push import push
 
         pushed = push(engine.settings, engine)
         print(pushed.url, *pushed.notes, sep="\n")
         return 0
-    from dashboards.page import render
+    from headrace.dashboards.page import render
 
     render(engine, parsed.model, parsed.out)
     print(parsed.out)
@@ -425,7 +429,7 @@ def settings_(parsed: argparse.Namespace, _: Settings) -> int:
 
 def _look_at_kafka(settings: Settings) -> None:
     if settings.kafka:
-        from headrace.kafka.brokers import look
+        from headrace.events.kafka.brokers import look
 
         look(settings)
 

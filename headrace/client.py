@@ -23,7 +23,7 @@ import httpx
 import msgspec
 
 from headrace.errors import ContractError, DeliveryError
-from headrace.events import Topic, parse
+from headrace.events.contract import Topic, parse
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Client:
     def inference(self, **fields: Any) -> str:
         """Queue one answer of a model and return its request_id.
 
-        Fields are those of `headrace.events.Inference`: `model`, `prediction`, `score`,
+        Fields are those of `headrace.events.contract.Inference`: `model`, `prediction`, `score`,
         `features`, `segment`, `input`, …
 
         Raises:
@@ -98,7 +98,7 @@ class Client:
     def feedback(self, request_id: str, **fields: Any) -> str:
         """Queue what somebody made of an answer and return its feedback_id.
 
-        Fields are those of `headrace.events.Feedback`: `label`, `value`, `kind`, `source`, …
+        Fields are those of `headrace.events.contract.Feedback`: `label`, `value`, `kind`, …
         Raises as `inference` does.
         """
         event = self._put("feedback", {"request_id": request_id, **fields})

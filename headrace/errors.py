@@ -1,15 +1,19 @@
 """The exceptions that Headrace raises.
 
 HeadraceError
-├── SettingError      a setting is missing or wrong
-├── ContractError     an event breaks the contract (names field, allowed, got)
-├── EngineError       the database cannot be started, reached or changed
-├── ModelError        a model, version or artifact cannot be used
-├── DeliveryError     events could not be delivered to the gateway
-├── MissingPackageError   a package that an extra brings is not installed
-├── headrace.log.Busy                        too much waits in memory; send again later
-├── dashboards.push.GrafanaError             Grafana refused or is no Grafana
-└── trainer.run.NothingToLearnError          the labels of a claim make no training set
+├── SettingError            a setting is missing or wrong
+├── ContractError           an event breaks the contract (names field, allowed, got)
+├── EngineError             the database cannot be started, reached or changed
+│   ├── BrokerError         the brokers of Kafka cannot be reached, or refuse
+│   └── OvertakenError      another consumer has stored these messages already
+├── BusyError               too much waits in memory; send again later
+├── ModelError              a model, version or artifact cannot be used
+│   ├── NotServedError      no version of the model is in the plan
+│   └── NotLoadedError      the plan has a version, but none could be loaded yet
+├── NothingToLearnError     the labels of a claim make no training set
+├── DeliveryError           events could not be delivered to the gateway
+├── GrafanaError            Grafana refused or is no Grafana
+└── MissingPackageError     a package that an extra brings is not installed
 """
 
 from __future__ import annotations
@@ -27,12 +31,42 @@ class EngineError(HeadraceError):
     """The database cannot be started, reached or changed."""
 
 
+class BrokerError(EngineError):
+    """The brokers cannot be reached, or refuse."""
+
+
+class OvertakenError(EngineError):
+    """Another consumer has stored these messages of Kafka, or later ones, already."""
+
+
+class BusyError(HeadraceError):
+    """The queue is full: wait and send again."""
+
+    retry_after_s = 1
+
+
 class ModelError(HeadraceError):
     """A model, a version of it or an artifact cannot be used."""
 
 
+class NotServedError(ModelError):
+    """No version of the model is in the plan."""
+
+
+class NotLoadedError(ModelError):
+    """The plan has a version, but none could be loaded yet."""
+
+
+class NothingToLearnError(HeadraceError):
+    """The labels known at a claim do not make a training set."""
+
+
 class DeliveryError(HeadraceError):
     """Events could not be delivered to the gateway."""
+
+
+class GrafanaError(HeadraceError):
+    """Grafana cannot be reached or refuses; the text says what to do next."""
 
 
 class MissingPackageError(HeadraceError):

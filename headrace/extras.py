@@ -36,7 +36,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "ingest": ("engine", "kafka"),
     "replay": ("engine", "kafka"),
 }
-OURS = ("headrace", "trainer", "feature_repo", "dashboards")
+OURS = ("headrace",)
 
 
 def require(command: str, settings: Settings) -> None:

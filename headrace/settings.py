@@ -177,7 +177,7 @@ def describe() -> list[tuple[str, str, str]]:
 
 
 def project_path(name: str) -> Path:
-    """Return the folder `name` (``sql``, ``dbt_project``, ``data``), in a checkout or a wheel."""
+    """Return a folder of the project (``sql``, ``dbt_project``, ...), in a checkout or a wheel."""
     package = Path(__file__).parent
     for candidate in (package.parent / name, package / "_project" / name):
         if candidate.is_dir():

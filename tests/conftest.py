@@ -13,11 +13,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from headrace.embedded import EmbeddedPostgres, embedded_postgres
+from headrace.deploy import migrate
 from headrace.engine import Engine
+from headrace.engine.embedded import EmbeddedPostgres, embedded_postgres
 from headrace.settings import Settings
-from tests.parity import views
-from tests.standin import standing_in
+from tests.support import risingwave_views as views
+from tests.support.standin import standing_in
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -36,7 +37,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def template(server: EmbeddedPostgres) -> EmbeddedPostgres:
     """The server, with everything deployed in its main database."""
-    Engine(server.dsn, Settings(home=server.folder.parent)).migrate()
+    migrate(Engine(server.dsn, Settings(home=server.folder.parent)))
     return server
 
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.cli import main
-from headrace.embedded import EmbeddedPostgres
+from headrace.deploy import migrate
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.log import EventLog
-from headrace.printing import Steps, print_table
-from headrace.status import addresses
+from headrace.engine.embedded import EmbeddedPostgres
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
+from headrace.operate.printing import Steps, print_table
+from headrace.operate.status import addresses
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_psql_on_a_database_of_ones_own(
 
 def test_a_migration_says_how_far_it_is(engine: Engine) -> None:
     said: list[str] = []
-    engine.migrate(force=True, say=said.append)
+    migrate(engine, force=True, say=said.append)
     steps = [line.partition(":")[0] for line in said]
     assert steps[0] == "tables" and set(steps[1:]) == {"views"}
     done, _, all_of_them = said[-1].removeprefix("views: ").partition("/")
@@ -196,7 +197,7 @@ def test_a_migration_says_how_far_it_is(engine: Engine) -> None:
     assert [line.split("/")[0] for line in said[2:]] == [
         f"views: {count}" for count in range(1, int(done) + 1)
     ]
-    engine.migrate(say=said.append)
+    migrate(engine, say=said.append)
     assert len(said) == int(done) + 2
 
 

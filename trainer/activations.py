@@ -1,4 +1,4 @@
-"""What is frozen is computed once: the trunk's activations of each text, kept from run to run."""
+"""What is frozen is computed once: the backbone's activations of a text, kept from run to run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headrace.featurize import Example
-from headrace.network import TRUNK_TOKENS, Crown, Hidden, Trunk, padded
+from headrace.model.inputs import Example
+from headrace.model.network import BACKBONE_TOKENS, Adapter, Backbone, Hidden, padded
 
 
 class ActivationCache:
-    """What the trunk made of each text, least recently used out first beyond `limit_bytes`.
+    """What the backbone made of each text, least recently used out first beyond `limit_bytes`.
 
     Kept as float16: 768 bytes a token, at most 49 kB a text.
     """
 
-    def __init__(self, trunk: Trunk, limit_bytes: int = 1 << 30) -> None:
-        self.trunk = trunk
+    def __init__(self, backbone: Backbone, limit_bytes: int = 1 << 30) -> None:
+        self.backbone = backbone
         self.limit_bytes = limit_bytes
         self.bytes = 0
         self._kept: OrderedDict[str, tuple[NDArray[np.float16], list[int]]] = OrderedDict()
@@ -31,21 +31,21 @@ class ActivationCache:
     def warm(self, texts: Sequence[str], batch_size: int = 64) -> int:
         """Compute what is missing, in batches of like length; returns how many texts that were."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
-        tokens = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
+        tokens = dict(zip(missing, self.backbone.tokenize(missing), strict=True))
         missing.sort(key=lambda text: len(tokens[text]))
         for start in range(0, len(missing), batch_size):
             chunk = missing[start : start + batch_size]
-            hidden = self.trunk.encode_tokens([tokens[text] for text in chunk])
+            hidden = self.backbone.encode_tokens([tokens[text] for text in chunk])
             states = hidden.states.half().cpu().numpy()
             for row, text in enumerate(chunk):
-                length = min(len(tokens[text]), TRUNK_TOKENS)
+                length = min(len(tokens[text]), BACKBONE_TOKENS)
                 self.put(text, states[row, :length].copy(), tokens[text])
         return len(missing)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text; those that are not kept are only tokenized."""
         missing = [text for text in texts if text not in self._kept]
-        made = dict(zip(missing, self.trunk.tokenize(missing), strict=True))
+        made = dict(zip(missing, self.backbone.tokenize(missing), strict=True))
         return [made[text] if text in made else self._kept[text][1] for text in texts]
 
     def put(self, text: str, states: NDArray[np.float16], tokens: list[int]) -> None:
@@ -65,11 +65,11 @@ class ActivationCache:
             got[text] = self._kept[text]
         kept = [got[text] for text in texts]
         longest = max(len(states) for states, _ in kept)
-        states = np.zeros((len(kept), longest, self.trunk.dim), dtype=np.float32)
+        states = np.zeros((len(kept), longest, self.backbone.dim), dtype=np.float32)
         for row, (one, _) in enumerate(kept):
             states[row, : len(one)] = one
         mask = torch.arange(longest) < torch.tensor([len(one) for one, _ in kept]).unsqueeze(1)
-        device = self.trunk.device
+        device = self.backbone.device
         return Hidden(
             torch.from_numpy(states).to(device),
             mask.to(device),
@@ -78,16 +78,19 @@ class ActivationCache:
 
 
 def predict_cached(
-    crown: Crown, cache: ActivationCache | None, examples: Sequence[Example], batch_size: int = 64
+    adapter: Adapter,
+    cache: ActivationCache | None,
+    examples: Sequence[Example],
+    batch_size: int = 64,
 ) -> NDArray[np.float32]:
-    """`crown`'s probabilities, (n, labels), with the trunk's part from the cache."""
-    out = np.zeros((len(examples), len(crown.labels)), dtype=np.float32)
+    """`adapter`'s probabilities, (n, labels), with the backbone's part from the cache."""
+    out = np.zeros((len(examples), len(adapter.labels)), dtype=np.float32)
     order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = [examples[row] for row in rows]
         hidden = None
-        if crown.schema.has_text and cache is not None:
+        if adapter.schema.has_text and cache is not None:
             hidden = cache.hidden([example.text for example in batch])
-        out[rows] = crown.predict(hidden, batch)
+        out[rows] = adapter.predict(hidden, batch)
     return out

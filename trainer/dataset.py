@@ -19,12 +19,12 @@ from typing import Any
 import pandas as pd
 from psycopg.types.json import Jsonb
 
+from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.errors import ModelError
-from headrace.events import text_of
-from headrace.features import FeatureReader
-from headrace.featurize import Example
-from trainer.claim import Claim
+from headrace.events.contract import text_of
+from headrace.features.reader import FeatureReader
+from headrace.model.inputs import Example
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000

@@ -1,4 +1,4 @@
-"""One fine-tune: labelled examples in, a crown's weights out.
+"""One fine-tune: labelled examples in, a adapter's weights out.
 
 What is frozen is computed once and kept (ActivationCache), so that an epoch costs only the adapted
 upper layers. The loop itself is plain: AdamW on cross entropy, length-bucketed batches, a linear
@@ -24,25 +24,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ModelError
-from headrace.featurize import Example, Schema
-from headrace.network import (
+from headrace.model.inputs import Example, Schema
+from headrace.model.network import (
     ADAPTED,
     BASE_MODEL,
     FROZEN_LAYERS,
     LAYERS,
     WIDE_BUCKETS,
+    Backbone,
     Head,
     Inputs,
-    Trunk,
     architecture,
     default_device,
-    load_trunk,
+    load_backbone,
     padded,
     pool,
     read_config,
 )
-from trainer.activations import ActivationCache
-from trainer.wide import fit_wide, held_out_logits
+from headrace.trainer.activations import ActivationCache
+from headrace.trainer.wide import fit_wide, held_out_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ def finetune(
     config = config or FinetuneConfig()
     started = time.perf_counter()
     labels, schema, warm = _start(train, parent, config)
-    device = cache.trunk.device if cache else torch.device(default_device())
+    device = cache.backbone.device if cache else torch.device(default_device())
     if schema.has_text and cache is None:
-        cache = ActivationCache(load_trunk(device))
+        cache = ActivationCache(load_backbone(device))
     if not schema.has_text:
         cache = None
     rows = _rows(len(train), config.text_examples if cache else len(train), seed)
@@ -158,8 +158,8 @@ def finetune(
     weight /= weight.mean()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        peft_model = _adapted(cache.trunk, config) if cache else None
-        head = Head(schema, len(labels), cache.trunk.dim if cache else 0).to(device)
+        peft_model = _adapted(cache.backbone, config) if cache else None
+        head = Head(schema, len(labels), cache.backbone.dim if cache else 0).to(device)
         if warm and parent:
             _load(parent, peft_model, head)
         offset = _fit_wide(train, schema, head, cache, target, weight, config, seed)
@@ -236,12 +236,12 @@ def _shares(train: Sequence[TrainingExample], labels: Sequence[str]) -> dict[str
     return {label: totals[label] / total for label in labels}
 
 
-def _adapted(trunk: Trunk, config: FinetuneConfig) -> Any:
+def _adapted(backbone: Backbone, config: FinetuneConfig) -> Any:
     from peft import get_peft_model
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, at peft
-        return get_peft_model(trunk.copy(), _lora_config(config)).to(trunk.device)
+        return get_peft_model(backbone.copy(), _lora_config(config)).to(backbone.device)
 
 
 def _upper(peft_model: Any) -> list[nn.Module]:

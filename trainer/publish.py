@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.errors import ModelError
-from headrace.events import ModelEvent, parse
-from headrace.log import EventLog
-from trainer.claim import Claim
-from trainer.finetune import FinetuneResult
+from headrace.events.contract import ModelEvent, parse
+from headrace.events.log import EventLog
+from headrace.trainer.finetune import FinetuneResult
 
 
 def next_version(engine: Engine, model: str) -> str:

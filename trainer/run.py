@@ -14,27 +14,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headrace.control.claims import Claim
 from headrace.engine import Engine
-from headrace.errors import HeadraceError, one_line
-from headrace.features import FeatureReader
-from headrace.network import Crown, Trunk, load_trunk
-from headrace.registry import artifact_path
-from trainer import gate
-from trainer.activations import ActivationCache, predict_cached
-from trainer.claim import Claim
-from trainer.dataset import Row, compile_dataset
-from trainer.finetune import FinetuneResult, TrainingExample, finetune
-from trainer.publish import next_version, write_artifact
-from trainer.suspicion import doubt
+from headrace.errors import NothingToLearnError, one_line
+from headrace.features.reader import FeatureReader
+from headrace.model.artifact import artifact_path
+from headrace.model.network import Adapter, Backbone, load_backbone
+from headrace.trainer import gate
+from headrace.trainer.activations import ActivationCache, predict_cached
+from headrace.trainer.dataset import Row, compile_dataset
+from headrace.trainer.finetune import FinetuneResult, TrainingExample, finetune
+from headrace.trainer.publish import next_version, write_artifact
+from headrace.trainer.suspicion import doubt
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 MAX_LABELS = 100
-
-
-class NothingToLearnError(HeadraceError):
-    """The labels known at a claim do not make a training set."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Workshop:
 
     def activations(self) -> ActivationCache:
         if not self.caches:
-            self.caches.append(ActivationCache(load_trunk()))
+            self.caches.append(ActivationCache(load_backbone()))
         return self.caches[0]
 
 
@@ -94,7 +90,7 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
 
     version = next_version(engine, claim.model)
     positive = _positive_label(engine, claim.model, result.labels)
-    candidate = _as_crown(version, result, cache.trunk if cache else None)
+    candidate = _as_adapter(version, result, cache.backbone if cache else None)
     measured = _measure(candidate, cache, newest, old, positive)
     if champion is not None:
         rival = _measure(champion, cache, newest, old, positive)
@@ -171,8 +167,8 @@ def _feedback_span(engine: Engine, claim: Claim) -> dict[str, float]:
 
 def _champion(
     engine: Engine, model: str, shop: Workshop
-) -> tuple[str | None, Crown | None, Path | None]:
-    """The version that serves, as name, crown and folder; one that is not ours has only a name."""
+) -> tuple[str | None, Adapter | None, Path | None]:
+    """The champion as name, adapter and folder; one that is not ours has only a name."""
     rows = engine.rows(
         "select model_version, artifact_uri from headrace.serving_plan "
         "where model = %s and variant = 'champion'",
@@ -183,23 +179,23 @@ def _champion(
     try:
         folder = artifact_path(rows[0]["artifact_uri"], engine.settings.artifacts_path)
         reads_text = (folder / "adapter_model.safetensors").exists()
-        crown = Crown.load(folder, shop.activations().trunk if reads_text else None)
+        adapter = Adapter.load(folder, shop.activations().backbone if reads_text else None)
     except Exception as error:
         version = rows[0]["model_version"]
         log.warning("champion %s of %s is not read: %s", version, model, one_line(error))
         return version, None, None
-    return rows[0]["model_version"], crown, folder
+    return rows[0]["model_version"], adapter, folder
 
 
-def _as_crown(version: str, result: FinetuneResult, trunk: Trunk | None) -> Crown:
+def _as_adapter(version: str, result: FinetuneResult, backbone: Backbone | None) -> Adapter:
     """Load the result as the gateway will: from its files."""
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder), version)
-        return Crown.load(Path(folder), trunk if result.schema.has_text else None)
+        return Adapter.load(Path(folder), backbone if result.schema.has_text else None)
 
 
 def _measure(
-    crown: Crown,
+    adapter: Adapter,
     cache: ActivationCache | None,
     newest: Sequence[Row],
     old: Sequence[Row],
@@ -207,18 +203,18 @@ def _measure(
 ) -> dict[str, gate.Metrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.Metrics] = {}
-    known = positive if positive in crown.labels else None
+    known = positive if positive in adapter.labels else None
     for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
         if not rows:
             continue
         probabilities = predict_cached(
-            crown, cache if crown.schema.has_text else None, [row.example for row in rows]
+            adapter, cache if adapter.schema.has_text else None, [row.example for row in rows]
         )
         actual = [row.label for row in rows]
-        measured[name] = gate.evaluate(probabilities, actual, crown.labels, known)
+        measured[name] = gate.evaluate(probabilities, actual, adapter.labels, known)
         if name == gate.HOLDOUT:
             segments = [row.example.segment for row in rows]
-            measured |= gate.evaluate_slices(probabilities, actual, segments, crown.labels, known)
+            measured |= gate.evaluate_slices(probabilities, actual, segments, adapter.labels, known)
     return measured
 
 

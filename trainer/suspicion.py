@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.featurize import Example, Scalar
-from trainer.gate import Floats, Metrics, Verdict, roc_auc
+from headrace.model.inputs import Example, Scalar
+from headrace.trainer.gate import Floats, Metrics, Verdict, roc_auc
 
 GIVES_AWAY = 0.995  # AUC of one feature alone
 # Held out examples that do not have the commonest label: below it, perfect is often chance.

@@ -11,13 +11,19 @@ from dataclasses import replace
 
 import psycopg
 
+from headrace.control.claims import Claim, Heartbeat, Trigger, claim, due_triggers, learns, pass_on
 from headrace.engine import Engine
-from headrace.errors import ContractError, EngineError, HeadraceError, ModelError
-from headrace.features import FeatureReader
-from headrace.log import EventLog
-from trainer.claim import Claim, Heartbeat, Trigger, claim, due_triggers, learns, pass_on
-from trainer.publish import announce
-from trainer.run import NothingToLearnError, Outcome, Progress, Workshop, train
+from headrace.errors import (
+    ContractError,
+    EngineError,
+    HeadraceError,
+    ModelError,
+    NothingToLearnError,
+)
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
+from headrace.trainer.publish import announce
+from headrace.trainer.run import Outcome, Progress, Workshop, train
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headrace.network import wide_logits
+from headrace.model.network import wide_logits
 
 ITERATIONS = 25
 
@@ -26,7 +26,7 @@ def fit_wide(
 ) -> Tensor:
     """Weights (buckets + 1, classes), the bias in the last row.
 
-    `hashes` and `share` are the `wide` and `share` of headrace.network.Inputs. The objective is the
+    `hashes` and `share` are the `wide` and `share` of `Inputs`. The objective is the
     sum of the weighted cross entropies plus ``|w|² / (2 · strength)``.
     """
     known = hashes >= 0

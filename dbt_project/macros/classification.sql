@@ -35,8 +35,8 @@
         select
             {{ keys }},
             bin,
-            coalesce(sum(answers) filter (where is_positive), 0) as positives,
-            coalesce(sum(answers) filter (where not is_positive), 0) as negatives
+            coalesce(sum(predictions) filter (where is_positive), 0) as positives,
+            coalesce(sum(predictions) filter (where not is_positive), 0) as negatives
         from {{ name }}_opened
         group by {{ keys }}, bin
     ),

@@ -1,6 +1,6 @@
 {#-
   A query of the feature panes that drift_windows compares: model, feature, type, category, block,
-  answers, counts, and is_reference, which tells the reference from the current window.
+  predictions, counts, and is_reference, which tells the reference from the current window.
   spans  a CTE with the rows of drift_windows
 -#}
 {% macro compared_features(spans) -%}
@@ -18,7 +18,7 @@
         panes.type,
         panes.category,
         panes.block,
-        panes.answers,
+        panes.predictions,
         panes.counts,
         {{ is_reference }} as is_reference
     from {{ spans }} as spans

@@ -160,7 +160,7 @@
   sides together: the variance of the difference of its smoothed shares over its share. Over bins
   that are well filled these add up to (k - 1)(1 / n + 1 / m). Where bins are sparse that is far too
   much: the half row that smooths them damps chance, too. With 300 equal classes and 1,000 against
-  100 rows chance adds 0.61, the formula says 3.2, and answers that are all one class come to 2.4.
+  100 rows chance adds 0.61, the formula says 3.2, and predictions that are all one class come to 2.4.
   rows  of the bin;  n, m  of the two sides;  bins  how many there are
 -#}
 {% macro psi_chance(rows, n, m, bins) -%}

@@ -1,5 +1,5 @@
 {#-
-  What happened to items: model, item_id, happened_at, answered_at, answers, label, labels, reward.
+  What happened to items: model, item_id, happened_at, answered_at, predictions, label, labels, reward.
   An hour's pane at a time; happened_at is its start.
 -#}
 {% macro item_facts() -%}
@@ -8,7 +8,7 @@
         item_id,
         pane_start as happened_at,
         last_event_time as answered_at,
-        inferences as answers,
+        inferences as predictions,
         null::text as label,
         0::bigint as labels,
         0::numeric as reward
@@ -19,7 +19,7 @@
         item_id,
         pane_start as happened_at,
         null::timestamptz as answered_at,
-        0::bigint as answers,
+        0::bigint as predictions,
         label,
         labels,
         reward
@@ -32,7 +32,7 @@
   ceased to count; it follows a CTE `facts` with the columns of item_facts.
 
   entity  the column that names it
-  delay   interval after which a fact counts, so that no answer knows of itself
+  delay   interval after which a fact counts, so that no prediction knows of itself
   now     expression over `clock`, a row of model_clock: the last moment that is told
 -#}
 {% macro feature_history(entity, delay, now) -%}
@@ -51,7 +51,7 @@ signed as (
         steps.happened_at + interval '{{ delay }}' + steps.ceased * interval '30 days'
             as event_timestamp,
         case when steps.ceased = 0 then steps.answered_at end as answered_at,
-        (1 - 2 * steps.ceased) * steps.answers as answers,
+        (1 - 2 * steps.ceased) * steps.predictions as predictions,
         (1 - 2 * steps.ceased) * steps.labels as labels,
         case
             when steps.label = positive.positive_label
@@ -69,7 +69,7 @@ moments as (
         {{ entity }},
         event_timestamp,
         max(answered_at) as answered_at,
-        sum(answers) as answers,
+        sum(predictions) as predictions,
         sum(labels) as labels,
         sum(positives) as positives,
         sum(reward) as reward
@@ -83,7 +83,7 @@ rolling as (
         {{ entity }},
         event_timestamp,
         max(answered_at) over until_then as answered_at,
-        (sum(answers) over until_then)::bigint as answers,
+        (sum(predictions) over until_then)::bigint as predictions,
         (sum(labels) over until_then)::bigint as labels,
         (sum(positives) over until_then)::bigint as positives,
         (sum(reward) over until_then)::double precision as reward
@@ -99,14 +99,14 @@ select
     rolling.model,
     rolling.{{ entity }},
     rolling.event_timestamp,
-    case when rolling.answers > 0 then rolling.answered_at end as last_seen
-    {%- for count in ['answers', 'labels', 'positives'] %},
-    case when rolling.answers + rolling.labels > 0 then rolling.{{ count }} end
+    case when rolling.predictions > 0 then rolling.answered_at end as last_seen
+    {%- for count in ['predictions', 'labels', 'positives'] %},
+    case when rolling.predictions + rolling.labels > 0 then rolling.{{ count }} end
         as {{ count }}_30d
     {%- endfor %},
     rolling.positives::double precision / nullif(rolling.labels, 0)
         as positive_rate_30d,
-    case when rolling.answers + rolling.labels > 0 then rolling.reward end as reward_30d
+    case when rolling.predictions + rolling.labels > 0 then rolling.reward end as reward_30d
 from rolling
 inner join {{ ref('model_clock') }} as clock on rolling.model = clock.model
 where rolling.event_timestamp <= {{ now }}

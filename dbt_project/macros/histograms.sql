@@ -1,6 +1,6 @@
 {#-
   Histograms: a bin is `block * size + place`, and a pane keeps the counts of one block in one
-  value, so that many answers are one update. On PostgreSQL a pgvector `vector`, which is added up
+  value, so that many predictions are one update. On PostgreSQL a pgvector `vector`, which is added up
   in C (its float4 counts are exact up to 16.7 million a bin and pane); on RisingWave an array.
   Sketch buckets come in blocks of 128; the 256 bins of scores are one block.
 -#}
@@ -57,7 +57,7 @@
 {%- endmacro %}
 
 {#-
-  A query that adds up blocks and opens them: one row (`by`, bin, answers) for every bin that is
+  A query that adds up blocks and opens them: one row (`by`, bin, predictions) for every bin that is
   not empty.
 
   relation  has `by`, the counts of a block as `counts` and its number as `block`
@@ -74,7 +74,7 @@
     select
         {{ by | join(', ') }},
         block * {{ size }} + place as bin,
-        sum(answers{{ ' * weight' if weight }})::bigint as answers
+        sum(predictions{{ ' * weight' if weight }})::bigint as predictions
     from (
         select
             {{ by | join(', ') }},
@@ -83,25 +83,25 @@
             {{ weight }} as weight,
             {%- endif %}
             generate_series(0, {{ size | int - 1 }}) as place,
-            unnest(counts) as answers
+            unnest(counts) as predictions
         from {{ relation }}
         where {{ block }} is not null
     ) as opened
-    where answers != 0
+    where predictions != 0
     group by {{ by | join(', ') }}, block, place
-    having sum(answers{{ ' * weight' if weight }}) != 0
+    having sum(predictions{{ ' * weight' if weight }}) != 0
 {%- endmacro %}
 
 {% macro postgres__opened_blocks(relation, by, size, block, weight) -%}
     select
         {{ by | join(', ') }},
         bin,
-        answers::bigint as answers
+        predictions::bigint as predictions
     from (
         select
             {{ by | join(', ') }},
             block * {{ size }} + generate_series(0, {{ size | int - 1 }}) as bin,
-            unnest(counts::real []) as answers
+            unnest(counts::real []) as predictions
         from (
             select
                 {{ by | join(', ') }},
@@ -117,7 +117,7 @@
             group by {{ by | join(', ') }}{{ ', ' ~ block if block != '0' }}
         ) as added
     ) as opened
-    where answers != 0
+    where predictions != 0
 {%- endmacro %}
 
 {% macro risingwave__opened_blocks(relation, by, size, block, weight) -%}

@@ -1,8 +1,8 @@
 {#-
-  The label of every answer that was judged: one SELECT with a row a request_id.
+  The label of every prediction that was judged: one SELECT with a row a request_id.
 
   Of one kind of feedback the first, last, max or sum counts; of several kinds that of the highest
-  priority, then the latest. The reward of an answer is the weight of the kind times its value; a
+  priority, then the latest. The reward of a prediction is the weight of the kind times its value; a
   label without a value is worth 1 where the prediction was right and 0 where it was not.
 -#}
 {% macro chosen_labels() -%}

@@ -1,15 +1,15 @@
 {#-
-  Silence as a label. Where the policy default_label is set, an answer that nobody judged within
+  Silence as a label. Where the policy default_label is set, a prediction that nobody judged within
   label_window has that label until somebody does (labeled_examples says so row by row); views that
-  decide something count it from the panes: all answers of a span, less those that were judged.
+  decide something count it from the panes: all predictions of a span, less those that were judged.
 
-  Panes count as a whole, once all their answers are past their label window: the last hour by the
+  Panes count as a whole, once all their predictions are past their label window: the last hour by the
   minute while minutes are kept (two days), else by the hour. What was judged there before counts
   with them and not earlier, as judgements that come soon would else come alone. A label_window of 0
   knows no such wait.
 -#}
 
-{#- Up to when answers are past their label window; null: all are, or silence says nothing. -#}
+{#- Up to when predictions are past their label window; null: all are, or silence says nothing. -#}
 {% macro settled_at(event_clock='clock.event_clock', policies='policies') -%}
     case
             when
@@ -20,7 +20,7 @@
 {%- endmacro %}
 
 {#-
-  A query of the spans in which the answers of each row of a relation are read: its keys,
+  A query of the spans in which the predictions of each row of a relation are read: its keys,
   default_label, grain, span_start and span_end (exclusive).
   relation  has the keys, default_label, settled_at, event_clock, start_hour (the first hour that is
             read as a whole) and first_minute (before it, where minutes are read; else null)
@@ -62,7 +62,7 @@
 {%- endmacro %}
 
 {#-
-  A query of the silence in spans, in the columns of label_panes: rows of all answers, and negative
+  A query of the silence in spans, in the columns of label_panes: rows of all predictions, and negative
   ones of those that were judged, so that their sums are what nobody judged. `weight` is 1 or -1 and
   belongs to counts, which are never negative. Errors of numbers are left out (0).
   spans  relation with the keys, model, default_label, grain, span_start and span_end
@@ -122,8 +122,8 @@
 {%- endmacro %}
 
 {#-
-  CTEs of the rewards of the last 30 days behind each model's clock, by the hour of the answer and
-  without shadow answers; the last of them, `{{ name }}`, has model, variant, arm (the predicted
+  CTEs of the rewards of the last 30 days behind each model's clock, by the hour of the prediction and
+  without shadow predictions; the last of them, `{{ name }}`, has model, variant, arm (the predicted
   class), pulls, reward and reward_squared, sums of which count silence.
 -#}
 {% macro earned(name) -%}
@@ -193,8 +193,8 @@
 {%- endmacro %}
 
 {#-
-  For views by the time at which labels were known: silence of an hour of answers is known in the hour
-  in which the label windows of its first answers close, once the last one's has.
+  For views by the time at which labels were known: silence of an hour of predictions is known in the hour
+  in which the label windows of its first predictions close, once the last one's has.
   is_known     whether all labels of a pane of an hour are known, silence too
   known_spans  a CTE of the spans for `silence`
   from_hour    first hour of what is known, a column of `models`; none: all hours
@@ -225,7 +225,7 @@
     )
 {%- endmacro %}
 
-{#- The hour in which silence of an hour of answers is known. -#}
+{#- The hour in which silence of an hour of predictions is known. -#}
 {% macro known_hour(pane_start, label_window) -%}
     {{ headrace.pane_start('1 hour', '(' ~ pane_start ~ ' + ' ~ label_window ~ ')') }}
 {%- endmacro %}
@@ -282,7 +282,7 @@
         group by model
     ),
 
-    -- Answers whose label window is open.
+    -- Predictions whose label window is open.
     {{ name }}_open_spans as (
         select
             model,
@@ -329,7 +329,7 @@
     {{ name }}_answered as (
         select
             model,
-            sum(inferences)::bigint as answers
+            sum(inferences)::bigint as predictions
         from {{ ref('model_activity') }}
         where variant != 'shadow'
         group by model
@@ -354,7 +354,7 @@
             quiet.known_until,
             said.labels is not null as is_said,
             greatest(
-                answered.answers - coalesce(known.examples, 0) - coalesce(open_now.examples, 0), 0
+                answered.predictions - coalesce(known.examples, 0) - coalesce(open_now.examples, 0), 0
             ) as examples,
             coalesce(new_silence.examples, 0) as new_examples
         from {{ name }}_quiet as quiet

@@ -4,10 +4,10 @@
 
       with spans as (select model, ... as window_start from ...)
 
-      select spans.model, measured.answers
+      select spans.model, measured.predictions
       from spans
       left join {{ lateral() }} (
-          select span.model, count(*) as answers
+          select span.model, count(*) as predictions
           from {{ span(['model', 'window_start']) }} as span
           inner join a_pane on span.model = a_pane.model and span.window_start <= a_pane.pane_start
           group by span.model

@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from headrace.demo.stream import MODEL, POSITIVE
 from headrace.demo.summary import CONTESTANTS, Score, Summary
 from headrace.engine import Engine
-from headrace.events import text_of
-from headrace.features import FeatureReader
-from headrace.featurize import Example
-from headrace.network import Crown, load_trunk, predict
-from headrace.registry import artifact_path
-from trainer.dataset import Row, rebuild_dataset
+from headrace.events.contract import text_of
+from headrace.features.reader import FeatureReader
+from headrace.model.artifact import artifact_path
+from headrace.model.inputs import Example
+from headrace.model.network import Adapter, load_backbone, predict
+from headrace.trainer.dataset import Row, rebuild_dataset
 
 BATCH = 64
 
@@ -99,8 +99,8 @@ def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Sco
 
 def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     """What the first version says to each report, with the features that were served then."""
-    trunk = load_trunk()
-    crown = Crown.load(path, trunk)
+    backbone = load_backbone()
+    adapter = Adapter.load(path, backbone)
     examples = [
         Example(text_of(row["input"]), row["segment"], row["features"])
         for row in frame.to_dict("records")
@@ -109,8 +109,8 @@ def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     order = sorted(range(len(examples)), key=lambda place: len(examples[place].text))
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
-        probabilities = predict(crown, trunk, [examples[place] for place in places])
-        out[places] = probabilities[:, crown.labels.index(POSITIVE)]
+        probabilities = predict(adapter, backbone, [examples[place] for place in places])
+        out[places] = probabilities[:, adapter.labels.index(POSITIVE)]
     return out
 
 

@@ -11,14 +11,16 @@ from typing import Any
 from rich.console import Console
 
 from headrace.demo.display import Display, show_summary
+from headrace.demo.replay import Replay, ticks
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
 from headrace.demo.summary import Summary
-from headrace.embedded import embedded_postgres
+from headrace.deploy import migrate
 from headrace.engine import Engine, open_engine
+from headrace.engine.embedded import embedded_postgres
 from headrace.errors import EngineError
-from headrace.printing import Steps
-from headrace.processes import Child, children, free_port, running, wait_until_ready
-from headrace.replay import Replay, ticks
+from headrace.machine import free_port, running
+from headrace.operate.printing import Steps
+from headrace.operate.processes import Child, children, wait_until_ready
 from headrace.settings import Settings
 
 POLICIES = {
@@ -60,9 +62,9 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
         **{f"HEADRACE_{name}": "" for name in ("DSN", "REGISTRY_DSN", "KAFKA", "ARTIFACTS")},
     }
     say = Steps(console.file)
-    with open_engine(own, migrate=False, say=say) as engine:
+    with open_engine(own, say=say) as engine:
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
-            engine.migrate(say=say)
+            migrate(engine, say=say)
             _set_policies(engine, fast)
             console.print(f"handing {MODEL} over to the trainer, as headrace train {MODEL} does …")
             console.print("starting the gateway and the trainer …")

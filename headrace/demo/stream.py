@@ -7,7 +7,7 @@ import gzip
 from collections.abc import Iterator
 from datetime import datetime
 
-from headrace.replay import Step
+from headrace.demo.replay import Step
 from headrace.settings import project_path
 
 MODEL = "cve-triage"

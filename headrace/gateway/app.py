@@ -16,19 +16,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace import __version__
+from headrace.control import policies
+from headrace.control.owner import owner_key
+from headrace.control.plan import PlanFollower
 from headrace.engine import Engine
-from headrace.errors import ContractError, EngineError
-from headrace.events import IDS, Event, ModelEvent, Topic, parse, unsaid
-from headrace.gateway import policies
+from headrace.engine.reader_role import ReaderKeeper
+from headrace.errors import BusyError, ContractError, EngineError
+from headrace.events.contract import IDS, Event, ModelEvent, Topic, parse, unsaid
+from headrace.events.log import EventLog
 from headrace.gateway.guard import Guard
 from headrace.gateway.metrics import CONTENT_TYPE, Metrics
 from headrace.gateway.predict import as_http, predict
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import HttpError, answer, describe, read_items, read_json
-from headrace.log import Busy, EventLog
-from headrace.owner import owner_key
-from headrace.reader import ReaderKeeper
-from headrace.registry import PlanFollower, check_address
+from headrace.model.artifact import check_address
 from headrace.settings import Settings
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -249,7 +250,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             HttpError: _http_error,
             HTTPException: _starlette_error,
             ContractError: _contract_error,
-            Busy: _known_error,
+            BusyError: _known_error,
             EngineError: _known_error,
             Exception: _unknown_error,
         },
@@ -260,7 +261,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
 def _watching_kafka(engine: Engine) -> AbstractContextManager[object]:
     if not engine.settings.kafka:
         return nullcontext()
-    from headrace.kafka.ends import EndsKeeper
+    from headrace.events.kafka.ends import EndsKeeper
 
     return EndsKeeper(engine)
 
@@ -294,7 +295,7 @@ async def _contract_error(_: Request, error: Exception) -> Response:
 
 
 async def _known_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Busy | EngineError)
+    assert isinstance(error, BusyError | EngineError)
     return as_http(error).response()
 
 

@@ -7,8 +7,8 @@ from prometheus_client import generate_latest as expose
 
 from headrace.engine import Engine
 from headrace.errors import EngineError
-from headrace.events import Topic
-from headrace.log import Receipt
+from headrace.events.contract import Topic
+from headrace.events.log import Receipt
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LAG = """

@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from headrace.errors import ContractError, EngineError, ModelError
-from headrace.events import Inference, parse, text_of, unsaid
-from headrace.featurize import Example
-from headrace.gateway.serving import Answer, NotLoadedError, NotServedError, Serving
+from headrace.errors import (
+    BusyError,
+    ContractError,
+    EngineError,
+    ModelError,
+    NotLoadedError,
+    NotServedError,
+)
+from headrace.events.contract import Inference, parse, text_of, unsaid
+from headrace.events.log import EventLog, Receipt
+from headrace.gateway.serving import Answer, Serving
 from headrace.gateway.wire import HttpError, describe
-from headrace.log import Busy, EventLog, Receipt
+from headrace.model.inputs import Example
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +73,7 @@ async def predict(payload: object, serving: Serving, events: EventLog) -> tuple[
         events.submit("inference", [event], assumed=[assumed]).add_done_callback(_report)
     except ContractError as error:
         return 422, {"error": {"type": "contract", **describe(error)}}
-    except (Busy, ModelError, EngineError) as error:
+    except (BusyError, ModelError, EngineError) as error:
         failure = as_http(error)
         return failure.status, failure.body()
     return 200, {
@@ -81,8 +88,8 @@ async def predict(payload: object, serving: Serving, events: EventLog) -> tuple[
     }
 
 
-def as_http(error: Busy | ModelError | EngineError) -> HttpError:
-    if isinstance(error, Busy):
+def as_http(error: BusyError | ModelError | EngineError) -> HttpError:
+    if isinstance(error, BusyError):
         return HttpError(429, "busy", str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, NotServedError):
         return HttpError(404, "not_served", str(error))

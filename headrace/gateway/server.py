@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from headrace.engine import Say, open_engine
+from headrace.deploy import ready_engine
+from headrace.engine import Say
 from headrace.gateway.app import create_app
-from headrace.processes import bind
+from headrace.machine import bind
 from headrace.settings import Settings
 
 FINISH_TIMEOUT_S = 30
@@ -34,7 +35,7 @@ def serve(
     """
     with (
         contextlib.closing(bind(settings)) as listener,
-        open_engine(settings, say=say) as engine,
+        ready_engine(settings, say=say) as engine,
     ):
         config = uvicorn.Config(
             create_app(engine, settings),

@@ -21,15 +21,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from headrace.control.plan import FORMER, Served
 from headrace.engine import Engine
-from headrace.errors import ModelError
-from headrace.featurize import Example
-from headrace.log import Busy
-from headrace.registry import FORMER, Served, artifact_path
+from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedError
+from headrace.model.artifact import artifact_path
+from headrace.model.inputs import Example
 
 if TYPE_CHECKING:
-    from headrace.features import FeatureReader
-    from headrace.network import Crown, Hidden, Trunk
+    from headrace.features.reader import FeatureReader
+    from headrace.model.network import Adapter, Backbone, Hidden
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +39,12 @@ STOP_TIMEOUT_S = 30.0
 CHAMPION = "champion"
 
 
-class NotServedError(ModelError):
-    """No version of the model is in the plan."""
-
-
-class NotLoadedError(ModelError):
-    """The plan has a version, but none could be loaded yet."""
-
-
 @dataclass(frozen=True, eq=False)
 class Version:
     """A loaded version; `online` names the features that it reads from the live views."""
 
     row: Served
-    crown: Crown
+    adapter: Adapter
     positive: int
     online: tuple[str, ...]
 
@@ -109,7 +101,7 @@ class Serving:
         self._plan: Plan = {}
         self._rows: tuple[Served, ...] = ()
         self._errors: dict[Served, str] = {}
-        self._trunk: Trunk | None = None
+        self._backbone: Backbone | None = None
         self._reader: FeatureReader | None = None
         self._warm = False
         self._prepared = False
@@ -129,11 +121,11 @@ class Serving:
 
         Raises:
             NotServedError, NotLoadedError: there is no version to ask.
-            Busy: too many requests are waiting.
+            BusyError: too many requests are waiting.
         """
         self._choose(self._plan, model, request_id)
         if self._jobs.qsize() >= MAX_QUEUE:
-            raise Busy(f"{MAX_QUEUE} predictions are waiting; send again later")
+            raise BusyError(f"{MAX_QUEUE} predictions are waiting; send again later")
         job = _Job(model, request_id, example)
         job.future.set_running_or_notify_cancel()
         self._jobs.put(job)
@@ -233,7 +225,7 @@ class Serving:
         """Import what takes seconds to import, so that the first version serves sooner."""
         self._prepared = True
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        for name in ("headrace.network", "transformers.models.bert.modeling_bert", "feast"):
+        for name in ("headrace.model.network", "transformers.models.bert.modeling_bert", "feast"):
             importlib.import_module(name)
 
     def _load(self, row: Served) -> Version:
@@ -241,35 +233,35 @@ class Serving:
         path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
         import torch
 
-        from headrace.network import Crown, load_trunk, predict, read_config
+        from headrace.model.network import Adapter, load_backbone, predict, read_config
 
         if not self._warm:
             torch.set_num_threads(os.cpu_count() or 1)
         config = read_config(path)
-        if config["schema"]["has_text"] and self._trunk is None:
-            self._trunk = load_trunk()
-        crown = Crown.load(path, self._trunk)
-        online = self._online_names(crown)
-        predict(crown, self._trunk, [Example("warm up")])
+        if config["schema"]["has_text"] and self._backbone is None:
+            self._backbone = load_backbone()
+        adapter = Adapter.load(path, self._backbone)
+        online = self._online_names(adapter)
+        predict(adapter, self._backbone, [Example("warm up")])
         if not self._warm:
             self._warm = True
             gc.collect()
             gc.freeze()
         positive = config.get("positive_label")
-        labels = crown.labels
+        labels = adapter.labels
         at = labels.index(positive) if positive in labels else len(labels) - 1
         log.info("loaded version %s of %s", row.model_version, row.model)
-        return Version(row, crown, at, online)
+        return Version(row, adapter, at, online)
 
-    def _online_names(self, crown: Crown) -> tuple[str, ...]:
+    def _online_names(self, adapter: Adapter) -> tuple[str, ...]:
         """The features of the schema that come from the feature store, as ``view__feature``."""
-        if not any("__" in name for name in crown.schema.numerics):
+        if not any("__" in name for name in adapter.schema.numerics):
             return ()
         if self._reader is None:
-            from headrace.features import FeatureReader
+            from headrace.features.reader import FeatureReader
 
             self._reader = FeatureReader(self._engine)
-        return tuple(name for name in self._reader.names if name in crown.schema.numerics)
+        return tuple(name for name in self._reader.names if name in adapter.schema.numerics)
 
     def _choose(self, plan: Plan, model: str, request_id: str) -> Version:
         if model not in plan:
@@ -319,18 +311,18 @@ class Serving:
 
     def _answer(self, chosen: Mapping[Version, list[_Job]]) -> None:
         examples = {version: self._with_online(version, jobs) for version, jobs in chosen.items()}
-        reading = [version for version in chosen if version.crown.schema.has_text]
+        reading = [version for version in chosen if version.adapter.schema.has_text]
         hidden = None
-        if reading and self._trunk is not None:
-            hidden = self._trunk.encode([e.text for v in reading for e in examples[v]])
+        if reading and self._backbone is not None:
+            hidden = self._backbone.encode([e.text for v in reading for e in examples[v]])
         start = 0
         for version, jobs in chosen.items():
             part = None
             if version in reading and hidden is not None:
                 part = _slice(hidden, start, start + len(jobs))
                 start += len(jobs)
-            probabilities = version.crown.predict(part, examples[version])
-            labels = version.crown.labels
+            probabilities = version.adapter.predict(part, examples[version])
+            labels = version.adapter.labels
             for job, example, row in zip(jobs, examples[version], probabilities, strict=True):
                 scores = {
                     label: min(max(float(p), 0.0), 1.0)

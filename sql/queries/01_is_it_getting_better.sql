@@ -1,9 +1,9 @@
--- Is each new version better than the one before it, on the answers it gave?
+-- Is each new version better than the one before it, on the predictions it gave?
 select
     model,
     model_version,
     min(window_start) as since,
-    sum(inferences) as answers,
+    sum(inferences) as predictions,
     sum(labeled) as labels,
     sum(auc * labeled) / nullif(sum(labeled) filter (where auc is not null), 0)
         as mean_daily_auc

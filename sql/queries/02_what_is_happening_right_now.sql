@@ -1,4 +1,4 @@
--- How do the last five minutes look, for every version that answers?
+-- How do the last five minutes look, for every version that serves?
 select
     model,
     model_version,

@@ -1,4 +1,4 @@
--- Which answers are most worth a person's look?
+-- Which predictions are most worth a person's look?
 select
     model,
     request_id,

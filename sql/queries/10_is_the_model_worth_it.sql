@@ -1,4 +1,4 @@
--- What is the model worth against the answers that were held out from it?
+-- What is the model worth against the predictions that were held out from it?
 select
     model,
     mean_reward,

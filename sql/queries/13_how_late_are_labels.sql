@@ -2,7 +2,7 @@
 select
     model,
     day,
-    answers,
+    predictions,
     label_coverage,
     label_delay_p50_hours,
     label_delay_p95_hours

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from dashboards.fields import field_of, number_of, show
-from dashboards.reading import Panel, Result, lines_of, reduce, shown
+from headrace.dashboards.fields import field_of, number_of, show
+from headrace.dashboards.reading import Panel, Result, lines_of, reduce, shown
 from headrace.engine import Engine
 from tests.dashboards.test_panels import DASHBOARD, NUMBERS, PANELS, run
 

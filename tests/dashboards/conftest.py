@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
+from headrace.engine.embedded import EmbeddedPostgres
 from headrace.errors import ContractError
-from headrace.events import Topic, parse
-from headrace.log import EventLog
+from headrace.events.contract import Topic, parse
+from headrace.events.log import EventLog
 from headrace.settings import Settings
 
 MODEL = r"""o'brien "$foo(1)" 50% & #1 \ ${x} <größe>"""

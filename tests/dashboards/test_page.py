@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import load
-from dashboards.fields import colour, show
-from dashboards.page import render
+from headrace.dashboards import load
+from headrace.dashboards.fields import colour, show
+from headrace.dashboards.page import render
 from headrace.engine import Engine
 from headrace.errors import ModelError
 from tests.dashboards.conftest import MODEL

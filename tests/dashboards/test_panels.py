@@ -11,15 +11,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from dashboards import load
-from dashboards.fields import field_of, show
-from dashboards.macros import interpolate, key_of
-from dashboards.reading import Panel, Result, lines_of, shown
+from headrace.dashboards import load
+from headrace.dashboards.fields import field_of, show
+from headrace.dashboards.macros import interpolate, key_of
+from headrace.dashboards.reading import Panel, Result, lines_of, shown
 from headrace.engine import Engine
-from headrace.events import Topic, parse
-from headrace.log import EventLog
+from headrace.events.contract import Topic, parse
+from headrace.events.log import EventLog
 from tests.dashboards.conftest import ANSWERS, MODEL, START, STEP
-from tests.standin import violations
+from tests.support.standin import violations
 
 DASHBOARD = load()
 PANELS: list[Panel] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from dashboards import FOLDER, load
-from dashboards.push import DATASOURCE_UID, GrafanaError, push
+from headrace.dashboards import FOLDER, load
+from headrace.dashboards.push import DATASOURCE_UID, push
 from headrace.engine import Engine
-from headrace.errors import HeadraceError, SettingError
+from headrace.errors import GrafanaError, HeadraceError, SettingError
 from headrace.settings import Settings
 
 TOKEN = "glsa_not_a_real_one"

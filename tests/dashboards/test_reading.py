@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dashboards.draw import Canvas, draw
-from dashboards.fields import show
-from dashboards.reading import Result, lines_of, reduce, shown
+from headrace.dashboards.draw import Canvas, draw
+from headrace.dashboards.fields import show
+from headrace.dashboards.reading import Result, lines_of, reduce, shown
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HOURS = [START + timedelta(hours=number) for number in range(6)]

@@ -14,10 +14,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from headrace import cli
-from headrace.events import TOPICS
+from headrace.events.contract import TOPICS
+from headrace.events.kafka.brokers import topic_name
+from headrace.events.rows import REJECTED
 from headrace.gateway.guard import allowed_hosts
-from headrace.kafka.brokers import topic_name
-from headrace.rows import REJECTED
 from headrace.settings import Settings, describe
 
 ROOT = Path(__file__).parents[2]

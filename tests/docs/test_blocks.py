@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.embedded import embedded_postgres
 from headrace.engine import Engine
-from headrace.features import environment
+from headrace.engine.embedded import embedded_postgres
+from headrace.features.reader import environment
 from headrace.settings import Settings
-from tests.docs import blocks
-from tests.docs.blocks import CURL, NOT_HERE, ROOT, Block, BrokenBlockError, Place
+from tests.support import blocks
+from tests.support.blocks import CURL, NOT_HERE, ROOT, Block, BrokenBlockError, Place
 
 FIRST = [block for block in blocks.blocks() if block.page.name == "README.md"]
 

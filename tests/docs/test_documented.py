@@ -10,7 +10,7 @@ import pytest
 
 from headrace import cli
 from headrace.engine import Engine
-from headrace.events import STRUCTS
+from headrace.events.contract import STRUCTS
 from headrace.gateway.app import ENDPOINTS
 from headrace.settings import describe
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 
 from headrace.errors import ContractError
-from headrace.events import Topic, parse
-from tests.unit.test_events import payloads
+from headrace.events.contract import Topic, parse
+from tests.events.test_contract import payloads
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 GENERATOR = runpy.run_path(str(FOLDER.parent / "generate_schemas.py"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.engine import Engine
-from tests.sql.comments import comments
+from tests.support.comments import comments
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "dbt_project" / "models"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.features import FeatureReader
-from headrace.log import EventLog
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
 
 START = datetime(2024, 5, 1, 9, 0, tzinfo=UTC)
 

@@ -18,20 +18,20 @@ from feast.types import Float64, Int64, String, UnixTimestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.as_of import copied, embedded
 from feature_repo.definitions import model, segment_features
-from feature_repo.postgres import ViewSql
+from headrace.control.claims import Claim
 from headrace.engine import Engine
-from headrace.events import Event, Feedback, Inference, parse
-from headrace.features import FeatureReader
-from headrace.log import EventLog
+from headrace.events.contract import Event, Feedback, Inference, parse
+from headrace.events.log import EventLog
+from headrace.features.as_of import copied, embedded
+from headrace.features.reader import FeatureReader
+from headrace.features.view_sql import ViewSql
+from headrace.trainer.dataset import compile_dataset
+from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.features.conftest import START
-from tests.sql.oracle import utc
-from tests.sql.settings import STRETCHES, stretched
-from tests.sql.streams import Stream, first_of_each, streams
-from tests.sql.test_views import EXAMPLES, empty
-from trainer.claim import Claim
-from trainer.dataset import compile_dataset
+from tests.support.oracle import utc
+from tests.support.policies import STRETCHES, stretched
+from tests.support.streams import Stream, first_of_each, streams
 
 TICK, SECOND, MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 HOUR, MONTH = timedelta(hours=1), timedelta(days=30)
@@ -47,7 +47,7 @@ def history(entity: str, *, key: str) -> ViewSql:
             Field(name="last_seen", dtype=UnixTimestamp),
             *(
                 Field(name=f"{name}_30d", dtype=Int64)
-                for name in ("answers", "labels", "positives")
+                for name in ("predictions", "labels", "positives")
             ),
             *(Field(name=f"{name}_30d", dtype=Float64) for name in ("positive_rate", "reward")),
         ],

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from headrace.engine import Engine
 from headrace.errors import SettingError
-from headrace.features import FeatureReader, environment
+from headrace.features.reader import FeatureReader, environment
 from headrace.settings import project_path
 from tests.features.conftest import START, Opinions
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from psycopg.errors import UndefinedTable
 from pydantic import SecretStr
 
-from feature_repo.offline_store import LiveViewOfflineStoreConfig
-from feature_repo.online_store import LiveViewOnlineStoreConfig
 from headrace.engine import Engine
-from headrace.postgres import Postgres
+from headrace.engine.postgres import Postgres
+from headrace.features.offline_store import LiveViewOfflineStoreConfig
+from headrace.features.online_store import LiveViewOnlineStoreConfig
 
 START = datetime(2024, 2, 28, 23, 0, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)

@@ -12,10 +12,10 @@ import httpx
 import pytest
 import uvicorn
 
+from headrace.control.owner import owner_key
 from headrace.engine import Engine
-from headrace.gateway import create_app
-from headrace.owner import owner_key
-from headrace.processes import bind
+from headrace.gateway.app import create_app
+from headrace.machine import bind
 from headrace.settings import Settings
 
 # Before torch is imported: its threads must not spin while others work.

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace.control.owner import owner_key
 from headrace.engine import Engine
 from headrace.errors import SettingError
-from headrace.gateway import create_app
-from headrace.owner import owner_key
+from headrace.gateway.app import create_app
 from headrace.settings import Settings
 from tests.gateway.conftest import owner, running_gateway
 

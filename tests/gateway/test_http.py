@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.engine import Engine
 from headrace.errors import SettingError
-from headrace.gateway import serve
+from headrace.gateway.server import serve
 from headrace.settings import Settings
 from tests.gateway.conftest import running_gateway
 

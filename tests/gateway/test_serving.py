@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.featurize import Example
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
 from headrace.gateway.serving import place_of
-from headrace.log import EventLog
+from headrace.model.inputs import Example
 from headrace.settings import Settings
 from tests.gateway.conftest import running_gateway
 from tests.gateway.test_http import gateway_process
@@ -50,12 +50,12 @@ class Published:
     """Two real versions on disk that disagree, and what each of them answers."""
 
     def __init__(self, folder: Path) -> None:
-        from headrace.network import Crown, load_trunk, predict
-        from trainer.activations import ActivationCache
-        from trainer.finetune import TrainingExample, finetune
+        from headrace.model.network import Adapter, load_backbone, predict
+        from headrace.trainer.activations import ActivationCache
+        from headrace.trainer.finetune import TrainingExample, finetune
 
-        trunk = load_trunk("cpu")
-        cache = ActivationCache(trunk)
+        backbone = load_backbone("cpu")
+        cache = ActivationCache(backbone)
         self.paths: dict[str, Path] = {}
         self.expected: dict[str, np.ndarray[Any, Any]] = {}
         examples = [example(number) for number in range(30)]
@@ -66,7 +66,7 @@ class Published:
             path = folder / version
             finetune(train, cache=cache).save(path, version)
             self.paths[version] = path
-            self.expected[version] = predict(Crown.load(path, trunk), trunk, examples)
+            self.expected[version] = predict(Adapter.load(path, backbone), backbone, examples)
         assert np.abs(self.expected["1"] - self.expected["2"]).max(axis=1).min() > 0.05
 
     def copy_to(self, root: Path) -> None:
@@ -356,9 +356,9 @@ def kept_out(engine: Engine) -> str:
 def test_features_of_the_live_views_are_read_and_logged_as_served(
     engine: Engine, settings: Settings
 ) -> None:
-    from headrace.features import FeatureReader
-    from headrace.network import Crown, predict
-    from trainer.finetune import FinetuneConfig, TrainingExample, finetune
+    from headrace.features.reader import FeatureReader
+    from headrace.model.network import Adapter, predict
+    from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
     place = settings.artifacts_path.resolve() / "1"
     rate = "segment_features__positive_rate_30d"
@@ -385,14 +385,14 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         known = http.post("/v1/predict", json={**asked, "segment": "s"}).json()
         unknown = http.post("/v1/predict", json={**asked, "segment": "t"}).json()
         given = http.post("/v1/predict", json={**asked, "segment": "s", "features": {rate: 0.1}})
-    crown = Crown.load(place)
+    adapter = Adapter.load(place)
     for answer, segment, value in (
         (known, "s", served),
         (unknown, "t", None),
         (given.json(), "s", 0.1),
     ):
         assert value is None or isinstance(value, float)
-        expected = predict(crown, None, [Example("", segment, {rate: value})])[0]
+        expected = predict(adapter, None, [Example("", segment, {rate: value})])[0]
         assert list(answer["scores"].values()) == pytest.approx(list(expected), abs=1e-5)
         query = "select features from events.inference where request_id = %s"
         features = engine.rows(query, [answer["request_id"]])[0]["features"]

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from headrace.engine import Engine
-from headrace.kafka.ingest import ingest
-from tests.kafka.conftest import CONSUMER, brokers, kafka_engine
+from headrace.events.kafka.ingest import ingest
+from tests.events.kafka.conftest import CONSUMER, brokers, kafka_engine
 
 __all__ = ["brokers", "kafka_engine"]
 

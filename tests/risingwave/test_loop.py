@@ -11,20 +11,20 @@ from pathlib import Path
 import pandas as pd
 from starlette.testclient import TestClient
 
-from dashboards.page import render
+from headrace.control.handover import hand_over
+from headrace.control.lifecycle import promote, rollback
+from headrace.control.owner import owner_key
+from headrace.control.plan import PlanFollower, Served
+from headrace.dashboards.page import render
 from headrace.engine import Engine
-from headrace.features import FeatureReader
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
 from headrace.gateway.app import create_app
-from headrace.handover import hand_over
-from headrace.lifecycle import promote, rollback
-from headrace.log import EventLog
-from headrace.owner import owner_key
-from headrace.registry import PlanFollower, Served
-from headrace.status import status_of
+from headrace.operate.status import status_of
+from headrace.trainer.dataset import rebuild_dataset
+from headrace.trainer.watch import Trainer
 from tests.features.conftest import START, Opinions
 from tests.trainer.test_loop import MODEL, customers, send
-from trainer.dataset import rebuild_dataset
-from trainer.watch import Trainer
 
 
 def until(found: Callable[[], object], timeout_s: float = 30) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from headrace import engine as engine_module
+from headrace import deploy
+from headrace.deploy import migrate, prepare
 from headrace.engine import Engine
+from headrace.engine.risingwave import kafka_properties, statements
 from headrace.errors import EngineError
-from headrace.kafka.brokers import access
-from headrace.risingwave import kafka_properties, statements
+from headrace.events.kafka.brokers import access
 from headrace.settings import Settings, project_path
 
 SECRET = "pass'word"
@@ -84,7 +85,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dbt_project" / "models").mkdir(parents=True)
     (tmp_path / "dbt_project" / "dbt_project.yml").touch()
     (tmp_path / "dbt_project" / "models" / "one.sql").write_text("select 1")
-    monkeypatch.setattr(engine_module, "project_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(deploy, "project_path", lambda name: tmp_path / name)
     return tmp_path
 
 
@@ -118,16 +119,16 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
 
     monkeypatch.setattr(Engine, "dbt", dbt)
     with pytest.raises(EngineError, match="run `headrace migrate` once"):
-        bare.prepare()
-    bare.migrate()
+        prepare(bare)
+    migrate(bare)
     admin = KafkaAdminClient(**access(bare.settings))
     prefix = bare.settings.kafka_prefix
     wanted = {"inference", "feedback", "model_events", "rejected", "triggers"}
     assert {f"{prefix}{name}" for name in wanted} <= set(admin.list_topics())
     admin.close()
     assert bare.has("control.first") and bare.has("public.later")
-    bare.prepare()
-    bare.migrate()
+    prepare(bare)
+    migrate(bare)
     assert runs == [("run", "--full-refresh")]
 
     with bare.connect() as connection:
@@ -135,7 +136,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
             "update control.policies set value = '7' where policy = 'min_new_labels'"
         )
     (project / "dbt_project" / "models" / "one.sql").write_text("select 2")
-    bare.migrate(force=True)
+    migrate(bare, force=True)
     assert runs[1:] == [("run", "--full-refresh")]
     kept = bare.rows("select value from control.policies where policy = 'min_new_labels'")
     assert kept == [{"value": "7"}]

@@ -15,15 +15,14 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from headrace import deadline, patience
-from headrace import engine as engine_module
+from headrace import deploy
 from headrace.cli import main
-from headrace.engine import Engine
-from headrace.errors import EngineError
-from headrace.gateway import policies
-from headrace.kafka import brokers as brokers_module
-from headrace.kafka.brokers import BrokerError, await_leaders, make_topics
-from headrace.risingwave import RisingWave
+from headrace.control import policies
+from headrace.engine import Engine, deadline, patience
+from headrace.engine.risingwave import RisingWave
+from headrace.errors import BrokerError, EngineError
+from headrace.events.kafka import brokers as brokers_module
+from headrace.events.kafka.brokers import await_leaders, make_topics
 
 RECOVERING = (
     "Failed to run the query\n\nCaused by:\n  gRPC request failed: cluster is under recovering"
@@ -66,7 +65,7 @@ def test_what_a_dead_node_took_along_is_written_again(
     with engine.connect() as connection:
         connection.execute("create table t (a text)")
     monkeypatch.setattr(psycopg.ClientCursor, "execute", execute)
-    monkeypatch.setattr("headrace.risingwave.SESSION", ())
+    monkeypatch.setattr("headrace.engine.risingwave.SESSION", ())
     wave = RisingWave()
     with wave.connect(engine.dsn) as connection:
         with wave.writing(connection):
@@ -165,10 +164,10 @@ def test_the_run_of_dbt_waits(standin: Engine, monkeypatch: pytest.MonkeyPatch) 
         if len(runs) < 3:
             raise EngineError(f"dbt run failed: {RECOVERING}")
 
-    monkeypatch.setattr(Engine, "dbt", dbt)
-    monkeypatch.setattr(engine_module.Engine, "_sql_files", lambda *_: [])
+    monkeypatch.setattr(deploy, "dbt", dbt)
+    monkeypatch.setattr(deploy, "_sql_files", lambda *_: [])
     with standin.connect() as connection:
-        standin._apply_dbt(connection, "new", force=True, say=print)
+        deploy._apply_dbt(standin, connection, "new", force=True, say=print)
     assert runs == [("run", "--full-refresh")] * 3
 
 

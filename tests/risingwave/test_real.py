@@ -1,4 +1,4 @@
-"""The loop on a RisingWave, where there is one: see tests/risingwave/real.py."""
+"""The loop on a RisingWave, where there is one: see tests/support/risingwave_real.py."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.page import render
-from headrace.embedded import EmbeddedPostgres
+from headrace.control import policies
+from headrace.control.handover import hand_over
+from headrace.control.lifecycle import rollback
+from headrace.dashboards.page import render
+from headrace.deploy import migrate, prepare
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.features import FeatureReader
-from headrace.gateway import policies
-from headrace.handover import hand_over
-from headrace.lifecycle import rollback
-from headrace.log import EventLog
-from tests.risingwave.real import database, needs_servers
+from headrace.engine.embedded import EmbeddedPostgres
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
+from headrace.trainer.watch import Trainer
+from tests.control.test_claims import TRIGGER, compete
 from tests.risingwave.test_loop import until
-from tests.trainer.test_claim import TRIGGER, compete
+from tests.support.risingwave_real import database, needs_servers
 from tests.trainer.test_loop import MODEL, customers, send
-from trainer.watch import Trainer
 
 pytestmark = needs_servers
 
@@ -35,8 +36,8 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_second_migration_changes_nothing(real: Engine) -> None:
     before = real.rows("select name, sha256, deployed_at from control.deployed order by name")
-    real.migrate()
-    real.prepare()
+    migrate(real)
+    prepare(real)
     after = real.rows("select name, sha256, deployed_at from control.deployed order by name")
     assert [row["name"] for row in before] == ["dbt", "sql"]
     assert after == before

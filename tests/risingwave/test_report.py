@@ -8,17 +8,18 @@ import psycopg
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from headrace.cluster import actors
-from headrace.dialect import Connection
 from headrace.engine import Engine
-from headrace.events import TOPICS
-from headrace.kafka.brokers import access, make_topics, topic_name
-from headrace.rows import REJECTED
-from tests.parity import views
-from tests.parity.standin import PREFIX
-from tests.parity.test_contract import changes
-from tests.risingwave import real, report
-from tests.standin import violations
+from headrace.engine.dialect import Connection
+from headrace.events.contract import TOPICS
+from headrace.events.kafka.brokers import access, make_topics, topic_name
+from headrace.events.rows import REJECTED
+from headrace.operate.doctor.risingwave import actors
+from tests.risingwave.test_contract import changes
+from tests.support import risingwave_real as real
+from tests.support import risingwave_report as report
+from tests.support import risingwave_views as views
+from tests.support.risingwave_sql_standin import PREFIX
+from tests.support.standin import violations
 
 # Two jobs on two cores: a materialized view of two fragments, one of which runs once, and a sink.
 CATALOGUE = """

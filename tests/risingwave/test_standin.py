@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from headrace.cli import main
-from headrace.dialect import Connection
 from headrace.engine import Engine
-from tests.standin import standing_in, violations
+from headrace.engine.dialect import Connection
+from tests.support.standin import standing_in, violations
 
 
 @pytest.mark.parametrize(

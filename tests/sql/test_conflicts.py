@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from headrace.events import IDS, STRUCTS, Topic, parse
-from headrace.log import EventLog, Receipt
-from tests.sql.test_views import empty
+from headrace.events.contract import IDS, STRUCTS, Topic, parse
+from headrace.events.log import EventLog, Receipt
+from tests.dbt_project.test_views import empty
 
 NOON = "2024-05-01T12:00:00Z"
 VALUES: dict[str, list[Any]] = {

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from headrace.control import policies
+from headrace.control.claims import claim, due_triggers
 from headrace.engine import Engine
 from headrace.errors import ContractError
-from headrace.events import MAX_FEATURE, MAX_ID, TOPICS, Topic, max_bytes, parse
-from headrace.gateway import policies
-from headrace.log import EventLog
-from trainer.claim import claim, due_triggers
+from headrace.events.contract import MAX_FEATURE, MAX_ID, TOPICS, Topic, max_bytes, parse
+from headrace.events.log import EventLog
 
 # A row of a B-tree holds a third of a page: BTMaxItemSize, without the header of a row of 8 bytes.
 MOST = 2_704

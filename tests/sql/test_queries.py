@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.log import EventLog
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
 from headrace.settings import project_path
-from tests.sql.streams import send
-from tests.sql.test_dbt import lives, story
+from tests.dbt_project.test_dbt import lives, story
+from tests.support.streams import send
 
 QUERIES = sorted((project_path("sql") / "queries").glob("*.sql"))
 

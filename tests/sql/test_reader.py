@@ -11,11 +11,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import AdminShutdown, InsufficientPrivilege
 
-from headrace.dialect import READER, Connection
-from headrace.embedded import EmbeddedPostgres
 from headrace.engine import Engine
-from headrace.events import parse
-from headrace.log import EventLog
+from headrace.engine.dialect import READER, Connection
+from headrace.engine.embedded import EmbeddedPostgres
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
 from headrace.settings import Settings
 
 # Time-outs that the reader's sessions have, until they say otherwise.
@@ -179,10 +179,10 @@ def test_what_a_reader_does_without_end_is_ended(
     endless: Callable[[Connection], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from headrace import reader as module
-    from headrace.reader import ReaderKeeper
+    from headrace.engine import reader_role as module
+    from headrace.engine.reader_role import ReaderKeeper
 
-    monkeypatch.setattr("headrace.postgres.LONGEST_READ", timedelta(seconds=1))
+    monkeypatch.setattr("headrace.engine.postgres.LONGEST_READ", timedelta(seconds=1))
     monkeypatch.setattr(module, "KEEP_EVERY_S", 0.2)
     with ReaderKeeper(own(engine, template)):
         endless(reader)

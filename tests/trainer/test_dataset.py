@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.control.claims import Claim
 from headrace.engine import Engine
-from headrace.features import FeatureReader
-from headrace.log import EventLog
-from tests.sql.settings import set_policies
-from tests.sql.streams import MODELS, Stream, send, streams
-from tests.sql.test_views import EXAMPLES, empty
-from trainer.claim import Claim
-from trainer.dataset import Dataset, compile_dataset, rebuild_dataset
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
+from headrace.trainer.dataset import Dataset, compile_dataset, rebuild_dataset
+from tests.dbt_project.test_views import EXAMPLES, empty
+from tests.support.policies import set_policies
+from tests.support.streams import MODELS, Stream, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 KINDS = ("label", "click", "rating", "purchase")

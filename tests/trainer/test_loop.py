@@ -12,18 +12,18 @@ from typing import Any
 import psycopg
 import pytest
 
+from headrace.control.handover import hand_over
+from headrace.control.lifecycle import promote, rollback
 from headrace.engine import Engine
-from headrace.events import Event, parse
-from headrace.features import FeatureReader
-from headrace.featurize import Example
-from headrace.handover import hand_over
-from headrace.lifecycle import promote, rollback
-from headrace.log import EventLog
-from headrace.network import Crown, predict
-from headrace.registry import artifact_path
-from tests.standin import grow_old
-from trainer.dataset import rebuild_dataset
-from trainer.watch import MAX_ATTEMPTS, Trainer
+from headrace.events.contract import Event, parse
+from headrace.events.log import EventLog
+from headrace.features.reader import FeatureReader
+from headrace.model.artifact import artifact_path
+from headrace.model.inputs import Example
+from headrace.model.network import Adapter, predict
+from headrace.trainer.dataset import rebuild_dataset
+from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
+from tests.support.standin import grow_old
 
 MODEL = "churn/éàü"
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -94,10 +94,10 @@ def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
         (MODEL, "v1", 1.0)
     ]
     folder = artifact_path(plan[0]["artifact_uri"], trained.settings.artifacts_path)
-    crown = Crown.load(folder)
+    adapter = Adapter.load(folder)
     staying = Example("", "eu", {"bill": 10, "calls": 0, "plan": "a", "vip": False})
     leaving = Example("", "eu", {"bill": 190, "calls": 9, "plan": "a", "vip": False})
-    answers = predict(crown, None, [staying, leaving])[:, crown.labels.index("leaves")]
+    answers = predict(adapter, None, [staying, leaving])[:, adapter.labels.index("leaves")]
     assert answers[0] < 0.2 < 0.8 < answers[1]
     card = (folder / "README.md").read_text()
     assert json.loads((folder.parent / "model.json").read_text()) == {"model": MODEL}

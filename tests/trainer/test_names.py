@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.control import policies
+from headrace.control.claims import claim, due_triggers
 from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
-from headrace.events import parse
-from headrace.gateway import policies
-from headrace.log import EventLog
-from headrace.registry import artifact_path
-from tests.standin import grow_old
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
+from headrace.model.artifact import artifact_path
+from headrace.trainer.finetune import FinetuneResult
+from headrace.trainer.publish import folder_name, next_version, write_artifact
+from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
+from tests.support.standin import grow_old
 from tests.trainer.test_loop import customers, send
-from trainer.claim import claim, due_triggers
-from trainer.finetune import FinetuneResult
-from trainer.publish import folder_name, next_version, write_artifact
-from trainer.watch import MAX_ATTEMPTS, Trainer
 
 LONGEST = ["m" * 512, "机" * 170, "😀" * 128]
 NAMES = ["..", ".", "../..", "/etc", "a/../../b", "~", "C:\\x", "con", " ", "\n", "-rf", "%2e%2e",

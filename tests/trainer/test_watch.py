@@ -8,7 +8,7 @@ import time
 import pytest
 
 from headrace.engine import Engine
-from trainer.watch import REST, Trainer
+from headrace.trainer.watch import REST, Trainer
 
 
 @pytest.mark.parametrize("took", [0.01, 20.0])

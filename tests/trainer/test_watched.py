@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from headrace.control import policies
+from headrace.control.claims import Trigger, claim
+from headrace.control.handover import hand_over
 from headrace.engine import Engine
-from headrace.gateway import policies
-from headrace.handover import hand_over
+from headrace.trainer import run, watch
+from headrace.trainer.watch import Trainer
 from tests.trainer.test_loop import MODEL, customers, send
-from trainer import run, watch
-from trainer.claim import Trigger, claim
-from trainer.watch import Trainer
 
 
 def trigger(engine: Engine) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def test_a_champion_is_followed_from_its_first_answer(engine: Engine) -> None:
     hand_over(engine, MODEL, learns=True)
     with Trainer(engine) as trainer:
         assert trainer.run_once()
-    assert not engine.rows("select is_answering from headrace.champions")[0]["is_answering"]
+    assert not engine.rows("select is_serving from headrace.champions")[0]["is_serving"]
     pairs = []
     for answer, opinion in customers(200, seed=2, day=1):
         answer.model_version = "v1"  # type: ignore[union-attr]

@@ -75,7 +75,7 @@ checked as (
         'critical' as severity
     from {{ ref('serving_errors') }} as failing
     inner join policies on failing.model = policies.model
-    where failing.answers >= policies.min_sample
+    where failing.predictions >= policies.min_sample
     union all
     select
         model,
@@ -86,7 +86,7 @@ checked as (
         'max_report_rate' as policy,
         'critical' as severity
     from {{ ref('report_rate') }}
-    where status != 'too few answers'
+    where status != 'too few predictions'
     union all
     select
         model,

@@ -1,8 +1,8 @@
 -- Whether a canary should become champion, be taken back, or go on, and why. Both are compared
--- over the answers given since the canary began, by the rewards of their labels, by errors and
+-- over the predictions given since the canary began, by the rewards of their labels, by errors and
 -- by latency.
 -- grain: canary version.  key: (model, model_version).
--- lateness: any; a late label or a revision counts for the answer that it speaks of. Silence counts as
+-- lateness: any; a late label or a revision counts for the prediction that it speaks of. Silence counts as
 -- the default_label (macros/silence.sql).
 -- The hour in which it began is read in panes of 10 seconds (labels: of a minute) while these are
 -- kept, else whole.
@@ -104,7 +104,7 @@ judged_spans as (
     ) }}
 ),
 
-answer_rows as (
+prediction_rows as (
     select
         spans.model,
         spans.model_version,
@@ -124,23 +124,23 @@ answer_rows as (
             and spans.span_end > panes.pane_start
 ),
 
-answers as (
+predictions as (
     select
         model,
         model_version,
-        sum(case when variant = 'canary' then inferences else 0 end)::bigint as answers,
+        sum(case when variant = 'canary' then inferences else 0 end)::bigint as predictions,
         sum(case when variant = 'canary' then errors else 0 end)::bigint as errors,
         sum(case when variant = 'champion' then inferences else 0 end)::bigint
-            as champion_answers,
+            as champion_predictions,
         sum(case when variant = 'champion' then errors else 0 end)::bigint
             as champion_errors
-    from answer_rows
+    from prediction_rows
     group by model, model_version
 ),
 
 latency_bins as (
     {{ opened_blocks(
-        'answer_rows', ['model', 'model_version', 'variant'], sketch_block()
+        'prediction_rows', ['model', 'model_version', 'variant'], sketch_block()
     ) }}
 ),
 
@@ -150,12 +150,12 @@ latency_ranks as (
         model_version,
         variant,
         bin,
-        sum(answers) over (
+        sum(predictions) over (
             partition by model, model_version, variant
             order by bin
             rows between unbounded preceding and current row
         ) as up_to,
-        sum(answers) over (
+        sum(predictions) over (
             partition by model, model_version, variant
             order by bin
             rows between unbounded preceding and unbounded following
@@ -223,10 +223,10 @@ measured as (
         canaries.max_error_rate,
         canaries.max_canary_loss,
         canaries.canary_alpha,
-        coalesce(answers.answers, 0) as answers,
-        coalesce(answers.errors, 0) as errors,
-        coalesce(answers.champion_answers, 0) as champion_answers,
-        coalesce(answers.champion_errors, 0) as champion_errors,
+        coalesce(predictions.predictions, 0) as predictions,
+        coalesce(predictions.errors, 0) as errors,
+        coalesce(predictions.champion_predictions, 0) as champion_predictions,
+        coalesce(predictions.champion_errors, 0) as champion_errors,
         {{ sketch_value('latency_places.bin') }} as latency_p95_ms,
         {{ sketch_value('latency_places.champion_bin') }} as champion_latency_p95_ms,
         coalesce(compared.labels, 0) as labels,
@@ -245,10 +245,10 @@ measured as (
         compared.p_value,
         compared.always_valid_p_value
     from canaries
-    left join answers
+    left join predictions
         on
-            canaries.model = answers.model
-            and canaries.model_version = answers.model_version
+            canaries.model = predictions.model
+            and canaries.model_version = predictions.model_version
     left join latency_places
         on
             canaries.model = latency_places.model
@@ -262,11 +262,11 @@ measured as (
 rated as (
     select
         *,
-        errors::double precision / nullif(answers, 0) as error_rate,
-        champion_errors::double precision / nullif(champion_answers, 0)
+        errors::double precision / nullif(predictions, 0) as error_rate,
+        champion_errors::double precision / nullif(champion_predictions, 0)
             as champion_error_rate,
         {{ always_valid_p_value(
-            'errors', 'answers', 'champion_errors', 'champion_answers'
+            'errors', 'predictions', 'champion_errors', 'champion_predictions'
         ) }} as error_always_valid_p_value,
         least(labels, champion_labels) >= min_sample as has_sample
     from measured
@@ -320,9 +320,9 @@ select
         else 'continue'
     end as verdict,
     reason,
-    -- answers
-    answers,
-    champion_answers,
+    -- predictions
+    predictions,
+    champion_predictions,
     errors,
     champion_errors,
     error_rate,

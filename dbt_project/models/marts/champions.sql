@@ -1,7 +1,7 @@
--- The champion of each model, and whether it answers. What watches a model follows its champion only
--- while that answers: a version may be promoted while the application's own server goes on answering
--- with versions of its own, and then all versions that answer count as one.
--- It answers while its last answer is at most a day older than the model's last one.
+-- The champion of each model, and whether it serves. What watches a model follows its champion only
+-- while that serves: a version may be promoted while the application's own server goes on answering
+-- with versions of its own, and then all versions that serve count as one.
+-- It serves while its last prediction is at most a day older than the model's last one.
 -- grain: model that has a champion.  key: model.  lateness: any.
 {{ config(stored=true) }}
 
@@ -9,7 +9,7 @@ with answered as (
     select
         model,
         model_version,
-        max(last_event_time) as last_answer_at
+        max(last_event_time) as last_prediction_at
     from {{ ref('model_activity') }}
     where variant != 'shadow'
     group by model, model_version
@@ -18,7 +18,7 @@ with answered as (
 newest as (
     select
         model,
-        max(last_answer_at) as last_answer_at
+        max(last_prediction_at) as last_prediction_at
     from answered
     group by model
 )
@@ -27,10 +27,10 @@ select
     champion.model,
     champion.model_version,
     champion.metrics,
-    answered.last_answer_at,
+    answered.last_prediction_at,
     coalesce(
-        answered.last_answer_at >= newest.last_answer_at - interval '1 day', false
-    ) as is_answering
+        answered.last_prediction_at >= newest.last_prediction_at - interval '1 day', false
+    ) as is_serving
 from {{ ref('model_versions') }} as champion
 left join answered
     on

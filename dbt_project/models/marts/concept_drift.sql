@@ -1,6 +1,6 @@
 -- Whether what is right has changed: the Page-Hinkley test (Page 1954) of a rise in the champion's
 -- error, hour by hour in the order in which labels were known, since its first label. Without a
--- champion that answers all versions count as one.
+-- champion that predictions all versions count as one.
 -- An hour of few labels says little, so hours are pooled until min_sample labels are together; a
 -- pool of less than half of that does not count.
 -- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
@@ -11,7 +11,7 @@ with champion as (
         model,
         model_version
     from {{ ref('champions') }}
-    where is_answering
+    where is_serving
 ),
 
 models as (

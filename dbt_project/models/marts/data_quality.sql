@@ -4,7 +4,7 @@
 -- before the model's clock (or in the last volume_gap, where that is longer, up to two days).
 -- grain: check of a feature, or of the model as a whole (subject '').
 -- key: (model, check_name, subject).
--- lateness: any; late answers change the window that they belong to.
+-- lateness: any; late predictions change the window that they belong to.
 with policies as (
     select
         model,
@@ -37,9 +37,9 @@ spans as (
                 then {{ pane_start('1 hour', 'reference_end') }} + interval '1 hour'
             else {{ pane_start('1 minute', 'reference_end') }} + interval '1 minute'
         end) as first_window_pane,
-        -- answers have finer panes than features
+        -- predictions have finer panes than features
         case reference_grain when '1 minute' then '10 seconds' else '1 hour' end
-            as answer_grain
+            as prediction_grain
     from {{ ref('drift_windows') }}
 ),
 
@@ -50,8 +50,8 @@ compared as (
 panes as (
     select
         *,
-        case when is_reference then answers else 0 end as reference,
-        case when is_reference then 0 else answers end as current
+        case when is_reference then predictions else 0 end as reference,
+        case when is_reference then 0 else serves end as current
     from compared
 ),
 
@@ -85,7 +85,7 @@ fine_panes as (
     select
         panes.model,
         panes.pane_start,
-        sum(panes.inferences)::bigint as answers,
+        sum(panes.inferences)::bigint as predictions,
         sum(panes.errors)::bigint as errors
     from listening
     inner join {{ ref('request_panes') }} as panes
@@ -99,7 +99,7 @@ fine_panes as (
     group by panes.model, panes.pane_start
 ),
 
-answer_panes as (
+prediction_panes as (
     select
         panes.model,
         panes.inferences as reference,
@@ -110,7 +110,7 @@ answer_panes as (
     inner join {{ ref('request_panes') }} as panes
         on
             spans.model = panes.model
-            and spans.answer_grain = panes.grain
+            and spans.prediction_grain = panes.grain
             and spans.first_reference_pane <= panes.pane_start
             and spans.reference_before > panes.pane_start
     where panes.variant != 'shadow'
@@ -118,7 +118,7 @@ answer_panes as (
     select
         fine_panes.model,
         0::bigint as reference,
-        fine_panes.answers as current,
+        fine_panes.predictions as current,
         0::bigint as reference_errors,
         fine_panes.errors as current_errors
     from fine_panes
@@ -142,14 +142,14 @@ answer_panes as (
     where panes.grain = '1 hour' and panes.variant != 'shadow'
 ),
 
-answers as (
+predictions as (
     select
         model,
         sum(reference)::bigint as reference,
         sum(current)::bigint as current,
         sum(reference_errors)::double precision as reference_errors,
         sum(current_errors)::double precision as current_errors
-    from answer_panes
+    from prediction_panes
     group by model
 ),
 
@@ -180,13 +180,13 @@ typed as (
     from types
 ),
 
--- How many answers carry a feature, and for how many it holds a value (is given).
+-- How many predictions carry a feature, and for how many it holds a value (is given).
 features as (
     select
         typed.model,
         typed.feature,
-        max(answers.reference) as reference_answers,
-        max(answers.current) as current_answers,
+        max(predictions.reference) as reference_predictions,
+        max(predictions.current) as current_predictions,
         sum(typed.reference)::bigint as reference_carried,
         sum(typed.current)::bigint as current_carried,
         coalesce(sum(typed.reference) filter (where typed.type != 'null'), 0)::bigint
@@ -198,7 +198,7 @@ features as (
         (max(typed.current) filter (where typed.place = 1))::bigint
             as current_main
     from typed
-    inner join answers on typed.model = answers.model
+    inner join predictions on typed.model = predictions.model
     group by typed.model, typed.feature
 ),
 
@@ -223,9 +223,9 @@ outside as (
     select
         model,
         feature,
-        coalesce(sum(answers) filter (where is_reference), 0) as reference,
-        coalesce(sum(answers) filter (where not is_reference), 0) as current,
-        coalesce(sum(answers) filter (where bin < lowest or bin > highest), 0)
+        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+        coalesce(sum(predictions) filter (where not is_reference), 0) as current,
+        coalesce(sum(predictions) filter (where bin < lowest or bin > highest), 0)
         ::double precision as beyond
     from ranges
     where lowest is not null
@@ -264,7 +264,7 @@ heard as (
     select
         fine_panes.model,
         fine_panes.pane_start,
-        fine_panes.answers
+        fine_panes.predictions
     from fine_panes
     inner join listening
         on
@@ -277,7 +277,7 @@ silences as (
     select
         listening.model,
         heard.pane_start,
-        heard.answers,
+        heard.predictions,
         heard.pane_start - coalesce(
             lag(heard.pane_start) over (
                 partition by listening.model
@@ -300,7 +300,7 @@ volume as (
             min(coalesce(since_then, everything)),
             interval '0 seconds'
         ))::double precision as seconds,
-        coalesce(sum(answers), 0)::bigint as answers,
+        coalesce(sum(predictions), 0)::bigint as predictions,
         max(since) as since,
         max(event_clock) as until
     from silences
@@ -317,24 +317,24 @@ feature_checks as (
             true, current_carried > 0, reference_carried > 0, reference_main is not null
         ]) as is_due,
         unnest(array[
-            (reference_answers - reference_given)::double precision
-            / nullif(reference_answers, 0),
-            reference_carried::double precision / nullif(reference_answers, 0),
-            reference_carried::double precision / nullif(reference_answers, 0),
+            (reference_predictions - reference_given)::double precision
+            / nullif(reference_predictions, 0),
+            reference_carried::double precision / nullif(reference_predictions, 0),
+            reference_carried::double precision / nullif(reference_predictions, 0),
             (reference_given - reference_main)::double precision
             / nullif(reference_given, 0)
         ]) as reference_value,
         unnest(array[
-            (current_answers - current_given)::double precision
-            / nullif(current_answers, 0),
-            current_carried::double precision / nullif(current_answers, 0),
-            current_carried::double precision / nullif(current_answers, 0),
+            (current_predictions - current_given)::double precision
+            / nullif(current_predictions, 0),
+            current_carried::double precision / nullif(current_predictions, 0),
+            current_carried::double precision / nullif(current_predictions, 0),
             (current_given - current_main)::double precision / nullif(current_given, 0)
         ]) as current_value,
         unnest(array[
-            reference_answers, reference_answers, reference_answers, reference_given
+            reference_predictions, reference_predictions, reference_predictions, reference_given
         ]) as reference_rows,
-        unnest(array[current_answers, current_answers, current_answers, current_given])
+        unnest(array[current_predictions, current_predictions, current_predictions, current_given])
             as current_rows
     from features
 ),
@@ -387,7 +387,7 @@ checks as (
         current as current_rows,
         null::timestamptz as since,
         null::timestamptz as until
-    from answers
+    from predictions
     union all
     select
         model,
@@ -396,7 +396,7 @@ checks as (
         null::double precision as reference_value,
         seconds as current_value,
         null::bigint as reference_rows,
-        answers as current_rows,
+        predictions as current_rows,
         since,
         until
     from volume

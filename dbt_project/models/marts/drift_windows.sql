@@ -14,7 +14,7 @@ with champion as (
         {{ metric_time('train_from') }} as train_from,
         {{ metric_time('train_to') }} as train_to
     from {{ ref('champions') }}
-    where is_answering
+    where is_serving
 ),
 
 reference as (

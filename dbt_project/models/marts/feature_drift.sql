@@ -20,8 +20,8 @@ histograms as (
         feature,
         bin as bin_order,
         {{ sketch_value('bin') }} as value,
-        coalesce(sum(answers) filter (where is_reference), 0) as reference,
-        coalesce(sum(answers) filter (where not is_reference), 0) as current
+        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+        coalesce(sum(predictions) filter (where not is_reference), 0) as current
     from numbers
     group by model, feature, bin
 ),

@@ -29,8 +29,8 @@ buckets as (
         model,
         feature,
         bin as bucket,
-        coalesce(sum(answers) filter (where is_reference), 0) as reference,
-        coalesce(sum(answers) filter (where not is_reference), 0) as current
+        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+        coalesce(sum(predictions) filter (where not is_reference), 0) as current
     from numbers
     group by 1, 2, 3
 ),
@@ -52,8 +52,8 @@ named as (
         feature,
         false as is_number,
         case when category is null then type else 'category ' || category end as bin,
-        coalesce(sum(answers) filter (where is_reference), 0) as reference,
-        coalesce(sum(answers) filter (where not is_reference), 0) as current
+        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+        coalesce(sum(predictions) filter (where not is_reference), 0) as current
     from panes
     where block is null
     group by 1, 2, 4

@@ -3,7 +3,7 @@
 -- the others, their edges at bucket edges; strings and bools: their categories; a missing value is a
 -- bin of its own. What the reference never held, and is compared by too, has no row here.
 -- grain: bin of a feature.  key: (model, feature, bin).
--- lateness: any; late answers of the reference's time change it, and so does a new champion.
+-- lateness: any; late predictions of the reference's time change it, and so does a new champion.
 with spans as (
     select * from {{ ref('drift_windows') }}
 ),
@@ -26,13 +26,13 @@ ranked as (
         model,
         feature,
         bin as bucket,
-        answers,
-        sum(answers) over (
+        predictions,
+        sum(predictions) over (
             partition by model, feature
             order by bin
             rows between unbounded preceding and current row
-        ) - answers as below,
-        sum(answers) over (
+        ) - predictions as below,
+        sum(predictions) over (
             partition by model, feature
             order by bin
             rows between unbounded preceding and unbounded following
@@ -44,10 +44,10 @@ number_bins as (
     select
         model,
         feature,
-        {{ held_bin('bucket', 'answers', 'below', 'numbers') }} as bin,
+        {{ held_bin('bucket', 'predictions', 'below', 'numbers') }} as bin,
         min(bucket) as first_bucket,
         max(bucket) as last_bucket,
-        sum(answers)::bigint as answers
+        sum(predictions)::bigint as predictions
     from ranked
     group by 1, 2, 3
 ),
@@ -58,7 +58,7 @@ others as (
         feature,
         type,
         category,
-        sum(answers)::bigint as answers
+        sum(predictions)::bigint as predictions
     from panes
     where block is null
     group by 1, 2, 3, 4
@@ -74,7 +74,7 @@ select
     last_bucket,
     {{ sketch_value('first_bucket') }} as low,
     {{ sketch_value('last_bucket') }} as high,
-    answers
+    predictions
 from number_bins
 union all
 select
@@ -87,5 +87,5 @@ select
     null as last_bucket,
     null as low,
     null as high,
-    answers
+    predictions
 from others

@@ -1,4 +1,4 @@
--- How long a version took from the first new feedback to its first answer, stage by stage.
+-- How long a version took from the first new feedback to its first prediction, stage by stage.
 -- All times are the wall's: when the engine took an event in, or when the trainer did a step.
 -- grain: stage of a version.  key: (model, model_version, stage).
 -- lateness: none; a stage is there once both its ends are.

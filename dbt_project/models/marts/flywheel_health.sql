@@ -1,8 +1,8 @@
--- Whether the wheel turns: how many answers a day are judged, how soon, how well they did, and
+-- Whether the wheel turns: how many predictions a day are judged, how soon, how well they did, and
 -- which versions came of it.
--- The last 30 days behind the model's clock, without shadow answers.
+-- The last 30 days behind the model's clock, without shadow predictions.
 -- grain: day of a model on which something happened.  key: (model, day).
--- lateness: any; a late label or a revision changes the days of its answer and of its own.
+-- lateness: any; a late label or a revision changes the days of its prediction and of its own.
 {#- Written out where it is read, so that a query for one day reads the panes of that day. -#}
 {%- set spans %}(
     select
@@ -22,7 +22,7 @@ with answered as (
     select
         spans.model,
         spans.day,
-        sum(panes.inferences)::bigint as answers
+        sum(panes.inferences)::bigint as predictions
     from {{ spans }}
     inner join {{ ref('request_panes') }} as panes
         on
@@ -37,7 +37,7 @@ judged as (
     select
         spans.model,
         spans.day,
-        sum(panes.pulls)::bigint as judged_answers
+        sum(panes.pulls)::bigint as judged_predictions
     from {{ spans }}
     inner join {{ ref('arm_panes') }} as panes
         on
@@ -95,12 +95,12 @@ delay_ranks as (
         model,
         day,
         bin,
-        sum(answers) over (
+        sum(predictions) over (
             partition by model, day
             order by bin
             rows between unbounded preceding and current row
         ) as up_to,
-        sum(answers) over (
+        sum(predictions) over (
             partition by model, day
             order by bin
             rows between unbounded preceding and unbounded following
@@ -165,10 +165,10 @@ lives as (
 select
     spans.model,
     spans.day,
-    -- answers of the day
-    coalesce(answered.answers, 0) as answers,
-    coalesce(judged.judged_answers, 0) as judged_answers,
-    coalesce(judged.judged_answers, 0)::double precision / nullif(answered.answers, 0)
+    -- predictions of the day
+    coalesce(answered.predictions, 0) as predictions,
+    coalesce(judged.judged_predictions, 0) as judged_predictions,
+    coalesce(judged.judged_predictions, 0)::double precision / nullif(answered.predictions, 0)
         as label_coverage,
     -- labels of the day
     coalesce(labelled.labels, 0) as labels,
@@ -186,6 +186,6 @@ from {{ spans }}
 left join {{ part }} on spans.model = {{ part }}.model and spans.day = {{ part }}.day
 {%- endfor %}
 where
-    answered.answers is not null
+    answered.predictions is not null
     or labelled.labels is not null
     or lives.model is not null

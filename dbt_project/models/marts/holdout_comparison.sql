@@ -1,16 +1,16 @@
--- What a model is worth: the rewards of its answers beside those of the holdout, which it left
+-- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
 -- alone.
--- The last 30 days behind the model's clock, by the hour of the answer, without shadow answers.
+-- The last 30 days behind the model's clock, by the hour of the prediction, without shadow predictions.
 -- Silence counts as the default_label (macros/silence.sql).
 -- grain: model.  key: model.
--- lateness: any; a late label or a revision counts for the answer that it speaks of.
-with answer_sums as (
+-- lateness: any; a late label or a revision counts for the prediction that it speaks of.
+with prediction_sums as (
     select
         panes.model,
         sum(case when panes.variant = 'holdout' then 0 else panes.inferences end)
-        ::bigint as answers,
+        ::bigint as predictions,
         sum(case when panes.variant = 'holdout' then panes.inferences else 0 end)
-        ::bigint as holdout_answers
+        ::bigint as holdout_predictions
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('request_panes') }} as panes
         on
@@ -35,9 +35,9 @@ label_rows as (
 {{ compared_rewards('compared', 'label_rows', ['model'], 'holdout') }}
 
 select
-    answer_sums.model,
+    prediction_sums.model,
     case
-        when answer_sums.holdout_answers = 0 then 'no holdout'
+        when prediction_sums.holdout_predictions = 0 then 'no holdout'
         when least(
             coalesce(compared.labels, 0), coalesce(compared.holdout_labels, 0)
         ) < policies.min_sample then 'too few labels'
@@ -45,9 +45,9 @@ select
             then case when compared.difference > 0 then 'better' else 'worse' end
         else 'even'
     end as status,
-    -- answers
-    answer_sums.answers,
-    answer_sums.holdout_answers,
+    -- predictions
+    prediction_sums.predictions,
+    prediction_sums.holdout_predictions,
     -- rewards
     coalesce(compared.labels, 0) as labels,
     coalesce(compared.holdout_labels, 0) as holdout_labels,
@@ -64,6 +64,6 @@ select
     compared.z,
     compared.p_value,
     compared.always_valid_p_value
-from answer_sums
-inner join {{ ref('model_policies') }} as policies on answer_sums.model = policies.model
-left join compared on answer_sums.model = compared.model
+from prediction_sums
+inner join {{ ref('model_policies') }} as policies on prediction_sums.model = policies.model
+left join compared on prediction_sums.model = compared.model

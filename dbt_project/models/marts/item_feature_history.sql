@@ -1,5 +1,5 @@
 -- What was known of an item at any past moment, of the 30 days before it.
--- Answers and labels of an hour count from its end on, so that no answer knows of itself, and for
+-- Predictions and labels of an hour count from its end on, so that no prediction knows of itself, and for
 -- 30 days. An item of which nothing is left has a row of nulls.
 -- grain: end of an hour at which something began or ceased to count.
 -- key: (model, item_id, event_timestamp).

@@ -1,6 +1,6 @@
 -- What is known of every item now; Feast serves it online.
 -- The row of item_feature_history that will hold once the hour of the model's clock is over.
--- grain: item of a model with an answer or a label in the 30 days up to then.
+-- grain: item of a model with a prediction or a label in the 30 days up to then.
 -- key: (model, item_id).  lateness: as item_feature_history.
 with spans as (
     select
@@ -22,7 +22,7 @@ counted as (
         facts.item_id,
         max(spans.event_timestamp) as event_timestamp,
         max(facts.answered_at) as last_seen,
-        sum(facts.answers)::bigint as answers,
+        sum(facts.predictions)::bigint as predictions,
         sum(facts.labels)::bigint as labels,
         coalesce(sum(facts.labels) filter (
             where facts.label = spans.positive_label
@@ -41,7 +41,7 @@ select
     item_id,
     event_timestamp,
     last_seen,
-    answers as answers_30d,
+    predictions as predictions_30d,
     labels as labels_30d,
     positives as positives_30d,
     positives::double precision / nullif(labels, 0) as positive_rate_30d,

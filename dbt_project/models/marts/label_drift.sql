@@ -2,7 +2,7 @@
 -- The reference is that of drift_windows; as labels are late, the current window ends with the
 -- hour of the newest inference that has one, is metric_window long and never reaches back into the
 -- reference. Labels that are measures count as one class. Silence counts as the default_label
--- (macros/silence.sql), and all answers have a label then. Status follows psi_excess, what chance
+-- (macros/silence.sql), and all predictions have a label then. Status follows psi_excess, what chance
 -- alone adds to psi taken off, where chi-square is significant, too.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own hour.

@@ -1,4 +1,4 @@
--- Opinions that came after their answer's label window had closed: how late, and whether the
+-- Feedback that came after their prediction's label window had closed: how late, and whether the
 -- label is theirs all the same.
 -- grain: late feedback with a label.  key: feedback_id.
 -- lateness: any; feedback of the 30 days behind the model's clock.

@@ -1,7 +1,7 @@
 -- Where the champion's quality is going: a least-squares line through its metrics, and when that
 -- line will cross the threshold.
 -- One point a day; one an hour in the champion's first three days. Of the 30 days behind the model's
--- clock, by the time of the answer. Without a champion that answers, all answers of variant
+-- clock, by the time of the prediction. Without a champion that serves, all predictions of variant
 -- 'champion' count.
 -- The threshold is max_error_rate, or the baseline made worse by max_metric_drop. A baseline is among
 -- the version's metrics (baseline_accuracy, baseline_log_loss), else it is the first point.
@@ -40,7 +40,7 @@ with champion as (
         {{ metric_number('baseline_' ~ metric) }} as baseline_{{ metric }}
         {%- endfor %}
     from {{ ref('champions') }}
-    where is_answering
+    where is_serving
 ),
 
 served as (

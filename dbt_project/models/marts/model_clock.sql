@@ -17,7 +17,7 @@ with activity as (
 heard as (
     select
         model,
-        sum(opinions)::bigint as feedback,
+        sum(feedback)::bigint as feedback,
         max(last_feedback_time) as last_feedback_time
     from {{ ref('feedback_panes') }}
     where grain = 'ever'

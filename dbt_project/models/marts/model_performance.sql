@@ -28,12 +28,12 @@ latency_ranks as (
     select
         {{ keys }},
         bin,
-        sum(answers) over (
+        sum(predictions) over (
             partition by {{ keys }}
             order by bin
             rows between unbounded preceding and current row
         ) as up_to,
-        sum(answers) over (
+        sum(predictions) over (
             partition by {{ keys }}
             order by bin
             rows between unbounded preceding and unbounded following

@@ -1,4 +1,4 @@
--- Feedback on answers that were never seen (or are not seen yet).
+-- Feedback on predictions that were never seen (or are not seen yet).
 -- grain: feedback without its inference.  key: feedback_id.
 -- lateness: any; a row leaves when its inference comes.
 select

@@ -1,4 +1,4 @@
--- What a policy would have earned an answer, from answers that another policy chose (off-policy
+-- What a policy would have earned a prediction, from predictions that another policy chose (off-policy
 -- evaluation), for the policies that always choose one arm and for what was done.
 --   ips    inverse propensity scoring (Horvitz and Thompson 1952): unbiased, wide
 --   snips  that, divided by the sum of the weights (Swaminathan and Joachims 2015): narrower
@@ -8,9 +8,9 @@
 --   ips = sum(w r) / n      snips = sum(w r) / sum(w)      dr = q + sum(w (r - q)) / n
 -- and the variances of the means of w r and w (r - q) over all n rows, and for snips that of a
 -- ratio by the delta method, sum(w^2 (r - snips)^2) / sum(w)^2.
--- The last 30 days behind the model's clock, by the hour of the answer, without shadow answers.
+-- The last 30 days behind the model's clock, by the hour of the prediction, without shadow predictions.
 -- grain: policy of a model.  key: (model, policy).
--- lateness: any; a late label or a revision changes the reward of its answer.
+-- lateness: any; a late label or a revision changes the reward of its prediction.
 with arms as (
     select
         panes.model,

@@ -1,12 +1,12 @@
 -- How far the output of each serving version has moved from how it began.
--- The baseline is the version's first drift_window of answers, the current window the drift_window
+-- The baseline is the version's first drift_window of predictions, the current window the drift_window
 -- before the model's clock; the two never overlap. Scores are compared by the tenths of the
 -- baseline, by what it never held and by its commonest scores (psi), and by their whole histogram
 -- (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon), predictions by their classes. Status follows
 -- psi_excess, what chance alone adds to psi taken off, where chi-square is significant, too.
 -- grain: version that serves, that is the champion and every version that answered in the current
 -- window.  key: (model, model_version).
--- lateness: any; a late answer may change the baseline. Both windows are whole panes, of hours
+-- lateness: any; a late prediction may change the baseline. Both windows are whole panes, of hours
 -- where they begin more than two days before the clock.
 with champion as (
     select
@@ -97,7 +97,7 @@ spans as (
     from aligned
 ),
 
-answers {{ as_inlined() }} (
+predictions {{ as_inlined() }} (
     {%- for is_reference, grain, bounds in [
         ('true', 'reference_grain', 'spans.reference_start <= panes.pane_start
             and spans.reference_end > panes.pane_start'),
@@ -126,7 +126,7 @@ answers {{ as_inlined() }} (
 
 opened as (
     {{ opened_blocks(
-        'answers', ['model', 'model_version', 'is_reference'], score_block(), block='0'
+        'predictions', ['model', 'model_version', 'is_reference'], score_block(), block='0'
     ) }}
 ),
 
@@ -136,8 +136,8 @@ score_bins as (
         model_version,
         bin as bin_order,
         {{ score_value('bin') }} as value,
-        coalesce(sum(answers) filter (where is_reference), 0) as reference,
-        coalesce(sum(answers) filter (where not is_reference), 0) as current
+        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+        coalesce(sum(predictions) filter (where not is_reference), 0) as current
     from opened
     group by model, model_version, bin
 ),
@@ -167,7 +167,7 @@ predictions as (
         prediction,
         coalesce(sum(inferences) filter (where is_reference), 0) as reference,
         coalesce(sum(inferences) filter (where not is_reference), 0) as current
-    from answers
+    from predictions
     group by model, model_version, prediction
 ),
 

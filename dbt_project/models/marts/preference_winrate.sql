@@ -1,4 +1,4 @@
--- How often people prefer a version's answer to another version's, and how strong that makes it.
+-- How often people prefer a version's prediction to another version's, and how strong that makes it.
 -- Strengths are those of Bradley and Terry (1952): i is preferred to j with probability
 -- strength_i / (strength_i + strength_j), the likeliest ones after half a win was given to either
 -- side of every pair that met. They come from a fixed number of Newman's (2023) steps,
@@ -9,7 +9,7 @@
 -- still be 0.4 away. Along a chain of versions, each of which met the next, they fall short.
 -- The last 30 days behind the model's clock, by the hour of the preference.
 -- grain: version that was compared with another one.  key: (model, model_version).
--- lateness: any; a preference counts once both its answers are there.
+-- lateness: any; a preference counts once both its predictions are there.
 {%- set steps = 20 %}
 {%- set centred -%}
     log_strength - avg(log_strength) over (

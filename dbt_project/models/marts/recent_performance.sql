@@ -1,6 +1,6 @@
 -- How good a model has been lately, on labels in the order in which they became known: its champion
--- while that answers, else all versions as one.
--- The labels of one answer may come months after it: what is known now is what triggers go by.
+-- while that serves, else all versions as one.
+-- The labels of one prediction may come months after it: what is known now is what triggers go by.
 -- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
@@ -25,7 +25,7 @@ with models as (
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
     left join {{ ref('champions') }} as champion
-        on clock.model = champion.model and champion.is_answering
+        on clock.model = champion.model and champion.is_serving
 ),
 
 {{ known_spans('silent_spans', 'models', 'first_pane') }},

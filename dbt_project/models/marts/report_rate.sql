@@ -1,6 +1,6 @@
--- How often people report answers: per 100,000 answers, and against what is usual.
+-- How often people report predictions: per 100,000 predictions, and against what is usual.
 -- The latest window of each length, up to the end of the minute (of the hour, for a day) that the
--- model's clock stands in. A report counts when it became known, whenever its answer was given.
+-- model's clock stands in. A report counts when it became known, whenever its prediction was given.
 -- Usual is the mean of up to 24 windows before (7 for a day: a week); the spike score is the distance
 -- from it in standard deviations of a Poisson count, (reports - expected) / sqrt(expected + 1).
 -- grain: window of a model.  key: (model, window_name).  lateness: as the panes.
@@ -31,11 +31,11 @@ with spans as (
 counted as (
     select
         spans.*,
-        coalesce(answered.answers, 0) as answers,
+        coalesce(answered.predictions, 0) as predictions,
         coalesce(reported.reports, 0) as reports,
         coalesce(reported.reports_before, 0) as reports_before,
-        least(coalesce(reported.reports, 0), coalesce(answered.answers, 0))
-            as answers_reported,
+        least(coalesce(reported.reports, 0), coalesce(answered.predictions, 0))
+            as predictions_reported,
         least(
             extract(epoch from spans.window_start - spans.first_event_time)
             ::double precision / nullif(spans.seconds, 0),
@@ -46,7 +46,7 @@ counted as (
         select
             span.model,
             span.window_name,
-            sum(panes.inferences)::bigint as answers
+            sum(panes.inferences)::bigint as predictions
         from {{ span([
             'model', 'window_name', 'grain', 'window_start', 'window_end'
         ]) }} as span
@@ -64,10 +64,10 @@ counted as (
         select
             span.model,
             span.window_name,
-            coalesce(sum(panes.opinions) filter (
+            coalesce(sum(panes.feedback) filter (
                 where panes.pane_start >= span.window_start
             ), 0)::bigint as reports,
-            coalesce(sum(panes.opinions) filter (
+            coalesce(sum(panes.feedback) filter (
                 where panes.pane_start < span.window_start
             ), 0)::bigint as reports_before
         from {{ span([
@@ -93,9 +93,9 @@ expected as (
             when windows_before >= 1
                 then reports_before / nullif(windows_before, 0)
         end as expected,
-        100000 * reports::double precision / nullif(answers, 0) as reports_per_100k,
-        100000 * {{ wilson_low('answers_reported', 'answers') }} as per_100k_low,
-        100000 * {{ wilson_high('answers_reported', 'answers') }} as per_100k_high
+        100000 * reports::double precision / nullif(predictions, 0) as reports_per_100k,
+        100000 * {{ wilson_low('predictions_reported', 'predictions') }} as per_100k_low,
+        100000 * {{ wilson_high('predictions_reported', 'predictions') }} as per_100k_high
     from counted
 )
 
@@ -104,7 +104,7 @@ select
     expected.window_name,
     expected.window_start,
     expected.window_end,
-    expected.answers,
+    expected.predictions,
     expected.reports,
     expected.reports_per_100k,
     expected.per_100k_low,
@@ -113,7 +113,7 @@ select
     (expected.reports - expected.expected) / nullif(sqrt(expected.expected + 1), 0)
         as spike_score,
     case
-        when expected.answers < policies.min_sample then 'too few answers'
+        when expected.predictions < policies.min_sample then 'too few predictions'
         when expected.reports_per_100k > policies.max_report_rate then 'high'
         else 'normal'
     end as status

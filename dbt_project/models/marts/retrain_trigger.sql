@@ -3,7 +3,7 @@
 -- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
 -- drifted while labels are late. Feature drift alone alerts and does not retrain: it leads.
 -- Never due for a model that is watched only (policy learn). While a champion waits for its first
--- answer, or no longer gives any, what the others answer says nothing of it: only labels, the schedule
+-- answer, or no longer gives any, what the others serve says nothing of it: only labels, the schedule
 -- and drift make another run due.
 -- Silence counts as the default_label (macros/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
@@ -196,9 +196,9 @@ facts as (
             false
         ) as metric_due,
         coalesce(concept.status = 'drifted', false)
-        and coalesce(champion.is_answering, true) as concept_due,
+        and coalesce(champion.is_serving, true) as concept_due,
         falling.model is not null
-        and coalesce(champion.is_answering, true) as forecast_due,
+        and coalesce(champion.is_serving, true) as forecast_due,
         coalesce(
             policies.retrain_every > interval '0 seconds'
             and clock.event_clock

@@ -1,9 +1,9 @@
--- Answers worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
+-- Predictions worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
 -- margin between the two labels turned round (Settles 2009).
--- Looks through a model's newest 5,000 answers of the last 24 drift_windows (a day at most) that
+-- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most) that
 -- nobody has judged, and keeps 100.
 -- grain: answer without a label.  key: request_id.  lateness: any; a row leaves with its label.
-{%- set newest_first = 'answers.event_time desc, answers.request_id desc' %}
+{%- set newest_first = 'predictions.event_time desc, predictions.request_id desc' %}
 with spans as (
     select
         clock.model,
@@ -17,15 +17,15 @@ newest as (
     from spans
     inner join {{ lateral() }} (
         select
-            answers.*,
+            predictions.*,
             row_number() over (
                 partition by span.model
                 order by {{ newest_first }}
             ) as newness
         from {{ span(['model', 'since']) }} as span
-        inner join {{ ref('stg_inference') }} as answers
-            on span.model = answers.model and span.since < answers.event_time
-        where answers.variant != 'shadow'
+        inner join {{ ref('stg_inference') }} as predictions
+            on span.model = predictions.model and span.since < predictions.event_time
+        where predictions.variant != 'shadow'
         {{ no_more_than(5000, newest_first) }}
     ) as recent on spans.model = recent.model
     where recent.newness <= 5000

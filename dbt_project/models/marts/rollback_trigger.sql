@@ -1,10 +1,10 @@
--- Whether a version that answers should be taken back now, and why.
+-- Whether a version that serves should be taken back now, and why.
 -- Due when errors pass their share over the rollback window and have not ceased in its second
 -- half, when canary_verdict finds a canary worse, or when the champion's output left its baseline
 -- (the circuit breaker: that version is halted).
 -- trigger_id names the version and when it came into its place: it is taken back once.
--- A version that answers without a model event that told of it can only be halted.
--- grain: version that answers.  key: (model, model_version).
+-- A version that serves without a model event that told of it can only be halted.
+-- grain: version that serves.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
 with earlier as (
     select
@@ -70,8 +70,8 @@ judged as (
         *,
         fails or canary_is_worse or output_left as is_wanted,
         case
-            when not canary_is_worse and answers < min_sample
-                then answers || ' answers, of at least ' || min_sample
+            when not canary_is_worse and predictions < min_sample
+                then predictions || ' predictions, of at least ' || min_sample
             when variant = 'champion' and window_end < last_rollback_at + cooldown
                 then
                     'cooling down until '
@@ -102,7 +102,7 @@ select
                 case when fails then
                     'errors in '
                     || {{ with_decimals('100 * error_rate', 1) }}
-                    || ' % of answers'
+                    || ' % of predictions'
                 end,
                 case when canary_is_worse then 'canary: ' || verdict end,
                 case when output_left then
@@ -112,7 +112,7 @@ select
             )
     end as reason,
     case when is_wanted then obstacle end as held_back_by,
-    answers,
+    predictions,
     errors,
     error_rate,
     latest_error_rate,

@@ -1,11 +1,11 @@
 -- Whether a model needs more capacity or less: requests, latency, and where both are going.
 -- Windows end where the pane of 10 seconds begins that the model's clock stands in: what is still
--- coming in is not counted. Shadow answers are work, too. Requests in progress follow from Little's
+-- coming in is not counted. Shadow predictions are work, too. Requests in progress follow from Little's
 -- law (1961), rate x mean latency; the trend is a least-squares line through the minutes of an hour.
 -- up     p95 latency is at max_latency_ms; or at clear_ratio of it, while requests rise
 -- down   p95 latency is below clear_ratio of it, while requests fall
 -- Requests rise or fall where the slope is more than two standard errors from zero; latency is
--- judged from min_sample answers on.
+-- judged from min_sample predictions on.
 -- grain: model.  key: model.  lateness: as the panes.
 with spans as (
     select
@@ -119,12 +119,12 @@ measured as (
             select
                 model,
                 bin,
-                sum(answers) over (
+                sum(predictions) over (
                     partition by model
                     order by bin
                     rows between unbounded preceding and current row
                 ) as up_to,
-                sum(answers) over (
+                sum(predictions) over (
                     partition by model
                     order by bin
                     rows between unbounded preceding and unbounded following

@@ -1,16 +1,16 @@
--- What was known of a segment at any past moment: opinions of the 30 days before.
--- Opinions of a minute count from its end on, so that no answer knows of what was said of it, nor
+-- What was known of a segment at any past moment: feedback of the 30 days before.
+-- Feedback of a minute count from its end on, so that no prediction knows of what was said of it, nor
 -- of anything that was not known yet.
 -- grain: end of a minute in which something became known.
 -- key: (model, segment, event_timestamp).
 -- lateness: any; late feedback counts from the minute that it speaks of.
-with opinions as (
+with feedback as (
     select
         panes.pane_start,
         panes.model,
         panes.segment,
-        sum(panes.opinions)::bigint as labels,
-        coalesce(sum(panes.opinions) filter (
+        sum(panes.feedback)::bigint as labels,
+        coalesce(sum(panes.feedback) filter (
             where panes.label = positive.positive_label
         ), 0)::bigint as positives
     from {{ ref('feedback_panes') }} as panes
@@ -29,7 +29,7 @@ rolling as (
         pane_start + interval '1 minute' as event_timestamp,
         sum(labels) over thirty_days as labels_30d,
         sum(positives) over thirty_days as positives_30d
-    from opinions
+    from feedback
     window thirty_days as (
         partition by model, segment
         order by pane_start

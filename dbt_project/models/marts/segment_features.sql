@@ -17,8 +17,8 @@ summed as (
         latest.model,
         latest.segment,
         latest.pane_start + interval '1 minute' as event_timestamp,
-        sum(panes.opinions)::bigint as labels_30d,
-        coalesce(sum(panes.opinions) filter (
+        sum(panes.feedback)::bigint as labels_30d,
+        coalesce(sum(panes.feedback) filter (
             where panes.label = positive.positive_label
         ), 0)::bigint as positives_30d
     from latest

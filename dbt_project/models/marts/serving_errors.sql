@@ -1,5 +1,5 @@
 -- How often each version that serves has failed lately, and whether it still does: champions and
--- canaries, and whatever else answers.
+-- canaries, and whatever else serves.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
 with spans as (
@@ -31,11 +31,11 @@ answered as (
         panes.model_version,
         case when count(case when panes.variant = 'canary' then 1 end) = count(*)
             then 'canary' else 'champion' end as variant,
-        sum(panes.inferences)::bigint as answers,
+        sum(panes.inferences)::bigint as predictions,
         sum(panes.errors)::bigint as errors,
         coalesce(sum(panes.inferences) filter (
             where panes.pane_start >= spans.middle_pane
-        ), 0)::bigint as latest_answers,
+        ), 0)::bigint as latest_predictions,
         coalesce(sum(panes.errors) filter (
             where panes.pane_start >= spans.middle_pane
         ), 0)::bigint as latest_errors
@@ -75,10 +75,10 @@ select
     serving.model_version,
     coalesce(told.variant, answered.variant) as variant,
     coalesce(told.serving_since, began.first_event_time) as serving_since,
-    coalesce(answered.answers, 0) as answers,
+    coalesce(answered.predictions, 0) as predictions,
     coalesce(answered.errors, 0) as errors,
-    answered.errors::double precision / nullif(answered.answers, 0) as error_rate,
-    answered.latest_errors::double precision / nullif(answered.latest_answers, 0)
+    answered.errors::double precision / nullif(answered.predictions, 0) as error_rate,
+    answered.latest_errors::double precision / nullif(answered.latest_predictions, 0)
         as latest_error_rate,
     spans.first_pane as window_start,
     spans.event_clock as window_end

@@ -1,4 +1,4 @@
--- Which versions answer, and with what share of the requests. The gateway follows it.
+-- Which versions serve, and with what share of the requests. The gateway follows it.
 -- grain: version that serves.  key: (model, model_version).  lateness: any.
 with serving as (
     select

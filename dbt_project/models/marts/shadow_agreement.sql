@@ -1,5 +1,5 @@
 -- How far a shadow version agrees with what was served, and which of the two was right: either
--- one on all labels of its own answers, the served one as champion or canary.
+-- one on all labels of its own predictions, the served one as champion or canary.
 -- The last 30 days behind the model's clock, by the hour of the shadow's answer.
 -- grain: pair of shadow and served version.  key: (model, shadow_version, served_version).
 -- lateness: any; either answer may come first, and labels follow.
@@ -8,7 +8,7 @@ with agreement as (
         panes.model,
         panes.shadow_version,
         panes.served_version,
-        sum(panes.answers)::bigint as answers,
+        sum(panes.predictions)::bigint as predictions,
         sum(panes.compared)::bigint as compared,
         sum(panes.agreed)::bigint as agreed,
         sum(panes.scored)::bigint as scored,
@@ -20,7 +20,7 @@ with agreement as (
             clock.model = panes.model
             and clock.event_clock - interval '30 days' < panes.pane_start
     group by panes.model, panes.shadow_version, panes.served_version
-    having sum(panes.answers) != 0
+    having sum(panes.predictions) != 0
 ),
 
 roles as (
@@ -69,7 +69,7 @@ select
     agreement.shadow_version,
     agreement.served_version,
     -- agreement
-    agreement.answers,
+    agreement.predictions,
     agreement.compared,
     agreement.agreed,
     agreement.agreed::double precision / nullif(agreement.compared, 0)

@@ -1,5 +1,5 @@
 -- What was known of a user at any past moment, of the 30 days before it.
--- An answer or a label counts from the microsecond after it happened, so that no answer knows of
+-- A prediction or a label counts from the microsecond after it happened, so that no prediction knows of
 -- itself, and for 30 days. A user of whom nothing is left has a row of nulls.
 -- grain: moment at which something began or ceased to count.
 -- key: (model, user_id, event_timestamp).
@@ -11,7 +11,7 @@ with facts as (
         user_id,
         event_time as happened_at,
         event_time as answered_at,
-        1 as answers,
+        1 as predictions,
         null::text as label,
         0 as labels,
         0::numeric as reward
@@ -23,7 +23,7 @@ with facts as (
         user_id,
         known_at as happened_at,
         null::timestamptz as answered_at,
-        0 as answers,
+        0 as predictions,
         label,
         case when label is null then 0 else 1 end as labels,
         {{ exact('reward') }} as reward

@@ -1,7 +1,7 @@
 -- What is known of every user now; Feast serves it online.
 -- The row of user_feature_history that holds now, without the rows before it.
--- Shadow answers, which no user saw, do not count.
--- grain: user of a model with an answer or a label in the 30 days behind the model's clock.
+-- Shadow predictions, which no user saw, do not count.
+-- grain: user of a model with a prediction or a label in the 30 days behind the model's clock.
 -- key: (model, user_id).  lateness: as user_feature_history.
 with facts as (
     select
@@ -31,7 +31,7 @@ counted as (
         facts.user_id,
         max(clock.event_clock) as event_clock,
         max(facts.answered_at) as last_seen,
-        count(facts.answered_at) as answers,
+        count(facts.answered_at) as predictions,
         count(facts.label) as labels,
         count(case when facts.label = positive.positive_label then 1 end) as positives,
         coalesce(sum(facts.reward), 0)::double precision as reward
@@ -47,7 +47,7 @@ select
     user_id,
     event_clock + interval '00:00:00.000001' as event_timestamp,
     last_seen,
-    answers as answers_30d,
+    predictions as predictions_30d,
     labels as labels_30d,
     positives as positives_30d,
     positives::double precision / nullif(labels, 0) as positive_rate_30d,

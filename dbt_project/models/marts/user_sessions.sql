@@ -1,11 +1,11 @@
--- What users did in one go: their answers, and what came of them.
+-- What users did in one go: their predictions, and what came of them.
 -- A session is the application's own where it names one; else it lasts until the user is inactive
 -- for longer than session_gap (session windows: Akidau et al. 2015).
 -- grain: session of a user.  key: (model, user_id, session_id, session_start); session_id is null
 -- where the application names none.
--- lateness: any; a late answer may join two sessions. Answers of the 30 days behind the model's
--- clock count, without shadow answers: a session across that edge is cut there.
-with answers as (
+-- lateness: any; a late prediction may join two sessions. Predictions of the 30 days behind the model's
+-- clock count, without shadow predictions: a session across that edge is cut there.
+with predictions as (
     select
         inference.model,
         inference.user_id,
@@ -39,7 +39,7 @@ after_a_gap as (
                 then 1
             else 0
         end as begins
-    from answers
+    from predictions
 ),
 
 numbered as (
@@ -63,7 +63,7 @@ select
     ::double precision as seconds,
     max(numbered.event_time) >= max(numbered.event_clock - numbered.session_gap)
         as is_open,
-    count(*) as answers,
+    count(*) as predictions,
     count(numbered.error) as errors,
     count(distinct numbered.item_id) as items,
     count(labels.request_id) as labels,

@@ -1,5 +1,5 @@
 -- Rewards of what was tried, with the weights that make up for how often it was tried.
--- An arm is a predicted class; w is 1 / propensity. Answers without a propensity count as pulls
+-- An arm is a predicted class; w is 1 / propensity. Predictions without a propensity count as pulls
 -- only.
 -- grain: hour of the inference, version, variant and arm.  key: all but the measures.
 -- lateness: any; a revised label changes its reward.

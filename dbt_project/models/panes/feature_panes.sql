@@ -1,4 +1,4 @@
--- The distribution of every feature, whatever the events carry; shadow answers, which repeat
+-- The distribution of every feature, whatever the events carry; shadow predictions, which repeat
 -- what was asked before, are left out.
 -- A number falls into a DDSketch bucket, a string or bool is its own category, a missing value
 -- has neither.
@@ -63,7 +63,7 @@ binned as (
         type,
         category,
         {{ sketch_bucket('number') }} as bucket,
-        count(*)::integer as answers
+        count(*)::integer as predictions
     from numbered
     group by 1, 2, 3, 4, 5, 6
 ),
@@ -76,7 +76,7 @@ binned_by_hour as (
         type,
         category,
         bucket,
-        sum(answers) as answers
+        sum(predictions) as predictions
     from binned
     group by 1, 2, 3, 4, 5, 6
 )
@@ -93,10 +93,10 @@ select
     type,
     {{ bucket_block('bucket') }} as block,
     category,
-    sum(answers)::bigint as answers,
+    sum(predictions)::bigint as predictions,
     case
         when {{ bucket_block('bucket') }} is not null
-            then {{ block_counts(bucket_place('bucket'), sketch_block(), 'answers') }}
+            then {{ block_counts(bucket_place('bucket'), sketch_block(), 'predictions') }}
     end as counts
 from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
 group by 2, 3, 4, 5, 6, 7

@@ -1,4 +1,4 @@
--- Opinions by the minute in which they were known, and all of them ever; never taken back, so any
+-- Feedback by the minute in which they were known, and all of them ever; never taken back, so any
 -- past moment can be asked what was known then.
 -- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
@@ -34,7 +34,7 @@ select
     segment,
     kind,
     {{ as_class('label') }} as label,
-    count(*) as opinions,
+    count(*) as feedback,
     max(known_at) as last_known_at,
     min(feedback_time) as first_feedback_time,
     max(feedback_time) as last_feedback_time

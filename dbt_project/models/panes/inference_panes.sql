@@ -1,4 +1,4 @@
--- Answers: volume, errors, and the distribution of scores.
+-- Predictions: volume, errors, and the distribution of scores.
 -- grain: pane by version, variant and prediction; the hourly ones by segment, too.
 -- key: all but the measures.  lateness: any.
 {{ config(
@@ -10,7 +10,7 @@
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
-with answers as (
+with predictions as (
     select
         model,
         model_version,
@@ -41,6 +41,6 @@ select
     count(error) as errors,
     {{ score_sums() }},
     {{ block_counts('bin', score_block()) }} as counts
-from answers
+from predictions
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

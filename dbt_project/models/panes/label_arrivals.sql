@@ -1,5 +1,5 @@
 -- When labels came in, by the engine's clock: how many are new since any moment.
--- Shadow answers, which nobody learns from, are left out.
+-- Shadow predictions, which nobody learns from, are left out.
 -- grain: minute in which the engine had answer and label.  key: (model, pane_start).
 -- lateness: any; a revised label arrives anew.
 {{ config(key=['model', 'pane_start'], drivers=['panes.labels']) }}

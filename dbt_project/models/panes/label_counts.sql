@@ -1,4 +1,4 @@
--- How many examples carry each label; shadow answers, which nobody learns from, are left out.
+-- How many examples carry each label; shadow predictions, which nobody learns from, are left out.
 -- grain: label of a model.  key: (model, label).  lateness: any.
 {{ config(key=['model', 'label'], drivers=['panes.labels']) }}
 

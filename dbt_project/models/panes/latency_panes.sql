@@ -1,4 +1,4 @@
--- Latency of answers as a DDSketch: quantiles of any window with 1 % relative error.
+-- Latency of predictions as a DDSketch: quantiles of any window with 1 % relative error.
 -- grain: pane of 10 seconds or 1 hour by version, variant, endpoint and block of buckets; the
 -- block is null where no latency came.  key: all but the measures.  lateness: any.
 {{ config(
@@ -8,7 +8,7 @@
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 
-with answers as (
+with predictions as (
     select
         model,
         model_version,
@@ -41,6 +41,6 @@ select
     count(error) as errors,
     coalesce(sum(latency_micro), 0)::bigint as latency_micro,
     {{ block_counts(bucket_place('bucket'), sketch_block()) }} as counts
-from answers
+from predictions
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

@@ -1,11 +1,11 @@
--- How often each answer was given, and how sure the model was of it.
+-- How often each prediction was given, and how sure the model was of it.
 -- grain: prediction of a model.  key: (model, prediction).  lateness: any.
 {{ config(key=['model', 'prediction'], drivers=['events.inference']) }}
 
 select
     model,
     prediction,
-    count(*) as answers,
+    count(*) as predictions,
     count(score) as scored,
     coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro
 from {{ ref('stg_inference') }}

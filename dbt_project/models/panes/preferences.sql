@@ -1,7 +1,7 @@
--- Two answers to one question, and which of them somebody preferred.
+-- Two predictions to one question, and which of them somebody preferred.
 -- Reads the events themselves: a staging model that is named twice would be made twice, whole.
--- Models are compared in a way that no index answers, so that joins go by request_id alone.
--- grain: preference whose two answers are there.  key: feedback_id.
+-- Models are compared in a way that no index predictions, so that joins go by request_id alone.
+-- grain: preference whose two predictions are there.  key: feedback_id.
 -- lateness: any; feedback waits in its topic until both its inferences come.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(

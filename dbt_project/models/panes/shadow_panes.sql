@@ -12,7 +12,7 @@ select
     shadow_version,
     served_version,
     segment,
-    count(*) as answers,
+    count(*) as predictions,
     count(case
         when shadow_prediction is not null and served_prediction is not null then 1
     end) as compared,

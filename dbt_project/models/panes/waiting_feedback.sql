@@ -1,8 +1,8 @@
--- Feedback that came before its answer, or whose answer never comes: almost empty in a healthy
--- system. New answers ask here who waits for them, not the whole topic, so this pane is the last
+-- Feedback that came before its prediction, or whose prediction never comes: almost empty in a healthy
+-- system. New predictions ask here who waits for them, not the whole topic, so this pane is the last
 -- to hear of them: triggers fire in the order of their names, its readers' come before 'w'.
--- grain: feedback and an answer that it awaits; a preference awaits up to two.
--- key: (feedback_id, awaited_id).  lateness: any; a row leaves when its answer comes.
+-- grain: feedback and a prediction that it awaits; a preference awaits up to two.
+-- key: (feedback_id, awaited_id).  lateness: any; a row leaves when its prediction comes.
 {{ config(
     key=['feedback_id', 'awaited_id'],
     drivers={
@@ -49,6 +49,6 @@ from (
         end) as awaited_id
     from {{ ref('stg_feedback') }}
 ) as awaiting
-left join {{ source('events', 'inference') }} as answers
-    on awaiting.awaited_id = answers.request_id
-where answers.request_id is null
+left join {{ source('events', 'inference') }} as predictions
+    on awaiting.awaited_id = predictions.request_id
+where predictions.request_id is null

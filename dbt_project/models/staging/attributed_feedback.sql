@@ -1,4 +1,4 @@
--- The request-ID join: feedback beside the answer it is about, whichever came first.
+-- The request-ID join: feedback beside the prediction it is about, whichever came first.
 -- grain: feedback that has its inference.  key: feedback_id.  lateness: any; feedback waits in
 -- its topic until the inference comes.
 select

@@ -1,4 +1,4 @@
--- One opinion on an answer, with the label that it stands for.
+-- One opinion on a prediction, with the label that it stands for.
 -- A number stands for itself ("1" for a click); some kinds say nothing about the right answer.
 -- grain: feedback.  key: feedback_id.  lateness: any.
 select

@@ -1,0 +1,1 @@
+"""What steers the loop: policies, claims of triggers, promotion and rollback, what serves."""

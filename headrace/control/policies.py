@@ -1,0 +1,107 @@
+"""Thresholds of a model, as rows of ``control.policies``; those of model ``*`` are the defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from headrace.engine import Engine
+from headrace.engine.patience import passes
+from headrace.errors import ContractError
+from headrace.events.contract import MAX_ID
+
+ALL_MODELS = "*"
+
+
+def read(engine: Engine, model: str) -> dict[str, Any]:
+    """Return the values in force, and which of them are the model's own."""
+    rows = engine.rows(
+        "select model, policy, value from control.policies where model in (%s, %s)",
+        [ALL_MODELS, model],
+    )
+    defaults = {row["policy"]: row["value"] for row in rows if row["model"] == ALL_MODELS}
+    own = {row["policy"]: row["value"] for row in rows if row["model"] == model}
+    return {"model": model, "policies": dict(sorted({**defaults, **own}.items())), "own": own}
+
+
+def write(engine: Engine, model: str, values: object) -> dict[str, Any]:
+    """Set policies of `model` (None: back to the default) and return what `read` returns.
+
+    Raises:
+        ContractError: an unknown policy, or a value that the views cannot read; nothing is set.
+    """
+    if not model or not model.isprintable() or len(model.encode()) > MAX_ID:
+        allowed = f"a printable name of 1 to {MAX_ID} bytes in UTF-8"
+        raise ContractError("model", allowed, model)
+    if not isinstance(values, Mapping):
+        raise ContractError("", "an object of policy to value", values)
+    kinds = {
+        row["policy"]: row["kind"]
+        for row in engine.rows("select policy, kind from control.policy_kinds")
+    }
+    known = ", ".join(sorted(kinds))
+    now = datetime.now(UTC)
+    changed: list[dict[str, Any]] = []
+    for policy, value in values.items():
+        if policy not in kinds:
+            raise ContractError(policy, f"a known policy (one of {known})", value)
+        if value is not None:
+            text = _text(policy, value)
+            check(engine, policy, kinds[policy], text)
+            changed.append({"model": model, "policy": policy, "value": text, "updated_at": now})
+        elif model == ALL_MODELS:
+            raise ContractError(policy, "a value, as it is the default of all models", value)
+    with engine.writing() as connection:
+        if changed:
+            engine.dialect.put(connection, "control.policies", ["model", "policy"], changed)
+        for policy in (policy for policy, value in values.items() if value is None):
+            connection.execute(
+                "delete from control.policies where model = %s and policy = %s", [model, policy]
+            )
+    return read(engine, model)
+
+
+def check(engine: Engine, policy: str, kind: str, value: str) -> None:
+    """Refuse a value that the views could not read; what is an interval the engine itself says.
+
+    On PostgreSQL a trigger refuses the same values, whoever writes them.
+
+    Raises:
+        ContractError: the value is none of its kind.
+    """
+    if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
+        raise ContractError(policy, "a number", value)
+    if "|" in kind and value not in kind.split("|"):
+        raise ContractError(policy, f"one of {kind.replace('|', ', ')}", value)
+    if kind == "interval" and not _is_interval(engine, value):
+        raise ContractError(policy, "an interval such as '1 day', up to 100 years", value)
+
+
+def _is_interval(engine: Engine, value: str) -> bool:
+    try:
+        (row,) = engine.rows(
+            "select %s::interval between interval '0 seconds' and interval '100 years' as fits",
+            [value],
+        )
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) or passes(error):
+            raise
+        return False
+    return bool(row["fits"])
+
+
+def _text(policy: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ContractError(policy, "a string or a number", value)
+    text = str(value)
+    try:
+        storable = b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        storable = False
+    if not storable:
+        raise ContractError(policy, "a text without NUL, in UTF-8", value)
+    return text

@@ -1,0 +1,1 @@
+"""Events: the contract they keep, and the log that stores them."""

@@ -1,0 +1,172 @@
+"""The topics read again, from a time on or whole: what is missing in the database is stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import psycopg
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from headrace.engine import Engine
+from headrace.errors import BrokerError, EngineError, SettingError, one_line
+from headrace.events.kafka.brokers import topic_names, unreachable
+from headrace.events.kafka.consumer import (
+    ANSWER_MS,
+    Records,
+    at_fault,
+    open_consumer,
+    rows_of,
+    topic_ids,
+)
+from headrace.events.kafka.ingest import Report
+from headrace.events.kafka.places import places_of
+from headrace.events.tables import Writer
+from headrace.settings import PREFIX, Settings
+
+log = logging.getLogger(__name__)
+
+# A replay that is at the end of before reads on for so long at most, as long as something comes.
+QUIET_MS = 1_000
+# So many times in a row nothing came before the end: what is missing there was compacted away.
+MOST_EMPTY = 10
+
+
+def time_of(text: str) -> datetime | None:
+    """Return the time that a person names to replay from; None for ``earliest``.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if text == "earliest":
+        return None
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(
+            f"--from: must be a time such as 2026-01-31T00:00:00Z, or earliest, got {text!r}"
+        ) from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
+    """Read the topics from `since`, or all that they have, up to their end; return how many rows.
+
+    The end is that of the start: what is sent meanwhile is for `ingest`. What is stored already
+    stays as it is, and so does how far `ingest` has read.
+
+    Raises:
+        BrokerError: the brokers cannot be reached or have none of the topics, or a partition cannot
+            be read.
+        EngineError: the database was lost.
+    """
+    names = topic_names(engine.settings)
+    consumer = open_consumer(engine.settings)
+    writer = Writer(engine)
+    read = 0
+    try:
+        there = _partitions(consumer, engine.settings)
+        places = places_of(engine, there, topic_ids(consumer, names))
+        partitions = _begin(consumer, there, since)
+        ends = consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
+        empty, until = 0, None
+        while partitions:
+            rows = rows_of(_poll(consumer, engine.settings), names, places)
+            if rows:
+                for row in rows:
+                    row.origin = None
+                writer.write(rows)
+                read += len(rows)
+                report(read)
+            left = [each for each in partitions if consumer.position(each) < ends[each]]
+            if not left:
+                until = until or time.monotonic() + QUIET_MS / 1000
+                if not rows or time.monotonic() > until:
+                    break
+            elif rows:
+                empty = 0
+            elif (empty := empty + 1) == MOST_EMPTY:
+                log.warning("nothing more can be read of %s", ", ".join(map(_name, left)))
+                break
+            else:
+                # An end can move back: of a topic that was made anew.
+                for each, end in consumer.end_offsets(left, timeout_ms=ANSWER_MS).items():
+                    ends[each] = min(end, ends[each])
+        return read
+    except KafkaError as error:
+        raise unreachable(engine.settings, error) from None
+    except psycopg.Error as error:
+        raise EngineError(f"not stored, replay it again: {one_line(error)}") from None
+    finally:
+        writer.close()
+        consumer.close()
+
+
+def _poll(consumer: KafkaConsumer, settings: Settings) -> Records:
+    try:
+        polled: Records = consumer.poll(timeout_ms=QUIET_MS)
+    except Exception as error:
+        if not (broken := at_fault(consumer, error)):
+            raise
+        names = ", ".join(
+            f"{_name(each)} from offset {consumer.position(each)} on" for each in sorted(broken)
+        )
+        raise BrokerError(
+            f"Kafka at {settings.kafka}: {names} cannot be read: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from None
+    return polled
+
+
+def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartition]:
+    names = topic_names(settings)
+    found = [
+        TopicPartition(name, number)
+        for name in names
+        for number in sorted(consumer.partitions_for_topic(name))
+    ]
+    if not found:
+        raise BrokerError(
+            f"Kafka at {settings.kafka} has none of {', '.join(names)}: headrace ingest makes "
+            f"them; {PREFIX}KAFKA_PREFIX says what their names begin with"
+        )
+    _need_leaders(consumer, found, settings)
+    return found
+
+
+def _need_leaders(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], settings: Settings
+) -> None:
+    """Raise BrokerError for a partition without one: the client would pass over it in silence."""
+    led = consumer._cluster.available_partitions_for_topic
+    if lost := [each for each in partitions if each.partition not in (led(each.topic) or ())]:
+        raise BrokerError(
+            f"Kafka at {settings.kafka}: {', '.join(map(_name, lost))} cannot be read, for want of "
+            "a leader: start the broker that has it, then replay again"
+        )
+
+
+def _begin(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], since: datetime | None
+) -> list[TopicPartition]:
+    """Go to the first message since then; return the partitions that have one."""
+    milliseconds = int(since.timestamp() * 1000) if since else 0
+    if milliseconds <= 0:  # brokers know no time before 1970
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        return list(partitions)
+    found = consumer.offsets_for_times(
+        dict.fromkeys(partitions, milliseconds), timeout_ms=ANSWER_MS
+    )
+    places = {each: place.offset for each, place in found.items() if place is not None}
+    consumer.assign(list(places))
+    for each, offset in places.items():
+        consumer.seek(each, offset)
+    return list(places)
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}:{partition.partition}"

@@ -1,0 +1,203 @@
+"""Feast's online store over the live views: what is served is what was just computed.
+
+A read is one query on the mart itself, so there is nothing to materialize and no second copy
+that could differ from the first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import psycopg
+from feast import Entity, FeatureView
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import RepoConfig
+from feast.type_map import python_values_to_proto_values
+from psycopg.sql import SQL, Composed
+
+from headrace.engine.dialect import Connection, Dialect
+from headrace.features.view_sql import PostgresConfig, ViewSql, sql_type
+
+Row = tuple[datetime | None, dict[str, Value] | None]
+
+# What a connection raises that lost its server, or whose prepared plans no longer fit the views.
+_STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.FeatureNotSupported)
+
+
+class LiveViewOnlineStoreConfig(PostgresConfig):
+    """Settings of `LiveViewOnlineStore`."""
+
+    type: Literal["headrace.features.reader.online_store.LiveViewOnlineStore"] = (
+        "headrace.features.reader.online_store.LiveViewOnlineStore"
+    )
+
+
+class LiveViewOnlineStore(OnlineStore):
+    """Reads the newest row of each entity from the view that the tag `online_view` names."""
+
+    def __init__(self) -> None:
+        self._idle: deque[Connection] = deque()
+        self._views: dict[str, tuple[FeatureView, ViewSql]] = {}
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[Row]:
+        """Return (event time, values) of each entity, in order; (None, None) where unknown.
+
+        Safe to call from several threads. A connection that was lost is replaced once.
+
+        Raises:
+            psycopg.Error: the server cannot be reached, or the view is not as declared.
+        """
+        if not entity_keys:
+            return []
+        names = requested_features or [field.name for field in table.features]
+        view = self._view(table)
+        entities = _key_tuples(view, entity_keys)
+        asked = [list(set(values)) for values in zip(*entities, strict=True)]
+        found = self._fetch(config, *_newest(config.online_store.dialect, view, names, asked))
+        width = len(view.keys)
+        columns = [
+            python_values_to_proto_values(
+                [row[width + 1 + i] for row in found], view.features[name].dtype.to_value_type()
+            )
+            for i, name in enumerate(names)
+        ]
+        rows: dict[tuple[Any, ...], Row] = {
+            row[:width]: (row[width], dict(zip(names, values, strict=True)))
+            for row, *values in zip(found, *columns, strict=True)
+        }
+        return [rows.get(entity, (None, None)) for entity in entities]
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Refuse: the views are computed from the events.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"feature view {table.name} is read from a live view: "
+            "there is nothing to materialize or push, send events instead"
+        )
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Do nothing: the views belong to dbt."""
+
+    def teardown(
+        self,
+        config: RepoConfig,  # noqa: ARG002
+        tables: Sequence[FeatureView],  # noqa: ARG002
+        entities: Sequence[Entity],  # noqa: ARG002
+    ) -> None:
+        """Let go of the connections; the views belong to dbt."""
+        self._close()
+
+    def _view(self, table: FeatureView) -> ViewSql:
+        """Return a feature view as SQL, read once for as long as its definition lives."""
+        definition, view = self._views.get(table.name, (None, None))
+        if definition is not table or view is None:
+            view = ViewSql.of(table)
+            self._views[table.name] = (table, view)
+        return view
+
+    def _fetch(
+        self, config: RepoConfig, query: Composed, parameters: list[Any]
+    ) -> list[tuple[Any, ...]]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = config.online_store.connect()
+        try:
+            return self._run(connection, query, parameters)
+        except _STALE:
+            self._close()
+            return self._run(config.online_store.connect(), query, parameters)
+
+    def _run(
+        self, connection: Connection, query: Composed, parameters: list[Any]
+    ) -> list[tuple[Any, ...]]:
+        try:
+            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return rows
+
+    def _close(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+
+def _newest(
+    dialect: Dialect, view: ViewSql, names: list[str], asked: list[list[Any]]
+) -> tuple[Composed, list[Any]]:
+    """Return the query of the newest rows, (*keys, event time, *features), and its parameters.
+
+    Each join key may have any of the values `asked` of it, so the rows are every known combination
+    of them. That is a superset of what is asked, but conditions of this form reach below aggregates
+    and windows, and the view is computed once whatever the number of entities.
+    """
+    keys = [SQL("source.{}").format(view.key(name)) for name in view.keys]
+    types = [sql_type(field) for field in view.keys.values()]
+    matches = [
+        dialect.among(key, kind, values)
+        for key, kind, values in zip(keys, types, asked, strict=True)
+    ]
+    query = SQL(
+        """
+        select distinct on ({keys}) {typed_keys}, source.{timestamp}, {features}
+        from {relation} as source
+        where {matches}
+        order by {keys}, {newest_first}
+        """
+    ).format(
+        keys=SQL(", ").join(keys),
+        typed_keys=SQL(", ").join(
+            SQL("{}::{}").format(key, kind) for key, kind in zip(keys, types, strict=True)
+        ),
+        timestamp=view.order[0],
+        features=SQL(", ").join(map(view.feature, names)),
+        relation=view.newest,
+        matches=SQL(" and ").join(condition for condition, _ in matches),
+        newest_first=SQL(", ").join(SQL("source.{} desc").format(c) for c in view.order),
+    )
+    return query, [value for _, values in matches for value in values]
+
+
+def _key_tuples(view: ViewSql, entity_keys: list[EntityKey]) -> list[tuple[Any, ...]]:
+    """Return the values of each entity in the order of the view's join keys."""
+    entities = [
+        {
+            name: getattr(value, value.WhichOneof("val"))
+            for name, value in zip(key.join_keys, key.entity_values, strict=True)
+        }
+        for key in entity_keys
+    ]
+    return [tuple(entity[name] for name in view.keys) for entity in entities]

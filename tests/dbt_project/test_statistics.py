@@ -1,0 +1,175 @@
+"""The formula macros equal SciPy, NumPy or a plain loop, and never raise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tests.support.formulas import (
+    EXAMPLES,
+    MACROS,
+    PARTS,
+    SCALARS,
+    TABLES,
+    CompilerError,
+    Connection,
+    evaluate,
+    expression,
+)
+from tests.support.risingwave_select import raw_violations, read
+
+# The same formula in doubles, summed in another order.
+ROUNDING = 1e-9
+# normal_cdf: the error of Hart's ratio, absolute, and relative up to |z| = 7.
+NORMAL = 4.5e-16
+NORMAL_TAIL = 1e-8
+# always_valid_p_value: an exponent of up to 700 carries its rounding 700 times, and stops there.
+EXPONENT = 1e-7
+VANISHING = 1e-300
+
+
+def test_every_macro_is_tested() -> None:
+    assert MACROS.keys() == SCALARS.keys() | TABLES.keys() | PARTS
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_strange_arguments_give_null_or_a_value(database: Connection, name: str) -> None:
+    domains, share = SCALARS[name]
+    cases = list(itertools.product(*domains))
+    for case, value in zip(cases, evaluate(database, name, cases), strict=True):
+        if any(x is None or x != x for x in case):
+            assert value is None, case
+        if value is not None:
+            assert math.isfinite(value), case
+            assert not share or 0 <= value <= 1, case
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_expressions_keep_the_rules_of_risingwave(name: str) -> None:
+    assert raw_violations(read(name, f"select {expression(name)} as value from given")) == []
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_keep_the_rules_of_risingwave(name: str) -> None:
+    ctes = MACROS[name](name="result", relation="given", by=["g", "h"], **TABLES[name])
+    assert raw_violations(read(name, f"with {ctes} select * from result")) == []
+
+
+# Intervals and tests of proportions
+
+
+@EXAMPLES
+@given(st.lists(st.floats(-40, 40), min_size=1, max_size=200))
+def test_normal(database: Connection, cases: list[float]) -> None:
+    cases += [0.0, -0.0, 7.0, -7.0, 37.0, -37.5, math.inf, -math.inf]
+    cdf = np.array(evaluate(database, "normal_cdf", cases))
+    p = np.array(evaluate(database, "normal_p_value", cases))
+    np.testing.assert_allclose(cdf, stats.norm.cdf(cases), rtol=0, atol=NORMAL)
+    np.testing.assert_allclose(p, 2 * stats.norm.sf(np.abs(cases)), rtol=0, atol=2 * NORMAL)
+    near = np.abs(cases) <= 7
+    np.testing.assert_allclose(
+        p[near], 2 * stats.norm.sf(np.abs(cases)[near]), rtol=NORMAL_TAIL, atol=0
+    )
+
+
+def test_normal_of_nothing_is_even(database: Connection) -> None:
+    assert evaluate(database, "normal_cdf", [0.0, 1e-300]) == [0.5, 0.5]
+    assert evaluate(database, "normal_p_value", [0.0, 1e-300]) == [1, 1]
+
+
+counts = st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+arms = st.tuples(counts, counts).map(lambda pair: (*pair[0], *pair[1]))
+
+
+@EXAMPLES
+@given(st.lists(counts, min_size=1, max_size=50), st.sampled_from([0.90, 0.95, 0.99]))
+def test_wilson(database: Connection, cases: list[tuple[int, int]], confidence: float) -> None:
+    low = evaluate(database, "wilson_low", cases, confidence=confidence)
+    high = evaluate(database, "wilson_high", cases, confidence=confidence)
+    expected = [stats.binomtest(k, n).proportion_ci(confidence, method="wilson") for k, n in cases]
+    np.testing.assert_allclose(low, [interval.low for interval in expected], atol=ROUNDING)
+    np.testing.assert_allclose(high, [interval.high for interval in expected], atol=ROUNDING)
+
+
+def test_other_confidence_is_refused() -> None:
+    with pytest.raises(CompilerError, match=r"confidence: 0\.90, 0\.95 or 0\.99 .*got 0\.8"):
+        expression("wilson_low", confidence=0.8)
+    for confidence in (0.90, 0.95, 0.99):
+        z = float(MACROS["z_of"](confidence))
+        assert z == pytest.approx(stats.norm.ppf((1 + confidence) / 2), abs=1e-15)
+
+
+@EXAMPLES
+@given(st.lists(arms, min_size=1, max_size=100))
+def test_two_proportion_z(database: Connection, cases: list[tuple[int, ...]]) -> None:
+    for case, z in zip(cases, evaluate(database, "two_proportion_z", cases), strict=True):
+        s_a, n_a, s_b, n_b = case
+        if s_a + s_b in (0, n_a + n_b):
+            assert z is None
+            continue
+        outcomes = [[s_a, n_a - s_a], [s_b, n_b - s_b]]
+        chi_square = stats.chi2_contingency(outcomes, correction=False).statistic
+        assert z**2 == pytest.approx(chi_square, rel=1e-6, abs=ROUNDING)
+        if abs(z) > ROUNDING:
+            assert (z > 0) == (s_a * n_b > s_b * n_a)
+
+
+def always_valid_p(case: Any, tau: float) -> Any:
+    """The ratio of the densities of d under N(0, V) and under N(0, V + tau^2)."""
+    s_a, n_a, s_b, n_b = case
+    a, b, p = (s_a + 0.5) / (n_a + 1), (s_b + 0.5) / (n_b + 1), (s_a + s_b + 1) / (n_a + n_b + 2)
+    unpooled = a * (1 - a) / n_a + b * (1 - b) / n_b
+    variance = np.maximum(unpooled, p * (1 - p) * (1 / n_a + 1 / n_b))
+    mixed = stats.norm.logpdf(a - b, scale=np.sqrt(variance + tau**2))
+    return np.exp(np.minimum(stats.norm.logpdf(a - b, scale=np.sqrt(variance)) - mixed, 0))
+
+
+@EXAMPLES
+@given(st.lists(arms, min_size=1, max_size=100), st.sampled_from([0.01, 0.1, 0.5]))
+def test_always_valid_p_value(
+    database: Connection, cases: list[tuple[int, ...]], tau: float
+) -> None:
+    p = evaluate(database, "always_valid_p_value", cases, tau=tau)
+    expected = [always_valid_p(case, tau) for case in cases]
+    np.testing.assert_allclose(p, expected, rtol=EXPONENT, atol=VANISHING)
+
+
+@pytest.mark.parametrize("proportion", [0.005, 0.02, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("ratio", [1, 9, 50])
+def test_looking_after_every_trial_raises_few_false_alarms(proportion: float, ratio: int) -> None:
+    random = np.random.default_rng(7)
+    streams, looks = 300, 1000
+    trials = np.arange(1, looks + 1)
+    b = np.cumsum(random.random((streams, looks)) < proportion, axis=1)
+    a = np.cumsum(random.binomial(ratio, proportion, (streams, looks)), axis=1)
+    p = always_valid_p((a, trials * ratio, b, trials), tau=0.1)
+    assert (p.min(axis=1) < 0.05).mean() <= 0.05
+
+
+def test_worse_canary_is_found(database: Connection) -> None:
+    ((p,), (same,)) = (
+        evaluate(database, "always_valid_p_value", [case])
+        for case in [(20, 1000, 60, 1000), (20, 1000, 22, 1000)]
+    )
+    assert p < 0.01 and same == 1
+
+
+@EXAMPLES
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 10**6)), min_size=1, max_size=50))
+def test_arms_and_weights(database: Connection, cases: list[tuple[float, int]]) -> None:
+    total = sum(pulls for _, pulls in cases)
+    bounds = evaluate(database, "ucb1", [(mean, pulls, total) for mean, pulls in cases])
+    expected = [mean + math.sqrt(2 * math.log(total) / pulls) for mean, pulls in cases]
+    np.testing.assert_allclose(bounds, expected, rtol=ROUNDING)
+    weights = np.array([pulls for _, pulls in cases], dtype=float)
+    sums = (float(weights.sum()), float((weights**2).sum()))
+    (rows,) = evaluate(database, "effective_sample_size", [sums])
+    assert rows == pytest.approx(weights.sum() ** 2 / (weights**2).sum(), rel=ROUNDING)
+    assert 1 - ROUNDING <= rows <= len(cases) + ROUNDING

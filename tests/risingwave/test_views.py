@@ -1,0 +1,315 @@
+"""Every mart has the same rows on both engines: the views that dbt compiles for RisingWave, run on
+PostgreSQL over the same events.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, cast
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.engine import Engine
+from headrace.events.contract import TOPICS, Event, ModelEvent, Topic, parse
+from headrace.events.log import EventLog
+from tests.dbt_project.test_views import empty, log  # noqa: F401
+from tests.support import risingwave_sql_standin as standin
+from tests.support import risingwave_views as views
+from tests.support.policies import set_policies
+from tests.support.rewards import Story, crowd, stories
+from tests.support.standin_database import StandIn
+from tests.support.streams import MODELS, START, send
+
+COPIED = (
+    "events.inference", "events.feedback", "events.model_events", "events.rejected",
+    "events.conflicts", "control.losses",
+    "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
+)  # fmt: skip
+# What a test of one of them would set, all together: they reach into each other's views.
+POLICIES = st.sampled_from(
+    [
+        {},
+        {"min_new_labels": "3", "min_sample": "5", "cooldown": "1 minute"},
+        {"label_window": "2 hours", "default_label": "no", "min_sample": "2"},
+        {
+            "metric_window": "30 days",
+            "drift_window": "1 day",
+            "min_sample": "1",
+            "psi_alert": "0.01",
+        },
+        {"retrain_every": "1 hour", "volume_gap": "1 minute", "session_gap": "10 minutes"},
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def with_views(stand_in: StandIn, risingwave_views: list[views.View]) -> list[views.View]:
+    connection = stand_in.connection
+    connection.execute("drop view control.consumed")
+    connection.execute(
+        "create table control.consumed (topic text, partition integer, next_offset bigint, "
+        "end_offset bigint, consumed_at timestamptz, topic_id text default '')"
+    )
+    views.create(connection, risingwave_views)
+    return risingwave_views
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=stories(), policies=POLICIES, claimed=st.integers(0, 3))
+def test_every_mart_has_the_same_rows(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+    story: Story,
+    policies: dict[str, str],
+    claimed: int,
+) -> None:
+    tell(engine, log, story, policies, claimed)
+    found = compared(engine, stand_in, with_views)
+    assert not found, "\n".join(found[:20])
+
+
+def test_a_crowd_fills_every_mart(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+) -> None:
+    story = crowded()
+    tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
+    found = compared(engine, stand_in, with_views)
+    assert found == []
+    empty_ones = [mart for mart in views.marts() if not views.rows(stand_in.connection, mart)]
+    assert empty_ones == []
+
+
+def crowded() -> Story:
+    """A story that gives every mart a row."""
+    lives = [
+        parse(
+            "model_events",
+            {
+                "model": MODELS[0], "model_version": version, "event": event, "event_id": version,
+                "event_time": (START + timedelta(minutes=at)).isoformat(), "artifact_uri": "a",
+            },
+        )
+        for version, event, at in [("v1", "promoted", -700), ("v2", "canary", -650)]
+    ]  # fmt: skip
+    stream = crowd(random.Random(3))
+    stream.batches.append([*visitors()])
+    return Story(stream, cast(list[ModelEvent], lives))
+
+
+def visitors() -> Iterator[tuple[Topic, Event]]:
+    """What the crowd does not bring: users, items and sessions, features that move, orphans."""
+    for number in range(400):
+        yield (
+            "inference",
+            parse(
+                "inference",
+                {
+                    "model": MODELS[0], "model_version": "v2" if number % 5 == 3 else "v1",
+                    "request_id": f"visit{number}",
+                    "event_time": (START + timedelta(minutes=6 * number)).isoformat(),
+                    "segment": "ab"[number % 2], "user_id": f"u{number % 7}",
+                    "item_id": f"i{number % 5}", "session_id": f"s{number // 10}",
+                    "features": {"amount": number**1.5, "country": "DE" if number < 200 else "FR"},
+                    "prediction": "yes" if number % 3 else "no", "score": 0.5 + number / 1000,
+                    "latency_ms": 5 + number % 50, "error": None if number % 40 else "timeout",
+                },
+            ),
+        )  # fmt: skip
+        said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
+        at = START + timedelta(minutes=6 * number + number % 300)
+        kinds: list[dict[str, Any]] = [
+            {"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"},
+            {"kind": "rating", "value": 0.00002 * (number % 7)},
+        ]  # fmt: skip
+        kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
+        yield (
+            "feedback",
+            parse(
+                "feedback",
+                {"feedback_id": f"v{number}", "event_time": at.isoformat(), **said}
+                | kinds[number % 6],
+            ),
+        )
+
+
+def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    stand_in: StandIn,
+    with_views: list[views.View],
+) -> None:
+    """The same events, taken in at other moments: only the columns of TAKEN_IN may differ."""
+    tell(engine, log, crowded(), {"min_new_labels": "3", "min_sample": "5"}, 0)
+    with engine.connect() as connection:
+        take_over(connection, stand_in.connection)
+        for topic in TOPICS:
+            stand_in.connection.execute(
+                f"update events.{topic} set ingested_at = ingested_at + "
+                "(hashtext(ingested_at::text) % 1000 + 5000) * interval '1 second'".encode()
+            )
+        views.refresh(stand_in.connection, with_views)
+        found = [
+            difference
+            for mart, key in views.marts().items()
+            if mart not in views.OF_THE_ENGINE
+            for difference in views.differences(
+                mart,
+                key,
+                views.rows(stand_in.connection, mart),
+                views.rows(connection, mart),
+                views.TAKEN_IN,
+            )
+        ]
+    assert not found, "\n".join(found[:20])
+
+
+def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
+    stand_in: StandIn, with_views: list[views.View]
+) -> None:
+    """Such a sum would end its materialized view, and the database with it."""
+    there = stand_in.connection
+    for table in ("events.inference", "events.feedback", "control.label_policies"):
+        there.execute(f"truncate {table}".encode())
+    there.execute("insert into control.label_policies values ('*', 'dwell', 'sum', 1, 1)")
+    there.execute(
+        "insert into events.inference (request_id, event_time, ingested_at, model, model_version,"
+        " variant, item_id, prediction, propensity) "
+        "select p || '/' || v, %(at)s, %(at)s, 'm', 'v', 'champion', 'i', 5, p from unnest("
+        "'{1,1e-9,1e-100}'::float8[]) as p, unnest('{0,7,-4e8,6e28,1e200}'::float8[]) as v",
+        {"at": START},
+    )
+    there.execute(
+        "insert into events.feedback"
+        " (feedback_id, request_id, event_time, ingested_at, kind, value) "
+        "select request_id || n, request_id, event_time, event_time, 'dwell', "
+        "split_part(request_id, '/', 2)::float8 from events.inference, generate_series(1, 2) as n"
+    )
+    views.refresh(there, [view for view in with_views if view.schema == "panes"])
+    for pane in ("label_panes", "arm_panes", "item_label_panes"):
+        for row in there.execute(f"select to_jsonb(p) - 'counts' from panes.{pane} as p".encode()):
+            sums = {name: x for name, x in row[0].items() if isinstance(x, (int, float))}
+            assert all(abs(x) < 1e20 for x in sums.values()), (pane, sums)
+    assert there.execute("select sum(reward) from panes.arm_panes").fetchone() == (
+        3 * 2 * (7 - 400_000_000),
+    )
+
+
+def compared(engine: Engine, stand_in: StandIn, made: list[views.View]) -> list[str]:
+    """Return what the views say differently over the events of `engine`."""
+    with engine.connect() as connection:
+        take_over(connection, stand_in.connection)
+        views.refresh(stand_in.connection, made)
+        return [
+            difference
+            for mart, key in views.marts().items()
+            for difference in views.differences(
+                mart, key, views.rows(stand_in.connection, mart), views.rows(connection, mart)
+            )
+        ]
+
+
+def tell(
+    engine: Engine,
+    log: EventLog,  # noqa: F811
+    story: Story,
+    policies: dict[str, str],
+    claimed: int,
+) -> None:
+    """Store a story, with thresholds and with claims of the triggers that it may have."""
+    empty(engine)
+    with engine.connect() as connection:
+        connection.execute("delete from control.policies where model != '*'")
+        connection.execute(
+            "update control.policies set value = default_value from control.policy_kinds as kinds "
+            "where kinds.policy = policies.policy"
+        )
+        connection.execute(
+            "truncate control.claims, control.consumed, control.losses, events.rejected, "
+            "events.conflicts"
+        )
+    set_policies(engine, positive_label="yes", **policies)
+    set_policies(engine, MODELS[0], max_metric_drop="0.01")
+    send(log, [("model_events", life) for life in story.lives])
+    for batch in story.stream.batches:
+        send(log, batch)
+    with engine.connect() as connection:
+        for number in range(claimed):
+            at = START + timedelta(hours=number)
+            connection.execute(
+                "insert into control.claims (trigger_id, model, worker, run_id, attempt, "
+                "claimed_at, heartbeat_at, known_at, event_clock, finished_at) "
+                "values (%s, %s, 'w', %s, %s, %s, %s, now(), %s, %s)",
+                [
+                    f"{MODELS[0]}:{number + 1}", MODELS[0], f"run{number}", 1 + number % 2, at, at,
+                    at, None if number == 2 else at + timedelta(minutes=5),
+                ],
+            )  # fmt: skip
+        connection.execute(
+            "insert into events.rejected (topic, field, reason, payload) "
+            "values ('inference', 'score', 'because', '{}')"
+        )
+        connection.execute(
+            "insert into events.conflicts (topic, event_id, content_md5, differing, payload) "
+            "select 'inference', request_id, 'x', 'score', '{}' from events.inference limit 1"
+        )
+        connection.execute(
+            "insert into control.consumed values ('p.inference', 0, 5, 7, now()), "
+            "('p.feedback', 1, 5, null, now())"
+        )
+        connection.execute(
+            "insert into control.losses values ('p.feedback', 1, 'x', 2, 5, 'dropped')"
+        )
+
+
+def take_over(here: psycopg.Connection[Any], there: psycopg.Connection[Any]) -> None:
+    """Copy the tables below the views, as they are."""
+    for table in COPIED:
+        copy(here, there, table, table)
+    copy(here, there, "control.consumed", "control.consumed")
+    copy(here, there, "control.claims", "control.attempts")
+    copy(here, there, "control.claims", "control.heartbeats")
+
+
+def copy(
+    here: psycopg.Connection[Any], there: psycopg.Connection[Any], table: str, other: str
+) -> None:
+    names = ", ".join(standin.columns(there, other))
+    there.execute(f"truncate {other}".encode())
+    with (
+        here.cursor().copy(f"copy (select {names} from {table}) to stdout".encode()) as read,
+        there.cursor().copy(f"copy {other} ({names}) from stdin".encode()) as write,
+    ):
+        for data in read:
+            write.write(data)
+
+
+def test_every_mart_is_compared() -> None:
+    assert set(views.marts()) >= {"retrain_trigger", "model_performance", "ingest_lag"}
+    assert all(views.marts().values())
+
+
+def test_a_difference_is_found() -> None:
+    row = {"model": "m", "value": 1.0, "names": ["a"], "at": START, "crosses_at": START}
+    same = {**row, "value": 1.0 + 1e-12, "crosses_at": START + timedelta(microseconds=3)}
+    assert views.differences("x", ["model"], [row], [same]) == []
+    for changed in (
+        {**row, "value": 1.1}, {**row, "value": None}, {**row, "names": ["b"]},
+        {**row, "at": START + timedelta(seconds=1)}, {**row, "model": "n"}, {**row, "more": 1},
+        {**row, "crosses_at": None}, {**row, "crosses_at": START + timedelta(seconds=2)},
+    ):  # fmt: skip
+        assert views.differences("x", ["model"], [row], [changed])
+    assert views.differences("x", ["model"], [row], [])

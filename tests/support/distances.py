@@ -1,0 +1,140 @@
+"""How far two samples are apart, naively: what the views of drift should say of them."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+
+from tests.support.oracle import bucket, is_number
+
+Row = dict[str, Any]
+# Of the smaller side: what would get less is one bin with all others that would.
+RARE = 0.2
+
+
+def distances(old: Sequence[Hashable], new: Sequence[Hashable]) -> Row:
+    """Distances of two samples of categories; those of nothing are None."""
+    names = ("psi", "psi_excess", "js_divergence", "chi_square", "p_value", "cramers_v")
+    row: Row = dict.fromkeys(names)
+    counts = Counter(old), Counter(new)
+    bins = list(counts[0].keys() | counts[1].keys())
+    row["bins"] = len(bins)
+    if not old or not new:
+        return row
+    table = np.array([[side[name] for name in bins] for side in counts], dtype=float)
+    row["psi"] = psi(table)
+    with np.errstate(invalid="ignore"):
+        row["js_divergence"] = float(np.nan_to_num(jensenshannon(*table, base=2) ** 2))
+    table = pooled(table)
+    row["psi_excess"] = max(psi(table) - psi_by_chance(table), 0.0)
+    row["chi_square"] = 0.0
+    if table.shape[1] > 1:
+        row["chi_square"] = float(stats.chi2_contingency(table, correction=False).statistic)
+        row["p_value"] = p_value(table, row["chi_square"])
+        row["cramers_v"] = math.sqrt(row["chi_square"] / table.sum())
+    return row
+
+
+def psi(table: Any) -> float:
+    shares = (table + 0.5) / (table.sum(axis=1) + 0.5 * table.shape[1])[:, None]
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def psi_by_chance(table: Any) -> float:
+    """Of every bin the variance of the difference of its smoothed shares, over its share.
+
+    The rows of a bin on one side are hypergeometric where nothing changed.
+    """
+    n, m = table.sum(axis=1)
+    k = table.shape[1]
+    total = 0.0
+    for rows in table.sum(axis=0):
+        here = rows * n * m * (n + m - rows) / ((n + m) ** 2 * (n + m - 1))
+        # The other side has the rest: their difference varies by both divisors.
+        variance = here * (1 / (n + k / 2) + 1 / (m + k / 2)) ** 2
+        total += variance / ((rows + 1) / (n + m + k))
+    return total
+
+
+def pooled(table: Any) -> Any:
+    rare = table.sum(axis=0) * min(table.sum(axis=1)) < RARE * table.sum()
+    if not rare.any():
+        return table
+    return np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
+
+
+def p_value(table: Any, statistic: float) -> float | None:
+    """Of a gamma distribution with the mean and variance that chi-square has by chance."""
+    if table.shape[1] == 2:
+        return float(stats.chi2.sf(statistic, 1))
+    if table.sum() <= 3:
+        return None
+    mean, variance = chi_square_moments(table)
+    degrees = 1e6 if variance <= 1e-9 else min(max(2 * mean**2 / variance, 0.5), 1e6)
+    return float(stats.chi2.sf(statistic * degrees / mean, degrees))
+
+
+def chi_square_moments(table: Any) -> tuple[float, float]:
+    """Mean and variance of chi-square over all tables with these margins (Dawson 1954)."""
+    rows = table.sum()
+
+    def dawson(sums: Any) -> tuple[float, float]:
+        k = len(sums)
+        v = (k - 1) * (rows - k) / (rows - 1)
+        return v, (rows * (1 / sums).sum() - k * k) / (rows - 2)
+
+    (v1, w1), (v2, w2) = dawson(table.sum(axis=1)), dawson(table.sum(axis=0))
+    mean = rows / (rows - 1) * (table.shape[1] - 1)
+    variance = 2 * rows / (rows - 3) * (v1 - w1) * (v2 - w2) + rows**2 / (rows - 1) * w1 * w2
+    return float(mean), float(variance)
+
+
+def number_bins(old: Sequence[int], new: Sequence[int]) -> tuple[list[str], list[str]]:
+    """The bins that the numbers of both samples fall into, given as buckets."""
+    places, held = sorted(old), Counter(old)
+    lone = 1 in held.values()
+
+    def place(bucket: int) -> str:
+        below = bisect.bisect_left(places, bucket)
+        if bucket not in held:
+            if below == 0:
+                return "below"
+            if below == len(places):
+                return "above"
+            if not lone:
+                return "between"
+        if held[bucket] >= max(10, len(places) / 20):
+            return f"bucket {bucket}"
+        return f"decile {min(10 * below // len(places), 9)}"
+
+    return [place(bucket) for bucket in old], [place(bucket) for bucket in new]
+
+
+def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
+    """The bins that the values of a feature fall into."""
+    sides = old, new
+    numbers = [[bucket(value) for value in side if is_number(value)] for side in sides]
+    places = [iter(places) for places in number_bins(*numbers)]
+
+    def place(value: Any, numbers: Iterator[str]) -> str:
+        if value is None:
+            return "null"
+        return next(numbers) if is_number(value) else f"category {text_of(value)}"
+
+    first, second = ([place(v, p) for v in side] for side, p in zip(sides, places, strict=True))
+    return first, second
+
+
+def text_of(value: Any) -> str:
+    return (value if isinstance(value, str) else str(value).lower())[:100]
+
+
+def ks_p_value(statistic: float, n: int, m: int) -> float:
+    return float(stats.kstwobign.sf(statistic * math.sqrt(n * m / (n + m))))

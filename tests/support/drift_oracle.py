@@ -1,0 +1,469 @@
+"""The views of drift and data quality once more, naively: plain Python, SciPy and all events."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from headrace.events.contract import Inference
+from tests.support.distances import distances, feature_bins, ks_p_value, number_bins, text_of
+from tests.support.oracle import (
+    Oracle,
+    Row,
+    Silence,
+    as_class,
+    bucket,
+    hour,
+    is_number,
+    minute,
+    number,
+    score_bin,
+    utc,
+)
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What these views read; the statistics' thresholds hit no sum of the drawn errors."""
+
+    min_sample: int = 2
+    drift_window: timedelta = HOUR
+    metric_window: timedelta = DAY
+    drift_alpha: float = 0.3
+    psi_alert: float = 0.25
+    psi_halt: float = 1.0
+    page_hinkley_delta: float = 0.0173
+    page_hinkley_threshold: float = 0.1371
+    quality_tolerance: float = 0.1
+    volume_gap: timedelta = timedelta(minutes=10)
+    max_error_rate: float = 0.05
+    default_label: str = ""
+    label_window: timedelta = timedelta(0)
+
+    def silence(self, *models: str) -> dict[str, Silence]:
+        """By model, what silence says."""
+        terms = Silence(self.default_label, self.label_window)
+        return dict.fromkeys(models, terms) if self.default_label else {}
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A version that was promoted, and what it was trained on, if that is known."""
+
+    model_version: str
+    train: tuple[datetime, datetime] | None
+
+
+class DriftOracle:
+    """What the views should hold after the events of `oracle`, by model."""
+
+    def __init__(self, oracle: Oracle, policies: Policies, champions: dict[str, Champion]) -> None:
+        self.oracle = oracle
+        self.policies = policies
+        self.champions = champions
+        self.models = {event.model for event in oracle.inference.values()}
+
+    def answers(self, model: str) -> list[Inference]:
+        return [event for event in self.oracle.of(model) if event.variant != "shadow"]
+
+    def champion(self, model: str) -> Champion | None:
+        """The champion as long as it answers; without one all versions count as one."""
+        found = self.champions.get(model)
+        if found and self.oracle.is_serving(model, found.model_version, DAY):
+            return found
+        return None
+
+    def known(self, model: str) -> Iterator[tuple[Inference, str, datetime]]:
+        """Answers with their labels and the hours in which these were known, silence too.
+
+        Silence of an hour of answers is known when the windows of the first of them close, once
+        the last one's has; what was said counts in hours of which all silence is known.
+        """
+        terms = self.oracle.silence.get(model)
+        window = terms.window if terms else timedelta(0)
+        until = hour(hour(self.oracle.clock(model) - window) + window)
+        for event in self.answers(model):
+            if (label := self.oracle.heard(event)) is None:
+                continue
+            if event.request_id in self.oracle.labels:
+                said = self.oracle.labels[event.request_id]
+                hour_known = hour(max(at(event), utc(said.event.event_time)))
+                if not window or hour_known < until:
+                    yield event, label, hour_known
+            elif self.oracle.is_settled(event, hourly=True):
+                yield event, label, hour(hour(at(event)) + window)
+
+    def reference(self, model: str) -> tuple[datetime, datetime]:
+        champion = self.champion(model)
+        if champion and champion.train:
+            return champion.train
+        first = min(at(event) for event in self.oracle.of(model))
+        return first, first + self.policies.drift_window
+
+    # --- prediction_drift
+
+    def prediction_drift(self) -> dict[tuple[str, str], Row]:
+        rows = {}
+        for model in self.models:
+            clock = self.oracle.clock(model)
+            since = clock - self.policies.drift_window
+            versions = defaultdict(list)
+            for event in self.answers(model):
+                versions[event.model_version].append(event)
+            champion = self.champions.get(model)
+            for version, events in versions.items():
+                serves = max(map(at, events)) >= since
+                if serves or (champion and champion.model_version == version):
+                    rows[model, version] = self._output(events, clock)
+        return rows
+
+    def _output(self, events: list[Inference], clock: datetime) -> Row:
+        policies, fine_from = self.policies, hour(clock) - 2 * DAY
+        first, recent = min(map(at, events)), clock - policies.drift_window
+        last = first + policies.drift_window
+        start, end = (
+            (hour(first), hour(last) + HOUR)
+            if first < fine_from
+            else (minute(first), minute(last) + MINUTE)
+        )
+        since = max(hour(recent) if recent < fine_from else minute(recent), end)
+        old = [event for event in events if start <= at(event) < end]
+        new = [event for event in events if at(event) >= since]
+        scores = [[e.score for e in side if e.score is not None] for side in (old, new)]
+        bins = [[score_bin(score) for score in side] for side in scores]
+        named = [[as_class(event.prediction) for event in side] for side in (old, new)]
+        tenths, classes = distances(*number_bins(*bins)), distances(*named)
+        row: Row = {"js_divergence": None, "ks": None, "wasserstein": None}
+        row |= {"reference_scores": len(bins[0]), "current_scores": len(bins[1])}
+        if all(bins):
+            row["js_divergence"] = distances(*bins)["js_divergence"]
+            row["ks"] = stats.ks_2samp(*bins).statistic
+            row["ks_p_value"] = ks_p_value(row["ks"], *map(len, bins))
+            row["wasserstein"] = stats.wasserstein_distance(*scores)
+        row["score_chi_square_p_value"] = tenths["p_value"]
+        row |= {"chi_square": classes["chi_square"], "cramers_v": classes["cramers_v"]}
+        row["chi_square_p_value"] = classes["p_value"]
+        row |= {"reference_rows": len(old), "current_rows": len(new)}
+        for name in ("psi", "psi_excess"):
+            row |= {f"score_{name}": tenths[name], f"class_{name}": classes[name]}
+        parts = [classes]
+        if min(map(len, bins)) >= policies.min_sample:
+            parts.append(tenths)
+        sure = [part for part in parts if self._is_sure(part)]
+        row["psi"] = max_of(*(part["psi"] for part in parts))
+        row["psi_excess"] = max_of(*(part["psi_excess"] for part in sure or parts))
+        verdict = {"psi_excess": row["psi_excess"], "p_value": 0.0 if sure else 1.0}
+        row["status"] = self._status(verdict, len(old), len(new))
+        if row["status"] == "drifted" and row["psi_excess"] >= policies.psi_halt:
+            row["status"] = "halt"
+        return row
+
+    def _is_sure(self, found: Row) -> bool:
+        return found["p_value"] is not None and found["p_value"] < self.policies.drift_alpha
+
+    def _status(self, found: Row, *rows: int) -> str:
+        if found["psi_excess"] is None or min(rows) < self.policies.min_sample:
+            return "too few rows"
+        if not self._is_sure(found):
+            return "stable"
+        if found["psi_excess"] >= self.policies.psi_alert:
+            return "drifted"
+        return "moving" if found["psi_excess"] >= 0.1 else "stable"
+
+    # --- feature_psi
+
+    def feature_psi(self) -> dict[tuple[str, str], Row]:
+        rows = {}
+        for model in self.models:
+            old, new = self._sides(model, self.answers(model), self.oracle.clock(model))
+            for name in {name for event in old + new for name in event.features}:
+                sides = [
+                    [event.features[name] for event in side if name in event.features]
+                    for side in (old, new)
+                ]
+                row = distances(*feature_bins(*sides))
+                row["chi_square_p_value"] = row.pop("p_value")
+                verdict = {**row, "p_value": row["chi_square_p_value"]}
+                row["status"] = self._status(verdict, *map(len, sides))
+                row |= {"reference_rows": len(sides[0]), "current_rows": len(sides[1])}
+                for name_ in ("js_divergence", "cramers_v"):
+                    del row[name_]
+                rows[model, name] = row
+        return rows
+
+    # --- recent_performance
+
+    def recent_performance(self) -> dict[str, Row]:
+        """Labels by the hour in which they were known, the metric_window behind the clock."""
+        rows = {}
+        for model in self.models:
+            champion = self.champion(model)
+            first = hour(self.oracle.clock(model) - self.policies.metric_window)
+            judged = {
+                event.request_id: label
+                for event, label, known in self.known(model)
+                if known >= first
+                and (champion is None or champion.model_version == event.model_version)
+            }
+            row: Row = {"model_version": champion.model_version if champion else None}
+            row |= {"window_start": first, "labeled": len(judged), "auc": None}
+            if judged:
+                events = [event for event in self.answers(model) if event.request_id in judged]
+                found = self.oracle.quality(events, judged)
+                row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
+            rows[model] = row
+        return rows
+
+    # --- label_drift
+
+    def label_drift(self) -> dict[str, Row]:
+        return {model: self._labels(model) for model in self.models}
+
+    def _labels(self, model: str) -> Row:
+        answers, terms = self.answers(model), self.oracle.silence.get(model)
+        judged = [
+            (hour(at(event)), as_class(label))
+            for event in answers
+            if (label := self.oracle.heard(event)) is not None
+            and self.oracle.is_settled(event, hourly=True)
+        ]
+        start, end = (hour(time) for time in self.reference(model))
+        end += HOUR
+        row: Row = {"window_start": None, "window_end": None}
+        old = [label for time, label in judged if start <= time < end]
+        new = []
+        if answers and (judged or terms):
+            last = (
+                max(hour(at(event)) for event in answers) + HOUR
+                if terms
+                else HOUR + max(time for time, _ in judged)
+            )
+            if terms and terms.window:
+                last = min(last, hour(self.oracle.clock(model) - terms.window))
+            since = max(hour(last - self.policies.metric_window), end)
+            row = {"window_start": since, "window_end": max(last, end)}
+            new = [label for time, label in judged if since <= time < last]
+        row |= distances(old, new)
+        del row["bins"]
+        row |= {"reference_rows": len(old), "current_rows": len(new)}
+        for name, side in (("reference", old), ("current", new)):
+            row[f"{name}_positive_share"] = share(side.count(self.oracle.positive), len(side))
+        row["status"] = self._status(row, len(old), len(new))
+        return row
+
+    # --- concept_drift
+
+    def concept_drift(self) -> dict[str, Row]:
+        return {model: self._concept(model) for model in self.models}
+
+    def _concept(self, model: str) -> Row:
+        error_kind, errors = self._errors(model)
+        points = self._points(errors, error_kind)
+        row: Row = {"error_kind": error_kind, "status": "too few rows", "kind": "none"}
+        row |= {"hours": len(errors), "points": len(points), "drifted_since": None}
+        row["examples"] = sum(map(len, errors.values()))
+        row |= dict.fromkeys(("statistic", "mean_error", "last_error"))
+        if not points:
+            return row
+        times, x = [time for time, _ in points], [error for _, error in points]
+        statistic = page_hinkley(x, self.policies.page_hinkley_delta)
+        row |= {"mean_error": np.mean(x), "last_error": x[-1], "statistic": statistic[-1]}
+        if len(points) < 2:
+            return row
+        row["status"] = "stable"
+        limit = self.policies.page_hinkley_threshold
+        if statistic[-1] >= limit:
+            alarm = len(statistic)
+            while statistic[alarm - 1] >= limit:
+                alarm -= 1
+            onset = max(i for i in range(alarm) if statistic[i] == 0)
+            rise = max(
+                statistic[i] - min(statistic[max(i - 3, 0) : i + 1])
+                for i in range(onset + 1, alarm + 1)
+            )
+            kind = "sudden" if rise >= statistic[alarm] / 2 else "gradual"
+            row |= {"status": "drifted", "kind": kind, "drifted_since": times[alarm]}
+        return row
+
+    def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
+        """The kind of error that the model's answers have, and all of them by the hour."""
+        champion = self.champion(model)
+        wrong, squared, absolute = [], [], []
+        measures = 0
+        for event, label, time in self.known(model):
+            if champion and champion.model_version != event.model_version:
+                continue
+            prediction, said = event.prediction, event.request_id in self.oracle.labels
+            classes = as_class(label), as_class(prediction)
+            if None not in classes:
+                wrong.append((time, float(label != prediction)))
+            if classes[0] is not None and event.score is not None:
+                hit = label == self.oracle.positive
+                squared.append((time, (event.score - hit) ** 2))
+            if said and number(label) is not None and number(prediction) is not None:
+                absolute.append((time, abs(number(label) - number(prediction))))
+                measures += None in classes
+        for name, found in (("misclassification", wrong), ("brier", squared)):
+            if found and len(found) >= measures:
+                return name, by_hour(found)
+        return ("relative absolute error" if absolute else None), by_hour(absolute)
+
+    def _points(
+        self, errors: dict[datetime, list[float]], error_kind: str | None
+    ) -> list[tuple[datetime, float]]:
+        unit = 1.0
+        if error_kind == "relative absolute error":
+            unit = float(np.mean([x for time in sorted(errors)[:24] for x in errors[time]]))
+            if unit == 0:
+                return []
+        pools: dict[int, list[datetime]] = defaultdict(list)
+        before = 0
+        for time in sorted(errors):
+            pools[before // max(self.policies.min_sample, 1)].append(time)
+            before += len(errors[time])
+        points = []
+        for times in pools.values():
+            pooled = [x for time in times for x in errors[time]]
+            if len(pooled) >= self.policies.min_sample / 2:
+                points.append((times[0], float(np.mean(pooled)) / unit))
+        return points
+
+    # --- data_quality
+
+    def data_quality(self) -> dict[tuple[str, str, str], Row]:
+        rows: dict[tuple[str, str, str], Row] = {}
+        for model in self.models:
+            clock, events = self.oracle.clock(model), self.answers(model)
+            if not events:
+                continue
+            old, new = self._sides(model, events, clock)
+            if old or new:
+                failed, fail = ([e.error is not None for e in side] for side in (old, new))
+                rows[model, "error_rate", ""] = self._check("error_rate", failed, fail)
+            for name in {name for event in old + new for name in event.features}:
+                for check, *compared in feature_checks(name, old, new):
+                    rows[model, check, name] = self._check(check, *compared)
+            silence = longest_silence(events, clock, self.policies.volume_gap)
+            limit = self.policies.volume_gap.total_seconds()
+            status = "alert" if silence >= limit else "ok"
+            rows[model, "volume_gap", ""] = {"current_value": silence, "status": status}
+        return rows
+
+    def _sides(
+        self, model: str, events: list[Inference], clock: datetime
+    ) -> tuple[list[Inference], list[Inference]]:
+        """As feature_drift has them: whole minutes, of two days and more ago whole hours."""
+        start, end = self.reference(model)
+        since = min(max(clock - self.policies.drift_window, end), clock)
+        fine_from = hour(clock) - 2 * DAY
+        grain = hour if start < fine_from else minute
+        last = max(hour(end - HOUR), hour(start)) if start < fine_from else end
+        old = [e for e in events if grain(start) <= grain(at(e)) <= last]
+        grain = hour if since < fine_from else minute
+        new = [e for e in events if grain(at(e)) >= grain(since) and grain(at(e)) > end]
+        return old, new
+
+    def _check(
+        self, check: str, old: list[bool], new: list[bool], expected: float | None = None
+    ) -> Row:
+        """Compare two lists of whether each value is bad."""
+        before = share(sum(old), len(old)) if expected is None else expected
+        now = share(sum(new), len(new))
+        policies = self.policies
+        small = len(new) < policies.min_sample
+        if check != "error_rate":
+            small = small or len(old) < policies.min_sample
+        if before is None or now is None:
+            bad = check == "error_rate" and now is not None and now > policies.max_error_rate
+        else:
+            bad = {
+                "error_rate": now > policies.max_error_rate,
+                "new_feature": before == 0,
+                "missing_feature": now == 0,
+            }.get(check, now > before and now - before >= policies.quality_tolerance)
+        status = "too few rows" if small else "alert" if bad else "ok"
+        row = {"reference_value": before, "current_value": now, "status": status}
+        return {**row, "reference_rows": len(old), "current_rows": len(new)}
+
+
+def feature_checks(name: str, old: list[Inference], new: list[Inference]) -> Iterator[Any]:
+    """Yield check, then for the values of both sides whether they are bad, for one feature."""
+    sides = old, new
+    carried = [[name in event.features for event in side] for side in sides]
+    values: list[list[Any]] = [[event.features.get(name) for event in side] for side in sides]
+    yield "null_rate", *([value is None for value in side] for side in values)
+    if any(carried[1]):
+        yield "new_feature", *carried
+    if any(carried[0]):
+        yield "missing_feature", *carried
+    given = [[value for value in side if value is not None] for side in values]
+    types = [[type_of(value) for value in side] for side in given]
+    if given[0]:
+        main = min(set(types[0]), key=lambda t: (-types[0].count(t), t))
+        yield "type_change", *([found != main for found in side] for side in types)
+    numbers = [[bucket(value) for value in side if is_number(value)] for side in given]
+    if numbers[0]:
+        low, high = min(numbers[0]), max(numbers[0])
+        yield "out_of_range", *([not low <= x <= high for x in side] for side in numbers)
+    words = [[text_of(value) for value in side if not is_number(value)] for side in given]
+    if words[0]:
+        once = sum(count == 1 for count in Counter(words[0]).values()) / len(words[0])
+        unseen = [word not in words[0] for word in words[1]]
+        yield "unseen_category", [False] * len(words[0]), unseen, once
+
+
+def longest_silence(events: list[Inference], clock: datetime, gap: timedelta) -> float:
+    first = min(map(at, events))
+    since = max(first, clock - min(max(gap, HOUR), 2 * DAY))
+    ten = timedelta(seconds=10)
+    ends = [since]
+    silences = [0.0]
+    for start in sorted({ten_seconds(at(e)) for e in events if at(e) >= ten_seconds(since)}):
+        silences.append((start - ends[-1]).total_seconds())
+        ends.append(start + ten)
+    return max(*silences, (clock - ends[-1]).total_seconds())
+
+
+def page_hinkley(x: list[float], delta: float) -> list[float]:
+    m, lowest, found = 0.0, math.inf, []
+    for n, value in enumerate(x, start=1):
+        m += value - sum(x[:n]) / n - delta
+        lowest = min(lowest, m)
+        found.append(m - lowest)
+    return found
+
+
+def by_hour(errors: list[tuple[datetime, float]]) -> dict[datetime, list[float]]:
+    found: dict[datetime, list[float]] = defaultdict(list)
+    for time, error in errors:
+        found[time].append(error)
+    return found
+
+
+def max_of(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def type_of(value: Any) -> str:
+    return "number" if is_number(value) else "boolean" if isinstance(value, bool) else "string"
+
+
+def at(event: Inference) -> datetime:
+    return utc(event.event_time)
+
+
+def ten_seconds(time: datetime) -> datetime:
+    return time.replace(second=time.second // 10 * 10, microsecond=0)

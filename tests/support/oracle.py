@@ -1,0 +1,322 @@
+"""Every view once more, naively: plain Python over all events, with no panes and no SQL."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import (
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from headrace.events.contract import Feedback, Inference
+
+DAY = 86400
+# length, step, and how long behind the clock they are kept, in seconds
+WINDOWS = {
+    "1 minute": (60, 60, 2 * DAY),
+    "5 minutes": (300, 60, 2 * DAY),
+    "1 hour": (3600, 3600, 400 * DAY),
+    "1 day": (DAY, DAY, 400 * DAY),
+    "30 days": (30 * DAY, DAY, 400 * DAY),
+}
+UNLABELED = ("preference", "report", "comment")
+DEFAULT = ("last", 0, 1.0)
+Row = dict[str, Any]
+Grain = Callable[[datetime], datetime]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The feedback that decides, the label and worth that it comes to, and a weight."""
+
+    event: Feedback
+    label: str
+    worth: float | None
+    weight: float
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The label of an answer that nobody judged within a window."""
+
+    label: str
+    window: timedelta = timedelta(0)
+
+
+class Oracle:
+    """What the views should hold after these events (of each id the first)."""
+
+    def __init__(
+        self,
+        inference: dict[str, Inference],
+        feedback: dict[str, Feedback],
+        positive: str = "yes",
+        policies: Mapping[str, tuple[str, int, float]] | None = None,
+        silence: Mapping[str, Silence] | None = None,
+    ) -> None:
+        self.inference = inference
+        self.feedback = feedback
+        self.positive = positive
+        # of every kind: which opinion wins, its priority and its weight
+        self.policies = policies or {}
+        # by model; counted where something is decided, and in no other view
+        self.silence = silence or {}
+        self.labels = self._labels()
+
+    def _labels(self) -> dict[str, Held]:
+        """What is held to be right about every answer, or about the one that it shadows."""
+        by_request: dict[str, list[Feedback]] = defaultdict(list)
+        for event in self.feedback.values():
+            if label_of(event) is not None:
+                by_request[event.request_id].append(event)
+        held = {}
+        for request_id, answer in self.inference.items():
+            if heard := by_request.get(answer.shadow_of or request_id):
+                kinds = {event.kind for event in heard}
+                of_kinds = [self._held(kind, heard) for kind in kinds]
+                held[request_id] = max(
+                    of_kinds,
+                    key=lambda h: (
+                        self.policies.get(h.event.kind, DEFAULT)[1],
+                        h.event.event_time,
+                        h.event.feedback_id,
+                    ),
+                )
+        return held
+
+    def _held(self, kind: str, heard: list[Feedback]) -> Held:
+        """What all feedback of one kind comes to."""
+        wins, _, weight = self.policies.get(kind, DEFAULT)
+        of_kind = [event for event in heard if event.kind == kind]
+        of_kind.sort(key=lambda f: (f.event_time, f.feedback_id))
+        event = of_kind[0] if wins == "first" else of_kind[-1]
+        values = [f.value for f in of_kind if f.value is not None]
+        if wins == "max" and values:
+            event = [f for f in of_kind if f.value == max(values)][-1]
+        if wins == "sum" and values:
+            total = math.fsum(values)
+            return Held(event, f"{total:g}", total, weight)
+        return Held(event, str(label_of(event)), event.value, weight)
+
+    def labeled_examples(self) -> set[tuple[Any, ...]]:
+        return {
+            (
+                request_id,
+                held.event.feedback_id,
+                held.label,
+                max(utc(held.event.event_time), utc(self.inference[request_id].event_time)),
+            )
+            for request_id, held in self.labels.items()
+        }
+
+    def pending_labels(self) -> set[str]:
+        return set(self.inference) - set(self.labels)
+
+    def orphan_feedback(self) -> set[str]:
+        return {
+            event.feedback_id
+            for event in self.feedback.values()
+            if event.request_id not in self.inference
+        }
+
+    def clock(self, model: str) -> datetime:
+        times = [utc(event.event_time) for event in self.of(model)]
+        times += [
+            utc(event.event_time)
+            for event in self.feedback.values()
+            if event.request_id in self.inference
+            and self.inference[event.request_id].model == model
+        ]
+        return max(times)
+
+    def is_serving(self, model: str, version: str, window: timedelta) -> bool:
+        """Whether the version's last answer is within a window behind the last one of all."""
+        answers = [event for event in self.of(model) if event.variant != "shadow"]
+        own = [utc(event.event_time) for event in answers if event.model_version == version]
+        return bool(own) and max(own) >= max(utc(e.event_time) for e in answers) - window
+
+    def of(self, model: str) -> list[Inference]:
+        return [event for event in self.inference.values() if event.model == model]
+
+    def performance(self) -> dict[tuple[Any, ...], Row]:
+        """Rows of model_performance by (window_name, window_end, model, version, variant)."""
+        members: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
+        clocks = {event.model: self.clock(event.model) for event in self.inference.values()}
+        for event in self.inference.values():
+            clock = math.floor(clocks[event.model].timestamp())
+            seconds = utc(event.event_time).timestamp()
+            for name, (length, step, kept) in WINDOWS.items():
+                end = math.floor(seconds / step) * step + step
+                while end - length <= seconds and end <= clock // step * step + step:
+                    if end >= (clock - kept) // step * step + step:
+                        key = (name, datetime.fromtimestamp(end, UTC), event.model)
+                        members[(*key, event.model_version, event.variant)].append(event)
+                    end += step
+        return {key: self.quality(events) for key, events in members.items()}
+
+    def is_settled(self, event: Inference, *, hourly: bool = False) -> bool:
+        """Whether the pane of an answer counts: silence in it is a label, if it is one at all.
+
+        Panes are minutes while these are kept, else hours.
+        """
+        terms = self.silence.get(event.model)
+        if terms is None or not terms.window:
+            return True
+        clock = self.clock(event.model)
+        until = clock - terms.window
+        fine = not hourly and hour(until) >= hour(clock) - timedelta(days=2)
+        grain = minute if fine else hour
+        return grain(utc(event.event_time)) < grain(until)
+
+    def heard(self, event: Inference) -> str | None:
+        """The label of an answer, by what was said or by silence."""
+        if event.request_id in self.labels:
+            return self.labels[event.request_id].label
+        terms = self.silence.get(event.model)
+        return terms.label if terms and event.variant != "shadow" else None
+
+    def quality(self, events: list[Inference], heard: Mapping[str, str] | None = None) -> Row:
+        """Metrics of answers by what was said of them, or by other labels that were `heard`."""
+        said = {name: held.label for name, held in self.labels.items()}
+        known = said if heard is None else heard
+        judged = [event for event in events if event.request_id in known]
+        truth = {event.request_id: known[event.request_id] for event in judged}
+        classes = {name: as_class(label) for name, label in truth.items()}
+        scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
+        predicted = [
+            event
+            for event in judged
+            if as_class(event.prediction) is not None and classes[event.request_id] is not None
+        ]
+        y = np.array([truth[event.request_id] == self.positive for event in scored], dtype=int)
+        p = np.array([event.score for event in scored], dtype=float)
+        called = [event.prediction == self.positive for event in predicted]
+        right = [truth[event.request_id] == self.positive for event in predicted]
+        answers = [str(event.prediction) for event in predicted]
+        labels = [str(truth[event.request_id]) for event in predicted]
+        errors = [
+            number(event.prediction) - number(truth[event.request_id])
+            for event in judged
+            if number(event.prediction) is not None and number(truth[event.request_id]) is not None
+        ]
+        latencies = [event.latency_ms for event in events if event.latency_ms is not None]
+        both = len(set(y)) == 2
+        return {
+            "inferences": len(events),
+            "errors": sum(event.error is not None for event in events),
+            "mean_score": mean(event.score for event in events if event.score is not None),
+            "latency_p50_ms": quantile(latencies, 0.50),
+            "latency_p95_ms": quantile(latencies, 0.95),
+            "latency_p99_ms": quantile(latencies, 0.99),
+            "labeled": len(judged),
+            "positives": sum(label == self.positive for label in truth.values()),
+            "accuracy": mean(a == b for a, b in zip(answers, labels, strict=True)),
+            "precision": precision_score(right, called) if any(called) else None,
+            "recall": recall_score(right, called) if any(right) else None,
+            "f1": f1_score(right, called) if any(right) or any(called) else None,
+            "macro_f1": f1_score(labels, answers, average="macro") if answers else None,
+            "auc": roc_auc_score(y, [score_bin(score) for score in p]) if both else None,
+            "exact_auc": roc_auc_score(y, p) if both else None,
+            "log_loss": log_loss(y, np.clip(p, 1e-6, 1 - 1e-6), labels=[0, 1]) if len(y) else None,
+            "brier": mean((y - p) ** 2),
+            "calibration_error": calibration_error(y, p) if len(y) else None,
+            "rmse": math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else None,
+            "mae": mean(abs(e) for e in errors),
+            "mean_reward": mean(self.reward(event) for event in judged) if heard is None else None,
+        }
+
+    def reward(self, event: Inference) -> float:
+        """Value of what decided the label, else whether the prediction was right."""
+        held = self.labels[event.request_id]
+        worth = float(event.prediction == held.label) if held.worth is None else float(held.worth)
+        return held.weight * worth
+
+
+def bucket(x: float) -> int:
+    if x == 0:
+        return 0
+    size = 50000 + math.ceil(math.log(abs(x)) / math.log(1.0202020202020203))
+    return size if x > 0 else -size
+
+
+def score_bin(score: float) -> int:
+    """One of 256 bins: 64 growing ones below 0.1, 128 equal ones, the first 64 mirrored."""
+
+    def tail(x: float) -> int:
+        return min(63, 1 + math.floor(math.log(x / 0.0001) / (math.log(1000) / 63)))
+
+    if score < 0.0001:
+        return 0
+    if score < 0.1:
+        return tail(score)
+    if score < 0.9:
+        return min(191, 64 + math.floor((score - 0.1) * 160))
+    return 255 - tail(1 - score) if score < 0.9999 else 255
+
+
+def calibration_error(y: Any, p: Any) -> float:
+    """Expected calibration error over tenths of the score, by its definition."""
+    tenths = np.minimum(np.floor(p * 10), 9)
+    gaps = [abs(y[tenths == t].sum() - p[tenths == t].sum()) for t in set(tenths)]
+    return float(sum(gaps)) / len(y)
+
+
+def as_class(text: Any) -> str | None:
+    """A label that names a class: short, or no number and of at most 64 characters."""
+    if text is None or len(text) > 64:
+        return None
+    return None if len(text) > 3 and number(text) is not None else str(text)
+
+
+def number(text: Any) -> Any:
+    """The number that a label stands for, or None."""
+    found = re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,2})?", str(text))
+    return float(str(text)) if found else None
+
+
+def label_of(event: Feedback) -> str | None:
+    if event.kind in UNLABELED:
+        return None
+    if event.label is not None:
+        return str(event.label)
+    return None if event.value is None else f"{event.value:g}"
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def mean(values: Iterable[Any]) -> float | None:
+    numbers = [float(value) for value in values]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def quantile(values: list[float], q: float) -> float | None:
+    """The smallest value that a share q of all values does not exceed."""
+    if not values:
+        return None
+    return sorted(values)[math.ceil(q * len(values)) - 1]
+
+
+def minute(time: datetime) -> datetime:
+    return time.replace(second=0, microsecond=0)
+
+
+def hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def utc(time: datetime | None) -> datetime:
+    assert time is not None
+    return time.astimezone(UTC)

@@ -1,0 +1,297 @@
+"""What the views of rollouts and experiments should hold: SciPy over plain lists of rewards."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from headrace.engine import Engine
+from headrace.events.contract import Inference, ModelEvent, Topic, parse
+from headrace.events.log import EventLog
+from tests.dbt_project.test_statistics import always_valid_p
+from tests.support.oracle import Oracle, Silence, as_class, utc
+from tests.support.policies import STRETCHES, set_policies, stretched
+from tests.support.streams import LABELS, MODELS, START, Stream, send, streams
+
+Row = dict[str, Any]
+
+# Doubles added up, and squared, in another order.
+ROUNDING = 1e-9
+# The root of a variance that rounding alone made, where all rewards are equal.
+RESIDUAL = 1e-7
+# An exponent carries its own rounding as often as it is large; the least p-value is exp(-700).
+EXPONENT = 1e-6
+VANISHING = 1e-300
+MONTH = timedelta(days=30)
+EXAMPLES = settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+class Story:
+    """A stream that is told batch by batch, after the lives of its versions."""
+
+    def __init__(
+        self, stream: Stream, lives: list[ModelEvent], silence: Silence | None = None
+    ) -> None:
+        self.stream = stream
+        self.lives = lives
+        self.silence = {MODELS[0]: silence} if silence else {}
+
+    def govern(self, engine: Engine) -> None:
+        """Set the policies by which silence is a label, or not."""
+        terms = self.silence.get(MODELS[0], Silence(""))
+        set_policies(
+            engine, MODELS[0], default_label=terms.label,
+            label_window=f"{terms.window.total_seconds()} seconds",
+        )  # fmt: skip
+
+    def tell(self, log: EventLog, check: Callable[[Oracle], None]) -> None:
+        """Send batch by batch, and check after each against all that was sent so far."""
+        steps: list[tuple[Topic, Any]] = [("model_events", life) for life in self.lives]
+        send(log, steps)
+        inference: dict[str, Any] = {}
+        feedback: dict[str, Any] = {}
+        for batch in self.stream.batches:
+            send(log, batch)
+            for topic, event in batch:
+                if topic == "inference":
+                    inference.setdefault(event.request_id, event)  # type: ignore[union-attr]
+                else:
+                    feedback.setdefault(event.feedback_id, event)  # type: ignore[union-attr]
+            if inference:
+                check(Oracle(inference, feedback, silence=self.silence))
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    """Draw a story of hours or months: a few events at their worst, or a crowd of plain ones."""
+    stretch = draw(STRETCHES)
+    crowded = draw(st.booleans())
+    steps = draw(st.lists(_steps, max_size=6))
+    if crowded:
+        stream = crowd(random.Random(draw(st.integers(0, 2**32))))
+        steps += [(MODELS[0], "v1", "promoted", -700), (MODELS[0], "v2", "canary", -650)]
+    else:
+        stream = draw(streams())
+    ids = draw(st.permutations(range(len(steps))))
+    lives = [
+        {
+            "event_id": f"e{ids[number]}",
+            "event_time": (START + timedelta(minutes=minutes * stretch)).isoformat(),
+            "model": model,
+            "model_version": version,
+            "event": event,
+        }
+        for number, (model, version, event, minutes) in enumerate(steps)
+    ]
+    return Story(
+        stretched(stream, stretch),
+        [cast(ModelEvent, parse("model_events", life)) for life in lives],
+        draw(SILENCES),
+    )
+
+
+SILENCES = st.sampled_from(
+    [None, *(Silence("no", timedelta(minutes=m)) for m in (0, 7, 300, 4_320)), Silence("0")]
+)
+_steps = st.tuples(
+    st.sampled_from(MODELS),
+    st.sampled_from(["v1", "v2", "v3"]),
+    st.sampled_from(["trained", "promoted", "canary", "canary", "rolled_back"]),
+    st.integers(-20, 80).map(lambda halves: 30 * halves),
+)
+ROLES = [
+    ("v1", "champion"), ("v1", "champion"), ("v2", "canary"), ("v1", "holdout"),
+    ("v1", "explore"), ("v3", "shadow"),
+]  # fmt: skip
+
+
+def crowd(rng: random.Random) -> Stream:
+    """150 answers of five roles, most of them judged, by labels alone or in many ways."""
+    quality = {variant: rng.random() for _, variant in ROLES}
+    plain = rng.random() < 0.5
+    events: list[tuple[Topic, Row]] = []
+    for i in range(150):
+        version, variant = rng.choice(ROLES)
+        asked = START + timedelta(minutes=rng.randrange(2400))
+        prediction = rng.choice(LABELS)
+        answer: Row = {
+            "request_id": f"r{i}", "event_time": asked.isoformat(),
+            "model": MODELS[rng.random() < 0.1], "model_version": version, "variant": variant,
+            "prediction": prediction, "score": rng.choice([None, rng.random()]),
+            "propensity": rng.choice([None, 1.0, 0.5, 0.25, 0.1]),
+            "latency_ms": rng.choice([None, rng.expovariate(0.01)]),
+            "segment": rng.choice([None, "a"]), "error": rng.choice([None, None, "timeout"]),
+        }  # fmt: skip
+        if variant == "shadow":
+            answer["shadow_of"] = f"r{rng.randrange(150)}"
+        events.append(("inference", answer))
+        if rng.random() < 0.8:
+            right = rng.random() < quality[variant]
+            held = prediction if right else LABELS[1 - LABELS.index(prediction)]
+            said: Row = {"kind": "label", "label": held}
+            if not plain:
+                rewarded: Row = {"kind": "purchase", "value": rng.choice([-2, 0.25, 3, 40])}
+                preferred = {"kind": "preference", "rejected_request_id": f"r{rng.randrange(150)}"}
+                said = rng.choice([said, {"kind": "click"}, rewarded, preferred])
+            known = asked + timedelta(minutes=rng.expovariate(0.01))
+            said |= {"feedback_id": f"f{i}", "request_id": f"r{i}", "event_time": known.isoformat()}
+            events.append(("feedback", said))
+    rng.shuffle(events)
+    parsed = [(topic, parse(topic, event)) for topic, event in events]
+    cut = rng.randrange(len(parsed))
+    return Stream([batch for batch in (parsed[:cut], parsed[cut:]) if batch])
+
+
+LIFE = ("trained", "shadow", "canary", "promoted", "rejected", "rolled_back", "retired")
+
+
+def in_order(lives: Iterable[ModelEvent]) -> list[ModelEvent]:
+    """Steps as they were taken: by time, at the same instant as a life goes, then by id."""
+    return sorted(lives, key=lambda e: (utc(e.event_time), LIFE.index(e.event), e.event_id))
+
+
+def recent(oracle: Oracle, model: str, time: datetime, step: int = 3600) -> bool:
+    """Whether the pane of a time starts within 30 days behind the model's clock."""
+    return floor(time, step) > oracle.clock(model) - MONTH
+
+
+def floor(time: datetime, step: int) -> datetime:
+    return datetime.fromtimestamp(utc(time).timestamp() // step * step, UTC)
+
+
+def rewards(oracle: Oracle, events: Iterable[Inference]) -> list[float]:
+    """The reward of every labelled answer."""
+    return [oracle.reward(event) for event in events if event.request_id in oracle.labels]
+
+
+def earned(oracle: Oracle, events: Iterable[Inference]) -> list[tuple[Inference, float]]:
+    """Answers with their rewards where something is decided: silence counts, once it is a label."""
+    return [
+        (
+            event,
+            oracle.reward(event)
+            if event.request_id in oracle.labels
+            else float(event.prediction == oracle.heard(event)),
+        )
+        for event in events
+        if oracle.heard(event) is not None and oracle.is_settled(event)
+    ]
+
+
+def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:
+    """Whether each answer was right, where both the answer and the label are classes."""
+    pairs = [
+        (as_class(event.prediction), as_class(oracle.labels[event.request_id].label))
+        for event in events
+        if event.request_id in oracle.labels
+    ]
+    return [said == held for said, held in pairs if said is not None and held is not None]
+
+
+def wilson(successes: float, trials: int) -> tuple[float | None, float | None]:
+    if not trials:
+        return None, None
+    found = stats.binomtest(int(successes), trials).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def is_share(values: Iterable[float]) -> bool:
+    return all(value in (0, 1) for value in values)
+
+
+def interval(values: list[float], share: bool) -> tuple[float | None, float | None]:
+    """Around a mean: Wilson's of a share, else the normal one."""
+    if share:
+        return wilson(sum(values), len(values))
+    if len(values) < 2:
+        return None, None
+    reach = stats.norm.ppf(0.975) * math.sqrt(np.var(values, ddof=1) / len(values))
+    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
+
+
+def compared(tested: list[float], base: list[float], name: str) -> Row:
+    """Columns of the macro compared_rewards."""
+    share = is_share([*tested, *base])
+    low, high = interval(tested, share)
+    base_low, base_high = interval(base, share)
+    row: Row = {
+        "labels": len(tested),
+        f"{name}_labels": len(base),
+        "measure": ("share" if share else "mean") if tested or base else None,
+        "mean_reward": float(np.mean(tested)) if tested else None,
+        "mean_reward_low": low,
+        "mean_reward_high": high,
+        f"{name}_mean_reward": float(np.mean(base)) if base else None,
+        f"{name}_mean_reward_low": base_low,
+        f"{name}_mean_reward_high": base_high,
+        **dict.fromkeys(["difference", "difference_low", "difference_high"]),
+        **dict.fromkeys(["z", "p_value", "always_valid_p_value"]),
+    }
+    if not (tested and base):
+        return row
+    a, b = float(np.mean(tested)), float(np.mean(base))
+    row["difference"] = a - b
+    if share:
+        assert None not in (low, high, base_low, base_high)
+        row["difference_low"] = a - b - math.hypot(a - low, base_high - b)  # type: ignore[operator]
+        row["difference_high"] = a - b + math.hypot(high - a, b - base_low)  # type: ignore[operator]
+        counts = (sum(tested), len(tested), sum(base), len(base))
+        row["always_valid_p_value"] = float(always_valid_p(counts, 0.1))
+        if 0 < sum(tested) + sum(base) < len(tested) + len(base):
+            table = [[sum(x), len(x) - sum(x)] for x in (tested, base)]
+            chi_square = stats.chi2_contingency(table, correction=False)
+            row["z"] = math.copysign(math.sqrt(chi_square.statistic), a - b)
+            row["p_value"] = float(chi_square.pvalue)
+    elif len(tested) > 1 and len(base) > 1:
+        variance = np.var(tested, ddof=1) / len(tested) + np.var(base, ddof=1) / len(base)
+        reach = stats.norm.ppf(0.975) * math.sqrt(variance)
+        row["difference_low"], row["difference_high"] = a - b - reach, a - b + reach
+        if variance > 0:
+            welch = stats.ttest_ind(tested, base, equal_var=False)
+            row["z"] = float(welch.statistic)
+            row["p_value"] = float(2 * stats.norm.sf(abs(welch.statistic)))
+        row["always_valid_p_value"] = always_valid_mean(tested, base)
+    return row
+
+
+def always_valid_mean(tested: list[float], base: list[float]) -> float | None:
+    """The ratio of the densities of d under N(0, V) and under N(0, V + tau^2)."""
+    together = float(np.var([*tested, *base], ddof=1))
+    if together == 0:
+        return None
+    sizes = len(tested), len(base)
+    apart = float(np.var(tested, ddof=1) / sizes[0] + np.var(base, ddof=1) / sizes[1])
+    variance = max(apart, together * (1 / sizes[0] + 1 / sizes[1]))
+    d = float(np.mean(tested) - np.mean(base))
+    mixed = stats.norm.logpdf(d, scale=math.sqrt(variance + 0.04 * together))
+    p = np.exp(min(stats.norm.logpdf(d, scale=math.sqrt(variance)) - mixed, 0))
+    return max(float(p), math.exp(-700))
+
+
+def same(actual: Row, wanted: Row) -> None:
+    """Assert that the row has the wanted columns, within the tolerances named above."""
+    for name, want in wanted.items():
+        have = actual[name]
+        if isinstance(want, float) and isinstance(have, float):
+            if name.endswith("p_value"):
+                tolerance = pytest.approx(want, rel=EXPONENT, abs=VANISHING)
+            elif "stderr" in name or name.endswith(("_low", "_high")):
+                tolerance = pytest.approx(want, rel=ROUNDING, abs=RESIDUAL)
+            else:
+                tolerance = pytest.approx(want, rel=ROUNDING, abs=ROUNDING)
+            assert have == tolerance, name
+        else:
+            assert have == want, (name, have, want)

@@ -1,0 +1,153 @@
+"""The views as dbt compiles them for RisingWave, and their rows beside those of another engine."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import yaml  # type: ignore[import-untyped]
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from headrace.deploy import dbt
+from headrace.engine import Engine
+from headrace.settings import Settings, project_path
+from tests.support.risingwave_sql_standin import otherwise
+
+# Doubles that were added up in another order.
+RELATIVE, ABSOLUTE = 1e-9, 1e-9
+# Columns that say when the engine took something in, which is another moment on each.
+TAKEN_IN = frozenset({"ingested_at", "last_ingested_at", "first_new_label_at", "published_at"})
+# Times that are computed from doubles.
+COMPUTED = frozenset({"crosses_at"})
+SLACK = timedelta(seconds=1)
+# Marts that measure the engine itself.
+OF_THE_ENGINE = frozenset({"feedback_loop_latency", "ingest_lag"})
+
+
+class View(NamedTuple):
+    """One model of dbt: its name, schema, the SELECT that dbt compiled, and whether it is stored.
+
+    A stored one is a materialized view on RisingWave, any other a plain one.
+    """
+
+    name: str
+    schema: str
+    select: str
+    stored: bool
+
+
+def compiled(home: Path) -> list[View]:
+    """Compile all models for RisingWave, without one, in an order in which they can be made."""
+    nowhere = Engine("host=127.0.0.1 port=1 dbname=dev user=root", Settings(home=home))
+    dbt(nowhere, "compile", "--target", "risingwave", "--no-populate-cache", "--no-introspect")
+    manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
+    nodes = {
+        name: node
+        for name, node in manifest["nodes"].items()
+        if node["resource_type"] == "model" and node["config"]["materialized"] != "ephemeral"
+    }
+    order = TopologicalSorter(
+        {name: set(node["depends_on"]["nodes"]) & set(nodes) for name, node in nodes.items()}
+    )
+    return [_view(nodes[name]) for name in order.static_order()]
+
+
+def _view(node: dict[str, Any]) -> View:
+    config = node["config"]
+    stored = config["materialized"] == "pane" or bool(config.get("stored"))
+    select = node["compiled_code"].replace('"dev".', "")
+    return View(node["name"], node["schema"], select, stored)
+
+
+def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
+    """Make the views as materialized ones of PostgreSQL, which `refresh` computes again."""
+    for view in views:
+        connection.execute(
+            sql.SQL("create schema if not exists {}").format(sql.Identifier(view.schema))
+        )
+        select = otherwise(view.select)
+        connection.execute(
+            f'create materialized view "{view.schema}"."{view.name}" as {select}'.encode()
+        )
+
+
+def refresh(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
+    for view in views:
+        connection.execute(
+            sql.SQL("refresh materialized view {}").format(sql.Identifier(view.schema, view.name))
+        )
+
+
+def marts() -> dict[str, list[str]]:
+    """The marts, each with the columns that name a row."""
+    found = {}
+    for path in sorted(project_path("dbt_project").glob("models/marts/*.yml")):
+        for model in yaml.safe_load(path.read_text()).get("models", []):
+            keys = [
+                test["unique_key"]["arguments"]["columns"]
+                for test in model["data_tests"]
+                if isinstance(test, dict) and "unique_key" in test
+            ]
+            found[model["name"]] = keys[0]
+    return found
+
+
+def rows(connection: psycopg.Connection[Any], mart: str) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            sql.SQL("select * from {}").format(sql.Identifier("headrace", mart))
+        ).fetchall()
+
+
+def differences(
+    mart: str,
+    key: Sequence[str],
+    left: list[dict[str, Any]],
+    right: list[dict[str, Any]],
+    ignored: Collection[str] = (),
+) -> list[str]:
+    """Return what two engines say differently of one mart."""
+    here, there = (
+        {tuple(str(row[name]) for name in key): row for row in side} for side in (left, right)
+    )
+    found = [f"{mart} {at}: only here" for at in here.keys() - there.keys()]
+    found += [f"{mart} {at}: only there" for at in there.keys() - here.keys()]
+    for at in here.keys() & there.keys():
+        one, other = here[at], there[at]
+        found += [f"{mart} {at}: only one has {name}" for name in one.keys() ^ other.keys()]
+        found += [
+            f"{mart}.{name} {at}: {one[name]!r} != {other[name]!r}"
+            for name in one.keys() & other.keys()
+            if name not in ignored
+            and not same(one[name], other[name])
+            and not (name in COMPUTED and near(one[name], other[name]))
+        ]
+    return found
+
+
+def near(left: datetime | None, right: datetime | None) -> bool:
+    return left is not None and right is not None and abs(left - right) <= SLACK
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two values are equal, doubles up to their rounding."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if left is None or right is None or isinstance(left, (str, bool)):
+        return bool(left == right)
+    try:
+        one, other = float(left), float(right)
+    except (TypeError, ValueError):
+        return bool(left == right)
+    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (
+        math.isnan(one) and math.isnan(other)
+    )

@@ -1,0 +1,263 @@
+"""Sessions, reports, capacity and forecasts once more, naively: plain Python over the events."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, linregress
+from sklearn.metrics import log_loss
+
+from headrace.events.contract import Inference
+from tests.support.oracle import Oracle, as_class, hour, mean, minute, quantile, utc
+from tests.support.streams import MODELS
+
+GAP, HORIZON = timedelta(minutes=90), timedelta(days=2)
+MIN_SAMPLE, MAX_LATENCY_MS, CLEAR_RATIO, MAX_REPORTS = 3, 4000.0, 0.8, 20_000.0
+MAX_ERROR_RATE, MAX_DROP = 0.3, 0.05
+BASELINES = {"baseline_accuracy": 0.75, "baseline_log_loss": "unknown"}
+Row = dict[str, Any]
+
+
+def by_model(oracle: Oracle) -> dict[str, tuple[datetime, list[Inference]]]:
+    """The clock and the answers of every model."""
+    models = {event.model for event in oracle.inference.values()}
+    return {model: (oracle.clock(model), oracle.of(model)) for model in models}
+
+
+# --- sessions ----------------------------------------------------------------------------------
+
+
+def sessions(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
+    visits: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
+    for model, (clock, answers) in by_model(oracle).items():
+        for event in answers:
+            recent = utc(event.event_time) > clock - timedelta(days=30)
+            if recent and event.user_id is not None and event.variant != "shadow":
+                visits[model, event.user_id, event.session_id].append(event)
+    expected = {}
+    for key, events in visits.items():
+        events.sort(key=lambda event: utc(event.event_time))
+        parts = [[events[0]]]
+        for event in events[1:]:
+            pause = utc(event.event_time) - utc(parts[-1][-1].event_time)
+            if key[2] is None and pause > GAP:
+                parts.append([])
+            parts[-1].append(event)
+        for part in parts:
+            start, end = utc(part[0].event_time), utc(part[-1].event_time)
+            judged = [event for event in part if event.request_id in oracle.labels]
+            expected[*key, start] = {
+                "session_end": end,
+                "seconds": (end - start).total_seconds(),
+                "is_open": oracle.clock(key[0]) - end <= GAP,
+                "predictions": len(part),
+                "errors": sum(event.error is not None for event in part),
+                "items": len({event.item_id for event in part} - {None}),
+                "labels": len(judged),
+                "reward": float(sum(oracle.reward(event) for event in judged)),
+            }
+    return expected
+
+
+# --- reports -----------------------------------------------------------------------------------
+
+
+def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
+    expected = {}
+    for model, (clock, answers) in by_model(oracle).items():
+        known = [
+            max(utc(event.event_time), utc(oracle.inference[event.request_id].event_time))
+            for event in oracle.feedback.values()
+            if event.kind == "report"
+            and event.request_id in oracle.inference
+            and oracle.inference[event.request_id].model == model
+        ]
+        served = [utc(event.event_time) for event in answers if event.variant != "shadow"]
+        first = min(utc(event.event_time) for event in answers)
+        for name, length, floor, before in [
+            ("5 minutes", timedelta(minutes=5), minute, 24),
+            ("1 hour", timedelta(hours=1), minute, 24),
+            ("1 day", timedelta(days=1), hour, 7),
+        ]:
+            end = floor(clock) + (timedelta(hours=1) if floor is hour else timedelta(minutes=1))
+            start = end - length
+            expected[model, name] = {
+                "window_start": start,
+                "window_end": end,
+                **rate(
+                    sum(start <= time < end for time in served),
+                    sum(start <= time < end for time in known),
+                    sum(start - before * length <= time < start for time in known),
+                    min((start - first) / length, float(before)),
+                ),
+            }
+    return expected
+
+
+def rate(answers: int, reports: int, before: int, windows: float) -> Row:
+    per_100k = 1e5 * reports / answers if answers else None
+    test = binomtest(min(reports, answers), answers) if answers else None
+    low, high = test.proportion_ci(method="wilson") if test else (None, None)
+    usual = before / windows if windows >= 1 else None
+    status = "high" if per_100k is not None and per_100k > MAX_REPORTS else "normal"
+    return {
+        "predictions": answers,
+        "reports": reports,
+        "reports_per_100k": per_100k,
+        "per_100k_low": None if low is None else 1e5 * float(low),
+        "per_100k_high": None if high is None else 1e5 * float(high),
+        "expected": usual,
+        "spike_score": None if usual is None else (reports - usual) / math.sqrt(usual + 1),
+        "status": "too few answers" if answers < MIN_SAMPLE else status,
+    }
+
+
+# --- capacity ----------------------------------------------------------------------------------
+
+
+def scaling(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
+    expected = {}
+    for model, (clock, answers) in by_model(oracle).items():
+        end = clock.replace(second=clock.second // 10 * 10, microsecond=0)
+        ages = {
+            event.request_id: (end - utc(event.event_time)).total_seconds() for event in answers
+        }
+        ages = {name: age for name, age in ages.items() if age > 0}
+
+        def per_second(seconds: int, ages: dict[str, float] = ages) -> float:
+            return sum(age <= seconds for age in ages.values()) / seconds
+
+        latencies = [
+            event.latency_ms
+            for event in answers
+            if event.latency_ms is not None and 0 < ages.get(event.request_id, 0) <= 300
+        ]
+        first = min(utc(event.event_time) for event in answers)
+        minutes = range(min(math.floor((end - first).total_seconds() / 60), 60))
+        x = [-float(ago) for ago in minutes]
+        y = [sum(60 * m < age <= 60 * m + 60 for age in ages.values()) / 60 for m in minutes]
+        slope, stderr, _, line = fit(x, y)
+        average = mean(latencies)
+        expected[model,] = {
+            "window_end": end,
+            "requests_per_second_1m": per_second(60),
+            "requests_per_second_5m": per_second(300),
+            "requests_per_second_60m": per_second(3600),
+            "latency_mean_ms": average,
+            "latency_p95_ms": quantile(latencies, 0.95),
+            "concurrency": None if average is None else per_second(300) * average / 1000,
+            "trend_per_minute": slope,
+            "trend_stderr": stderr,
+            "forecast_requests_per_second": None if slope is None else max(line(10), 0.0),
+        }
+    return expected
+
+
+def fit(
+    x: list[float], y: list[float]
+) -> tuple[float | None, float | None, float | None, Callable[[float], float]]:
+    """Slope, its standard error, r squared and the line; None where there is no line."""
+    if len(x) < 3 or len(set(x)) == 1:
+        return None, None, None, lambda at: math.nan * at
+    if len(set(y)) == 1:
+        return 0.0, 0.0, None, lambda at: y[0] + 0 * at
+    found = linregress(x, y)
+    return (
+        float(found.slope), float(found.stderr), float(found.rvalue**2),
+        lambda at: float(found.intercept + found.slope * at),
+    )  # fmt: skip
+
+
+# --- forecasts ---------------------------------------------------------------------------------
+
+
+def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
+    expected = {}
+    for model, (clock, answers) in by_model(oracle).items():
+        follows = model == MODELS[0] and oracle.is_serving(model, "v1", timedelta(days=1))
+        version = "v1" if follows else None
+        served = [
+            event
+            for event in answers
+            if event.variant == "champion" and version in (None, event.model_version)
+        ]
+        if not served:
+            continue
+        since = min(utc(event.event_time) for event in served)
+        daily = clock - since >= timedelta(days=3)
+        start = hour(max(since, clock - timedelta(days=30)))
+        points: dict[datetime, list[Inference]] = defaultdict(list)
+        for event in served:
+            time = hour(utc(event.event_time))
+            if time >= start:
+                points[time.replace(hour=0) if daily else time].append(event)
+        for metric in ("error_rate", "accuracy", "log_loss"):
+            values = {
+                time: measured
+                for time in sorted(points)
+                if (measured := measure(oracle, metric, points[time])) is not None
+            }
+            if values:
+                middle = timedelta(hours=12 if daily else 0.5)
+                x = [(time + middle - clock) / timedelta(days=1) for time in values]
+                row = forecast(metric, version, x, [value for _, value in values.values()])
+                row["examples"] = sum(number for number, _ in values.values())
+                row["crosses_within_horizon"] &= row["examples"] >= MIN_SAMPLE
+                expected[model, metric] = {
+                    **row, "model_version": version, "grain": "1 day" if daily else "1 hour",
+                    "window_start": start, "window_end": clock, "points": len(values),
+                }  # fmt: skip
+    return expected
+
+
+def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, float] | None:
+    """How many answers a point speaks of, and its value."""
+    if metric == "error_rate":
+        return len(events), sum(event.error is not None for event in events) / len(events)
+    truth = {
+        event.request_id: label
+        for event in events
+        if (label := as_class(oracle.heard(event))) is not None
+        and oracle.is_settled(event, hourly=True)
+    }
+    judged = [event for event in events if event.request_id in truth]
+    if metric == "accuracy":
+        called = [event for event in judged if as_class(event.prediction) is not None]
+        right = sum(event.prediction == truth[event.request_id] for event in called)
+        return (len(called), right / len(called)) if called else None
+    scores = {e.request_id: e.score for e in judged if e.score is not None}
+    y = [truth[name] == oracle.positive for name in scores]
+    p = np.clip(list(scores.values()), 1e-6, 1 - 1e-6)
+    return (len(y), float(log_loss(y, p, labels=[0, 1]))) if y else None
+
+
+def forecast(metric: str, version: str | None, x: list[float], y: list[float]) -> Row:
+    slope, stderr, r_squared, line = fit(x, y)
+    baseline = None
+    if metric != "error_rate":
+        promoted = BASELINES[f"baseline_{metric}"] if version else None
+        baseline = promoted if isinstance(promoted, float) else y[0]
+    worse = -1 if metric == "accuracy" else 1
+    threshold = MAX_ERROR_RATE if baseline is None else baseline * (1 + worse * MAX_DROP)
+    ahead = None
+    if slope is not None and stderr is not None and slope * worse > 0:
+        middle = sum(x) / len(x)
+        offset = (threshold - line(middle)) / slope
+        ahead = middle + offset if abs(offset) <= 36525 else None
+    soon = ahead is not None and timedelta(days=ahead) <= HORIZON
+    row = {
+        "value_now": None if slope is None else line(0),
+        "slope_per_day": slope,
+        "slope_stderr": stderr,
+        "baseline": baseline,
+        "threshold": threshold,
+        "crosses_within_horizon": soon and abs(slope or 0) > 2 * (stderr or 0),
+    }
+    if metric != "log_loss":  # a millionth decides whether such points are a constant
+        row |= {"r_squared": r_squared, "days_ahead": ahead}
+    return row
