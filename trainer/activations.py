@@ -1,7 +1,8 @@
-"""What is frozen is computed once: the backbone's activations of a text, kept from run to run."""
+"""The backbone's activations of each text, computed once and kept from run to run."""
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,13 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example
-from headrace.model.network import BACKBONE_TOKENS, Adapter, Backbone, Hidden, padded
+from headrace.model.network import (
+    BACKBONE_TOKENS,
+    Adapter,
+    Backbone,
+    Hidden,
+    load_backbone,
+    padded,
+)
 
 
 class ActivationCache:
-    """What the backbone made of each text, least recently used out first beyond `limit_bytes`.
+    """What the backbone made of each text; beyond `limit_bytes` the least recently used go first.
 
-    Kept as float16: 768 bytes a token, at most 49 kB a text.
+    Kept as float16: 768 bytes a token, at most 37 kB a text.
     """
 
     def __init__(self, backbone: Backbone, limit_bytes: int = 1 << 30) -> None:
@@ -29,7 +37,7 @@ class ActivationCache:
         return text in self._kept
 
     def warm(self, texts: Sequence[str], batch_size: int = 64) -> int:
-        """Compute what is missing, in batches of like length; returns how many texts that were."""
+        """Compute the missing texts, in batches of similar length; return how many those were."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
         tokens = dict(zip(missing, self.backbone.tokenize(missing), strict=True))
         missing.sort(key=lambda text: len(tokens[text]))
@@ -43,7 +51,7 @@ class ActivationCache:
         return len(missing)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; those that are not kept are only tokenized."""
+        """Token ids of each text; texts that are not kept are tokenized, not run."""
         missing = [text for text in texts if text not in self._kept]
         made = dict(zip(missing, self.backbone.tokenize(missing), strict=True))
         return [made[text] if text in made else self._kept[text][1] for text in texts]
@@ -55,7 +63,7 @@ class ActivationCache:
             self.bytes -= self._kept.popitem(last=False)[1][0].nbytes
 
     def hidden(self, texts: Sequence[str]) -> Hidden:
-        """The texts as one batch, computed where they are not kept."""
+        """The texts as one batch; what is not kept is computed."""
         self.warm(texts)
         got: dict[str, tuple[NDArray[np.float16], list[int]]] = {}
         for text in texts:
@@ -77,13 +85,19 @@ class ActivationCache:
         )
 
 
+@functools.cache
+def shared_activations() -> ActivationCache:
+    """Return the cache of this process; the first call loads the backbone."""
+    return ActivationCache(load_backbone())
+
+
 def predict_cached(
     adapter: Adapter,
     cache: ActivationCache | None,
     examples: Sequence[Example],
     batch_size: int = 64,
 ) -> NDArray[np.float32]:
-    """`adapter`'s probabilities, (n, labels), with the backbone's part from the cache."""
+    """`adapter`'s probabilities, (n, labels); the cache serves the backbone's activations."""
     out = np.zeros((len(examples), len(adapter.labels)), dtype=np.float32)
     order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
     for start in range(0, len(order), batch_size):

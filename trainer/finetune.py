@@ -1,13 +1,12 @@
-"""One fine-tune: labelled examples in, a adapter's weights out.
+"""One fine-tune: labelled examples in, an artifact out.
 
-What is frozen is computed once and kept (ActivationCache), so that an epoch costs only the adapted
-upper layers. The loop itself is plain: AdamW on cross entropy, length-bucketed batches, a linear
-decay of the learning rate. The same code runs on CPU and on CUDA.
+The frozen layers' activations are computed once and kept (ActivationCache), so an epoch costs only
+the adapted upper layers. The loop is plain: AdamW on cross entropy, length-bucketed batches, a
+linear decay of the learning rate. The same code runs on CPU and on CUDA.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -19,27 +18,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ModelError
+from headrace.model.artifact import (
+    ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
+    Artifact,
+    read_config,
+    read_weights,
+)
 from headrace.model.inputs import Example, Schema
 from headrace.model.network import (
-    ADAPTED,
-    BASE_MODEL,
     FROZEN_LAYERS,
-    LAYERS,
     WIDE_BUCKETS,
     Backbone,
     Head,
-    Inputs,
-    architecture,
+    HeadInputs,
     default_device,
     load_backbone,
+    lora_config,
     padded,
     pool,
-    read_config,
 )
 from headrace.trainer.activations import ActivationCache
 from headrace.trainer.wide import fit_wide, held_out_logits
@@ -49,7 +50,7 @@ from headrace.trainer.wide import fit_wide, held_out_logits
 class FinetuneConfig:
     """Every setting of a fine-tune. An unknown key raises ValueError."""
 
-    text_examples: int = 2_048  # that the adapted layers read: the newest, and as many older ones
+    text_examples: int = 2_048  # read by the adapted layers: half the newest, half older ones
     tabular_steps: int = 600  # of a model without text
     batch_size: int = 32
     rank: int = 8  # of the LoRA matrices
@@ -82,50 +83,6 @@ class TrainingExample:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneResult:
-    """What one fine-tune made, not yet on disk."""
-
-    labels: tuple[str, ...]
-    schema: Schema
-    config: FinetuneConfig
-    adapter: dict[str, Tensor]  # empty where the model reads no text
-    head: dict[str, Tensor]
-    label_shares: dict[str, float]  # weighted, of the training set
-    report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
-
-    def save(self, path: Path, model_version: str) -> None:
-        """Write the artifact folder: safetensors and JSON, nothing pickled."""
-        path.mkdir(parents=True, exist_ok=True)
-        if self.adapter:
-            save_file(self.adapter, path / "adapter_model.safetensors", {"format": "pt"})
-            _lora_config(self.config).save_pretrained(path)
-        save_file(self.head, path / "head.safetensors", {"format": "pt"})
-        config = architecture() | {
-            "model_version": model_version,
-            "labels": self.labels,
-            "schema": self.schema.to_dict(),
-            "label_shares": self.label_shares,
-            "finetune": asdict(self.config),
-            "report": self.report,
-        }
-        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _lora_config(config: FinetuneConfig) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        target_modules=list(ADAPTED),
-        layers_to_transform=list(range(FROZEN_LAYERS, LAYERS)),
-        layers_pattern="layer",
-        base_model_name_or_path=BASE_MODEL,
-        inference_mode=False,
-    )
-
-
 def finetune(
     train: Sequence[TrainingExample],
     parent: Path | None = None,
@@ -134,11 +91,13 @@ def finetune(
     cache: ActivationCache | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     seed: int = 0,
-) -> FinetuneResult:
-    """Learn from `train`, going on from `parent` where its labels and features still fit.
+) -> Artifact:
+    """Learn from `train`, starting from `parent` where its labels and features still fit.
 
-    `progress` is called with (step, steps, loss). Raises ValueError where there is nothing to
-    learn: no examples, or a single label and no parent that knows others.
+    `progress` is called with (step, steps, loss).
+
+    Raises:
+        ValueError: no examples, or a single label and no parent that knows others.
     """
     config = config or FinetuneConfig()
     started = time.perf_counter()
@@ -178,10 +137,10 @@ def finetune(
             seed,
         )
 
-    return FinetuneResult(
+    return Artifact(
         labels=labels,
         schema=schema,
-        config=config,
+        finetune=asdict(config),
         adapter=_adapter_state(peft_model),
         head=_to_cpu(head.state_dict()),
         label_shares=_shares(train, labels),
@@ -209,7 +168,7 @@ def _start(
     try:
         old = read_config(parent) if parent else None
     except ModelError:
-        old = None  # of another format: begin anew
+        old = None  # of another format: start from scratch
     if old and seen <= set(old["labels"]) and old["finetune"]["rank"] == config.rank:
         schema = Schema.from_dict(old["schema"])
         if schema.fits(examples):
@@ -220,7 +179,7 @@ def _start(
 
 
 def _rows(examples: int, wanted: int, seed: int) -> list[int]:
-    """Which examples the deep part reads: the newest, and as many of the older ones."""
+    """Which examples the deep part reads: half of them the newest, half drawn from the older."""
     if examples <= wanted:
         return list(range(examples))
     newest = examples - wanted // 2
@@ -241,7 +200,9 @@ def _adapted(backbone: Backbone, config: FinetuneConfig) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, at peft
-        return get_peft_model(backbone.copy(), _lora_config(config)).to(backbone.device)
+        return get_peft_model(backbone.copy(), lora_config(config.rank, config.alpha)).to(
+            backbone.device
+        )
 
 
 def _upper(peft_model: Any) -> list[nn.Module]:
@@ -252,8 +213,8 @@ def _load(parent: Path, peft_model: Any, head: Head) -> None:
     from peft import set_peft_model_state_dict
 
     if peft_model is not None:
-        set_peft_model_state_dict(peft_model, load_file(parent / "adapter_model.safetensors"))
-    head.load_state_dict(load_file(parent / "head.safetensors"))
+        set_peft_model_state_dict(peft_model, read_weights(parent, ADAPTER_WEIGHTS))
+    head.load_state_dict(read_weights(parent, HEAD_WEIGHTS))
 
 
 def _adapter_state(peft_model: Any) -> dict[str, Tensor]:
@@ -278,10 +239,10 @@ def _fit_wide(
     config: FinetuneConfig,
     seed: int,
 ) -> Tensor:
-    """Set the head's wide weights; returns logits (n, classes) of such that never saw the row."""
+    """Set the head's wide weights; return logits (n, classes) of weights fitted without the row."""
     examples = [one.example for one in train]
     tokens = padded(cache.tokens([example.text for example in examples]), 0) if cache else None
-    inputs = Inputs.of(schema, examples, tokens, torch.device("cpu"))
+    inputs = HeadInputs.of(schema, examples, tokens, torch.device("cpu"))
     data = (inputs.wide, inputs.share, target.cpu(), weight.cpu())
     classes = head.wide.shape[1]
     head.wide.data = fit_wide(*data, classes, config.wide_strength, WIDE_BUCKETS).to(target.device)
@@ -304,7 +265,7 @@ def _fit_deep(
     progress: Callable[[int, int, float], None] | None,
     seed: int,
 ) -> list[float]:
-    """The training loop over `rows`: what is added to `offset` is learned. Returns the losses."""
+    """Train over `rows` what is added to the logits `offset`; return the loss of each step."""
     device = target.device
     layers = _upper(peft_model) if peft_model else []
     for layer in layers:
@@ -333,7 +294,7 @@ def _fit_deep(
                 hidden = cache.hidden([example.text for example in batch])
                 pooled = pool(layers, hidden.states, hidden.mask)
                 pooled = F.dropout(pooled, config.dropout)
-            deep = head.deep(pooled, Inputs.of(schema, batch, None, device))
+            deep = head.deep(pooled, HeadInputs.of(schema, batch, None, device))
         each = F.cross_entropy(deep.float() + offset[at], target[at], reduction="none")
         loss = (each * weight[at]).mean()
         optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,6 @@
 """The wide part of a model: a regularised logistic regression over hashed words and names.
 
-It is convex and sparse, so that LBFGS comes near its optimum on thousands of examples in a second.
+It is convex and sparse, so LBFGS comes near the optimum of thousands of examples within a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def fit_wide(
 ) -> Tensor:
     """Weights (buckets + 1, classes), the bias in the last row.
 
-    `hashes` and `share` are the `wide` and `share` of `Inputs`. The objective is the
+    `hashes` and `share` are the `wide` and `share` of `HeadInputs`. The objective is the
     sum of the weighted cross entropies plus ``|w|² / (2 · strength)``.
     """
     known = hashes >= 0
@@ -86,7 +86,7 @@ def held_out_logits(
     folds: int,
     seed: int,
 ) -> Tensor:
-    """Each example's logits, (n, classes), from weights that were fitted without it."""
+    """Each example's logits, (n, classes), from weights fitted without it."""
     fold = torch.from_numpy(np.random.default_rng(seed).permutation(len(target)) % folds)
     out = torch.zeros(len(target), classes)
     for number in range(folds):

@@ -1,4 +1,8 @@
-"""Claims: a due trigger is taken by exactly one trainer, and taken over from a dead one."""
+"""Claims: exactly one trainer takes a due trigger, and another one takes over from a dead one.
+
+What is sent to the engine is in `claims_postgres` and `claims_risingwave`, which `ClaimTable`
+describes.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import TracebackType
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import class_row
 
+from headrace.control.claims_postgres import PostgresClaims
+from headrace.control.claims_risingwave import RisingWaveClaims
 from headrace.engine import Engine
+from headrace.engine.dialect import Rows
 from headrace.errors import EngineError
 from headrace.events.contract import uuid7
 
@@ -31,7 +39,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to run one trigger, and the moment as of which it may know things."""
+    """The right to run one trigger. The run knows only what was ingested by `known_at`."""
 
     trigger_id: str
     model: str
@@ -43,8 +51,35 @@ class Claim:
     event_clock: datetime
 
 
+class ClaimTable(Protocol):
+    """The triggers and claims of one engine. Methods raise psycopg.Error."""
+
+    def pass_on(self, triggers: Rows) -> None:
+        """Put due triggers into the engine's feed of them, each once, where it has a feed."""
+
+    def take(
+        self, *, trigger_id: str, model: str, worker: str, run_id: str
+    ) -> dict[str, Any] | None:
+        """Take a trigger, or take it over after its lease; None where another worker has it.
+
+        The row has the fields of `Claim`.
+        """
+
+    def renew(self, trigger_id: str, attempt: int, worker: str) -> bool:
+        """Renew the lease; false where another worker has the claim by now, or it has ended."""
+
+    def finish(self, trigger_id: str, attempt: int) -> None:
+        """Mark a claim as done, for good."""
+
+
+def claim_table(engine: Engine) -> ClaimTable:
+    """Return the claims of this engine."""
+    tables = {"postgres": PostgresClaims, "risingwave": RisingWaveClaims}
+    return tables[engine.dialect.name](engine)
+
+
 def due_triggers(engine: Engine) -> list[Trigger]:
-    """Return what should be trained now."""
+    """Return what should be trained now, from ``headrace.retrain_trigger``."""
     with (
         engine.connect() as connection,
         connection.cursor(row_factory=class_row(Trigger)) as cursor,
@@ -64,8 +99,7 @@ def due_triggers(engine: Engine) -> list[Trigger]:
 def pass_on(engine: Engine, triggers: Sequence[Trigger]) -> None:
     """Tell other systems of due triggers, where the engine has a feed of them."""
     if triggers:
-        with engine.connect() as connection:
-            engine.dialect.pass_on(connection, [asdict(trigger) for trigger in triggers])
+        claim_table(engine).pass_on([asdict(trigger) for trigger in triggers])
 
 
 def learns(engine: Engine, model: str) -> bool:
@@ -75,24 +109,16 @@ def learns(engine: Engine, model: str) -> bool:
 
 
 def claim(engine: Engine, trigger: Trigger, worker: str) -> Claim | None:
-    """Take the trigger, or return None when another trainer has it or had it.
+    """Take the trigger; None when another trainer has or had it, or the model no longer learns.
 
-    So it does when the model is watched only by now.
-
-    A claim without a heartbeat for `lease_s` is taken over: its run id and the moment as of which
-    it knows things stay, so that the same training set comes out.
+    A claim without a heartbeat for `lease_s` is taken over. Its `run_id` and `known_at` stay, so
+    the same training set comes out.
     """
     if not learns(engine, trigger.model):
         return None
-    with engine.connect() as connection:
-        row = engine.dialect.claim(
-            connection,
-            trigger_id=trigger.trigger_id,
-            model=trigger.model,
-            worker=worker,
-            run_id=uuid7(),
-            lease_s=engine.settings.lease_s,
-        )
+    row = claim_table(engine).take(
+        trigger_id=trigger.trigger_id, model=trigger.model, worker=worker, run_id=uuid7()
+    )
     return Claim(**row) if row else None
 
 
@@ -103,7 +129,8 @@ class Heartbeat:
     """
 
     def __init__(self, engine: Engine, claim: Claim) -> None:
-        self._engine = engine
+        self._table = claim_table(engine)
+        self._every_s = engine.settings.lease_s / 4
         self._claim = claim
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
@@ -124,21 +151,18 @@ class Heartbeat:
 
     def beat(self) -> bool:
         """Renew the lease; false when the claim is no longer ours."""
-        with self._engine.connect() as connection:
-            self.lost = not self._engine.dialect.renew(
-                connection, self._claim.trigger_id, self._claim.attempt, self._claim.worker
-            )
+        claim = self._claim
+        self.lost = not self._table.renew(claim.trigger_id, claim.attempt, claim.worker)
         return not self.lost
 
     def finish(self) -> None:
-        """Mark the claim as done, whatever came of it; nothing renews it any more."""
+        """Stop the heartbeat and mark the claim as done, whatever the outcome."""
         self._stop.set()
         self._thread.join()
-        with self._engine.connect() as connection:
-            self._engine.dialect.finish(connection, self._claim.trigger_id, self._claim.attempt)
+        self._table.finish(self._claim.trigger_id, self._claim.attempt)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._engine.settings.lease_s / 4):
+        while not self._stop.wait(self._every_s):
             try:
                 if not self.beat():
                     return

@@ -24,10 +24,10 @@ from headrace.demo.summary import CONTESTANTS, Score, Summary
 from headrace.engine import Engine
 from headrace.events.contract import text_of
 from headrace.features.reader import FeatureReader
-from headrace.model.artifact import artifact_path
+from headrace.model.artifact import artifact_path, load_adapter
 from headrace.model.inputs import Example
-from headrace.model.network import Adapter, load_backbone, predict
-from headrace.trainer.dataset import Row, rebuild_dataset
+from headrace.model.network import load_backbone, predict
+from headrace.trainer.dataset import LabeledExample, rebuild_dataset
 
 BATCH = 64
 
@@ -100,7 +100,7 @@ def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Sco
 def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     """What the first version says to each report, with the features that were served then."""
     backbone = load_backbone()
-    adapter = Adapter.load(path, backbone)
+    adapter = load_adapter(path, backbone)
     examples = [
         Example(text_of(row["input"]), row["segment"], row["features"])
         for row in frame.to_dict("records")
@@ -134,7 +134,7 @@ def _tfidf(
     return frozen, loop
 
 
-def _fit(rows: Sequence[Row]) -> Any:
+def _fit(rows: Sequence[LabeledExample]) -> Any:
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000),
         LogisticRegression(C=10, max_iter=300),

@@ -90,32 +90,6 @@ class Dialect(Protocol):
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
         """Run one file of SQL; EngineError tells which one failed, and no secret."""
 
-    # Triggers and their claims by trainers: see headrace/control/claims.py.
-
-    def pass_on(self, connection: Connection, triggers: Rows) -> None:
-        """Tell other systems of due triggers, each of them once, where there is a feed."""
-
-    def claim(
-        self,
-        connection: Connection,
-        *,
-        trigger_id: str,
-        model: str,
-        worker: str,
-        run_id: str,
-        lease_s: float,
-    ) -> dict[str, Any] | None:
-        """Take a trigger, or take it over after its lease; None where another worker has it.
-
-        The row has trigger_id, model, worker, run_id, attempt, claimed_at, known_at, event_clock.
-        """
-
-    def renew(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
-        """Renew the lease; false where the claim is another worker's by now, or at its end."""
-
-    def finish(self, connection: Connection, trigger_id: str, attempt: int) -> None:
-        """Mark a claim as done, for good."""
-
 
 def inserting(table: str, rows: Rows) -> tuple[Composed, list[Any]]:
     """Return the INSERT of all rows by one statement, and its parameters."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from headrace.engine.dialect import READER, Connection, Rows, inserting
@@ -103,67 +102,6 @@ class Postgres:
                 connection.execute(file.read_text())
         except psycopg.Error as error:
             raise EngineError(f"{file.name}: {error}") from None
-
-    def pass_on(self, connection: Connection, triggers: Rows) -> None:
-        """Do nothing: who wants to know asks headrace.retrain_trigger."""
-
-    def claim(
-        self,
-        connection: Connection,
-        *,
-        trigger_id: str,
-        model: str,
-        worker: str,
-        run_id: str,
-        lease_s: float,
-    ) -> dict[str, Any] | None:
-        """Take a trigger by one statement, under the lock that keeps batches from ending."""
-        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-            known_at = cursor.execute("select events.ingested_up_to() as moment").fetchone()
-            assert known_at is not None
-            return cursor.execute(
-                """
-                insert into control.claims as held
-                    (trigger_id, model, worker, run_id, known_at, event_clock)
-                select %(trigger_id)s, model, %(worker)s, %(run_id)s, %(known_at)s, event_clock
-                from headrace.model_clock
-                where model = %(model)s
-                on conflict (trigger_id) do update set
-                    worker = excluded.worker,
-                    attempt = held.attempt + 1,
-                    claimed_at = clock_timestamp(),
-                    heartbeat_at = clock_timestamp()
-                where
-                    held.finished_at is null
-                    and held.heartbeat_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
-                returning
-                    trigger_id, model, worker, run_id, attempt, claimed_at, known_at, event_clock
-                """,
-                {
-                    "trigger_id": trigger_id,
-                    "model": model,
-                    "worker": worker,
-                    "run_id": run_id,
-                    "known_at": known_at["moment"],
-                    "lease_s": lease_s,
-                },
-            ).fetchone()
-
-    def renew(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
-        renewed = connection.execute(
-            """
-            update control.claims set heartbeat_at = clock_timestamp()
-            where trigger_id = %s and worker = %s and attempt = %s and finished_at is null
-            """,
-            [trigger_id, worker, attempt],
-        )
-        return renewed.rowcount == 1
-
-    def finish(self, connection: Connection, trigger_id: str, attempt: int) -> None:  # noqa: ARG002
-        connection.execute(
-            "update control.claims set finished_at = clock_timestamp() where trigger_id = %s",
-            [trigger_id],
-        )
 
 
 @contextmanager

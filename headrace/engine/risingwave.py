@@ -14,13 +14,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from headrace.engine.deadline import at_most
@@ -105,7 +103,8 @@ class RisingWave:
 
     def keep_reader(self, connection: Connection, settings: Settings) -> None:  # noqa: ARG002
         """Make the role without a login: an administrator gives it a password."""
-        if not connection.execute(_READER, [READER]).fetchone():
+        known = "select 1 from pg_roles where rolname = %s"
+        if not connection.execute(known, [READER]).fetchone():
             connection.execute(SQL("create user {} with nologin").format(Identifier(READER)))
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
@@ -114,104 +113,6 @@ class RisingWave:
                 connection.execute(statement)
         except psycopg.Error as error:
             raise EngineError(f"{file.name}: {_without_secrets(str(error), settings)}") from None
-
-    def pass_on(self, connection: Connection, triggers: Rows) -> None:
-        """Insert them into the table that the change feed and the topic come from."""
-        connection.execute(*inserting("control.due_triggers", triggers))
-
-    def claim(
-        self,
-        connection: Connection,
-        *,
-        trigger_id: str,
-        model: str,
-        worker: str,
-        run_id: str,
-        lease_s: float,
-    ) -> dict[str, Any] | None:
-        """Insert an attempt, of which the first one stays, and look whose it is.
-
-        A take-over also looks whether the one before has shown itself meanwhile, as that one looks
-        for a later attempt in `renew`: each writes, flushes and then reads, so at least one of them
-        sees the other and lets go.
-        """
-        held = self._held(connection, trigger_id)
-        if held is None:
-            attempt = 1
-            connection.execute(_FIRST_ATTEMPT, [trigger_id, worker, run_id, model])
-        elif _is_free(held, lease_s):
-            attempt = held["attempt"] + 1
-            connection.execute(_NEXT_ATTEMPT, [attempt, worker, trigger_id, held["attempt"]])
-        else:
-            return None
-        self.flush(connection)
-        with connection.cursor(row_factory=dict_row) as cursor:
-            taken = cursor.execute(_ATTEMPT, [trigger_id, attempt]).fetchone()
-            if taken is None or taken["worker"] != worker:
-                return None
-            if attempt > 1:
-                before = cursor.execute(_BEAT, [trigger_id, attempt - 1]).fetchone()
-                if before is not None and not _is_free(before, lease_s):
-                    return None
-        return taken
-
-    def renew(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
-        connection.execute(_SHOW, [trigger_id, attempt])
-        self.flush(connection)
-        held = self._held(connection, trigger_id)
-        return held is not None and (held["attempt"], held["worker"]) == (attempt, worker)
-
-    def finish(self, connection: Connection, trigger_id: str, attempt: int) -> None:
-        connection.execute(_END, [trigger_id, attempt])
-        self.flush(connection)
-
-    def _held(self, connection: Connection, trigger_id: str) -> dict[str, Any] | None:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(_HELD, [trigger_id]).fetchone()
-
-
-_READER = "select 1 from pg_roles where rolname = %s"
-_FIRST_ATTEMPT = """
-insert into control.attempts
-    (trigger_id, attempt, model, worker, run_id, claimed_at, known_at, event_clock)
-select %s, 1, model, %s, %s, now(), now(), event_clock
-from headrace.model_clock
-where model = %s
-"""
-_NEXT_ATTEMPT = """
-insert into control.attempts
-    (trigger_id, attempt, model, worker, run_id, claimed_at, known_at, event_clock)
-select trigger_id, %s, model, %s, run_id, now(), known_at, event_clock
-from control.attempts
-where trigger_id = %s and attempt = %s
-"""
-_ATTEMPT = """
-select trigger_id, model, worker, run_id, attempt, claimed_at, known_at, event_clock
-from control.attempts
-where trigger_id = %s and attempt = %s
-"""
-_HELD = """
-select attempt, worker, heartbeat_at, finished_at, now() as moment
-from control.claims
-where trigger_id = %s
-"""
-_BEAT = """
-select heartbeat_at, finished_at, now() as moment
-from control.heartbeats
-where trigger_id = %s and attempt = %s
-"""
-_SHOW = """
-insert into control.heartbeats (trigger_id, attempt, heartbeat_at) values (%s, %s, now())
-"""
-_END = """
-insert into control.heartbeats (trigger_id, attempt, heartbeat_at, finished_at)
-values (%s, %s, now(), now())
-"""
-
-
-def _is_free(held: dict[str, Any], lease_s: float) -> bool:
-    silent: timedelta = held["moment"] - held["heartbeat_at"]
-    return held["finished_at"] is None and silent > timedelta(seconds=lease_s)
 
 
 def statements(text: str, settings: Settings) -> list[str]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.control.plan import FORMER, Served
 from headrace.engine import Engine
 from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedError
-from headrace.model.artifact import artifact_path
+from headrace.model.artifact import artifact_path, load_adapter, read_config
 from headrace.model.inputs import Example
 
 if TYPE_CHECKING:
@@ -233,14 +233,14 @@ class Serving:
         path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
         import torch
 
-        from headrace.model.network import Adapter, load_backbone, predict, read_config
+        from headrace.model.network import load_backbone, predict
 
         if not self._warm:
             torch.set_num_threads(os.cpu_count() or 1)
         config = read_config(path)
         if config["schema"]["has_text"] and self._backbone is None:
             self._backbone = load_backbone()
-        adapter = Adapter.load(path, self._backbone)
+        adapter = load_adapter(path, self._backbone)
         online = self._online_names(adapter)
         predict(adapter, self._backbone, [Example("warm up")])
         if not self._warm:

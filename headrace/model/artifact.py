@@ -1,20 +1,208 @@
-"""The folder of a published version: where it may lie."""
+"""A published version on disk: its files, how they are saved and loaded, and where they lie.
+
+    ROOT/churn-3f2a…/model.json                      the name of the model
+    ROOT/churn-3f2a…/v3/config.json                  labels, schema, settings, architecture
+                        head.safetensors             all weights beside those of the text
+                        adapter_model.safetensors    LoRA matrices, of a model that reads text
+                        adapter_config.json          peft's description of them
+                        README.md                    the model card
+
+Torch is imported inside the functions that need it: the gateway and the doctor check addresses
+without it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+import shutil
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from headrace.errors import ContractError, ModelError, one_line
+from headrace.model.inputs import Schema
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from headrace.model.network import Adapter, Backbone
+
+CONFIG = "config.json"
+HEAD_WEIGHTS = "head.safetensors"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What one fine-tune made, in memory."""
+
+    labels: tuple[str, ...]
+    schema: Schema
+    finetune: dict[str, Any]  # its settings; `rank` and `alpha` are those of the LoRA matrices
+    adapter: dict[str, Tensor]  # LoRA matrices; empty where the model reads no text
+    head: dict[str, Tensor]
+    label_shares: dict[str, float]  # weighted, of the training set
+    report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
+    positive_label: str | None = None  # whose probability is the score; None: the last label's
+
+    def save(self, folder: Path, model_version: str) -> None:
+        """Write safetensors and JSON into the folder, nothing pickled."""
+        from safetensors.torch import save_file
+
+        from headrace.model.network import lora_config
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.adapter:
+            save_file(self.adapter, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+            lora_config(self.finetune["rank"], self.finetune["alpha"]).save_pretrained(folder)
+        save_file(self.head, folder / HEAD_WEIGHTS, {"format": "pt"})
+        config = _architecture() | {
+            "model_version": model_version,
+            "labels": self.labels,
+            "positive_label": self.positive_label,
+            "schema": self.schema.to_dict(),
+            "label_shares": self.label_shares,
+            "finetune": self.finetune,
+            "report": self.report,
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def save_version(root: Path, model: str, model_version: str, artifact: Artifact, card: str) -> Path:
+    """Write a version's folder and move it to its place in one step; return the place.
+
+    A folder of that name was left by a trainer that died before its event: it is replaced.
+
+    Raises:
+        ModelError: the version is not called v1, v2, …
+    """
+    if not re.fullmatch(r"v[0-9]+", model_version):
+        raise ModelError(f"model_version: must be v1, v2, … to be published, got {model_version!r}")
+    place = root / folder_name(model) / model_version
+    draft = place.with_name(f".{model_version}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    artifact.save(draft, model_version)
+    (draft / "README.md").write_text(card, encoding="utf-8")
+    name = json.dumps({"model": model}, ensure_ascii=False)
+    (place.parent / "model.json").write_text(name + "\n", encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    draft.rename(place)
+    return place.resolve()
+
+
+def folder_name(model: str) -> str:
+    """Return the name of a model's folder: its own name as far as it is plain, and its hash.
+
+    Whatever the model is called, this is one short name of letters, digits, dashes and
+    underscores, and no two models share one, even on a file system that ignores case.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", model)[:40].strip("-")
+    digest = hashlib.blake2b(model.encode(), digest_size=10).hexdigest()
+    return f"{readable}-{digest}" if readable else digest
+
+
+def load_adapter(
+    folder: Path, backbone: Backbone | None = None, device: str | torch.device | None = None
+) -> Adapter:
+    """Load a version. Its device is the backbone's, where it reads text.
+
+    Raises:
+        ModelError: the artifact is incomplete or of another format, or it reads text and no
+            backbone was given.
+    """
+    import torch
+
+    from headrace.model.network import Adapter, Head, default_device
+
+    config = read_config(folder)
+    schema = Schema.from_dict(config["schema"])
+    layers: list[nn.Module] = []
+    text_dim = 0
+    if schema.has_text:
+        if backbone is None:
+            raise ModelError(f"{folder.name} reads text: load_adapter needs a backbone, got None")
+        layers, text_dim, device = _merged_layers(folder, backbone), backbone.dim, backbone.device
+    head = Head(schema, len(config["labels"]), text_dim)
+    head.load_state_dict(read_weights(folder, HEAD_WEIGHTS))
+    return Adapter(config, layers, head, torch.device(device or default_device()))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what config.json says.
+
+    Raises:
+        ModelError: there is none, or this code cannot serve the artifact.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
+    config.setdefault("backbone_tokens", config.get("trunk_tokens"))  # as it was called first
+    for name, ours in _architecture().items():
+        if config.get(name) != ours:
+            raise ModelError(f"{folder.name}: {name} must be {ours!r}, got {config.get(name)!r}")
+    return config
+
+
+def read_weights(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
+    """Return the tensors of HEAD_WEIGHTS or ADAPTER_WEIGHTS; ModelError where it is missing."""
+    from safetensors.torch import load_file
+
+    return load_file(_file(folder, name), device=device)
+
+
+def _architecture() -> dict[str, Any]:
+    """What an artifact and the code that serves it must agree on."""
+    from headrace.model import network
+
+    return {
+        "format": 1,
+        "base_model": network.BASE_MODEL,
+        "layers": network.LAYERS,
+        "frozen_layers": network.FROZEN_LAYERS,
+        "backbone_tokens": network.BACKBONE_TOKENS,
+        "wide_tokens": network.WIDE_TOKENS,
+        "wide_buckets": network.WIDE_BUCKETS,
+    }
+
+
+def _merged_layers(folder: Path, backbone: Backbone) -> list[nn.Module]:
+    """Upper layers with the LoRA matrices added into the weights; all others stay shared."""
+    from torch import nn
+
+    from headrace.model.network import ADAPTED, FROZEN_LAYERS
+
+    config = json.loads(_file(folder, ADAPTER_CONFIG).read_text())
+    adapter = read_weights(folder, ADAPTER_WEIGHTS, str(backbone.device))
+    scale = config["lora_alpha"] / config["r"]
+    layers = list(backbone.copy().encoder.layer)
+    for number, layer in enumerate(layers[FROZEN_LAYERS:], FROZEN_LAYERS):
+        for name in ADAPTED:
+            key = f"base_model.model.encoder.layer.{number}.attention.self.{name}"
+            linear = getattr(layer.attention.self, name)
+            delta = adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"]
+            linear.weight = nn.Parameter(linear.weight + scale * delta, requires_grad=False)
+    return layers[FROZEN_LAYERS:]
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise ModelError(f"{folder.name} lacks {name}")
+    return folder / name
 
 
 def artifact_path(uri: str, root: Path) -> Path:
-    """Return the folder of an artifact: a path or a ``file://`` address that leads into `root`.
+    """Return the folder that an address names: a path or ``file://`` address inside `root`.
 
     Raises:
-        ModelError: another kind of address, one that leads elsewhere, there is no such folder, or
-            it holds what is no file of its own: a link may lead anywhere, and a pipe never ends.
+        ModelError: the address is of another kind or leads elsewhere, there is no such folder, or
+            it holds a link (which may lead anywhere) or a pipe (which never ends).
     """
     path = local_path(uri)
     if path is None:
@@ -37,7 +225,7 @@ def artifact_path(uri: str, root: Path) -> Path:
 
 
 def check_address(uri: str | None, root: Path) -> None:
-    """Refuse the address of an artifact on this machine that would not be loaded.
+    """Refuse an address on this machine that `artifact_path` would not take.
 
     Raises:
         ContractError: it leads out of the folder `root`.
@@ -48,7 +236,7 @@ def check_address(uri: str | None, root: Path) -> None:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path that an address names on this machine, or None where it names something else."""
+    """The path that an address names on this machine; None for any other kind of address."""
     try:
         parts = urlsplit(uri)
     except ValueError:  # no address at all

@@ -1,41 +1,36 @@
-"""The model: one frozen backbone for everybody, and a small adapter for each version.
+"""The network: one frozen backbone for everybody, and a small adapter for each version.
 
-    text ──► backbone: tokens, lower layers ──► Hidden ──► adapter: LoRA-adapted upper layers ─┐
-    numbers ───────────────────────────────────────────► tabular encoder ─────────────────┼─► head
-    words and name=value pairs ────────────────────────► wide: one weight per hash, label ┘
+    text ──► backbone: tokens, lower layers ──► Hidden ──► adapter: LoRA on upper layers ─┐
+    numbers ──────────────────────────────────────────► tabular encoder ──────────────────┼─► head
+    words and name=value pairs ───────────────────────► wide: one weight per hash, label ─┘
 
-The backbone is loaded once a process and shared, so that the same activations serve every version.
-A adapter owns merged copies of the few weights that its adapter changed and never changes after it
-was loaded: swapping a version is assigning a reference, and no answer can mix two versions.
+The backbone is loaded once a process and shared, so the same activations serve every version. An
+adapter owns merged copies of the few weights that LoRA changed, and never changes once it is
+loaded: swapping a version is assigning a reference, and no prediction can mix two versions.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headrace.errors import ModelError
 from headrace.model.inputs import Example, Schema
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-LAYERS = 6
 LAYERS = 3  # of the base model's six that are used
-FROZEN_LAYERS = 2  # of them, below the first adapted one
+FROZEN_LAYERS = 2  # of these, below the first adapted one
 BACKBONE_TOKENS = 48  # what the transformer reads of a text
 WIDE_TOKENS = 256  # what the word weights read of it
 WIDE_BUCKETS = 1 << 17
@@ -110,6 +105,21 @@ def load_backbone(device: str | torch.device | None = None) -> Backbone:
     return Backbone(model, tokenizer, torch.device(device or default_device()))
 
 
+def lora_config(rank: int, alpha: int) -> Any:
+    """Return peft's description of the adapted layers; their weights change by alpha / rank."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(ADAPTED),
+        layers_to_transform=list(range(FROZEN_LAYERS, LAYERS)),
+        layers_pattern="layer",
+        base_model_name_or_path=BASE_MODEL,
+        inference_mode=False,
+    )
+
+
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -139,7 +149,7 @@ def pool(layers: Sequence[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class HeadInputs:
     """What the head reads beside the pooled text, for n examples."""
 
     numbers: Tensor  # (n, 2 × numerics)
@@ -154,7 +164,7 @@ class Inputs:
         examples: Sequence[Example],
         tokens: Tensor | None,
         device: torch.device,
-    ) -> Inputs:
+    ) -> HeadInputs:
         numbers = schema.numbers(examples)
         steps = schema.steps(numbers, WIDE_BUCKETS)
         named = [schema.names(example, WIDE_BUCKETS) for example in examples]
@@ -206,11 +216,11 @@ class Head(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, pooled: Tensor | None, inputs: Inputs) -> Tensor:
+    def forward(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
         """Logits, (n, classes)."""
         return self.deep(pooled, inputs) + wide_logits(self.wide, inputs.wide, inputs.share)
 
-    def deep(self, pooled: Tensor | None, inputs: Inputs) -> Tensor:
+    def deep(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
         """What the text and the tabular encoder add to the wide part's logits, (n, classes)."""
         names = _sum(self.names.weight, inputs.names, _share(inputs.names))
         parts = [self.tabular(torch.cat([inputs.numbers, names], dim=1))]
@@ -231,7 +241,10 @@ def _sum(table: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
 
 
 class Adapter:
-    """One version of one model, ready to be asked from any thread; it never changes."""
+    """One version of one model, loaded and immutable; any thread may call it.
+
+    `headrace.model.artifact.load_adapter` makes one from its folder.
+    """
 
     def __init__(
         self,
@@ -248,27 +261,6 @@ class Adapter:
         self.head = head.to(device).eval().requires_grad_(False)
         self.device = device
 
-    @classmethod
-    def load(
-        cls, path: Path, backbone: Backbone | None = None, device: str | torch.device | None = None
-    ) -> Adapter:
-        """Read an artifact folder.
-
-        Raises ModelError where the artifact is incomplete, of another format, or reads text and
-        no backbone was given.
-        """
-        config = read_config(path)
-        schema = Schema.from_dict(config["schema"])
-        if schema.has_text and backbone is None:
-            raise ModelError(f"{path.name} reads text: Adapter.load needs a backbone, got None")
-        layers: list[nn.Module] = []
-        if schema.has_text and backbone is not None:
-            layers = merged_layers(path, backbone)
-            device = backbone.device
-        head = Head(schema, len(config["labels"]), backbone.dim if layers and backbone else 0)
-        head.load_state_dict(load_file(_file(path, "head.safetensors")))
-        return cls(config, layers, head, torch.device(device or default_device()))
-
     @torch.inference_mode()
     def predict(self, hidden: Hidden | None, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Probabilities, (n, labels); `hidden` is the backbone's encoding of the texts."""
@@ -282,63 +274,17 @@ class Adapter:
                     f"got {None if hidden is None else len(hidden)}"
                 )
             pooled, tokens = pool(self.layers, hidden.states, hidden.mask), hidden.tokens
-        inputs = Inputs.of(self.schema, examples, tokens, self.device)
+        inputs = HeadInputs.of(self.schema, examples, tokens, self.device)
         probabilities: NDArray[np.float32] = (
             F.softmax(self.head(pooled, inputs).float(), dim=1).cpu().numpy()
         )
         return probabilities
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The artifact's config.json; ModelError where this code cannot serve the artifact."""
-    try:
-        config: dict[str, Any] = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.name} is no readable artifact: {error}") from None
-    for name, ours in architecture().items():
-        if config.get(name) != ours:
-            raise ModelError(f"{path.name}: {name} must be {ours!r}, got {config.get(name)!r}")
-    return config
-
-
-def architecture() -> dict[str, Any]:
-    """What an artifact and the code that serves it must agree on."""
-    return {
-        "format": 1,
-        "base_model": BASE_MODEL,
-        "layers": LAYERS,
-        "frozen_layers": FROZEN_LAYERS,
-        "backbone_tokens": BACKBONE_TOKENS,
-        "wide_tokens": WIDE_TOKENS,
-        "wide_buckets": WIDE_BUCKETS,
-    }
-
-
-def _file(path: Path, name: str) -> Path:
-    if not (path / name).is_file():
-        raise ModelError(f"{path.name} lacks {name}")
-    return path / name
-
-
-def merged_layers(path: Path, backbone: Backbone) -> list[nn.Module]:
-    """Upper layers with the adapter added into the weights; all other weights stay shared."""
-    config = json.loads(_file(path, "adapter_config.json").read_text())
-    adapter = load_file(_file(path, "adapter_model.safetensors"), device=str(backbone.device))
-    scale = config["lora_alpha"] / config["r"]
-    layers = list(backbone.copy().encoder.layer)
-    for number, layer in enumerate(layers[FROZEN_LAYERS:], FROZEN_LAYERS):
-        for name in ADAPTED:
-            key = f"base_model.model.encoder.layer.{number}.attention.self.{name}"
-            linear = getattr(layer.attention.self, name)
-            delta = adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"]
-            linear.weight = nn.Parameter(linear.weight + scale * delta, requires_grad=False)
-    return layers[FROZEN_LAYERS:]
-
-
 def predict(
     adapter: Adapter, backbone: Backbone | None, examples: Sequence[Example]
 ) -> NDArray[np.float32]:
-    """Probabilities, (n, labels); the backbone is left alone where the version reads no text."""
+    """Probabilities, (n, labels); a version that reads no text does not use the backbone."""
     hidden = None
     if adapter.schema.has_text and backbone is not None and examples:
         hidden = backbone.encode([example.text for example in examples])

@@ -66,7 +66,7 @@ class Published:
             path = folder / version
             finetune(train, cache=cache).save(path, version)
             self.paths[version] = path
-            self.expected[version] = predict(Adapter.load(path, backbone), backbone, examples)
+            self.expected[version] = predict(load_adapter(path, backbone), backbone, examples)
         assert np.abs(self.expected["1"] - self.expected["2"]).max(axis=1).min() > 0.05
 
     def copy_to(self, root: Path) -> None:
@@ -385,7 +385,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         known = http.post("/v1/predict", json={**asked, "segment": "s"}).json()
         unknown = http.post("/v1/predict", json={**asked, "segment": "t"}).json()
         given = http.post("/v1/predict", json={**asked, "segment": "s", "features": {rate: 0.1}})
-    adapter = Adapter.load(place)
+    adapter = load_adapter(place)
     for answer, segment, value in (
         (known, "s", served),
         (unknown, "t", None),

@@ -76,7 +76,7 @@ def test_the_merged_layers_equal_pefts_own(artifact: Path, backbone: Backbone) -
     from peft import PeftModel
 
     adapted: Any = PeftModel.from_pretrained(backbone.copy(), artifact).eval()
-    adapter = Adapter.load(artifact, backbone)
+    adapter = load_adapter(artifact, backbone)
     hidden = backbone.encode(texts(8, seed=5))
     upper = list(adapted.base_model.model.encoder.layer[FROZEN_LAYERS:])
     base = list(backbone.model.encoder.layer[FROZEN_LAYERS:])
@@ -90,7 +90,7 @@ def test_the_merged_layers_equal_pefts_own(artifact: Path, backbone: Backbone) -
 
 def test_versions_share_the_backbone_and_leave_it_alone(artifact: Path, backbone: Backbone) -> None:
     before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
-    adapter = Adapter.load(artifact, backbone)
+    adapter = load_adapter(artifact, backbone)
     for name, weight in backbone.model.state_dict().items():
         assert torch.equal(weight, before[name]), name
     base = backbone.model.encoder.layer[FROZEN_LAYERS]
@@ -101,7 +101,7 @@ def test_versions_share_the_backbone_and_leave_it_alone(artifact: Path, backbone
 def test_batching_threads_and_the_cache_change_no_answer(
     artifact: Path, backbone: Backbone
 ) -> None:
-    adapter = Adapter.load(artifact, backbone)
+    adapter = load_adapter(artifact, backbone)
     examples = [Example(text, "eu", {"length": len(text)}) for text in texts(24, seed=6)]
     together = predict(adapter, backbone, examples)
     with ThreadPoolExecutor(4) as threads:
@@ -114,7 +114,7 @@ def test_batching_threads_and_the_cache_change_no_answer(
 
 
 def test_a_long_text_and_an_empty_one_are_read(artifact: Path, backbone: Backbone) -> None:
-    adapter = Adapter.load(artifact, backbone)
+    adapter = load_adapter(artifact, backbone)
     got = predict(
         adapter, backbone, [Example("root " * 5_000), Example(""), Example("\x00 \U0001f512")]
     )
@@ -126,7 +126,7 @@ def test_a_model_without_text_never_loads_the_backbone(tabular: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from headrace.model.inputs import Example;"
         "from headrace.model.network import Adapter, predict;"
-        f"adapter = Adapter.load(Path({str(tabular)!r}), None, 'cpu');"
+        f"adapter = load_adapter(Path({str(tabular)!r}), None, 'cpu');"
         "p = predict(adapter, None, [Example(features={'x': 1.0})]);"
         "assert p.shape == (1, 2); assert 'transformers' not in sys.modules"
     )
@@ -144,14 +144,14 @@ anything = st.dictionaries(
 def test_no_feature_makes_a_prediction_fail(
     tabular: Path, features: list[dict[str, float | str | bool | None]], segment: str | None
 ) -> None:
-    adapter = Adapter.load(tabular, None, "cpu")
+    adapter = load_adapter(tabular, None, "cpu")
     got = adapter.predict(None, [Example("ignored", segment, one) for one in features])
     assert got.shape == (len(features), 2)
     assert np.isfinite(got).all()
 
 
 def test_the_order_of_features_changes_nothing(tabular: Path) -> None:
-    adapter = Adapter.load(tabular, None, "cpu")
+    adapter = load_adapter(tabular, None, "cpu")
     one: dict[str, Scalar]
     other: dict[str, Scalar]
     one, other = {"a": "1", "x": 0.3, "b": True}, {"b": True, "x": 0.3, "a": "1"}
@@ -173,16 +173,16 @@ def test_numbers_are_standardised_and_missing_ones_marked() -> None:
 
 def test_an_artifact_that_cannot_be_served_says_why(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="needs a backbone"):
-        Adapter.load(artifact, None)
+        load_adapter(artifact, None)
     with pytest.raises(ModelError, match="no readable artifact"):
-        Adapter.load(tmp_path / "absent", None)
+        load_adapter(tmp_path / "absent", None)
     config = json.loads((artifact / "config.json").read_text()) | {"frozen_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="frozen_layers must be 2, got 1"):
-        Adapter.load(tmp_path, None)
+        load_adapter(tmp_path, None)
 
 
 def test_texts_and_examples_must_agree(artifact: Path, backbone: Backbone) -> None:
-    adapter = Adapter.load(artifact, backbone)
+    adapter = load_adapter(artifact, backbone)
     with pytest.raises(ValueError, match="hidden must hold 2 encoded texts, got 1"):
         adapter.predict(backbone.encode(["a"]), [Example("a"), Example("b")])

@@ -40,7 +40,7 @@ def clicks(n: int, seed: int) -> list[TrainingExample]:
 
 def load(train: list[TrainingExample], path: Path, **settings: int | float) -> Adapter:
     finetune(train, config=FinetuneConfig.of(settings)).save(path, path.name)
-    return Adapter.load(path, None)
+    return load_adapter(path, None)
 
 
 def test_an_interaction_of_features_is_learned(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_real_texts_are_learned(backbone: Backbone, tmp_path: Path) -> None:
     cache = ActivationCache(backbone)
     result = finetune(train, cache=cache)
     result.save(tmp_path, "v1")
-    adapter = Adapter.load(tmp_path, backbone)
+    adapter = load_adapter(tmp_path, backbone)
     p = predict_cached(adapter, cache, [one.example for one in test])
     got = evaluate(p, [one.label for one in test], adapter.labels, "total")
     base = evaluate(
@@ -107,7 +107,7 @@ def test_saving_and_loading_gives_identical_probabilities(
     answers = []
     for name in ("v1", "copy"):
         result.save(tmp_path / name, name)
-        adapter = Adapter.load(tmp_path / name, backbone)
+        adapter = load_adapter(tmp_path / name, backbone)
         assert adapter.model_version == name
         answers.append(predict(adapter, backbone, examples))
     assert np.array_equal(answers[0], answers[1])
