@@ -288,7 +288,7 @@ def doctor_(parsed: argparse.Namespace, settings: Settings) -> int:
 def psql(parsed: argparse.Namespace, settings: Settings) -> int:
     from headrace.deploy import ready_engine
     from headrace.engine import open_engine
-    from headrace.engine.embedded import run_psql
+    from headrace.engine.programs import run_psql
 
     with (open_engine if parsed.owner else ready_engine)(settings, say=Steps()) as engine:
         if not parsed.owner and not engine.knows_reader:

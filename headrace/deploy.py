@@ -20,18 +20,17 @@ from psycopg.conninfo import conninfo_to_dict
 from headrace.engine import Engine, Say, open_engine
 from headrace.engine.dialect import Connection
 from headrace.engine.patience import patiently
-from headrace.engine.reach import has
 from headrace.errors import EngineError
 from headrace.machine import end_with_parent
 from headrace.settings import Settings, project_path
 
 log = logging.getLogger(__name__)
 
-# What was deployed last, by the names of control.deployed.
+# Names in control.deployed.
 SQL_FILES, DBT_PROJECT = "sql", "dbt"
 # The topic of due triggers, for other systems.
 TRIGGERS = "triggers"
-# What dbt says of a model that is done, after the time: "12 of 81 OK created sql pane model ...".
+# dbt's line for a model that is done, after the time: "12 of 81 OK created sql pane model ...".
 _MODEL_DONE = re.compile(r"\d+ of (\d+) (?!START)[A-Z]+ (?!hook)")
 _TIME = re.compile(r"^\d\d:\d\d:\d\d +")
 
@@ -41,7 +40,7 @@ _DEFAULT_LABEL_POLICIES = "select kind from control.label_policies where model =
 
 @contextmanager
 def ready_engine(settings: Settings, *, say: Say | None = None) -> Iterator[Engine]:
-    """Reach the database as `open_engine` does, and have tables and views there first.
+    """Reach the database as `open_engine` does, and `prepare` it.
 
     Raises:
         EngineError: it cannot be started or reached, or `prepare` failed.
@@ -52,9 +51,9 @@ def ready_engine(settings: Settings, *, say: Say | None = None) -> Iterator[Engi
 
 
 def prepare(engine: Engine, say: Say | None = None) -> None:
-    """Have tables and views as this version needs them.
+    """Bring tables and views up to this version, or check that somebody has.
 
-    Where any process may migrate, it does so; else that is a person's step and is looked for.
+    Where any process may migrate, this one does; else it only looks whether `headrace migrate` ran.
 
     Raises:
         EngineError: a statement or a dbt model failed, or `headrace migrate` never ran.
@@ -62,8 +61,7 @@ def prepare(engine: Engine, say: Say | None = None) -> None:
     if engine.dialect.migrates_by_itself:
         migrate(engine, say=say)
         return
-    with engine.connect() as connection:
-        deployed = _deployed(connection, DBT_PROJECT)
+    deployed = _deployed(engine, DBT_PROJECT)
     if deployed is None:
         raise EngineError("there are no views yet: run `headrace migrate` once")
     if deployed != digests(engine)[DBT_PROJECT]:
@@ -71,7 +69,7 @@ def prepare(engine: Engine, say: Say | None = None) -> None:
 
 
 def migrate(engine: Engine, *, force: bool = False, say: Say | None = None) -> None:
-    """Bring tables, roles and views up to the project's SQL; nothing happens when they are.
+    """Bring tables, roles and views up to the project's SQL; do nothing when they are.
 
     Raises:
         EngineError: a statement or a dbt model failed; the text says which and why.
@@ -84,13 +82,13 @@ def migrate(engine: Engine, *, force: bool = False, say: Say | None = None) -> N
         wanted = digests(engine)
         if engine.dialect.reads_topics:
             _make_topics(engine.settings)
-        _apply_sql(engine, connection, wanted[SQL_FILES], force, say or _nobody)
-        _apply_dbt(engine, connection, wanted[DBT_PROJECT], force, say or _nobody)
+        _apply_sql(engine, connection, wanted[SQL_FILES], force, say or _silently)
+        _apply_dbt(engine, connection, wanted[DBT_PROJECT], force, say or _silently)
         engine.dialect.keep_reader(connection, engine.settings)
 
 
 def digests(engine: Engine) -> dict[str, str]:
-    """Return what the SQL and the dbt project of this version are, as `migrate` notes it."""
+    """Return the digests of the SQL and the dbt project, as `migrate` records them."""
     seeds = sorted(project_path("sql").glob("*.csv"))
     return {
         SQL_FILES: _digest([*_sql_files(engine), *seeds]),
@@ -101,7 +99,7 @@ def digests(engine: Engine) -> dict[str, str]:
 def dbt(engine: Engine, *arguments: str, echo: bool = False, say: Say | None = None) -> None:
     """Run ``dbt ARGUMENTS`` on this database; with `echo` its output goes to the terminal.
 
-    `say` is told how many views are done.
+    `say` is called with how many views are done.
 
     Raises:
         EngineError: dbt ended with an error; the text ends with its last lines.
@@ -117,7 +115,7 @@ def dbt(engine: Engine, *arguments: str, echo: bool = False, say: Say | None = N
         text=True,
         preexec_fn=end_with_parent if sys.platform == "linux" else None,
     ) as process:
-        tail = " | ".join(_tail(process.stdout or (), say or _nobody))
+        tail = " | ".join(_tail(process.stdout or (), say or _silently))
     if process.returncode != 0:
         raise EngineError(f"dbt {arguments[0]} failed: {tail or 'see its output'}")
 
@@ -142,7 +140,7 @@ def dbt_environment(engine: Engine) -> dict[str, str]:
 
 
 def _make_topics(settings: Settings) -> None:
-    """Make the topics that sources and sinks are refused without."""
+    """Make the topics; RisingWave refuses sources and sinks without them."""
     from headrace.events.kafka.brokers import await_leaders, make_topics
 
     make_topics(settings, TRIGGERS)
@@ -150,7 +148,7 @@ def _make_topics(settings: Settings) -> None:
 
 
 def _apply_sql(engine: Engine, connection: Connection, digest: str, force: bool, say: Say) -> None:
-    if not force and _deployed(connection, SQL_FILES) == digest:
+    if not force and _deployed(engine, SQL_FILES) == digest:
         return
     say("tables: making them, and the roles")
     for file in _sql_files(engine):
@@ -160,7 +158,7 @@ def _apply_sql(engine: Engine, connection: Connection, digest: str, force: bool,
 
 
 def _apply_dbt(engine: Engine, connection: Connection, digest: str, force: bool, say: Say) -> None:
-    if not force and _deployed(connection, DBT_PROJECT) == digest:
+    if not force and _deployed(engine, DBT_PROJECT) == digest:
         return
     say("views: reading the project, the longest part of a first start")
     patiently(lambda: dbt(engine, *engine.dialect.dbt_run, say=say))
@@ -185,7 +183,7 @@ def _dbt_files(engine: Engine) -> list[Path]:
 
 
 def _seed(engine: Engine, connection: Connection) -> None:
-    """Bring the policies that exist up to date; what people have set stays."""
+    """Bring the list of policies up to date; values that people have set stay."""
     put, now = engine.dialect.put, datetime.now(UTC)
     policies = _seeds("policies")
     put(connection, "control.policy_kinds", ["policy"], policies)
@@ -223,12 +221,12 @@ def _record(engine: Engine, connection: Connection, name: str, digest: str) -> N
     engine.dialect.flush(connection)
 
 
-def _nobody(_: str) -> None:
-    """Tell nobody."""
+def _silently(_: str) -> None:
+    """Say nothing."""
 
 
 def _tail(lines: Iterable[str], say: Say) -> list[str]:
-    """Read what dbt prints, telling how far it is; return the end of what else it said."""
+    """Read dbt's output and report its progress; return the last other lines."""
     done, said = 0, deque[str](maxlen=12)
     for line in lines:
         text = _TIME.sub("", line).strip()
@@ -242,13 +240,11 @@ def _tail(lines: Iterable[str], say: Say) -> list[str]:
     return list(said)
 
 
-def _deployed(connection: Connection, name: str) -> str | None:
-    if not has(connection, "control.deployed"):
+def _deployed(engine: Engine, name: str) -> str | None:
+    if not engine.has("control.deployed"):
         return None
-    row = connection.execute(
-        "select sha256 from control.deployed where name = %s", [name]
-    ).fetchone()
-    return row[0] if row else None
+    rows = engine.rows("select sha256 from control.deployed where name = %s", [name])
+    return rows[0]["sha256"] if rows else None
 
 
 def _seeds(name: str) -> list[dict[str, str]]:

@@ -1,1 +1,4 @@
-"""The trainer: what a due trigger becomes, from its claim to a published version."""
+"""The trainer: from a due trigger to a published version.
+
+watch ─► claim ─► brief ─► run (dataset, finetune, gate, suspicion) ─► publish
+"""

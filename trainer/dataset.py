@@ -1,9 +1,9 @@
-"""The training set of a run: final labels as they were known at the claim, rebuildable by its id.
+"""The training set of a run: final labels as known at the claim, rebuildable by its id.
 
-Labels are made from the events, not from what the views say now: feedback that was ingested after
-the claim does not exist for the run, and the policies that made labels of it are recorded, however
-often the set is built again. Features are those that were served with the answer; where another
-server answered, Feast gives them as of then.
+Labels are made from the events, not from what the views say now: a run does not see feedback that
+was ingested after its claim, and the label policies in force are recorded, so the same set comes
+out however often it is built. Features are those served with the prediction; where another server
+predicted, Feast gives them as of that time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from headrace.model.inputs import Example
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
-# Of every hundred older examples this many are never trained on: they tell what was forgotten.
+# Of every hundred older examples this many are never trained on: they show what was forgotten.
 OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
@@ -41,11 +41,10 @@ NUMBER_TEXT = """case
             then {x}::text::numeric::text
         else {x}::text
     end"""
-# Candidates come from what is labelled by now, or from all answers where silence is a label. What
-# was held to be right about the chosen ones is worked out from the feedback and by the policies of
-# the claim; the rules are those of `chosen_labels` in dbt_project/macros/labels.sql. Either engine
-# answers this; `{kinds}` takes (kind, wins, priority) of each policy, and `{value_text}` and
-# `{total_text}` the text of these numbers.
+# Candidates are the labelled predictions, or all of them where silence is a label. The labels of
+# the chosen ones are worked out from the feedback by the policies of the claim, by the rules of
+# `chosen_labels` in dbt_project/macros/labels.sql. Both engines run this; `{kinds}` takes (kind,
+# wins, priority) of each policy, `{value_text}` and `{total_text}` the text of these numbers.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -81,7 +80,7 @@ chosen as (
     select request_id from replayed
 ),
 
-heard as (
+known_feedback as (
     select
         f.request_id,
         f.feedback_id,
@@ -112,7 +111,7 @@ by_kind as (
         case
             when wins = 'sum' then sum(value::numeric) over (partition by request_id, kind)
         end::double precision as total
-    from heard
+    from known_feedback
 ),
 
 held as (
@@ -143,8 +142,8 @@ order by inference.event_time, inference.request_id
 
 
 @dataclass(frozen=True)
-class Row:
-    """One labelled example. Times are UTC."""
+class LabeledExample:
+    """One example with its final label. Times are UTC."""
 
     request_id: str
     event_time: datetime
@@ -155,13 +154,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All rows of a run, oldest first, and the parts that they fall into."""
+    """All rows of a run, oldest first, and the parts that they fall into.
+
+    Attributes:
+        query: what it takes to build the set again, as JSON.
+        sha256: of the rows.
+    """
 
     dataset_id: str
+    query: Mapping[str, Any]
     sha256: str
-    rows: Sequence[Row]
+    rows: Sequence[LabeledExample]
 
-    def split(self) -> tuple[list[Row], list[Row], list[Row]]:
+    def split(self) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
         """Return (train, newest held out, old held out), which share no row.
 
         Which old rows are held out depends on their ids alone, so no later run trains on them;
@@ -170,8 +175,8 @@ class Dataset:
         count = min(max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_MIN), NEW_HOLDOUT_MAX)
         count = min(count, len(self.rows) // 3)
         edge = len(self.rows) - count
-        train: list[Row] = []
-        old: list[Row] = []
+        train: list[LabeledExample] = []
+        old: list[LabeledExample] = []
         for row in reversed(self.rows[:edge]):
             held = zlib.crc32(row.request_id.encode()) % 100 < OLD_HOLDOUT_PERCENT
             if not held:
@@ -182,7 +187,7 @@ class Dataset:
 
 
 def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Dataset:
-    """Build the training set of a claim and record what it takes to build it again."""
+    """Build the training set of a claim, by the label policies in force now."""
     query = {
         "model": claim.model,
         "known_at": claim.known_at.isoformat(),
@@ -191,43 +196,44 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
         "recent": RECENT,
         "replay": REPLAY,
     }
-    rows = _read(engine, query, reader)
-    dataset = Dataset(f"{claim.run_id}", _sha256(rows), rows)
+    return _build(engine, claim.run_id, query, reader)
+
+
+def record_dataset(engine: Engine, claim: Claim, dataset: Dataset) -> None:
+    """Keep what it takes to build the set again, in ``control.datasets``."""
     record = {
         "dataset_id": dataset.dataset_id,
         "model": claim.model,
         "run_id": claim.run_id,
         "known_at": claim.known_at,
-        "examples": len(rows),
+        "examples": len(dataset.rows),
         "content_sha256": dataset.sha256,
-        "query": Jsonb(query),
+        "query": Jsonb(dict(dataset.query)),
         "created_at": datetime.now(UTC),
     }
     with engine.writing() as connection:
         engine.dialect.put(connection, "control.datasets", ["dataset_id"], [record])
-    return dataset
 
 
 def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> Dataset:
     """Build a recorded training set again.
 
     Raises:
-        ModelError: there is no such set, or it no longer comes out the same.
+        ModelError: there is no such set, or its content is no longer the same.
     """
     found = engine.rows(
         "select query, content_sha256 from control.datasets where dataset_id = %s", [dataset_id]
     )
     if not found:
         raise ModelError(f"dataset_id: there is no dataset {dataset_id!r}; see control.datasets")
-    rows = _read(engine, found[0]["query"], reader)
-    dataset = Dataset(dataset_id, _sha256(rows), rows)
+    dataset = _build(engine, dataset_id, found[0]["query"], reader)
     if dataset.sha256 != found[0]["content_sha256"]:
-        raise ModelError(f"dataset {dataset_id} comes out otherwise than it was recorded")
+        raise ModelError(f"dataset {dataset_id} has other content than was recorded")
     return dataset
 
 
 def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
-    """What makes a label of feedback, or of its absence, by the policies in force now."""
+    """The policies in force now by which feedback, or its absence, becomes a label."""
     (terms,) = engine.rows(
         "select label_window::text, default_label from headrace.model_policies where model = %s",
         [model],
@@ -249,7 +255,14 @@ def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
     return {**terms, "label_policies": kinds}
 
 
-def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[Row]:
+def _build(
+    engine: Engine, dataset_id: str, query: Mapping[str, Any], reader: FeatureReader
+) -> Dataset:
+    rows = _read(engine, query, reader)
+    return Dataset(dataset_id, query, _sha256(rows), rows)
+
+
+def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[LabeledExample]:
     parameters: dict[str, Any] = {
         **query,
         "known_at": datetime.fromisoformat(query["known_at"]),
@@ -279,7 +292,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
         dict(zip(reader.names, row, strict=True)) for row in found_features[reader.names].to_numpy()
     ]
     return [
-        Row(
+        LabeledExample(
             row["request_id"],
             row["event_time"],
             row["known_at"],
@@ -290,7 +303,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
     ]
 
 
-def _sha256(rows: Sequence[Row]) -> str:
+def _sha256(rows: Sequence[LabeledExample]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         line = [

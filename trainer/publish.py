@@ -1,150 +1,75 @@
-"""Publishing: a folder that appears whole, and then the event that makes it count."""
+"""Publishing: the one write of a run. Its last step, the events, makes it count."""
 
 from __future__ import annotations
-
-import hashlib
-import json
-import os
-import re
-import shutil
-from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.errors import ModelError
 from headrace.events.contract import ModelEvent, parse
 from headrace.events.log import EventLog
-from headrace.trainer.finetune import FinetuneResult
+from headrace.model.artifact import save_version
+from headrace.trainer.dataset import record_dataset
+from headrace.trainer.run import Candidate, Outcome
 
 
-def next_version(engine: Engine, model: str) -> str:
-    """Return the first free name of the form v1, v2, …; names that others used stay theirs."""
-    rows = engine.rows(
-        """
-        select model_version from headrace.model_versions where model = %(model)s
-        union
-        select model_version from panes.model_activity where model = %(model)s
-        """,
-        {"model": model},
-    )
-    used = {row["model_version"] for row in rows}
-    counted = [int(name[1:]) for name in used if re.fullmatch(r"v[0-9]{1,9}", name)]
-    number = max(counted, default=0) + 1
-    while f"v{number}" in used:
-        number += 1
-    return f"v{number}"
+def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> None:
+    """Write what a run came to: the record of its dataset, the promoted artifact, the events.
 
-
-def write_artifact(
-    folder: Path,
-    model: str,
-    model_version: str,
-    result: FinetuneResult,
-    card: Mapping[str, Any],
-) -> Path:
-    """Write the version's folder beside its place and move it there in one step.
-
-    A folder of that name without an event was left by a trainer that died: it is replaced. The
-    folder of a model has a file ``model.json`` with its name.
+    A trainer that dies in between leaves a record and a folder, which the one that takes the
+    claim over replaces. The events, `trained` and `promoted` or else `rejected`, are one commit.
 
     Raises:
-        ModelError: the version has another name than `next_version` gives.
-    """
-    if not re.fullmatch(r"v[0-9]+", model_version):
-        raise ModelError(f"model_version: must be v1, v2, … to be published, got {model_version!r}")
-    place = folder / folder_name(model) / model_version
-    draft = place.with_name(f".{model_version}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    result.save(draft, model_version)
-    config = json.loads((draft / "config.json").read_text())
-    config["positive_label"] = card["positive_label"]
-    (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (draft / "README.md").write_text(model_card(model, model_version, card), encoding="utf-8")
-    name = json.dumps({"model": model}, ensure_ascii=False)
-    (place.parent / "model.json").write_text(name + "\n", encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    draft.rename(place)
-    return place.resolve()
-
-
-def folder_name(model: str) -> str:
-    """Return the name of a model's folder: what can be read of its name, and a hash of all of it.
-
-    Whatever the model is called, this is one short name of letters, digits, dashes and
-    underscores, another one for each model also where a file system takes A for a.
-    """
-    readable = re.sub(r"[^A-Za-z0-9_]+", "-", model)[:40].strip("-")
-    digest = hashlib.blake2b(model.encode(), digest_size=10).hexdigest()
-    return f"{readable}-{digest}" if readable else digest
-
-
-def announce(
-    log: EventLog,
-    claim: Claim,
-    model_version: str,
-    *,
-    promoted: bool,
-    parent: str | None,
-    artifact: Path | None,
-    metrics: Mapping[str, Any],
-    reason: str,
-) -> None:
-    """Write the events that end a run: trained and promoted in one commit, or rejected.
-
-    Raises:
+        OSError: the artifact cannot be written.
         ContractError: what the run says of itself is no event.
-        ModelError: the database, or Kafka, does not take it.
+        ModelError: the log refuses the events.
     """
-    receipt = log.append(
-        "model_events",
-        [
-            _event(claim, model_version, name, parent, artifact, metrics, reason)
-            for name in (("trained", "promoted") if promoted else ("rejected",))
-        ],
-    )
+    if outcome.dataset is not None:
+        record_dataset(engine, claim, outcome.dataset)
+    uri = None
+    if outcome.promoted and outcome.candidate is not None:
+        place = save_version(
+            engine.settings.artifacts_path,
+            claim.model,
+            outcome.model_version,
+            outcome.candidate.artifact,
+            model_card(claim, outcome, outcome.candidate),
+        )
+        uri = place.as_uri()
+    names = ("trained", "promoted") if outcome.promoted else ("rejected",)
+    receipt = log.append("model_events", [_event(claim, outcome, name, uri) for name in names])
     if receipt.refused:
         raise ModelError(f"the events of the run were refused: {receipt.refused[0].reason}")
 
 
-def _event(
-    claim: Claim,
-    model_version: str,
-    name: str,
-    parent: str | None,
-    artifact: Path | None,
-    metrics: Mapping[str, Any],
-    reason: str,
-) -> ModelEvent:
+def _event(claim: Claim, outcome: Outcome, name: str, uri: str | None) -> ModelEvent:
     event = parse(
         "model_events",
         {
             "model": claim.model,
-            "model_version": model_version,
+            "model_version": outcome.model_version,
             "event": name,
             "event_time": claim.event_clock.isoformat(),
             "run_id": claim.run_id,
             "trigger_id": claim.trigger_id,
             "dataset_id": claim.run_id,
-            "parent_version": parent,
-            "artifact_uri": artifact.as_uri() if artifact and name == "promoted" else None,
-            "metrics": dict(metrics) if name != "promoted" else {},
-            "reason": reason,
+            "parent_version": outcome.parent,
+            "artifact_uri": uri if name == "promoted" else None,
+            "metrics": dict(outcome.metrics) if name != "promoted" else {},
+            "reason": outcome.reason,
         },
     )
     assert isinstance(event, ModelEvent)
     return event
 
 
-def model_card(model: str, model_version: str, card: Mapping[str, Any]) -> str:
+def model_card(claim: Claim, outcome: Outcome, candidate: Candidate) -> str:
     """Return the README of a version: what it is, what it learned from, how it was judged."""
-    trained: datetime = card["event_clock"]
+    artifact, rival = candidate.artifact, candidate.rival.to_dict()
     rows = "\n".join(
-        f"| {name} | {_cell(candidate)} | {_cell(card['champion'].get(name))} |"
-        for name, candidate in card["candidate"].items()
+        f"| {name} | {_cell(value)} | {_cell(rival[name])} |"
+        for name, value in candidate.holdout.to_dict().items()
     )
+    sha256 = outcome.dataset.sha256 if outcome.dataset else ""
     return f"""\
 ---
 library_name: peft
@@ -152,24 +77,25 @@ base_model: sentence-transformers/all-MiniLM-L6-v2
 license: apache-2.0
 pipeline_tag: text-classification
 ---
-# {model} {model_version}
+# {claim.model} {outcome.model_version}
 
-A classifier with the labels {", ".join(f"`{label}`" for label in card["labels"])}; `score` is the
-probability of `{card["positive_label"]}`. It goes on from {card["parent"] or "the base model"}.
+A classifier with the labels {", ".join(f"`{label}`" for label in artifact.labels)}; `score` is the
+probability of `{artifact.positive_label}`. Its parent is {outcome.parent or "the base model"}.
 
-- **Learned from** {card["examples"]} labelled examples, dataset `{card["dataset_id"]}`
-  (sha256 `{card["dataset_sha256"]}`), labels as known at {trained:%Y-%m-%d %H:%M} UTC.
-- **Judged on** the newest {card["candidate"].get("n", 0):.0f} examples, which it did not see:
+- **Learned from** {artifact.report["examples"]} labelled examples, dataset `{claim.run_id}`
+  (sha256 `{sha256}`), labels as known at
+  {claim.event_clock:%Y-%m-%d %H:%M} UTC.
+- **Judged on** the newest {candidate.holdout.n} examples, which it did not see:
 
-| metric | {model_version} | {card["parent"] or "no version"} |
+| metric | {outcome.model_version} | {outcome.parent or "no version"} |
 |---|---|---|
 {rows}
 
-- **Verdict**: {card["reason"]}
-- **Meant for** the requests of `{model}`; other inputs were not tried. It repeats what people
+- **Verdict**: {outcome.reason}
+- **Meant for** the requests of `{claim.model}`; other inputs were not tried. It repeats what people
   decided, mistakes included.
 """
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

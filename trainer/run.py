@@ -1,30 +1,23 @@
-"""One run: from a claim to a verdict and, where it is good, a version on disk.
-
-claim ─► dataset ─► fine-tune ─► gate ─► artifact     (publishing is the caller's)
-"""
+"""A run: fine-tune, gate and suspicion turn a brief into an outcome. No engine is asked."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from headrace.control.claims import Claim
-from headrace.engine import Engine
 from headrace.errors import NothingToLearnError, one_line
-from headrace.features.reader import FeatureReader
-from headrace.model.artifact import artifact_path
-from headrace.model.network import Adapter, Backbone, load_backbone
+from headrace.model.artifact import Artifact, artifact_path, load_adapter, read_config
+from headrace.model.network import Adapter
 from headrace.trainer import gate
-from headrace.trainer.activations import ActivationCache, predict_cached
-from headrace.trainer.dataset import Row, compile_dataset
-from headrace.trainer.finetune import FinetuneResult, TrainingExample, finetune
-from headrace.trainer.publish import next_version, write_artifact
+from headrace.trainer.activations import ActivationCache, predict_cached, shared_activations
+from headrace.trainer.brief import Brief
+from headrace.trainer.dataset import Dataset, LabeledExample
+from headrace.trainer.finetune import TrainingExample, finetune
 from headrace.trainer.suspicion import doubt
 
 log = logging.getLogger(__name__)
@@ -33,41 +26,47 @@ Progress = Callable[[str], None]
 MAX_LABELS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trained version, and how it and its rival did on the newest examples."""
+
+    artifact: Artifact
+    holdout: gate.Metrics
+    rival: gate.Metrics
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to; `artifact` is there when the gate let it pass."""
+    """What a run came to, as `publish` writes it.
+
+    Attributes:
+        metrics: of the event; empty where the run failed.
+        dataset: None where the run failed before it had one.
+        candidate: None where the run failed.
+    """
 
     model_version: str
-    parent: str | None
     promoted: bool
     reason: str
-    metrics: dict[str, Any]
-    artifact: Path | None
+    parent: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Dataset | None = None
+    candidate: Candidate | None = None
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """What stays loaded from run to run: the features' reader, and the base model when needed."""
-
-    engine: Engine
-    reader: FeatureReader
-    caches: list[ActivationCache]
-
-    def activations(self) -> ActivationCache:
-        if not self.caches:
-            self.caches.append(ActivationCache(load_backbone()))
-        return self.caches[0]
+def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Outcome:
+    """The outcome of a run that ended in an error."""
+    reason = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
+    return Outcome(f"failed-{claim.run_id}", promoted=False, reason=reason, dataset=dataset)
 
 
-def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
-    """See a claim through to a verdict.
+def train(brief: Brief, progress: Progress) -> Outcome:
+    """Train a candidate and judge it.
 
     Raises:
         NothingToLearnError: too few labels, or all the same.
     """
-    engine = shop.engine
-    marks = {"claimed_at": claim.claimed_at.timestamp(), **_feedback_span(engine, claim)}
-    dataset = compile_dataset(engine, claim, shop.reader)
+    dataset, marks = brief.dataset, brief.marks
     rows, newest, old = dataset.split()
     labels = sorted({row.label for row in rows})
     if not 2 <= len(labels) <= MAX_LABELS:
@@ -75,130 +74,91 @@ def train(shop: Workshop, claim: Claim, progress: Progress) -> Outcome:
             f"a classifier needs 2 to {MAX_LABELS} labels: "
             f"got {len(labels)} in {len(rows)} examples to train on"
         )
-    cache = shop.activations() if any(row.example.text for row in dataset.rows) else None
-    marks["compiled_at"] = time.time()
     progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
 
-    parent, champion, folder = _champion(engine, claim.model, shop)
-    result = finetune(
+    cache = shared_activations() if any(row.example.text for row in dataset.rows) else None
+    folder, champion = _load_champion(brief)
+    artifact = finetune(
         [TrainingExample(row.example, row.label) for row in rows],
         parent=folder,
         cache=cache,
         progress=lambda step, steps, loss: _show(progress, step, steps, loss),
     )
-    marks["trained_at"] = time.time()
+    marks = marks.reached("trained_at")
 
-    version = next_version(engine, claim.model)
-    positive = _positive_label(engine, claim.model, result.labels)
-    candidate = _as_adapter(version, result, cache.backbone if cache else None)
-    measured = _measure(candidate, cache, newest, old, positive)
-    if champion is not None:
+    positive = brief.positive_label or ""
+    if positive not in artifact.labels:
+        positive = artifact.labels[-1]
+    adapter = _as_served(artifact, brief.next_version, cache)
+    measured = _measure(adapter, cache, newest, old, positive)
+    if champion is not None and brief.champion is not None:
         rival = _measure(champion, cache, newest, old, positive)
-        against = f"{parent}"
+        against = brief.champion.model_version
     else:
-        rival = _prior(result, newest, positive)
+        rival = _measure_prior(artifact, newest, positive)
         against = "the prior"
-    policy = _policy(engine, claim.model)
-    holdout = measured[gate.HOLDOUT]
     verdict = doubt(
-        gate.decide(measured, rival, policy, against=against),
-        holdout,
+        gate.decide(measured, rival, brief.gate, against=against),
+        measured[gate.HOLDOUT],
         rival[gate.HOLDOUT],
         [row.label for row in newest],
         [(row.example, row.label) for row in rows],
-        model=claim.model,
-        suspect_auc=policy.suspect_auc,
+        model=brief.claim.model,
+        suspect_auc=brief.gate.suspect_auc,
     )
-    marks["gated_at"] = time.time()
+    marks = marks.reached("gated_at")
 
-    metrics: dict[str, Any] = {
-        **marks,
-        "positive_label": positive,
-        "baseline_auc": holdout.auc,
-        "baseline_accuracy": holdout.accuracy,
-        "examples": len(dataset.rows),
-        "dataset_sha256": dataset.sha256,
-        "train_from": rows[0].event_time.timestamp(),
-        "train_to": rows[-1].event_time.timestamp(),
-        "gate": verdict.metrics,
-        "finetune": result.report,
-    }
-    artifact = None
-    if verdict.passed:
-        card = {
+    return Outcome(
+        brief.next_version,
+        promoted=verdict.passed,
+        reason=verdict.reason,
+        parent=brief.champion.model_version if brief.champion else None,
+        metrics={
+            **marks.metrics(),
             "positive_label": positive,
-            "labels": result.labels,
-            "parent": parent,
-            "examples": len(rows),
-            "dataset_id": dataset.dataset_id,
+            "baseline_auc": measured[gate.HOLDOUT].auc,
+            "baseline_accuracy": measured[gate.HOLDOUT].accuracy,
+            "examples": len(dataset.rows),
             "dataset_sha256": dataset.sha256,
-            "event_clock": claim.event_clock,
-            "candidate": holdout.to_dict(),
-            "champion": rival[gate.HOLDOUT].to_dict(),
-            "against": against,
-            "reason": verdict.reason,
-        }
-        artifact = write_artifact(
-            engine.settings.artifacts_path, claim.model, version, result, card
-        )
-    return Outcome(version, parent, verdict.passed, verdict.reason, metrics, artifact)
-
-
-def _feedback_span(engine: Engine, claim: Claim) -> dict[str, float]:
-    """When the first and the last label that is new to this run came in."""
-    (earlier,) = engine.rows(
-        "select max(known_at) as known_at from control.claims "
-        "where model = %s and finished_at is not null",
-        [claim.model],
+            "train_from": rows[0].event_time.timestamp(),
+            "train_to": rows[-1].event_time.timestamp(),
+            "gate": verdict.metrics,
+            "finetune": artifact.report,
+        },
+        dataset=dataset,
+        candidate=Candidate(
+            replace(artifact, positive_label=positive), measured[gate.HOLDOUT], rival[gate.HOLDOUT]
+        ),
     )
-    rows = engine.rows(
-        """
-        select min(ingested_at) as first_at, max(ingested_at) as last_at
-        from panes.labels
-        where model = %s and ingested_at <= %s and ingested_at > %s
-        """,
-        [claim.model, claim.known_at, earlier["known_at"] or datetime.fromtimestamp(0, UTC)],
-    )
-    first, last = rows[0]["first_at"], rows[0]["last_at"]
-    if first is None:
-        return {}
-    return {"first_feedback_at": first.timestamp(), "last_feedback_at": last.timestamp()}
 
 
-def _champion(
-    engine: Engine, model: str, shop: Workshop
-) -> tuple[str | None, Adapter | None, Path | None]:
-    """The champion as name, adapter and folder; one that is not ours has only a name."""
-    rows = engine.rows(
-        "select model_version, artifact_uri from headrace.serving_plan "
-        "where model = %s and variant = 'champion'",
-        [model],
-    )
-    if not rows:
-        return None, None, None
+def _load_champion(brief: Brief) -> tuple[Path | None, Adapter | None]:
+    """Folder and adapter of the champion; None where there is none or it is not one of ours."""
+    if brief.champion is None:
+        return None, None
     try:
-        folder = artifact_path(rows[0]["artifact_uri"], engine.settings.artifacts_path)
-        reads_text = (folder / "adapter_model.safetensors").exists()
-        adapter = Adapter.load(folder, shop.activations().backbone if reads_text else None)
+        folder = artifact_path(brief.champion.artifact_uri, brief.artifacts)
+        has_text = read_config(folder)["schema"]["has_text"]
+        backbone = shared_activations().backbone if has_text else None
+        return folder, load_adapter(folder, backbone)
     except Exception as error:
-        version = rows[0]["model_version"]
-        log.warning("champion %s of %s is not read: %s", version, model, one_line(error))
-        return version, None, None
-    return rows[0]["model_version"], adapter, folder
+        version, model = brief.champion.model_version, brief.claim.model
+        log.warning("champion %s of %s cannot be read: %s", version, model, one_line(error))
+        return None, None
 
 
-def _as_adapter(version: str, result: FinetuneResult, backbone: Backbone | None) -> Adapter:
-    """Load the result as the gateway will: from its files."""
+def _as_served(artifact: Artifact, version: str, cache: ActivationCache | None) -> Adapter:
+    """Load the candidate as the gateway will: from its files."""
     with tempfile.TemporaryDirectory() as folder:
-        result.save(Path(folder), version)
-        return Adapter.load(Path(folder), backbone if result.schema.has_text else None)
+        artifact.save(Path(folder), version)
+        return load_adapter(Path(folder), cache.backbone if cache else None)
 
 
 def _measure(
     adapter: Adapter,
     cache: ActivationCache | None,
-    newest: Sequence[Row],
-    old: Sequence[Row],
+    newest: Sequence[LabeledExample],
+    old: Sequence[LabeledExample],
     positive: str,
 ) -> dict[str, gate.Metrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
@@ -218,28 +178,13 @@ def _measure(
     return measured
 
 
-def _prior(result: FinetuneResult, newest: Sequence[Row], positive: str) -> dict[str, gate.Metrics]:
-    guess = gate.prior(result.label_shares, result.labels, len(newest))
-    known = positive if positive in result.labels else None
+def _measure_prior(
+    artifact: Artifact, newest: Sequence[LabeledExample], positive: str
+) -> dict[str, gate.Metrics]:
+    """Metrics of a model that only knows how frequent each label is."""
+    guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
     actual = [row.label for row in newest]
-    return {gate.HOLDOUT: gate.evaluate(guess, actual, result.labels, known)}
-
-
-def _positive_label(engine: Engine, model: str, labels: Sequence[str]) -> str:
-    rows = engine.rows(
-        "select positive_label from headrace.positive_labels where model = %s", [model]
-    )
-    found = str(rows[0]["positive_label"]) if rows else ""
-    return found if found in labels else labels[-1]
-
-
-def _policy(engine: Engine, model: str) -> gate.Policy:
-    rows = engine.rows(
-        "select gate_metric as metric, min_improvement, max_forgetting, max_slice_drop, "
-        "suspect_auc from headrace.model_policies where model = %s",
-        [model],
-    )
-    return gate.Policy.of(rows[0]) if rows else gate.Policy()
+    return {gate.HOLDOUT: gate.evaluate(guess, actual, artifact.labels, positive)}
 
 
 def _show(progress: Progress, step: int, steps: int, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""The trainer: look at the trigger view, claim what is due, see it through, look again."""
+"""The trainer: poll the trigger view, claim what is due, train and publish, poll again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
@@ -16,24 +17,24 @@ from headrace.engine import Engine
 from headrace.errors import (
     ContractError,
     EngineError,
-    HeadraceError,
     ModelError,
     NothingToLearnError,
 )
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
-from headrace.trainer.publish import announce
-from headrace.trainer.run import Outcome, Progress, Workshop, train
+from headrace.trainer.brief import read_brief
+from headrace.trainer.publish import publish
+from headrace.trainer.run import Outcome, Progress, failed, train
 
 log = logging.getLogger(__name__)
 
-# What may pass by itself: the database is away, or is RisingWave, which calls all that is wrong an
-# internal error. Such a run is tried again when its lease has run out, and so is one whose trainer
-# died, this often in all.
+# Errors that may pass: the database is away, or it is RisingWave, which reports most errors as
+# internal. Such a run is tried again once its lease has run out, and so is one whose trainer died;
+# MAX_ATTEMPTS in all.
 MAY_PASS = (EngineError, psycopg.OperationalError, psycopg.InternalError)
 MAX_ATTEMPTS = 3
-# How many times as long as it looked the trainer rests, at least: the view is computed when it is
-# asked, and is not to keep an engine busy.
+# The trainer rests at least this many times as long as its last look took: the view is computed
+# whenever it is read, and must not keep an engine busy.
 REST = 3
 
 
@@ -42,13 +43,13 @@ class Trainer:
 
     Args:
         engine: the database with the trigger view.
-        progress: called with one line for a person whenever something was done.
+        progress: called with one line for a person after each step.
     """
 
     def __init__(self, engine: Engine, progress: Progress = log.info) -> None:
         self.engine = engine
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
-        self.shop = Workshop(engine, FeatureReader(engine), [])
+        self._reader = FeatureReader(engine)
         self._progress = progress
         self._log = EventLog(engine)
         self._passed_on: set[str] = set()  # ids of the triggers that are due
@@ -63,10 +64,10 @@ class Trainer:
     def close(self) -> None:
         """Write what is still to be written."""
         self._log.close()
-        self.shop.reader.close()
+        self._reader.close()
 
     def watch(self, stop: threading.Event) -> None:
-        """Poll the trigger view until `stop` is set; a database that is away is waited for."""
+        """Poll the trigger view until `stop` is set; wait for a database that is away."""
         while not stop.is_set():
             began = time.monotonic()
             try:
@@ -78,7 +79,7 @@ class Trainer:
                 stop.wait(max(self.engine.settings.poll_s, REST * (time.monotonic() - began)))
 
     def run_once(self) -> bool:
-        """Take one due trigger and see it through; false when there was none to take."""
+        """Claim one due trigger, train and publish; false when there was none to claim."""
         due = due_triggers(self.engine)
         self._pass_on(due)
         for trigger in due:
@@ -95,49 +96,45 @@ class Trainer:
         self._passed_on = {each.trigger_id for each in due}
 
     def _run(self, held: Claim, heartbeat: Heartbeat) -> None:
-        outcome = self._outcome(held)
+        """Train; then, if the claim is still ours, publish the outcome and end the claim."""
+        outcome = self._train(held)
         if not heartbeat.beat():
             log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
             return
         if outcome.promoted and not learns(self.engine, held.model):
             reason = f"not promoted, the model is watched only by now ({outcome.reason})"
-            outcome = replace(outcome, promoted=False, reason=reason, artifact=None)
-        refusal = self._announce(held, outcome)
-        if refusal is not None:
-            outcome = _failed(held, refusal)
-            self._announce(held, outcome)
+            outcome = replace(outcome, promoted=False, reason=reason)
+        outcome = self._publish(held, outcome)
         heartbeat.finish()
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")
 
-    def _outcome(self, held: Claim) -> Outcome:
-        """Run it; what fails is rejected with the reason, so that no model is tried for ever."""
-        if held.attempt > MAX_ATTEMPTS:
-            gone = ModelError(f"{MAX_ATTEMPTS} attempts ended without a verdict; see the logs")
-            return _failed(held, gone)
+    def _train(self, held: Claim) -> Outcome:
+        """Read the brief and train; an error that will not pass is an outcome, too."""
+        dataset = None
         try:
-            return train(self.shop, held, self._progress)
+            if held.attempt > MAX_ATTEMPTS:
+                raise ModelError(f"{MAX_ATTEMPTS} attempts ended without a verdict; see the logs")
+            brief = read_brief(self.engine, held, self._reader)
+            dataset = brief.dataset
+            return train(brief, self._progress)
         except Exception as error:
             if isinstance(error, MAY_PASS) and held.attempt < MAX_ATTEMPTS:
                 raise
             if not isinstance(error, NothingToLearnError):
                 log.exception("run %s failed", held.run_id)
-            return _failed(held, error)
+            return failed(held, error, dataset)
 
-    def _announce(self, held: Claim, outcome: Outcome) -> HeadraceError | None:
-        """Tell what a run came to; return why that is no event, if so."""
+    def _publish(self, held: Claim, outcome: Outcome) -> Outcome:
+        """Write the outcome, or where that cannot be, that it failed; return what was written."""
         try:
-            announce(
-                self._log, held, outcome.model_version,
-                promoted=outcome.promoted, parent=outcome.parent, artifact=outcome.artifact,
-                metrics=outcome.metrics, reason=outcome.reason,
-            )  # fmt: skip
-        except (ContractError, ModelError) as error:
-            log.exception("run %s cannot be announced", held.run_id)
-            return error
-        return None
-
-
-def _failed(held: Claim, error: Exception) -> Outcome:
-    reason = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
-    return Outcome(f"failed-{held.run_id}", None, False, reason, {}, None)
+            publish(self.engine, self._log, held, outcome)
+        except MAY_PASS:
+            raise
+        except Exception as error:
+            log.exception("run %s cannot be published", held.run_id)
+            outcome = failed(held, error)
+            # A claim whose model no longer has an allowed name ends without an event.
+            with suppress(ContractError, ModelError):
+                publish(self.engine, self._log, held, outcome)
+        return outcome

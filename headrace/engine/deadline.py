@@ -1,4 +1,4 @@
-"""A block of queries that ends in time, whether or not the server stops them by itself."""
+"""A block of queries with a time limit that the client enforces."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import psycopg
 
 from headrace.engine.dialect import Connection
 
-# How long a server may take to obey before the connection is cut off.
+# How long the server may take to cancel before the connection is cut off.
 GRACE_S = 5.0
 
 
 @contextmanager
 def at_most(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Cancel what runs on a connection after so many seconds; None lets it run.
+    """Cancel what runs on a connection after so many seconds; None sets no limit.
 
-    Where the request to cancel does not help, the connection is cut off and of no use any more.
+    Where cancelling does not help, the connection is shut down and cannot be used again.
 
     Raises:
         psycopg.errors.QueryCanceled: the block took longer.
@@ -56,7 +56,7 @@ def at_most(connection: Connection, seconds: float | None) -> Iterator[None]:
 
 
 def _cut_off(connection: Connection) -> None:
-    """End a connection under the thread that waits for its answer, who sees it as lost."""
+    """Shut a connection down; the thread that waits on it gets an error."""
     with (
         suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as other,

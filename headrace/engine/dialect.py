@@ -1,8 +1,7 @@
 """What differs from engine to engine, behind one interface.
 
-`postgres` and `risingwave` beside this module hold the two; `reach` picks one by the setting
-`engine`, and is what the rest of Headrace uses. A dialect keeps no state: each method is
-given the connection that it works on.
+`postgres` and `risingwave` beside this module implement it; `reach` picks one by the setting
+`engine`. A dialect has no state: each method is given the connection that it works on.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class Dialect(Protocol):
     Attributes:
         name: as the setting `engine` has it; also dbt's target and the folder of `sql/`.
         port: where it listens unless a connection string says otherwise.
-        reads_topics: it brings Kafka's topics into its tables by itself.
-        migrates_by_itself: any process may bring it up to date, one after the other; if not,
-            `headrace migrate` alone does.
+        reads_topics: it reads Kafka's topics into its tables itself.
+        migrates_by_itself: any process may migrate it, one at a time; if not, only
+            `headrace migrate` does.
         has_temporary_tables: it has them, and takes rows by COPY.
-        dbt_run: the command of dbt that makes the views, or makes the changed ones again.
+        dbt_run: the arguments of dbt that make the views, or the changed ones again.
     """
 
     name: str
@@ -48,9 +47,9 @@ class Dialect(Protocol):
         """Return a connection whose session speaks UTC; `options` are psycopg's."""
 
     def flush(self, connection: Connection) -> None:
-        """Return once this connection can read what anybody has written before.
+        """Return once this connection can read everything written before, by anybody.
 
-        Others can, too; where RisingWave has several frontends, as soon as theirs has heard of it.
+        So can other connections; on another frontend of RisingWave a moment later.
         """
 
     def writing(self, connection: Connection) -> AbstractContextManager[None]:
@@ -61,38 +60,38 @@ class Dialect(Protocol):
     ) -> AbstractContextManager[None]:
         """A block of queries that see all views as of one moment.
 
-        On PostgreSQL each of them takes at most so long, on RisingWave the whole block; else
+        The limit is for each query on PostgreSQL and for the whole block on RisingWave; beyond it
         psycopg.errors.QueryCanceled is raised.
         """
 
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:
-        """Insert rows, all of the same columns; one whose key is there takes that one's place."""
+        """Insert rows, all of the same columns; a row replaces the one that has its key."""
 
     def among(
         self, column: Composable, kind: SQL, values: Sequence[Any]
     ) -> tuple[Composed, list[Any]]:
-        """Return the condition that a column of a type is one of the values, and its parameters."""
+        """Return SQL for "this column, of this type, is one of the values", and its parameters."""
 
     def listen(self, connection: Connection, channel: str) -> Callable[[float], bool]:
-        """Return a function that waits so many seconds, or until it is told of a change (true)."""
+        """Return a function that waits so many seconds, or until notified of a change (true)."""
 
     # Deployment.
 
     def migrating(self, connection: Connection, settings: Settings) -> AbstractContextManager[None]:
-        """What is around a migration: what has to be there first, and nobody else beside it.
+        """A block that migrates: what it needs is there first, and no other one runs meanwhile.
 
-        The connection is for that alone while the block runs.
+        The connection serves this alone while the block runs.
         """
 
     def keep_reader(self, connection: Connection, settings: Settings) -> None:
-        """Have the role READER there, and bring back what it is and is not allowed."""
+        """Make the role READER, or restore its attributes and rights."""
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:
-        """Run one file of SQL; EngineError tells which one failed, and no secret."""
+        """Run one file of SQL; EngineError names the file and quotes no secret."""
 
 
 def inserting(table: str, rows: Rows) -> tuple[Composed, list[Any]]:
-    """Return the INSERT of all rows by one statement, and its parameters."""
+    """Return one INSERT of all rows, and its parameters."""
     columns = list(rows[0])
     line = SQL("({})").format(SQL(", ").join([Placeholder()] * len(columns)))
     statement = SQL("insert into {} ({}) values {}").format(

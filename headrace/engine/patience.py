@@ -1,9 +1,9 @@
-"""Patience with a RisingWave that comes back: what it refuses for some seconds is asked again.
+"""Patience with a RisingWave that recovers: what it refuses for some seconds is sent again.
 
-After a node has died, queries and changes end in an error until the cluster has its state back, and
-a source is refused while a partition of its topic changes its leader. What was written and not yet
-flushed may be lost with the node, so that is written again first. Whatever Headrace sends there may
-be sent twice: rows have keys, and what is made is made `if not exists`.
+After a node has died, queries and changes end in an error until the cluster has recovered its
+state, and a source is refused while a partition of its topic changes its leader. Writes that were
+not flushed may be lost with the node, so they are sent again first. Whatever Headrace sends may be
+sent twice: rows have keys, and DDL says `if not exists`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.errors import EngineError, one_line
 log = logging.getLogger(__name__)
 
 PATIENCE_S, PAUSE_S = 60.0, 0.5
-# What it says meanwhile, in lower case. SQLSTATE does not tell: it is XX000, as for most errors.
+# Texts of its errors meanwhile, in lower case. SQLSTATE is no help: it is XX000, as for most errors.
 PASSING = (
     "cluster is under recovering",
     "cluster is starting or recovering",
@@ -37,21 +37,23 @@ PASSING = (
     "notleaderforpartition",
     "not leader for partition",
 )
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 def passes(error: Exception) -> bool:
-    """Whether an error is one of a cluster that needs a moment."""
+    """Whether an error is that of a cluster that recovers."""
     text = str(error).lower()
     return any(said in text for said in PASSING)
 
 
-def patiently(ask: Callable[[], _Answer]) -> _Answer:
-    """Return the answer, asking again for PATIENCE_S while the cluster needs a moment.
+def patiently(ask: Callable[[], _Result]) -> _Result:
+    """Return what `ask` returns, calling it again for PATIENCE_S while the cluster recovers.
 
     Raises:
         psycopg.Error, EngineError: another error, or still the same one.
     """
+    # Not by tenacity: its stop_after_delay counts from the first call, so a dbt run that is refused
+    # after minutes would get no second one. This counts from the first refusal.
     end: float | None = None
     while True:
         try:
@@ -74,7 +76,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 class PatientCursor(ClientCursor[Any]):
-    """A cursor of a PatientConnection: it binds parameters on this side, and asks patiently."""
+    """A cursor of a PatientConnection: it binds parameters itself, and executes `patiently`."""
 
     connection: PatientConnection
 
@@ -94,9 +96,9 @@ class PatientCursor(ClientCursor[Any]):
                 refused = True
                 raise
 
-        answer = patiently(ask)
+        result = patiently(ask)
         if verb in ("insert", "update", "delete"):
             written.append((query, params))
         elif verb == "flush":
             written.clear()
-        return answer
+        return result

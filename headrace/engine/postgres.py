@@ -22,10 +22,10 @@ from headrace.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# A session of the reader that goes on for longer is ended, whatever it has set for itself.
+# A session of the reader that lasts longer is ended, whatever its own settings are.
 LONGEST_READ = timedelta(minutes=2)
 SCRAM_ROUNDS = 4096
-# Two sessions that make the same thing at once: one of them gets one of these.
+# When two sessions make the same thing at once, one of them gets one of these.
 _MADE_TWICE = (
     psycopg.errors.UniqueViolation,
     psycopg.errors.DuplicateSchema,
@@ -94,7 +94,7 @@ class Postgres:
             connection.execute("select control.end_reads(%s)", [LONGEST_READ])
             connection.execute("select control.keep_reader(%s)", [verifier])
         except psycopg.errors.LockNotAvailable:
-            log.warning("the rights of %s are being changed; looking again later", READER)
+            log.warning("the rights of %s are being changed; trying again later", READER)
 
     def apply(self, connection: Connection, file: Path, settings: Settings) -> None:  # noqa: ARG002
         try:
@@ -106,7 +106,7 @@ class Postgres:
 
 @contextmanager
 def alone(connection: Connection, lock: str) -> Iterator[None]:
-    """Run the block while no other one runs under this lock: a table, made when it is missing.
+    """Run the block under a lock, which is a table that is made when it is missing.
 
     The connection is in autocommit mode, and does nothing else meanwhile.
     """
@@ -127,9 +127,9 @@ def alone(connection: Connection, lock: str) -> Iterator[None]:
 
 
 def scram_verifier(password: str) -> str:
-    """Return what PostgreSQL keeps of a password that was drawn at random; always the same.
+    """Return the SCRAM verifier that PostgreSQL stores for a random password; always the same one.
 
-    Its salt comes from the password itself, which nobody could guess.
+    Its salt is derived from the password, which nobody can guess.
     """
     salt = hashlib.sha256(b"salt" + password.encode()).digest()[:16]
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ROUNDS)

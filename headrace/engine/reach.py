@@ -24,7 +24,7 @@ from headrace.settings import Settings
 log = logging.getLogger(__name__)
 
 DIALECTS: dict[str, Dialect] = {each.name: each for each in (Postgres(), RisingWave())}
-# Tells a person what is being done, a line at a time; what is before a colon is the step.
+# Takes progress for a person, a line at a time; the text before a colon is the step.
 Say = Callable[[str], None]
 
 
@@ -53,7 +53,7 @@ class Engine:
     def writing(self, **options: Any) -> Iterator[Connection]:
         """A connection for changes that can be read once the block has ended.
 
-        On PostgreSQL they are one transaction, on RisingWave each statement counts by itself.
+        On PostgreSQL they are one transaction, on RisingWave each statement is its own.
         """
         with self.connect(**options) as connection, self.dialect.writing(connection):
             yield connection
@@ -71,17 +71,21 @@ class Engine:
             return connection.execute(query, parameters).fetchall()
 
     def has(self, relation: str) -> bool:
-        """Whether there is a table or view of this name, which has a schema."""
-        with self.connect() as connection:
-            return has(connection, relation)
+        """Whether there is a table or view of this name, given as schema.name."""
+        (found,) = self.rows(
+            "select count(*) as tables from information_schema.tables "
+            "where table_schema = %s and table_name = %s",
+            relation.split("."),
+        )
+        return bool(found["tables"])
 
     @property
     def knows_reader(self) -> bool:
-        """Whether it can connect as the role that sees the marts and nothing else."""
+        """Whether the password of the role READER is known."""
         return bool(self.settings.reader_dsn or not self.settings.dsn)
 
     def reader_dsn(self) -> str:
-        """Connection string of that role; where it is not known, the engine's own."""
+        """Return the connection string of READER; the engine's own where it is not known."""
         if self.settings.dsn:
             return self.settings.reader_dsn or self.dsn
         embedded = embedded_postgres(self.settings)
@@ -92,7 +96,7 @@ class Engine:
 def open_engine(settings: Settings, *, say: Say | None = None) -> Iterator[Engine]:
     """Reach the database inside a `with` block: the embedded one, or that of HEADRACE_DSN.
 
-    `say` is told what takes time.
+    `say` is called before steps that take time.
 
     Raises:
         EngineError: it cannot be started or reached.
@@ -109,13 +113,3 @@ def open_engine(settings: Settings, *, say: Say | None = None) -> Iterator[Engin
     with server.running():
         engine = Engine(server.dsn, settings)
         yield engine
-
-
-def has(connection: Connection, relation: str) -> bool:
-    """Return whether there is a table or view of this name, which has a schema."""
-    found = connection.execute(
-        "select count(*) from information_schema.tables "
-        "where table_schema = %s and table_name = %s",
-        relation.split("."),
-    ).fetchone()
-    return bool(found and found[0])

@@ -1,7 +1,6 @@
 """The role of dashboards and analysts, kept to reading.
 
-What it may do is in `sql/postgres/005_roles.sql`; here is who brings that back when it changed, and
-what the doctor says where it does not hold.
+`sql/postgres/005_roles.sql` says what it may do; `ReaderKeeper` restores that when it was changed.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ KEEP_EVERY_S = 5.0
 
 
 class ReaderKeeper:
-    """Ends what the reader began too long ago and brings its rights back, every few seconds.
+    """Ends sessions of the reader that last too long and restores its rights, every few seconds.
 
-    A context manager with a thread of its own. RisingWave has nothing to look after.
+    A context manager with a thread of its own. On RisingWave it does nothing.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -49,4 +48,4 @@ class ReaderKeeper:
                     self._engine.dialect.keep_reader(connection, self._engine.settings)
             except (psycopg.Error, EngineError) as error:
                 if said != (said := one_line(error)):
-                    log.warning("cannot look after %s: %s", READER, said)
+                    log.warning("cannot restore the rights of %s: %s", READER, said)

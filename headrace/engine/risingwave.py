@@ -1,11 +1,11 @@
-"""RisingWave: materialized views keep themselves, and Kafka's topics come in by themselves.
+"""RisingWave: it maintains the views and reads Kafka's topics by itself.
 
-There are no transactions that write, no locks and no `on conflict` of a statement: a table with a
-primary key takes the last row of a key, or the first one where it was declared so. A connection
-reads what the last checkpoint holds, so who wants to read a write of its own flushes first.
+There are no writing transactions, no locks and no `on conflict` in a statement: a table with a
+primary key keeps the last row of a key, or the first one where it is declared so. A connection
+reads the last checkpoint, so it must flush to read its own writes.
 
-`now()` is the epoch of the checkpoint that a statement reads, and `proctime()` in a view the epoch
-that a row came in with. Hence what `now()` is in a query, a row that came in by then is there.
+`now()` in a query is the epoch of the checkpoint that it reads, and `proctime()` in a view the epoch
+in which a row came in. So a query sees every row that came in by its `now()`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from headrace.engine.patience import PatientConnection, PatientCursor
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
-# A session reads checkpoints, whatever the cluster's default is: `now()` is then one.
+# A session reads checkpoints, whatever the cluster's default is, so `now()` is one.
 SESSION = ("set timezone = 'UTC'", "set visibility_mode to checkpoint")
 HIDDEN = "***"
 
@@ -40,16 +40,16 @@ class RisingWave:
     reads_topics = True
     migrates_by_itself = False
     has_temporary_tables = False
-    # All of them: a view that exists stays as it is.
+    # All views: without it, one that exists is left as it is.
     dbt_run: tuple[str, ...] = ("run", "--full-refresh")
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:  # noqa: ARG002
-        """Connect in autocommit mode, whatever is asked; parameters are bound on this side."""
+        """Connect, always in autocommit mode; parameters are bound on the client."""
         connection: Connection = PatientConnection.connect(
             dsn,
             autocommit=True,
             cursor_factory=PatientCursor,
-            # Its server takes the request for GSS encryption for a broken message.
+            # Its server takes a request for GSS encryption for a broken message.
             gssencmode="disable",
             **options,
         )
@@ -87,7 +87,7 @@ class RisingWave:
         return SQL("{} in ({})").format(column, places), list(values)
 
     def listen(self, connection: Connection, channel: str) -> Callable[[float], bool]:  # noqa: ARG002
-        """Return a function that waits: nothing tells of changes, so they are looked for."""
+        """Return a function that only waits: RisingWave sends no notifications, so callers poll."""
 
         def wait(seconds: float) -> bool:
             time.sleep(seconds)
@@ -148,7 +148,7 @@ def kafka_properties(settings: Settings) -> str:
 
 
 def _without_secrets(text: str, settings: Settings) -> str:
-    """Return the text on one line, without the password that a statement of ours may quote."""
+    """Return the text on one line, without the password that a quoted statement may hold."""
     for secret in (settings.kafka_password, settings.kafka_password.replace("'", "''")):
         if secret:
             text = text.replace(secret, HIDDEN)

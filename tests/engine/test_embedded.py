@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from headrace.engine.embedded import DATABASE, USER, EmbeddedPostgres, _as_server, embedded_postgres
+from headrace.engine.embedded import DATABASE, USER, EmbeddedPostgres, embedded_postgres
+from headrace.engine.programs import as_server
 from headrace.errors import EngineError
 from headrace.settings import Settings
 
@@ -140,7 +141,7 @@ def test_a_dead_server_that_nobody_collects_is_not_taken_for_alive(
         while server.pid() is not None or server.processes():
             time.sleep(0.05)
         notes = server.data / "postmaster.pid"
-        with subprocess.Popen(["sleep", "600"], **_as_server()) as other:
+        with subprocess.Popen(["sleep", "600"], **as_server()) as other:
             try:
                 notes.write_text("\n".join([str(other.pid), *notes.read_text().splitlines()[1:]]))
                 assert server.revive()

@@ -50,7 +50,8 @@ class Published:
     """Two real versions on disk that disagree, and what each of them answers."""
 
     def __init__(self, folder: Path) -> None:
-        from headrace.model.network import Adapter, load_backbone, predict
+        from headrace.model.artifact import load_adapter
+        from headrace.model.network import load_backbone, predict
         from headrace.trainer.activations import ActivationCache
         from headrace.trainer.finetune import TrainingExample, finetune
 
@@ -357,7 +358,8 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
     engine: Engine, settings: Settings
 ) -> None:
     from headrace.features.reader import FeatureReader
-    from headrace.model.network import Adapter, predict
+    from headrace.model.artifact import load_adapter
+    from headrace.model.network import predict
     from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
     place = settings.artifacts_path.resolve() / "1"

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import ModelError
+from headrace.model.artifact import load_adapter
 from headrace.model.inputs import Example, Scalar, Schema, bucket
-from headrace.model.network import FROZEN_LAYERS, Adapter, Backbone, load_backbone, pool, predict
+from headrace.model.network import FROZEN_LAYERS, Backbone, load_backbone, pool, predict
 from headrace.trainer.activations import ActivationCache, predict_cached
 from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 
@@ -125,7 +126,8 @@ def test_a_long_text_and_an_empty_one_are_read(artifact: Path, backbone: Backbon
 def test_a_model_without_text_never_loads_the_backbone(tabular: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from headrace.model.inputs import Example;"
-        "from headrace.model.network import Adapter, predict;"
+        "from headrace.model.artifact import load_adapter;"
+        "from headrace.model.network import predict;"
         f"adapter = load_adapter(Path({str(tabular)!r}), None, 'cpu');"
         "p = predict(adapter, None, [Example(features={'x': 1.0})]);"
         "assert p.shape == (1, 2); assert 'transformers' not in sys.modules"

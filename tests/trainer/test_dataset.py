@@ -15,7 +15,7 @@ from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
-from headrace.trainer.dataset import Dataset, compile_dataset, rebuild_dataset
+from headrace.trainer.dataset import Dataset, compile_dataset, rebuild_dataset, record_dataset
 from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.support.policies import set_policies
 from tests.support.streams import MODELS, Stream, send, streams
@@ -71,7 +71,9 @@ def test_a_set_is_what_was_final_at_its_claim(
     for number, batch in enumerate(stream.batches):
         send(log, batch)
         for model in models(engine):
-            dataset = compile_dataset(either, claimed(engine, model, number), READER)
+            claim = claimed(engine, model, number)
+            dataset = compile_dataset(either, claim, READER)
+            record_dataset(either, claim, dataset)
             assert labels(dataset) == final(engine, model)
             sets.append(dataset)
     set_policies(engine, MODELS[0], label_window="1 hour", default_label="yes")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.model.artifact import load_adapter
 from headrace.model.inputs import Example
 from headrace.model.network import Adapter, Backbone, load_backbone, predict
 from headrace.trainer.activations import ActivationCache, predict_cached

@@ -18,9 +18,9 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
-from headrace.model.artifact import artifact_path
+from headrace.model.artifact import artifact_path, load_adapter
 from headrace.model.inputs import Example
-from headrace.model.network import Adapter, predict
+from headrace.model.network import predict
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.standin import grow_old
@@ -94,7 +94,7 @@ def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
         (MODEL, "v1", 1.0)
     ]
     folder = artifact_path(plan[0]["artifact_uri"], trained.settings.artifacts_path)
-    adapter = Adapter.load(folder)
+    adapter = load_adapter(folder)
     staying = Example("", "eu", {"bill": 10, "calls": 0, "plan": "a", "vip": False})
     leaving = Example("", "eu", {"bill": 190, "calls": 9, "plan": "a", "vip": False})
     answers = predict(adapter, None, [staying, leaving])[:, adapter.labels.index("leaves")]
@@ -169,7 +169,7 @@ def test_an_error_that_may_pass_is_tried_again_and_then_given_up(
     def fail(*_: object) -> None:
         raise psycopg.InternalError("the cluster is recovering")
 
-    monkeypatch.setattr("trainer.watch.train", fail)
+    monkeypatch.setattr("headrace.trainer.watch.train", fail)
     with Trainer(engine) as trainer:
         for _ in range(MAX_ATTEMPTS - 1):
             with pytest.raises(psycopg.InternalError):

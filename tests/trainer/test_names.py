@@ -17,9 +17,8 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.artifact import artifact_path
-from headrace.trainer.finetune import FinetuneResult
-from headrace.trainer.publish import folder_name, next_version, write_artifact
+from headrace.model.artifact import Artifact, artifact_path, folder_name, save_version
+from headrace.trainer.brief import next_version
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.standin import grow_old
 from tests.trainer.test_loop import customers, send
@@ -55,9 +54,9 @@ def test_every_name_has_a_folder_of_its_own() -> None:
 
 @pytest.mark.parametrize("version", ["..", ".", "", "v", "v1/../..", "v1\n", "1", "latest", "v٣"])
 def test_a_version_is_written_under_its_number_only(tmp_path: Path, version: str) -> None:
-    result = FinetuneResult.__new__(FinetuneResult)  # it is not looked at
+    artifact = Artifact.__new__(Artifact)  # it is not used
     with pytest.raises(ModelError, match="model_version"):
-        write_artifact(tmp_path / "artifacts", "m", version, result, {})
+        save_version(tmp_path / "artifacts", "m", version, artifact, "")
     assert list(tmp_path.iterdir()) == []
 
 
