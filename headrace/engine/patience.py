@@ -21,7 +21,7 @@ from headrace.errors import EngineError, one_line
 log = logging.getLogger(__name__)
 
 PATIENCE_S, PAUSE_S = 60.0, 0.5
-# Texts of its errors meanwhile, in lower case. SQLSTATE is no help: it is XX000, as for most errors.
+# Texts of its errors meanwhile, in lower case. SQLSTATE is no help: XX000, as for most errors.
 PASSING = (
     "cluster is under recovering",
     "cluster is starting or recovering",

@@ -4,8 +4,8 @@ There are no writing transactions, no locks and no `on conflict` in a statement:
 primary key keeps the last row of a key, or the first one where it is declared so. A connection
 reads the last checkpoint, so it must flush to read its own writes.
 
-`now()` in a query is the epoch of the checkpoint that it reads, and `proctime()` in a view the epoch
-in which a row came in. So a query sees every row that came in by its `now()`.
+`now()` in a query is the epoch of the checkpoint that it reads, `proctime()` in a view the epoch in
+which a row came in. So a query sees every row that came in by its `now()`.
 """
 
 from __future__ import annotations

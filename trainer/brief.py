@@ -1,0 +1,136 @@
+"""The brief of a run: everything that it asks the engine, read once, before it computes."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headrace.control.claims import Claim
+from headrace.engine import Engine
+from headrace.features.reader import FeatureReader
+from headrace.trainer.dataset import Dataset, compile_dataset
+from headrace.trainer.gate import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """When a run did its steps, in unix seconds; None for what was not reached.
+
+    They are part of the metrics of the run's event, and ``headrace.feedback_loop_latency`` reads
+    them there by these names.
+    """
+
+    first_feedback_at: float | None = None  # the first label that is new to the run came in
+    last_feedback_at: float | None = None
+    claimed_at: float | None = None
+    compiled_at: float | None = None  # the training set was there
+    trained_at: float | None = None
+    gated_at: float | None = None
+
+    def reached(self, step: str) -> Marks:
+        """The marks with this step at the present time."""
+        return replace(self, **{step: time.time()})
+
+    def metrics(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The version to beat; its artifact may be of another system."""
+
+    model_version: str
+    artifact_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a run has to know; from here on it does not use the engine.
+
+    Attributes:
+        next_version: the name of the candidate.
+        positive_label: by the policies and events of the model; None before its first label.
+        artifacts: folder of published versions.
+    """
+
+    claim: Claim
+    dataset: Dataset
+    champion: Champion | None
+    next_version: str
+    positive_label: str | None
+    gate: Policy
+    artifacts: Path
+    marks: Marks
+
+
+def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
+    """Ask the engine everything that the run of a claim needs."""
+    model = claim.model
+    marks = _feedback_marks(engine, claim)
+    (gate,) = engine.rows(
+        "select gate_metric as metric, min_improvement, max_forgetting, max_slice_drop, "
+        "suspect_auc from headrace.model_policies where model = %s",
+        [model],
+    )
+    champions = engine.rows(
+        "select model_version, artifact_uri from headrace.serving_plan "
+        "where model = %s and variant = 'champion'",
+        [model],
+    )
+    positives = engine.rows(
+        "select positive_label from headrace.positive_labels where model = %s", [model]
+    )
+    dataset = compile_dataset(engine, claim, reader)
+    return Brief(
+        claim=claim,
+        dataset=dataset,
+        champion=Champion(**champions[0]) if champions else None,
+        next_version=next_version(engine, model),
+        positive_label=positives[0]["positive_label"] if positives else None,
+        gate=Policy(**gate),
+        artifacts=engine.settings.artifacts_path,
+        marks=marks.reached("compiled_at"),
+    )
+
+
+def next_version(engine: Engine, model: str) -> str:
+    """Return the first free name of the form v1, v2, …; names that others used stay theirs."""
+    rows = engine.rows(
+        """
+        select model_version from headrace.model_versions where model = %(model)s
+        union
+        select model_version from panes.model_activity where model = %(model)s
+        """,
+        {"model": model},
+    )
+    used = {row["model_version"] for row in rows}
+    counted = [int(name[1:]) for name in used if re.fullmatch(r"v[0-9]{1,9}", name)]
+    number = max(counted, default=0) + 1
+    while f"v{number}" in used:
+        number += 1
+    return f"v{number}"
+
+
+def _feedback_marks(engine: Engine, claim: Claim) -> Marks:
+    """Marks of the claim, and of the labels that came in since the run before it."""
+    (earlier,) = engine.rows(
+        "select max(known_at) as known_at from control.claims "
+        "where model = %s and finished_at is not null",
+        [claim.model],
+    )
+    (new,) = engine.rows(
+        """
+        select min(ingested_at) as first_at, max(ingested_at) as last_at
+        from panes.labels
+        where model = %s and ingested_at <= %s and ingested_at > %s
+        """,
+        [claim.model, claim.known_at, earlier["known_at"] or datetime.fromtimestamp(0, UTC)],
+    )
+    return Marks(
+        first_feedback_at=new["first_at"] and new["first_at"].timestamp(),
+        last_feedback_at=new["last_at"] and new["last_at"].timestamp(),
+        claimed_at=claim.claimed_at.timestamp(),
+    )
