@@ -12,7 +12,7 @@ from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
 from headrace.trainer.dataset import Dataset, compile_dataset
-from headrace.trainer.gate import Policy
+from headrace.trainer.gate import GatePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Brief:
     champion: Champion | None
     next_version: str
     positive_label: str | None
-    gate: Policy
+    gate: GatePolicy
     artifacts: Path
     marks: Marks
 
@@ -90,7 +90,7 @@ def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
         champion=Champion(**champions[0]) if champions else None,
         next_version=next_version(engine, model),
         positive_label=positives[0]["positive_label"] if positives else None,
-        gate=Policy(**gate),
+        gate=GatePolicy(**gate),
         artifacts=engine.settings.artifacts_path,
         marks=marks.reached("compiled_at"),
     )

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from headrace.trainer.wide import fit_wide, held_out_logits
 
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
-    """Every setting of a fine-tune. An unknown key raises ValueError."""
+    """Every setting of a fine-tune."""
 
     text_examples: int = 2_048  # read by the adapted layers: half the newest, half older ones
     tabular_steps: int = 600  # of a model without text
@@ -61,17 +61,6 @@ class FinetuneConfig:
     dropout: float = 0.1  # of the pooled text
     wide_strength: float = 3.0  # inverse of the L2 penalty on the word and name weights
     folds: int = 3  # how many times the word weights are fitted to hold a part out
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> FinetuneConfig:
-        """From a mapping, for instance a row of settings."""
-        allowed = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in allowed:
-                raise ValueError(
-                    f"unknown fine-tune setting {name!r}: allowed are {', '.join(allowed)}"
-                )
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,14 @@
-"""Whether a candidate may be published: measured, compared, and said in plain words."""
+"""The gate: whether a candidate may be published, measured and compared with its rival.
+
+The metrics are written in NumPy. scikit-learn gives the same values (tests compare them), but takes
+17 ms of CPU for what `evaluate` does in 0.6 ms on 300 examples, which adds up to 10 s for a holdout
+of 300 segments and two versions, and 2.6 s for its import; `suspicion` takes thousands of AUCs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,7 @@ FLOOR = 1e-7  # of a probability, so that one confident mistake is not infinite
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class ModelMetrics:
     """Quality on n examples. `auc` is None where only one label occurs."""
 
     n: int
@@ -39,11 +44,11 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What a candidate must do. Shares are relative: 0.01 is one per cent of the champion's value.
+class GatePolicy:
+    """What a candidate must reach. Shares are relative: 0.01 is 1% of the champion's value.
 
-    The default metric is the log loss: it uses the whole probability of every example, and so it
-    tells two versions apart on holdouts where AUC and F1 still move by chance.
+    The default metric is the log loss: it uses the whole probability of every example, so it tells
+    two versions apart on holdouts where AUC and F1 still move by chance.
     """
 
     metric: str = "log_loss"
@@ -51,22 +56,13 @@ class Policy:
     max_forgetting: float = 0.05
     max_slice_drop: float = 0.10
     min_slice: int = 50  # smaller slices decide nothing
-    suspect_auc: float = 0.999  # from which it is too good to be true; 1: never
+    suspect_auc: float = 0.999  # from here on it is too good to be true; 1: never
 
     def __post_init__(self) -> None:
         if self.metric not in HIGHER_IS_BETTER:
             raise ValueError(
                 f"metric must be one of {', '.join(HIGHER_IS_BETTER)}, got {self.metric!r}"
             )
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Policy:
-        """From a mapping. Raises ValueError for an unknown key."""
-        allowed = [one.name for one in fields(cls)]
-        for name in values:
-            if name not in allowed:
-                raise ValueError(f"unknown gate setting {name!r}: allowed are {', '.join(allowed)}")
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +77,15 @@ def evaluate(
     actual: Sequence[str],
     labels: Sequence[str],
     positive: str | None = None,
-) -> Metrics:
+) -> ModelMetrics:
     """Quality of `probabilities`, (n, labels), against the actual labels.
 
     With two labels AUC and F1 are those of `positive` (the last label where None); with more they
-    are the mean over the labels that occur, each against the rest. An actual label that the model
-    does not know counts as probability 0 for it. Raises ValueError where the shapes disagree or
-    nothing was given.
+    are the mean over the labels that occur, each against the rest. A label that the model does not
+    know has probability 0.
+
+    Raises:
+        ValueError: the shapes disagree, there is no example, or `positive` is not a label.
     """
     if not actual or np.shape(probabilities) != (len(actual), len(labels)):
         raise ValueError(
@@ -109,7 +107,7 @@ def evaluate(
     areas = [roc_auc(p[:, one], truth == one) for one in asked]
     known = [area for area in areas if area is not None]
     of_truth = p[np.arange(len(p)), truth]
-    return Metrics(
+    return ModelMetrics(
         n=len(p),
         auc=float(np.mean(known)) if known else None,
         f1=float(np.mean([_f1(guess == one, truth == one) for one in asked])),
@@ -143,7 +141,7 @@ def evaluate_slices(
     segments: Sequence[str | None],
     labels: Sequence[str],
     positive: str | None = None,
-) -> dict[str, Metrics]:
+) -> dict[str, ModelMetrics]:
     """Metrics by segment, named "segment 'eu'"; examples without one form "segment ''"."""
     names = np.array([segment or "" for segment in segments])
     truth = np.array(actual)
@@ -161,19 +159,22 @@ def prior(label_shares: Mapping[str, float], labels: Sequence[str], n: int) -> F
 
 
 def decide(
-    candidate: Mapping[str, Metrics],
-    champion: Mapping[str, Metrics] | None,
-    policy: Policy | None = None,
+    candidate: Mapping[str, ModelMetrics],
+    champion: Mapping[str, ModelMetrics] | None,
+    policy: GatePolicy | None = None,
     *,
     against: str = "the champion",
 ) -> Verdict:
     """Compare two versions that were measured on the same examples.
 
-    Both map a name to Metrics: HOLDOUT (required), OLD (optional) and any segment slices. Without a
+    Both map a name to metrics: HOLDOUT (required), OLD (optional) and any segment slices. Without a
     champion pass the prior's metrics on HOLDOUT as `champion`, and `against="the prior"`; with None
-    there is nothing to beat, and the candidate fails. Raises ValueError where HOLDOUT is missing.
+    there is nothing to beat, and the candidate fails.
+
+    Raises:
+        ValueError: HOLDOUT is missing.
     """
-    policy = policy or Policy()
+    policy = policy or GatePolicy()
     for name, side in (("candidate", candidate), ("champion", champion)):
         if side is not None and HOLDOUT not in side:
             raise ValueError(f"{name} must have metrics for {HOLDOUT!r}, got {sorted(side)}")
@@ -214,8 +215,8 @@ def decide(
     return Verdict(True, better, report)
 
 
-def _gain(candidate: Metrics, champion: Metrics, metric: str) -> float | None:
-    """By which share of the champion's value the candidate is better; negative where worse."""
+def _gain(candidate: ModelMetrics, champion: ModelMetrics, metric: str) -> float | None:
+    """Improvement as a share of the champion's value; negative where worse."""
     ours, theirs = getattr(candidate, metric), getattr(champion, metric)
     if ours is None or theirs is None:
         return None
@@ -223,5 +224,5 @@ def _gain(candidate: Metrics, champion: Metrics, metric: str) -> float | None:
     return float(difference / max(abs(theirs), FLOOR))
 
 
-def _values(candidate: Metrics, champion: Metrics, metric: str) -> str:
+def _values(candidate: ModelMetrics, champion: ModelMetrics, metric: str) -> str:
     return f"{getattr(candidate, metric):.4f} from {getattr(champion, metric):.4f}"

@@ -31,8 +31,8 @@ class Candidate:
     """A trained version, and how it and its rival did on the newest examples."""
 
     artifact: Artifact
-    holdout: gate.Metrics
-    rival: gate.Metrics
+    holdout: gate.ModelMetrics
+    rival: gate.ModelMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,9 @@ def _measure(
     newest: Sequence[LabeledExample],
     old: Sequence[LabeledExample],
     positive: str,
-) -> dict[str, gate.Metrics]:
+) -> dict[str, gate.ModelMetrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
-    measured: dict[str, gate.Metrics] = {}
+    measured: dict[str, gate.ModelMetrics] = {}
     known = positive if positive in adapter.labels else None
     for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
         if not rows:
@@ -180,7 +180,7 @@ def _measure(
 
 def _measure_prior(
     artifact: Artifact, newest: Sequence[LabeledExample], positive: str
-) -> dict[str, gate.Metrics]:
+) -> dict[str, gate.ModelMetrics]:
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
     actual = [row.label for row in newest]

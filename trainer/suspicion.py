@@ -1,4 +1,4 @@
-"""Whether a candidate is too good to be true, and which feature gives the label away."""
+"""Suspicion: whether a candidate is too good to be true, and which feature gives the label away."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example, Scalar
-from headrace.trainer.gate import Floats, Metrics, Verdict, roc_auc
+from headrace.trainer.gate import Floats, ModelMetrics, Verdict, roc_auc
 
 GIVES_AWAY = 0.995  # AUC of one feature alone
-# Held out examples that do not have the commonest label: below it, perfect is often chance.
+# Held out examples without the commonest label; with fewer, a perfect score is often chance.
 FEW = 10
-# What is looked at: the features that most examples carry, and the commonest labels.
+# Limits of the search: the features that most examples carry, and the commonest labels.
 MAX_FEATURES, MAX_LABELS = 256, 10
 MAX_BINS, FOLDS = 64, 5
 
@@ -31,19 +31,19 @@ class Telling:
 
 def doubt(
     verdict: Verdict,
-    candidate: Metrics,
-    rival: Metrics,
+    candidate: ModelMetrics,
+    rival: ModelMetrics,
     held_out: Sequence[str],
     train: Sequence[tuple[Example, str]],
     *,
     model: str,
     suspect_auc: float,
 ) -> Verdict:
-    """Turn down a candidate that passed and is implausibly better than what it is compared with.
+    """Reject a candidate that passed and is implausibly better than its rival.
 
     That is one whose AUC on the labels `held_out` (its accuracy, where they are all the same)
     reaches `suspect_auc` while the rival's does not. With fewer than FEW labels to find, a feature
-    of `train` must give them away besides. 1 turns this off.
+    of `train` must also give them away. A `suspect_auc` of 1 turns this off.
     """
     measure = "accuracy" if candidate.auc is None or rival.auc is None else "auc"
     ours, theirs = getattr(candidate, measure), getattr(rival, measure)
@@ -75,7 +75,7 @@ def doubt(
 
 
 def most_telling(examples: Sequence[Example], labels: Sequence[str]) -> Telling | None:
-    """The feature, or the segment, that tells the labels apart best alone; None without any."""
+    """The feature, or the segment, that alone tells the labels apart best; None without any."""
     carried = Counter(name for example in examples for name in example.features)
     columns: dict[str, list[Scalar]] = {
         f"feature {name!r}": [example.features.get(name) for example in examples]
@@ -91,7 +91,7 @@ def most_telling(examples: Sequence[Example], labels: Sequence[str]) -> Telling 
 
 
 def _auc(values: Sequence[Scalar], truth: NDArray[np.bool_], fold: NDArray[np.int_]) -> float:
-    """Mean AUC over the labels, each by the value's share of it or by the number's size."""
+    """Mean AUC over the labels, each scored by the value's share of it or by the number's size."""
     numbers = np.array([_number(value) for value in values])
     shares = _shares(_codes(values, numbers), truth, fold)
     known = np.isfinite(numbers)
@@ -115,7 +115,7 @@ def _number(value: Scalar) -> float:
 
 
 def _codes(values: Sequence[Scalar], numbers: Floats) -> NDArray[np.intp]:
-    """One code for each value; numbers of many values by bins of about as many rows each."""
+    """One code for each value; numbers with many values are binned by quantiles."""
     known = np.isfinite(numbers)
     bins = min(MAX_BINS, max(2, int(known.sum() ** 0.5)))
     if len(np.unique(numbers[known])) > bins:
@@ -129,7 +129,7 @@ def _codes(values: Sequence[Scalar], numbers: Floats) -> NDArray[np.intp]:
 
 
 def _shares(codes: NDArray[np.intp], truth: NDArray[np.bool_], fold: NDArray[np.int_]) -> Floats:
-    """How often each row's code has each label among the rows of the other folds, (n, labels)."""
+    """Share of each label among rows of the same code in the other folds, (n, labels)."""
     shares = np.empty(truth.shape)
     for held in range(FOLDS):
         others, here = fold != held, fold == held

@@ -53,9 +53,9 @@ wal_compression = on
 max_wal_size = '2GB'
 checkpoint_timeout = '15min'
 jit = off
-# Deployments let go of their locks sooner than this, so a reader is never the one that is stopped.
+# Deployments release their locks sooner than this, so a reader is never the one that is cancelled.
 deadlock_timeout = '10s'
-# Who was killed in a long statement lets go of its locks.
+# The backend of a killed client gives up its statement and its locks.
 client_connection_check_interval = '2s'
 """
 
@@ -95,7 +95,7 @@ class EmbeddedPostgres:
         """Return the generated password of `role`, making it on first use (mode 0600).
 
         Raises:
-            EngineError: that of the owner is gone, but what it opens is not.
+            EngineError: the owner's password is lost, and the database is not.
         """
         path = self.folder / f"password-{role}"
         with self._locked("passwords"):
@@ -107,7 +107,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def running(self) -> Iterator[EmbeddedPostgres]:
-        """Have the server run inside the `with` block; the last user to leave stops it."""
+        """Run the server inside the `with` block; the last user to leave stops it."""
         self.acquire()
         try:
             yield self
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
             self.release()
 
     def acquire(self) -> None:
-        """Start the server unless it runs, and hold it.
+        """Start the server unless it runs, and keep it running until `release`.
 
         Raises:
             EngineError: it does not start; the text quotes the end of its log.
@@ -132,7 +132,7 @@ class EmbeddedPostgres:
                 raise
 
     def revive(self) -> bool:
-        """Start the server again if it died under us; true when that was needed."""
+        """Start the server again if it died; true when that was needed."""
         with self._locked("start"):
             if self.pid() is not None:
                 if not self._hangs():
@@ -142,7 +142,7 @@ class EmbeddedPostgres:
             return True
 
     def release(self) -> None:
-        """Let go of the server and stop it when nobody else holds it."""
+        """Release the server, and stop it when no other process uses it."""
         if self._lock is None:
             return
         with self._locked("start"):
@@ -168,9 +168,9 @@ class EmbeddedPostgres:
         return pid if _is_server(pid, self.data) else None
 
     def stop(self) -> None:
-        """Stop the server (connections are ended); nothing happens when it is down.
+        """Stop the server and end its connections; do nothing when it is down.
 
-        One that does not end within a minute is killed, and recovers at its next start.
+        If it does not end within a minute it is killed, and recovers at its next start.
         """
         if self.pid() is not None:
             try:
@@ -197,7 +197,7 @@ class EmbeddedPostgres:
         return (self.data / "PG_VERSION").exists()
 
     def _initialise(self) -> None:
-        """Make the data folder beside its place, and put it there when it is whole."""
+        """Make the data folder beside its place, and move it there once it is complete."""
         for left in reversed(range(START_TRIES)):
             if self._is_initialised():
                 return
@@ -210,7 +210,7 @@ class EmbeddedPostgres:
                     raise
 
     def _make_data(self) -> None:
-        # A name of its own: who was killed here may have left an initdb that goes on.
+        # A new name each time: an initdb of a killed process may still be writing to its own.
         fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self.folder))
         give_to_server(fresh)
         secret = self.folder / "initdb-password"
@@ -228,9 +228,9 @@ class EmbeddedPostgres:
         fresh.rename(self.data)
 
     def _have_it_run(self) -> None:
-        """Return once the server takes connections and has our database, whatever dies meanwhile.
+        """Return once the server accepts connections and has our database.
 
-        Whoever was killed may have left it anywhere: starting, recovering, without the database.
+        A killed process may have left it in any state: starting, recovering, without the database.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -274,8 +274,8 @@ class EmbeddedPostgres:
                 )  # fmt: skip
             except EngineError:
                 if self.pid() is not None:
-                    return  # one that somebody else had begun to start was sooner
-                # What a killed server left needs a moment to be gone, or never goes.
+                    return  # another process had started it
+                # The remains of a killed server need a moment to disappear, or stay for ever.
                 self._end_what_is_left()
                 tail = self._log_tail()
                 leaving = any(word in tail for word in ("shared memory", "postmaster.pid"))
@@ -289,9 +289,9 @@ class EmbeddedPostgres:
                 return
 
     def processes(self) -> dict[int, str]:
-        """Return what works on our data, under a server or left by one that was killed.
+        """Return the processes on our data by id, also those left by a killed server.
 
-        By id, with what each says it does. Without /proc: nothing.
+        The value is what each one's title says it does. Without /proc there are none.
         """
         title = f"postgres: {self._name}: ".encode()
         found = {}
@@ -303,9 +303,9 @@ class EmbeddedPostgres:
         return found
 
     def _hangs(self) -> bool:
-        """Whether it neither works nor recovers, at this look and at the one before.
+        """Whether it neither works nor recovers, now and LOOK_EVERY_S before.
 
-        So PostgreSQL 18 stays for ever once the process that recovers it was killed.
+        PostgreSQL 18 stays in this state for ever once its recovering process was killed.
         """
         if time.monotonic() < self._look_at:
             return False
@@ -318,9 +318,10 @@ class EmbeddedPostgres:
         return before and self._idle
 
     def _end_what_is_left(self) -> None:
-        """End what a killed server left: backends with a long query to go, and its name.
+        """End what a killed server left: backends in a long query, and its pid file.
 
-        Where nobody collects dead processes, as in many containers, PostgreSQL takes it for alive.
+        Where no init collects dead processes, as in many containers, PostgreSQL believes a dead
+        server alive.
         """
         for pid in (left := self.processes()):
             with suppress(ProcessLookupError):
@@ -369,7 +370,7 @@ def _is_free(port: int) -> bool:
 
 
 def _is_server(pid: int, data: Path) -> bool:
-    """Tell our server from an unrelated process that was given the same id after a crash."""
+    """Whether this is our server, not an unrelated process that got its id after a crash."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -379,7 +380,7 @@ def _is_server(pid: int, data: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    """Return what a file holds; nothing if it is not there."""
+    """Return the text of a file; empty if there is none."""
     try:
         return path.read_text()
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +183,25 @@ def test_an_artifact_that_cannot_be_served_says_why(artifact: Path, tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="frozen_layers must be 2, got 1"):
         load_adapter(tmp_path, None)
+
+
+def test_an_artifact_of_before_backbones_were_called_so_is_served(
+    tabular: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "v1"
+    shutil.copytree(tabular, place)
+    config = json.loads((place / "config.json").read_text())
+    old = config | {"trunk_tokens": config["backbone_tokens"]}
+    del old["backbone_tokens"]
+    (place / "config.json").write_text(json.dumps(old))
+    one = [Example(features={"x": 1.0})]
+    assert np.array_equal(
+        load_adapter(place, None, "cpu").predict(None, one),
+        load_adapter(tabular, None, "cpu").predict(None, one),
+    )
+    (place / "config.json").write_text(json.dumps(old | {"trunk_tokens": 64}))
+    with pytest.raises(ModelError, match="backbone_tokens must be 48, got 64"):
+        load_adapter(place)
 
 
 def test_texts_and_examples_must_agree(artifact: Path, backbone: Backbone) -> None:

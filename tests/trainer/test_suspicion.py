@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headrace.model.inputs import Example
-from headrace.trainer.gate import Metrics, Verdict
+from headrace.trainer.gate import ModelMetrics, Verdict
 from headrace.trainer.suspicion import GIVES_AWAY, doubt, most_telling
 
 PASSED = Verdict(True, "log_loss 0.0001 from 0.6931 (+100.0% against the prior)", {"n": 1})
@@ -16,8 +16,8 @@ RNG = np.random.default_rng(6)
 COINS = RNG.choice(["ok", "fraud"], 400).tolist()
 
 
-def measured(auc: float | None, accuracy: float = 0.5) -> Metrics:
-    return Metrics(n=100, auc=auc, f1=0.5, log_loss=0.1, accuracy=accuracy, brier=0.1)
+def measured(auc: float | None, accuracy: float = 0.5) -> ModelMetrics:
+    return ModelMetrics(n=100, auc=auc, f1=0.5, log_loss=0.1, accuracy=accuracy, brier=0.1)
 
 
 def examples(**columns: Any) -> list[Example]:
