@@ -76,12 +76,11 @@ def train(brief: Brief, progress: Progress) -> Outcome:
         )
     progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
 
-    cache = shared_activations() if any(row.example.text for row in dataset.rows) else None
     folder, champion = _load_champion(brief)
     artifact = finetune(
         [TrainingExample(row.example, row.label) for row in rows],
         parent=folder,
-        cache=cache,
+        cache=_activations(any(row.example.text for row in rows)),
         progress=lambda step, steps, loss: _show(progress, step, steps, loss),
     )
     marks = marks.reached("trained_at")
@@ -89,10 +88,10 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     positive = brief.positive_label or ""
     if positive not in artifact.labels:
         positive = artifact.labels[-1]
-    adapter = _as_served(artifact, brief.next_version, cache)
-    measured = _measure(adapter, cache, newest, old, positive)
+    adapter = _as_served(artifact, brief.next_version)
+    measured = _measure(adapter, newest, old, positive)
     if champion is not None and brief.champion is not None:
-        rival = _measure(champion, cache, newest, old, positive)
+        rival = _measure(champion, newest, old, positive)
         against = brief.champion.model_version
     else:
         rival = _measure_prior(artifact, newest, positive)
@@ -138,17 +137,21 @@ def _load_champion(brief: Brief) -> tuple[Path | None, Adapter | None]:
         return None, None
     try:
         folder = artifact_path(brief.champion.artifact_uri, brief.artifacts)
-        has_text = read_config(folder)["schema"]["has_text"]
-        backbone = shared_activations().backbone if has_text else None
-        return folder, load_adapter(folder, backbone)
+        cache = _activations(read_config(folder)["schema"]["has_text"])
+        return folder, load_adapter(folder, cache.backbone if cache else None)
     except Exception as error:
         version, model = brief.champion.model_version, brief.claim.model
         log.warning("champion %s of %s cannot be read: %s", version, model, one_line(error))
         return None, None
 
 
-def _as_served(artifact: Artifact, version: str, cache: ActivationCache | None) -> Adapter:
+def _activations(has_text: bool) -> ActivationCache | None:
+    return shared_activations() if has_text else None
+
+
+def _as_served(artifact: Artifact, version: str) -> Adapter:
     """Load the candidate as the gateway will: from its files."""
+    cache = _activations(artifact.schema.has_text)
     with tempfile.TemporaryDirectory() as folder:
         artifact.save(Path(folder), version)
         return load_adapter(Path(folder), cache.backbone if cache else None)
@@ -156,7 +159,6 @@ def _as_served(artifact: Artifact, version: str, cache: ActivationCache | None) 
 
 def _measure(
     adapter: Adapter,
-    cache: ActivationCache | None,
     newest: Sequence[LabeledExample],
     old: Sequence[LabeledExample],
     positive: str,
@@ -168,7 +170,7 @@ def _measure(
         if not rows:
             continue
         probabilities = predict_cached(
-            adapter, cache if adapter.schema.has_text else None, [row.example for row in rows]
+            adapter, _activations(adapter.schema.has_text), [row.example for row in rows]
         )
         actual = [row.label for row in rows]
         measured[name] = gate.evaluate(probabilities, actual, adapter.labels, known)
