@@ -98,15 +98,16 @@ def announce(
         ContractError: what the run says of itself is no event.
         ModelError: the database, or Kafka, does not take it.
     """
-    receipt = log.append(
+    receipts = log.append(
         "model_events",
         [
             _event(claim, model_version, name, parent, artifact, metrics, reason)
             for name in (("trained", "promoted") if promoted else ("rejected",))
         ],
     )
-    if receipt.refused:
-        raise ModelError(f"the events of the run were refused: {receipt.refused[0].reason}")
+    for receipt in receipts:
+        if receipt.status == "rejected":
+            raise ModelError(f"the events of the run were rejected: {receipt.reason}")
 
 
 def _event(

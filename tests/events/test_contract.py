@@ -18,8 +18,8 @@ from headrace.events.contract import (
     Feedback,
     Inference,
     Topic,
+    input_text,
     parse,
-    text_of,
     uuid7,
 )
 
@@ -172,6 +172,6 @@ def test_ids_are_ordered_by_time_and_unique() -> None:
 
 
 def test_the_text_of_an_input_is_its_strings() -> None:
-    assert text_of("abc") == "abc"
-    assert text_of({"title": "a", "n": 3, "parts": ["b", {"c": "d"}]}) == "a\nb\nd"
-    assert text_of(None) == text_of(7) == ""
+    assert input_text("abc") == "abc"
+    assert input_text({"title": "a", "n": 3, "parts": ["b", {"c": "d"}]}) == "a\nb\nd"
+    assert input_text(None) == input_text(7) == ""

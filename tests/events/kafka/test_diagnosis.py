@@ -16,11 +16,12 @@ from kafka.errors import TopicAuthorizationFailedError
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.errors import BrokerError, SettingError
-from headrace.events.kafka.brokers import access, insist, look, make_topics
-from headrace.events.kafka.reason import reason
+from headrace.events.kafka.brokers import retry_without_brokers, warn_without_brokers
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.diagnosis import reason
 from headrace.machine import free_port
 from headrace.settings import Settings
-from tests.events.kafka.conftest import REAL
+from tests.events.kafka.conftest import REAL, make_topics
 from tests.support.kafka_listener import Authority, Listener
 
 PASSWORD = "s3cret-of-ours"
@@ -174,7 +175,7 @@ def test_settings_that_cannot_be_right_end_at_once(changes: dict[str, str], says
         kafka="127.0.0.1:1", kafka_security="SASL_SSL", kafka_user="app", kafka_password=PASSWORD
     )
     with pytest.raises(SettingError) as raised:
-        access(replace(sasl, **changes))  # type: ignore[arg-type]
+        client_options(replace(sasl, **changes))  # type: ignore[arg-type]
     assert says in str(raised.value)
 
 
@@ -229,10 +230,10 @@ def test_a_wait_for_brokers_can_be_ended() -> None:
         stopping.set()
         raise BrokerError("away")
 
-    insist(away, stopping)
+    retry_without_brokers(away, stopping)
 
 
 def test_what_runs_on_says_at_its_start_why_it_waits(caplog: pytest.LogCaptureFixture) -> None:
     with Listener(USERS) as listener:
-        look(to(listener, "SASL_PLAINTEXT", kafka_password="wr0ng"))
+        warn_without_brokers(to(listener, "SASL_PLAINTEXT", kafka_password="wr0ng"))
     assert "is not let in" in caplog.text and "events wait until then" in caplog.text
