@@ -1,7 +1,6 @@
-"""What a real broker does to a reader: topics made anew, messages dropped, batches nobody decodes.
+"""Faults of real brokers: topics made anew, messages dropped, batches that cannot be decoded.
 
-Where the test broker does none of it, the client raises what it raises on Apache Kafka.
-"""
+The test broker has none of them: there the client raises what it raises on Apache Kafka."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def admin(kafka_engine: Engine) -> Iterator[KafkaAdminClient]:
 
 
 def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -> None:
-    """Send events to one partition; those without a name get one from their place."""
+    """Send events to one partition; those without an id get one from their offset."""
     producer = KafkaProducer(**client_options(engine.settings), **options)
     for name in names:
         event = {"model": "m", "segment": name or None, "request_id": name}
