@@ -175,3 +175,10 @@ def test_the_text_of_an_input_is_its_strings() -> None:
     assert input_text("abc") == "abc"
     assert input_text({"title": "a", "n": 3, "parts": ["b", {"c": "d"}]}) == "a\nb\nd"
     assert input_text(None) == input_text(7) == ""
+
+
+@pytest.mark.parametrize("name", ["request_id", "prediction", "event_time"])
+def test_an_event_is_not_changed_after_its_check(name: str) -> None:
+    event = parse("inference", {"model": "m"})
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(event, name, None)

@@ -20,7 +20,7 @@ from msgspec import structs
 from headrace.engine import Engine
 from headrace.errors import BusyError, ContractError, EngineError
 from headrace.events.contract import Event, Inference, Topic, parse
-from headrace.events.log import EventLog, Rejected
+from headrace.events.log import EventLog, Filled, Rejected
 from headrace.events.rows import ACCEPTED, DUPLICATE, Receipt
 from tests.events.test_contract import payloads
 
@@ -52,6 +52,27 @@ def test_a_receipt_comes_after_the_commit_and_counts_repeats_once(engine: Engine
     assert first[1] == ACCEPTED
     assert second == [DUPLICATE, ACCEPTED]
     assert count(engine) == 3
+
+
+def test_every_item_has_its_receipt_in_order(engine: Engine) -> None:
+    error = ContractError("score", "a number in [0, 1]", 7)
+    items = [
+        Rejected({"score": 7}, error),
+        inference("new"),
+        inference("stored"),
+        Filled(inference("stored", event_time="2024-05-02T00:00:00Z", score=0.5), ["event_time"]),
+        structs.replace(inference("bad"), prediction="\x00"),
+        inference("last"),
+    ]
+    with EventLog(engine) as log:
+        log.append("inference", [inference("stored")])
+        receipts = log.append("inference", items)
+    assert receipts[:4] == [
+        Receipt("rejected", reason=str(error)), ACCEPTED, DUPLICATE, Receipt("conflict", ("score",)),
+    ]  # fmt: skip
+    assert receipts[4].status == "rejected" and "0x00" in receipts[4].reason
+    assert receipts[5:] == [ACCEPTED]
+    assert count(engine) == 3 and count(engine, "rejected") == 2
 
 
 def test_every_field_comes_back_as_it_was_sent(engine: Engine) -> None:

@@ -206,7 +206,7 @@ class Authority:
     def context(
         self, name: str = "127.0.0.1", *, days: int = 1, clients: bool = False
     ) -> ssl.SSLContext:
-        """Return the TLS context of a server; with `clients` it requires certificates of clients."""
+        """Return the TLS context of a server; `clients` requires certificates of clients."""
         kind = "IP" if _is_address(name) else "DNS"
         (self._folder / "names").write_text(f"subjectAltName={kind}:{name}")
         self._openssl(

@@ -64,10 +64,9 @@ def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -
 
 
 def make_anew(admin: KafkaAdminClient, engine: Engine) -> None:
-    topic = topic_name(engine.settings, "inference")
-    admin.delete_topics([topic])
+    admin.delete_topics([topic := topic_name(engine.settings, "inference")])
     until(lambda: topic not in admin.list_topics())
-    # Kafka tells who reads it that it is gone, Tansu is silent: ingest asks after a pause.
+    # Kafka tells consumers, Tansu does not: ingest looks the topic up after a pause.
     time.sleep(2 * reader.PAUSE_S)
     admin.create_topics([NewTopic(topic, engine.settings.kafka_partitions, 1)])
     until(lambda: topic in admin.list_topics())
