@@ -68,7 +68,8 @@ def test_every_item_has_its_receipt_in_order(engine: Engine) -> None:
         log.append("inference", [inference("stored")])
         receipts = log.append("inference", items)
     assert receipts[:4] == [
-        Receipt("rejected", reason=str(error)), ACCEPTED, DUPLICATE, Receipt("conflict", ("score",)),
+        Receipt("rejected", reason=str(error)), ACCEPTED, DUPLICATE,
+        Receipt("conflict", ("score",)),
     ]  # fmt: skip
     assert receipts[4].status == "rejected" and "0x00" in receipts[4].reason
     assert receipts[5:] == [ACCEPTED]
