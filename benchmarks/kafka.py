@@ -20,8 +20,9 @@ from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import moment, stream
 from headrace.engine import Engine
 from headrace.events.contract import Event, Inference
-from headrace.events.kafka.brokers import access, topic_name
+from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.ingest import ingest
+from headrace.events.kafka.topics import topic_name
 from headrace.events.log import EventLog
 
 PRESENT, QUICK_PRESENT = 200_000, 20_000
@@ -90,7 +91,10 @@ def _topics(engine: Engine, address: str) -> Engine:
 def _consume(engine: Engine, count: int) -> float:
     names = [topic_name(engine.settings, topic) for topic in ("inference", "feedback")]
     consumer = KafkaConsumer(
-        *names, **access(engine.settings), auto_offset_reset="earliest", max_poll_records=10_000
+        *names,
+        **client_options(engine.settings),
+        auto_offset_reset="earliest",
+        max_poll_records=10_000,
     )
     read, began = 0, 0.0
     while read < count:

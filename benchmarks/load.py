@@ -20,7 +20,7 @@ from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.events.contract import TOPICS, Event, Feedback, Topic
 from headrace.events.log import EventLog
-from headrace.events.rows import COLUMNS, columns, copy, copying, encoded
+from headrace.events.rows import COLUMNS, columns, copy_rows, copy_statement, event_row
 
 BLOCK = 100_000
 # Answers after which no opinion on one is awaited any more.
@@ -113,8 +113,8 @@ def put(
     connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event], table: str = ""
 ) -> None:
     """COPY events into their topic, or into another table of its columns."""
-    rows = [encoded(topic, event) for event in events]
-    copy(connection, copying(topic, table), topic, rows)
+    rows = [event_row(topic, event) for event in events]
+    copy_rows(connection, copy_statement(topic, table), topic, rows)
 
 
 def stage(connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Event]) -> None:

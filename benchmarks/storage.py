@@ -13,7 +13,7 @@ from benchmarks.stream import stream, versions
 from headrace.engine import Engine
 from headrace.events.contract import Topic
 from headrace.events.log import EventLog
-from headrace.events.rows import encoded
+from headrace.events.rows import event_row
 
 EVENTS, QUICK_EVENTS = 1_000_000, 50_000
 BATCH = 10_000
@@ -121,7 +121,7 @@ def _messages() -> list[tuple[str, ...]]:
     """Mean bytes of a message of each topic in the stream, alone and compressed with others."""
     sent: dict[Topic, list[bytes]] = {}
     for topic, event in stream(MESSAGES):
-        sent.setdefault(topic, []).append(encoded(topic, event).message())
+        sent.setdefault(topic, []).append(event_row(topic, event).message())
     return [
         (
             f"`{topic}`", f"{len(each) / MESSAGES:.0%}", f"{mean(map(len, each)):.0f}",

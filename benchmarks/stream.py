@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import cast
 
+import msgspec
+
 from headrace.events.contract import (
     Event,
     Feedback,
@@ -71,7 +73,7 @@ def answers(seed: int = 0, start: int = 0) -> Iterator[tuple[Inference, Feedback
         answer = _answer(rng, f"{seed}-{rng.getrandbits(64):016x}", number)
         opinion = None
         if answer.variant == "shadow" and model in before:
-            answer.shadow_of = before[model].request_id
+            answer = msgspec.structs.replace(answer, shadow_of=before[model].request_id)
         elif rng.random() < JUDGED:
             opinion = _opinion(rng, answer, before.get(model, answer))
         if answer.variant != "shadow":

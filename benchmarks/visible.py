@@ -18,7 +18,8 @@ from benchmarks.report import machine, milliseconds, quantile, say, short, table
 from benchmarks.stream import stream
 from headrace.engine import Engine
 from headrace.events.contract import Event, Feedback, Inference, Topic
-from headrace.events.log import EventLog, Receipt
+from headrace.events.log import EventLog
+from headrace.events.rows import Receipt
 
 PRESENT, QUICK_PRESENT = 1_000_000, 100_000
 EVENTS_S, SECONDS, QUICK_SECONDS = 1_000, 40, 5
@@ -139,7 +140,7 @@ def _send(engine: Engine, stream: Iterator[tuple[Topic, Event]], worth: Counter[
     return sent
 
 
-def _committed(batch: Sent, _: Future[Receipt]) -> None:
+def _committed(batch: Sent, _: Future[list[Receipt]]) -> None:
     batch.committed = time.perf_counter()
 
 

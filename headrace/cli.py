@@ -173,9 +173,9 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
         wait_for_port(replace(settings, port=int(port)), say)
         engine = stack.enter_context(open_engine(settings, say=say))
         if not engine.dialect.migrates_by_itself:
-            from headrace.events.kafka.brokers import insist
+            from headrace.events.kafka.brokers import retry_without_brokers
 
-            insist(lambda: migrate(engine, say=say))
+            retry_without_brokers(lambda: migrate(engine, say=say))
         stack.enter_context(announced(settings, "up"))
         gateway, *others = stack.enter_context(children(settings, parts))
         family = Family(settings, [gateway, *others], say)
@@ -229,8 +229,8 @@ def trainer_(parsed: argparse.Namespace, settings: Settings) -> int:
 
 def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     from headrace.deploy import ready_engine
-    from headrace.events.kafka.brokers import insist
-    from headrace.events.kafka.ends import EndsKeeper
+    from headrace.events.kafka.brokers import retry_without_brokers
+    from headrace.events.kafka.end_offsets import EndOffsetsRecorder
     from headrace.events.kafka.ingest import check, ingest
     from headrace.machine import announced
 
@@ -239,10 +239,10 @@ def ingest_(_: argparse.Namespace, settings: Settings) -> int:
     with (
         ready_engine(settings, say=Steps()) as engine,
         announced(settings, "ingest"),
-        EndsKeeper(engine),
+        EndOffsetsRecorder(engine),
     ):
         print(f"ingest   from {settings.kafka}", flush=True)
-        insist(lambda: ingest(engine, stop), stop)
+        retry_without_brokers(lambda: ingest(engine, stop), stop)
     return 0
 
 
@@ -429,9 +429,9 @@ def settings_(parsed: argparse.Namespace, _: Settings) -> int:
 
 def _look_at_kafka(settings: Settings) -> None:
     if settings.kafka:
-        from headrace.events.kafka.brokers import look
+        from headrace.events.kafka.brokers import warn_without_brokers
 
-        look(settings)
+        warn_without_brokers(settings)
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The light client: tell Headrace what your model answered and what people made of it.
+"""The client: send predictions of your model, and feedback on them, to Headrace.
 
     from headrace import Client
 
@@ -6,8 +6,8 @@
         request_id = client.inference(model="churn", prediction="stays", score=0.2)
         client.feedback(request_id, label="leaves")
 
-An event is checked at the call, queued, and sent in batches by a background thread. Ids are made
-here, so that sending a batch again counts nothing twice.
+Events are checked at the call, queued, and sent in batches by a background thread. The client makes
+the ids, so that a batch that is sent again is counted once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from headrace.errors import ContractError, DeliveryError
 from headrace.events.contract import Topic, parse
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -35,15 +35,15 @@ _Queued = tuple[Topic, bytes]
 
 
 class Client:
-    """Sends events to a gateway. A context manager; safe to share by threads, not by forks.
+    """Sends events to a gateway. A context manager; threads may share it, forks may not.
 
     Args:
         url: address of the gateway.
-        linger_s: how long a batch may wait for company, in seconds.
-        max_queue: most events that wait here.
+        linger_s: how long a batch waits for more events, in seconds.
+        max_queue: most events in the queue.
         on_full: what a call does when the queue is full: wait, or raise DeliveryError.
-        on_error: called from the background thread with a DeliveryError for each batch of which
-            something was not stored; it is logged in any case.
+        on_error: called from the background thread with a DeliveryError for each batch that was not
+            stored whole; it is logged in any case.
         timeout_s: how long one request may take, in seconds.
     """
 
@@ -70,9 +70,9 @@ class Client:
         self._queue: deque[_Queued] = deque()
         self._in_flight = 0
         self._changed = threading.Condition()
-        self._hurry = False  # somebody waits for a flush
+        self._flushing = False  # a caller waits for a flush
         self._closed = False
-        self._gone = threading.Event()  # no time left: stop trying
+        self._giving_up = threading.Event()  # no time left to retry
         self._thread = threading.Thread(target=self._run, name="headrace-client", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -84,7 +84,7 @@ class Client:
         self.close()
 
     def inference(self, **fields: Any) -> str:
-        """Queue one answer of a model and return its request_id.
+        """Queue one prediction of a model and return its request_id.
 
         Fields are those of `headrace.events.contract.Inference`: `model`, `prediction`, `score`,
         `features`, `segment`, `input`, …
@@ -96,7 +96,7 @@ class Client:
         return self._put("inference", fields).request_id  # type: ignore[no-any-return]
 
     def feedback(self, request_id: str, **fields: Any) -> str:
-        """Queue what somebody made of an answer and return its feedback_id.
+        """Queue feedback on a prediction and return its feedback_id.
 
         Fields are those of `headrace.events.contract.Feedback`: `label`, `value`, `kind`, …
         Raises as `inference` does.
@@ -105,15 +105,15 @@ class Client:
         return event.feedback_id  # type: ignore[no-any-return]
 
     def predict(self, model: str, **fields: Any) -> dict[str, Any]:
-        """Ask the version of `model` that serves, and wait for its answer.
+        """Have the serving version of `model` predict, and return the response.
 
         Fields are `text` or `input`, `features`, `segment`, `request_id`, `user_id`, …; the
-        answer has `request_id`, `model_version`, `prediction`, `score` and `scores`. The gateway
+        response has `request_id`, `model_version`, `prediction`, `score` and `scores`. The gateway
         logs the inference itself.
 
         Raises:
             ContractError: a field breaks the contract.
-            DeliveryError: the gateway cannot be reached, or has no version to ask.
+            DeliveryError: the gateway cannot be reached, or has no version that serves.
         """
         body = _encode({"model": model, **fields})
         try:
@@ -129,16 +129,16 @@ class Client:
         raise DeliveryError(_refusal(response))
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until all that was queued before is delivered; False when time ran out first."""
+        """Wait until the queue is delivered; False if that takes longer than `timeout_s`."""
         with self._changed:
-            self._hurry = True
+            self._flushing = True
             self._changed.notify_all()
             return self._changed.wait_for(
                 lambda: not self._queue and not self._in_flight, timeout_s
             )
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Deliver what is queued, for at most `timeout_s` seconds, and stop."""
+        """Deliver the queue, for at most `timeout_s` seconds, and stop."""
         with self._changed:
             if self._closed:
                 return
@@ -146,7 +146,7 @@ class Client:
             self._changed.notify_all()
         atexit.unregister(self.close)
         self._thread.join(timeout_s)
-        self._gone.set()
+        self._giving_up.set()
         self._thread.join()
         self._http.close()
 
@@ -156,7 +156,7 @@ class Client:
         with self._changed:
             if not self._closed and len(self._queue) >= self._max_queue:
                 if self._on_full == "raise":
-                    raise DeliveryError(f"{len(self._queue)} events wait already (max_queue)")
+                    raise DeliveryError(f"{len(self._queue)} events are queued already (max_queue)")
                 self._changed.wait_for(lambda: self._closed or len(self._queue) < self._max_queue)
             if self._closed:
                 raise DeliveryError("the client is closed")
@@ -178,10 +178,10 @@ class Client:
     def _take(self) -> list[_Queued]:
         with self._changed:
             if not self._queue:
-                self._hurry = False
+                self._flushing = False
             self._changed.wait_for(lambda: self._queue or self._closed)
             self._changed.wait_for(
-                lambda: self._closed or self._hurry or len(self._queue) >= MAX_BATCH,
+                lambda: self._closed or self._flushing or len(self._queue) >= MAX_BATCH,
                 self._linger_s,
             )
             batch: list[_Queued] = []
@@ -194,7 +194,11 @@ class Client:
             return batch
 
     def _deliver(self, topic: Topic, bodies: Sequence[bytes]) -> None:
-        """Post one batch until it is answered for good."""
+        """Post a batch until the gateway accepts or rejects it.
+
+        A loop and not `tenacity`: an application that installs only the client needs no third
+        package, and the pause follows Retry-After and ends with `close`.
+        """
         content = b"[" + b",".join(bodies) + b"]"
         problem = "the client was closed"
         for pause in _pauses():
@@ -210,8 +214,8 @@ class Client:
                 if response.status_code < 500 and response.status_code != 429:
                     break
                 pause = max(pause, _retry_after(response))
-            log.info("will send %d %s events again: %s", len(bodies), topic, problem)
-            if self._gone.wait(pause):
+            logger.info("will send %d %s events again: %s", len(bodies), topic, problem)
+            if self._giving_up.wait(pause):
                 break
         self._report(f"{len(bodies)} {topic} events were not delivered: {problem}")
 
@@ -232,13 +236,13 @@ class Client:
             )
 
     def _report(self, message: str) -> None:
-        log.error(message)
+        logger.error(message)
         if self._on_error is None:
             return
         try:
             self._on_error(DeliveryError(message))
         except Exception:
-            log.exception("on_error failed")
+            logger.exception("on_error failed")
 
 
 def _encode(content: object) -> bytes:
@@ -259,7 +263,7 @@ def _content(response: httpx.Response) -> dict[str, Any]:
 def _refusal(response: httpx.Response) -> str:
     error = _content(response).get("error")
     message = error.get("message") if isinstance(error, dict) else None
-    return f"the gateway answered {response.status_code}: {message or response.reason_phrase}"
+    return f"the gateway responded {response.status_code}: {message or response.reason_phrase}"
 
 
 def _line(error: Exception) -> str:

@@ -141,10 +141,12 @@ def dbt_environment(engine: Engine) -> dict[str, str]:
 
 def _make_topics(settings: Settings) -> None:
     """Make the topics; RisingWave refuses sources and sinks without them."""
-    from headrace.events.kafka.brokers import await_leaders, make_topics
+    from headrace.events.kafka.brokers import admin_client
+    from headrace.events.kafka.topics import await_leaders, make_topics
 
-    make_topics(settings, TRIGGERS)
-    await_leaders(settings, TRIGGERS)
+    with admin_client(settings) as admin:
+        make_topics(admin, settings, TRIGGERS)
+        await_leaders(admin, settings, TRIGGERS)
 
 
 def _apply_sql(engine: Engine, connection: Connection, digest: str, force: bool, say: Say) -> None:

@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.errors import ModelError
-from headrace.events.contract import text_of
+from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
 from headrace.model.inputs import Example
 
@@ -296,7 +296,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
             row["request_id"],
             row["event_time"],
             row["known_at"],
-            Example(text_of(row["input"]), row["segment"], {**features, **row["features"]}),
+            Example(input_text(row["input"]), row["segment"], {**features, **row["features"]}),
             row["label"],
         )
         for row, features in zip(found, served, strict=True)

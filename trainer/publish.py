@@ -36,9 +36,10 @@ def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> No
         )
         uri = place.as_uri()
     names = ("trained", "promoted") if outcome.promoted else ("rejected",)
-    receipt = log.append("model_events", [_event(claim, outcome, name, uri) for name in names])
-    if receipt.refused:
-        raise ModelError(f"the events of the run were refused: {receipt.refused[0].reason}")
+    events = [_event(claim, outcome, name, uri) for name in names]
+    for receipt in log.append("model_events", events):
+        if receipt.status == "rejected":
+            raise ModelError(f"the events of the run were rejected: {receipt.reason}")
 
 
 def _event(claim: Claim, outcome: Outcome, name: str, uri: str | None) -> ModelEvent:

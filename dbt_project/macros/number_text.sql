@@ -1,6 +1,6 @@
 {#-
   The text of a double, the same on both engines: a whole number of 64 bits in its digits, another
-  one in its digits from 0.00001 up and below 1e16, else with an exponent ('1e-06'). as_label of
+  one in its digits from 0.00001 up and below 1e16, else with an exponent ('1e-06'). label_text of
   headrace.events writes it so, and sql/risingwave.
 -#}
 {% macro number_text(x) -%}

@@ -1,4 +1,4 @@
-"""Promotion and rollback by hand: one more event, never a change of what was."""
+"""Promotion and rollback by hand. Each is one more model event; no event is changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ VISIBLE_TIMEOUT_S = 30.0
 def promote(
     engine: Engine, model: str, model_version: str, *, traffic: float | None = None
 ) -> None:
-    """Have a published version serve: all requests, or as a canary the share `traffic` in (0, 1).
+    """Make a published version the champion, or a canary for a share `traffic` in (0, 1).
 
     Raises:
-        ModelError: there is no such version with an artifact, or the share is out of range.
-        EngineError: the views do not know of the event after half a minute.
+        ModelError: no such version is published, or the share is out of range.
+        EngineError: the views do not show the event after half a minute.
     """
     if traffic is not None and not 0 < traffic < 1:
         raise ModelError(f"traffic: must be a share in (0, 1), got {traffic}")
@@ -33,7 +33,7 @@ def promote(
     if model_version not in names:
         allowed = ", ".join(names) or "none is published"
         raise ModelError(f"model_version: must be one of {allowed}, got {model_version!r}")
-    _tell(
+    _append(
         engine,
         model,
         model_version=model_version,
@@ -44,16 +44,16 @@ def promote(
 
 
 def rollback(engine: Engine, model: str, reason: str) -> tuple[str, str | None]:
-    """Take the champion back and return (its name, the version that serves now).
+    """Roll the champion back and return (its name, the champion now).
 
     Raises:
-        ModelError: no version of the model serves.
-        EngineError: the views do not know of the event after half a minute.
+        ModelError: the model has no champion.
+        EngineError: the views do not show the event after half a minute.
     """
     champion = _champion(engine, model)
     if champion is None:
         raise ModelError(f"model: no version of {model!r} serves; see headrace versions")
-    _tell(engine, model, model_version=champion, event="rolled_back", reason=reason)
+    _append(engine, model, model_version=champion, event="rolled_back", reason=reason)
     return champion, _champion(engine, model)
 
 
@@ -65,10 +65,10 @@ def _champion(engine: Engine, model: str) -> str | None:
     return rows[0]["model_version"] if rows else None
 
 
-def _tell(engine: Engine, model: str, **fields: Any) -> None:
-    """Store one model event, dated by the model's own clock and after all that were before it.
+def _append(engine: Engine, model: str, **fields: Any) -> None:
+    """Store a model event and wait until the views show it.
 
-    Returns when the views know of it.
+    Its time is that of the model's clock, and later than that of every earlier model event.
     """
     latest = engine.rows(
         """
@@ -89,13 +89,13 @@ def _tell(engine: Engine, model: str, **fields: Any) -> None:
 
 
 def _wait_for(engine: Engine, event_id: str) -> None:
-    """Return once the views know of an event, which takes a moment where it goes through Kafka."""
+    """Wait until the views show an event, which takes a moment through Kafka."""
     deadline = time.monotonic() + VISIBLE_TIMEOUT_S
     query = "select event_id from events.model_events where event_id = %s"
     while not engine.rows(query, [event_id]):
         if time.monotonic() > deadline:
             raise EngineError(
-                f"event {event_id} was sent, but the views do not know of it after "
+                f"event {event_id} was sent, but the views do not show it after "
                 f"{VISIBLE_TIMEOUT_S:.0f} s: see headrace.ingest_lag and headrace.rejected_events"
             )
         time.sleep(0.05)

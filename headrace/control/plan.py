@@ -1,4 +1,4 @@
-"""Which versions serve, as the database says, told within a second of a change."""
+"""The serving plan: which versions serve, read again within a second of a change."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import psycopg
 from psycopg.rows import class_row
 
 from headrace.engine import Engine
-from headrace.errors import EngineError
+from headrace.errors import EngineError, one_line
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CHANNEL = "headrace_model_events"
 MAX_BACKOFF_S = 5.0
@@ -24,7 +24,8 @@ FORMER = "former"
 class Served:
     """One row of ``headrace.serving_plan``. `traffic` is a share of requests in [0, 1].
 
-    A `former` one was the champion before: it stands in for one that cannot be loaded.
+    A version of variant `former` was the champion before; it serves in place of a champion that
+    cannot be loaded.
     """
 
     model: str
@@ -35,14 +36,17 @@ class Served:
 
 
 def serving_plan(connection: psycopg.Connection[object]) -> tuple[Served, ...]:
-    """Read the versions that should serve now, in a fixed order, then former ones, newest first."""
+    """Return the versions that should serve, sorted, then former champions, the newest first.
+
+    From ``headrace.serving_plan`` and ``headrace.model_versions``.
+    """
     with connection.cursor(row_factory=class_row(Served)) as cursor:
         rows = cursor.execute(_PLAN).fetchall()
     former = [row for row in rows if row.variant == FORMER]
     return (*sorted(row for row in rows if row.variant != FORMER), *former)
 
 
-# A superseded version is one that was promoted and never taken back.
+# A superseded version was promoted and never rolled back.
 _PLAN = f"""
 select model, model_version, variant, traffic, artifact_uri
 from (
@@ -58,11 +62,10 @@ order by model, since desc, model_version desc
 
 
 class PlanFollower:
-    """Calls `on_plan` from a thread of its own: with the plan at start, and when it may differ.
+    """Calls `on_plan` with the serving plan, from a thread of its own.
 
-    It listens, where the engine tells of changes, and looks again every `poll_s` seconds in any
-    case; `on_plan` is called each time, so that it may retry what it could not do before. A context
-    manager.
+    It does so at the start, after each notification of the engine and every `poll_s` seconds, even
+    if nothing changed, so that `on_plan` can retry what failed before. A context manager.
     """
 
     def __init__(
@@ -86,26 +89,26 @@ class PlanFollower:
         self._thread.join()
 
     def _run(self) -> None:
+        # A loop and not `tenacity`: it succeeds many times, and each success resets the pause.
         pause = self._poll_s
         while not self._stopping.is_set():
             try:
                 with self._engine.connect(application_name="headrace plan") as connection:
-                    heard = self._engine.dialect.listen(connection, CHANNEL)
+                    notified = self._engine.dialect.listen(connection, CHANNEL)
                     while not self._stopping.is_set():
                         self._on_plan(serving_plan(connection))
                         pause = self._poll_s
-                        self._wait(heard)
+                        self._wait(notified)
             except (psycopg.Error, EngineError) as error:
-                reason = " ".join(str(error).split())
-                log.warning("cannot follow the serving plan, trying again: %s", reason)
+                logger.warning("cannot read the serving plan, trying again: %s", one_line(error))
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_BACKOFF_S)
 
-    def _wait(self, heard: Callable[[float], bool]) -> None:
-        """Return on a notification, after `poll_s`, or soon after a stop."""
+    def _wait(self, notified: Callable[[float], bool]) -> None:
+        """Wait for a notification, `poll_s` or a stop."""
         left = self._poll_s
         while left > 0 and not self._stopping.is_set():
             step = min(left, 0.2)
-            if heard(step):
+            if notified(step):
                 return
             left -= step

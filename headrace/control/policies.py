@@ -1,4 +1,4 @@
-"""Thresholds of a model, as rows of ``control.policies``; those of model ``*`` are the defaults."""
+"""Policies: the thresholds of each model, in ``control.policies``. Model ``*`` has the defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ ALL_MODELS = "*"
 
 
 def read(engine: Engine, model: str) -> dict[str, Any]:
-    """Return the values in force, and which of them are the model's own."""
+    """Return the values that apply to `model`, and which of them are its own.
+
+    From ``control.policies``.
+    """
     rows = engine.rows(
         "select model, policy, value from control.policies where model in (%s, %s)",
         [ALL_MODELS, model],
@@ -29,10 +32,10 @@ def read(engine: Engine, model: str) -> dict[str, Any]:
 
 
 def write(engine: Engine, model: str, values: object) -> dict[str, Any]:
-    """Set policies of `model` (None: back to the default) and return what `read` returns.
+    """Set policies of `model` (None restores the default) and return the same as `read`.
 
     Raises:
-        ContractError: an unknown policy, or a value that the views cannot read; nothing is set.
+        ContractError: an unknown policy or a wrong value; nothing is set.
     """
     if not model or not model.isprintable() or len(model.encode()) > MAX_ID:
         allowed = f"a printable name of 1 to {MAX_ID} bytes in UTF-8"
@@ -66,12 +69,12 @@ def write(engine: Engine, model: str, values: object) -> dict[str, Any]:
 
 
 def check(engine: Engine, policy: str, kind: str, value: str) -> None:
-    """Refuse a value that the views could not read; what is an interval the engine itself says.
+    """Check that the views can read a value. The engine itself says what is an interval.
 
-    On PostgreSQL a trigger refuses the same values, whoever writes them.
+    On PostgreSQL a trigger makes the same check on every write.
 
     Raises:
-        ContractError: the value is none of its kind.
+        ContractError: the value is not of the kind of its policy.
     """
     if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         raise ContractError(policy, "a number", value)

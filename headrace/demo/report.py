@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from headrace.demo.stream import MODEL, POSITIVE
 from headrace.demo.summary import CONTESTANTS, Score, Summary
 from headrace.engine import Engine
-from headrace.events.contract import text_of
+from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
 from headrace.model.artifact import artifact_path, load_adapter
 from headrace.model.inputs import Example
@@ -102,7 +102,7 @@ def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     backbone = load_backbone()
     adapter = load_adapter(path, backbone)
     examples = [
-        Example(text_of(row["input"]), row["segment"], row["features"])
+        Example(input_text(row["input"]), row["segment"], row["features"])
         for row in frame.to_dict("records")
     ]
     out = np.zeros(len(examples))
@@ -119,7 +119,7 @@ def _tfidf(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The baseline's probabilities: fitted once, and refitted on each version's training set."""
     reader = FeatureReader(engine)
-    texts = [_words(text_of(row["input"]), row["segment"]) for row in frame.to_dict("records")]
+    texts = [_words(input_text(row["input"]), row["segment"]) for row in frame.to_dict("records")]
     frozen = np.zeros(len(frame))
     loop = np.zeros(len(frame))
     for number, version in enumerate(published):

@@ -1,26 +1,23 @@
-"""The event contract: three topics, checked once, at the door.
+"""The event contract: three topics, checked once, before anything is stored.
 
-`parse(topic, payload)` takes what came over the wire or from Python and returns a checked event,
-or raises a `ContractError` that names the field. Whatever gets past it can be stored as it is.
+`parse(topic, payload)` takes decoded JSON and returns a checked, immutable event that can be stored
+as it is, or raises a `ContractError` that names the field.
 
-Topics are `inference`, `feedback` and `model_events`. Ids are the caller's; a UUIDv7 (RFC 9562)
-is made where one is missing. Timestamps are kept in UTC; one without an offset is read as UTC and
-a missing one is the moment of the call.
+Topics are `inference`, `feedback` and `model_events`. Senders choose the ids; a missing one becomes
+a UUIDv7 (RFC 9562). Timestamps are stored in UTC: one without an offset is read as UTC, a missing
+one is the time of the call.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import threading
-import time
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import msgspec
+import uuid_utils
 
 from headrace.errors import ContractError
 
@@ -37,25 +34,26 @@ Scalar = str | int | float | bool | None
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 MAX_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-# Bytes in UTF-8 of a name or an id. Four of them are in the key of a pane, and a row of an index of
-# PostgreSQL holds 2,704 bytes.
+# Most bytes in UTF-8 of a name or an id. The key of a pane has up to four of them, and PostgreSQL
+# indexes rows of up to 2,704 bytes.
 MAX_ID = 512
-# Bytes of what is in no key: a trigger's id has the model's name in it.
+# Fields that are in no key. A trigger's id contains the model's name.
 _LONGER = {"trigger_id": 1_024, "artifact_uri": 2_000}
-# Characters of a text, and of the name of a feature.
+# Most characters of a text, and of the name of a feature.
 MAX_TEXT, MAX_FEATURE = 100_000, 256
 MAX_FEATURES = 1_000
 MAX_NUMBER = 1e300
-# Kinds that say "it happened" by being there.
+# Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
-# Kinds that tell nothing about which answer would have been right.
+# Kinds that do not say which label was right.
 UNLABELED = ("preference", "report", "comment")
 
 
-class Inference(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One answer of a model. Unit of `latency_ms`: milliseconds.
+class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One prediction of a model. Unit of `latency_ms`: milliseconds.
 
-    `shadow_of` is the request that a shadow answer repeats; feedback on that speaks of both.
+    `shadow_of` is the request that a shadow version predicted, too; feedback on that request counts
+    for both predictions.
     """
 
     model: str
@@ -79,8 +77,8 @@ class Inference(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     shadow_of: str | None = None
 
 
-class Feedback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What somebody or something made of one answer."""
+class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person or a system said about one prediction."""
 
     request_id: str
     feedback_id: str = ""
@@ -94,8 +92,8 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-class ModelEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A step in the life of a model version. `traffic` is a share of requests in [0, 1]."""
+class ModelEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A change of a model version's status. `traffic` is a share of requests in [0, 1]."""
 
     model: str
     model_version: str
@@ -138,7 +136,9 @@ _BOUNDS: dict[str, tuple[str, float, float]] = {
 
 
 def parse(topic: Topic, payload: object, *, now: datetime | None = None) -> Event:
-    """Check `payload` (a mapping as JSON gives it) and return the event with nothing missing.
+    """Check `payload`, decoded JSON, and return the event with missing fields filled in.
+
+    `now` is the time of the call unless given.
 
     Raises:
         ContractError: names the first field that breaks the contract, what is allowed, what came.
@@ -146,7 +146,7 @@ def parse(topic: Topic, payload: object, *, now: datetime | None = None) -> Even
     try:
         return _parse(topic, payload, now or datetime.now(UTC))
     except (RecursionError, ValueError):
-        # Python itself cannot print it: nested hundreds deep, or a number of thousands of digits.
+        # Nested hundreds deep, or a number of thousands of digits.
         raise ContractError("", "JSON with sane nesting and numbers", type(payload)) from None
 
 
@@ -168,30 +168,29 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
     except msgspec.ValidationError as error:
         raise _translate(struct, present, error) from None
     _check_values(event)
-    _check_time(event, now)
+    filled: dict[str, Any] = {"event_time": _checked_time(event.event_time or now, now)}
     if isinstance(event, Feedback):
-        _check_feedback(event)
+        filled["value"] = _checked_feedback_value(event)
     if isinstance(event, Inference) and event.shadow_of and event.variant != "shadow":
         raise ContractError("shadow_of", "given only with variant shadow", event.shadow_of)
-    id_name = IDS[topic]
-    if not getattr(event, id_name):
-        setattr(event, id_name, uuid7())
+    if not getattr(event, IDS[topic]):
+        filled[IDS[topic]] = uuid7()
     for name in ("prediction", "label"):
-        if getattr(event, name, None) is not None:
-            setattr(event, name, as_label(getattr(event, name)))
-    return event
+        if (value := getattr(event, name, None)) is not None:
+            filled[name] = label_text(value)
+    return msgspec.structs.replace(event, **filled)
 
 
-def unsaid(payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what `parse` fills in by the clock: it differs when the same payload comes again."""
+def filled_fields(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that `parse` fills in with another value each time it sees `payload`."""
     return () if payload.get("event_time") is not None else ("event_time",)
 
 
-def as_label(value: str | int | float | bool) -> str:
-    """Return the text form of a label: ``true``, ``3`` (also for 3.0), ``0.5`` or the string.
+def label_text(value: str | int | float | bool) -> str:
+    """Return the text of a label: ``true``, ``3`` (also for 3.0), ``0.5`` or the string itself.
 
-    A number has the same text on both engines: a whole one of 64 bits its digits, another one those
-    of the nearest double, from 1e16 up and below 0.00001 with an exponent (``1e+19``, ``1e-06``).
+    Numbers have the same text on both engines: 64-bit integers their digits, others those of the
+    nearest double, with an exponent from 1e16 up and below 0.00001 (``1e+19``, ``1e-06``).
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -207,22 +206,8 @@ def as_label(value: str | int | float | bool) -> str:
 
 
 def uuid7() -> str:
-    """Return a UUID, version 7 of RFC 9562, greater than every one this process made before.
-
-    The order within a millisecond is kept by counting on (section 6.2, method 2).
-    """
-    global _last_uuid7
-    milliseconds = time.time_ns() // 1_000_000
-    raw = bytearray(milliseconds.to_bytes(6, "big") + os.urandom(10))
-    raw[6] = (raw[6] & 0x0F) | 0x70
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    with _uuid7_lock:
-        _last_uuid7 = max(int.from_bytes(raw, "big"), _last_uuid7 + 1)
-        return str(uuid.UUID(int=_last_uuid7))
-
-
-_uuid7_lock = threading.Lock()
-_last_uuid7 = 0
+    """Return a UUID, version 7 of RFC 9562, greater than every one this process made before."""
+    return str(uuid_utils.uuid7())
 
 
 def _translate(
@@ -296,12 +281,12 @@ def _check_length(name: str, value: str) -> None:
 
 
 def max_bytes(name: str) -> int:
-    """The most bytes in UTF-8 that a field may have which holds a name, an id or an address."""
+    """Return the most bytes in UTF-8 of a field that holds a name, an id or an address."""
     return _LONGER.get(name, MAX_ID)
 
 
 def _is_plain(value: object) -> bool:
-    """Tell the usual values, which any column can hold, from those worth a closer look."""
+    """Whether a value needs no `_check_storable`: a quick test that most values pass."""
     kind = type(value)
     if kind is str:
         return len(value) <= MAX_ID and value.isprintable()  # type: ignore[arg-type, attr-defined]
@@ -311,7 +296,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_storable(path: str, value: object, depth: int = 0) -> None:
-    """Refuse what no database column could hold: NUL, lone surrogates, NaN and infinities."""
+    """Reject what no column can hold: NUL, lone surrogates, NaN, infinities, what is not JSON."""
     if depth > 50:
         raise ContractError(path.split(".")[0], "nested at most 50 deep", "deeper nesting")
     if isinstance(value, str):
@@ -339,8 +324,8 @@ def _check_storable(path: str, value: object, depth: int = 0) -> None:
         raise ContractError(path, "JSON (object, array, string, number, bool or null)", value)
 
 
-def _check_time(event: Event, now: datetime) -> None:
-    when = event.event_time or now
+def _checked_time(when: datetime, now: datetime) -> datetime:
+    """Return the time in UTC."""
     try:
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except OverflowError:
@@ -349,27 +334,28 @@ def _check_time(event: Event, now: datetime) -> None:
         raise ContractError("event_time", "at most 5 minutes ahead of now", when.isoformat())
     if when < EARLIEST:
         raise ContractError("event_time", "1970-01-01 or later", when.isoformat())
-    event.event_time = when
+    return when
 
 
-def _check_feedback(event: Feedback) -> None:
-    if event.value is not None:
-        event.value = float(event.value)
-    if event.kind in OCCURRENCE and event.value is None and event.label is None:
-        event.value = 1.0
+def _checked_feedback_value(event: Feedback) -> float | None:
+    """Return the value as a number, that of an occurrence filled in."""
     if event.kind == "preference":
         if not event.rejected_request_id:
             raise ContractError("rejected_request_id", "given for kind preference", None)
-    elif event.kind not in UNLABELED and event.value is None and event.label is None:
-        raise ContractError("label", f"given (or value) for kind {event.kind}", None)
+    elif event.value is None and event.label is None:
+        if event.kind in OCCURRENCE:
+            return 1.0
+        if event.kind not in UNLABELED:
+            raise ContractError("label", f"given (or value) for kind {event.kind}", None)
+    return None if event.value is None else float(event.value)
 
 
-def text_of(value: object) -> str:
-    """The text that a model reads in an event's `input`: its strings, in order, a line each."""
+def input_text(value: object) -> str:
+    """Return the text that a model reads in an event's `input`: its strings, one a line."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return "\n".join(filter(None, map(text_of, value)))
+        return "\n".join(filter(None, map(input_text, value)))
     return ""

@@ -1,9 +1,9 @@
-"""The event log: everything that happened, acknowledged after the commit.
+"""The event log: a bounded queue in front of the event tables, answered after the commit.
 
-Callers put events into a bounded queue; a writer takes all that is waiting, commits it as one
-batch and then resolves the futures. While the views are brought up to date for one batch, a second
-writer copies the next one in, but for ids that are in the first one, too. A lost connection is
-retried until it is back, which counts nothing twice because ids are unique.
+Two writer threads take turns: each takes all that is queued, commits it as one batch and then
+resolves the futures of its callers. While the views are updated for one batch, the other writer
+copies the next batch in, except for ids that are also in the first one. When the connection is
+lost, the batch is sent again until the database is back; repeated ids are counted once.
 """
 
 from __future__ import annotations
@@ -14,95 +14,67 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
 import psycopg
 
 from headrace.engine import Engine
 from headrace.errors import BusyError, ContractError, EngineError, one_line
 from headrace.events.contract import TOPICS, Event, Topic
-from headrace.events.rows import ID_AT, Row, encoded, json_text, rejection
-from headrace.events.tables import Writer
+from headrace.events.rows import (
+    ID_AT,
+    REJECTED,
+    EventRow,
+    Receipt,
+    event_row,
+    json_text,
+    rejected_row,
+)
+from headrace.events.tables import TableWriter
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
-# How often what panes hold beyond their retention is dropped.
+# How often panes drop rows beyond their retention.
 EXPIRE_EVERY_S = 60.0
 BACKOFF_S = (0.05, 2.0)
-# Panes are kept for one batch at a time: a third writer would only wait, too.
+# The views are updated for one batch at a time, so a third writer would only wait.
 WRITERS = 2
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """An event that the database or Kafka would not take, and why; `index` counts from 0."""
+class Filled(NamedTuple):
+    """A checked event, `fields` of which its sender did not set.
 
-    index: int
-    reason: str
-
-
-class Conflict(msgspec.Struct, frozen=True):
-    """An event that was kept out: its id was stored before, with other content.
-
-    `index` counts from 0; `fields` are those that differ.
+    These fields may differ when the event is sent again: they make no conflict.
     """
 
-    index: int
-    fields: tuple[str, ...]
+    event: Event
+    fields: Sequence[str]
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What became of the events of one call, after the commit."""
+class Rejected(NamedTuple):
+    """A payload that breaks the contract. It is stored in ``events.rejected`` with the reason."""
 
-    accepted: int = 0
-    duplicates: int = 0
-    conflicts: tuple[Conflict, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    payload: object
+    error: ContractError
 
 
-class _Entry:
-    """The rows of one call, its events first, their ids, and the future that its caller holds."""
-
-    __slots__ = ("events", "future", "ids", "rows", "topic")
-
-    def __init__(self, topic: Topic, rows: list[Row], events: int) -> None:
-        self.topic = topic
-        self.rows = rows
-        self.events = events
-        at = ID_AT[topic]
-        self.ids: set[str] = {row.values[at] for row in rows[:events]}
-        self.future: Future[Receipt] = Future()
-        self.future.set_running_or_notify_cancel()  # a queued event can't be called back
-
-    def resolve(self) -> None:
-        outcomes = [row.outcome for row in self.rows[: self.events]]
-        accepted, duplicates = outcomes.count("accepted"), outcomes.count("duplicate")
-        conflicts: list[Conflict] = []
-        refused: list[Refused] = []
-        if accepted + duplicates < len(outcomes):
-            for index, outcome in enumerate(outcomes):
-                if outcome == "conflict":
-                    differing = tuple(self.rows[index].differing.split(", "))
-                    conflicts.append(Conflict(index, differing))
-                elif outcome not in ("accepted", "duplicate"):
-                    refused.append(Refused(index, str(outcome)))
-        self.future.set_result(Receipt(accepted, duplicates, tuple(conflicts), tuple(refused)))
+Item = Event | Filled | Rejected
 
 
-class Destination(Protocol):
-    """Where rows go: `headrace.events.tables.Writer`, or that of `headrace.kafka`."""
+class RowWriter(Protocol):
+    """Stores rows: `headrace.events.tables.TableWriter`, or `headrace.events.kafka`'s."""
 
-    def write(self, rows: Sequence[Row]) -> None: ...
+    def write(self, rows: Sequence[EventRow]) -> None: ...
     def expire(self) -> None: ...
     def close(self) -> None: ...
 
 
 class EventLog:
-    """The way into the event tables, or the topics of Kafka where the setting `kafka` names one.
+    """Stores events in the event tables, or in Kafka's topics where the setting `kafka` is set.
 
-    A context manager; leaving it stores all that is queued. Safe to share by threads.
-    `linger_ms`, `batch_rows` and `queue_rows` are settings.
+    A context manager; leaving it stores what is queued. Threads may share it. The settings
+    `linger_ms`, `batch_rows` and `queue_rows` apply.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -114,13 +86,13 @@ class EventLog:
         self._waiting = 0  # rows in the queue
         self._in_flight: dict[Topic, set[str]] = {topic: set() for topic in TOPICS}
         self._batches_done = 0
-        self._crowd = 1  # rows worth waking a writer for
+        self._crowd = 1  # rows that wake a writer
         self._changed = threading.Condition()
         self._closing_at: float | None = None
-        self._taking = threading.Lock()  # one writer at a time waits for events
+        self._taking = threading.Lock()  # held by the writer that waits for events
         self._expires_at = time.monotonic() + EXPIRE_EVERY_S
-        self._writing_since: dict[int, float] = {}  # batches under way, by thread
-        self._failures: dict[int, str] = {}  # why one of them is tried again
+        self._writing_since: dict[int, float] = {}  # start of each thread's batch
+        self._failures: dict[int, str] = {}  # why a thread sends its batch again
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-log-{number}", daemon=True)
             for number in range(WRITERS)
@@ -136,68 +108,49 @@ class EventLog:
 
     @property
     def queued(self) -> int:
-        """Number of events that wait for a commit."""
+        """Number of items in the queue."""
         return self._waiting
 
     @property
     def writing_s(self) -> float:
-        """How long the oldest batch under way has been, in seconds; 0 without one."""
+        """Seconds since the oldest batch that is being written began; 0 without one."""
         now = time.monotonic()
         return max((now - since for since in list(self._writing_since.values())), default=0.0)
 
     @property
     def failure(self) -> str:
-        """Why a batch under way could not be written and is tried again; empty without one."""
+        """Why a batch could not be written yet; empty when nothing failed."""
         return next(iter(list(self._failures.values())), "")
 
-    def submit(
-        self,
-        topic: Topic,
-        events: Sequence[Event],
-        rejected: Sequence[tuple[object, ContractError]] = (),
-        assumed: Sequence[Sequence[str]] = (),
-    ) -> Future[Receipt]:
-        """Queue checked events of one topic; the future resolves after their commit.
-
-        `rejected` are payloads that broke the contract, and how: they go to ``events.rejected``
-        with the same commit and are not counted in the receipt. `assumed` names, event by event,
-        the fields that its sender did not say: they make no conflict of a repeated event.
+    def submit(self, topic: Topic, items: Sequence[Item]) -> Future[list[Receipt]]:
+        """Queue items of one topic; after their commit the future has a receipt for each, in order.
 
         Raises:
-            BusyError: `queue_rows` events are waiting already.
-            EngineError: the log is closed. (Also set on the future when the log had to close
-                before the database came back.)
+            BusyError: `queue_rows` items are queued already.
+            EngineError: the log is closed. (Also set on the future when the log was closed before
+                the database came back.)
         """
-        said = assumed or [()] * len(events)
-        rows = [
-            encoded(topic, event, assumed=names) for event, names in zip(events, said, strict=True)
-        ]
-        for payload, error in rejected:
-            rows.append(rejection(topic, error.field, str(error), json_text(payload)))
-        entry = _Entry(topic, rows, len(events))
+        entry = _Entry(topic, [_row(topic, item) for item in items])
+        size = len(entry.rows)
         with self._changed:
             if self._closing_at is not None:
                 raise EngineError("the event log is closed")
-            if self._waiting and self._waiting + len(rows) > self._queue_rows:
+            if self._waiting and self._waiting + size > self._queue_rows:
                 raise BusyError(
                     f"{self._waiting} events are waiting to be stored; send again later"
                 )
             self._queue.append(entry)
-            self._waiting += len(rows)
+            self._waiting += size
             if len(self._queue) == 1 or self._waiting >= self._crowd:
                 self._changed.notify()
         return entry.future
 
-    def append(self, topic: Topic, events: Sequence[Event]) -> Receipt:
-        """Store checked events of one topic and return when they are committed."""
-        return self.submit(topic, events).result()
-
-    def reject(self, topic: Topic, payload: object, error: ContractError) -> Future[Receipt]:
-        """Queue a payload that broke the contract for ``events.rejected``, with the reason."""
-        return self.submit(topic, [], [(payload, error)])
+    def append(self, topic: Topic, items: Sequence[Item]) -> list[Receipt]:
+        """Store items of one topic and return their receipts after the commit. Raises as submit."""
+        return self.submit(topic, items).result()
 
     def close(self) -> None:
-        """Store what is queued and stop. Events are given up only when the database stays away."""
+        """Store what is queued and stop. Items are lost only when the database stays away."""
         with self._changed:
             if self._closing_at is None:
                 self._closing_at = time.monotonic()
@@ -214,14 +167,14 @@ class EventLog:
                 self._store(writer, rows)
             except Exception as error:
                 if not isinstance(error, EngineError):
-                    log.exception("could not store %d events", len(rows))
+                    logger.exception("could not store %d events", len(rows))
                     writer.close()
                 for entry in entries:
                     entry.future.set_exception(error)
                 self._land(entries)
             else:
                 for entry in entries:
-                    entry.resolve()
+                    entry.future.set_result([_receipt(row) for row in entry.rows])
                 self._land(entries)
                 self._expire(writer)
             finally:
@@ -229,8 +182,8 @@ class EventLog:
                 self._failures.pop(threading.get_ident(), None)
         writer.close()
 
-    def _expire(self, writer: Destination) -> None:
-        """Keep the panes bounded: who makes them grow prunes them, between two batches."""
+    def _expire(self, writer: RowWriter) -> None:
+        """Have panes drop rows beyond their retention, if it is time."""
         with self._changed:
             if time.monotonic() < self._expires_at:
                 return
@@ -238,14 +191,14 @@ class EventLog:
         try:
             writer.expire()
         except psycopg.Error as error:
-            log.warning("could not drop what is beyond its retention: %s", error)
+            logger.warning("could not drop rows beyond their retention: %s", error)
             writer.close()
 
     def _take(self) -> list[_Entry]:
-        """Wait for events and return a batch; an empty one when the log is closed.
+        """Wait for entries and return a batch of them; an empty one when the log is closed.
 
-        Linger only while fewer wait than the last batch held: the same crowd is likely to be
-        back, and a single caller is not kept waiting for company.
+        Wait `linger_ms` for more only while fewer rows are queued than the last batch had: the same
+        callers are likely to send again. A single caller is not delayed.
         """
         with self._taking, self._changed:
             while not self._queue and self._closing_at is None:
@@ -267,10 +220,11 @@ class EventLog:
             return entries
 
     def _next_batch(self) -> list[_Entry]:
-        """Take the next entries out of the queue, but for those that would wait for each other.
+        """Take the next entries out of the queue, except those with ids in flight.
 
-        An id that the other writer is storing keeps its place, and with it whatever repeats an id
-        of its entry: the database would have one transaction wait for the other, or both.
+        An entry with an id that the other writer is storing keeps its place in the queue, and so do
+        entries that repeat any of its ids: else one transaction would wait for the other's ids, or
+        both would, a deadlock.
         """
         entries: list[_Entry] = []
         held: list[_Entry] = []
@@ -289,34 +243,67 @@ class EventLog:
         return entries
 
     def _land(self, entries: Sequence[_Entry]) -> None:
-        """Let go of the ids of a batch that is done."""
+        """Take the ids of a finished batch out of those in flight."""
         with self._changed:
             for entry in entries:
                 self._in_flight[entry.topic] -= entry.ids
             self._batches_done += 1
             self._changed.notify_all()
 
-    def _store(self, writer: Destination, rows: Sequence[Row]) -> None:
-        """Write until every row has its outcome, over as many connections as that takes."""
+    def _store(self, writer: RowWriter, rows: Sequence[EventRow]) -> None:
+        """Write until every row has its receipt, over as many connections as that takes.
+
+        A loop and not `tenacity`: each try writes only the rows that are left, and how long to try
+        depends on when the log was closed, which may be while it waits.
+        """
         pause, longest = BACKOFF_S
-        while rows := [row for row in rows if row.outcome is None]:
+        while rows := [row for row in rows if row.receipt is None]:
             try:
                 writer.write(rows)
             except (psycopg.Error, EngineError) as error:
                 writer.close()
                 closing = self._closing_at
                 if closing is not None and time.monotonic() > closing + CLOSE_TIMEOUT_S:
-                    log.error("%d events were not stored: %s", len(rows), error)
+                    logger.error("%d events were not stored: %s", len(rows), error)
                     raise EngineError(f"not stored: {error}") from None
                 self._failures[threading.get_ident()] = reason = one_line(error)
-                log.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
+                logger.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
 
 
-def _writer(engine: Engine) -> Destination:
+class _Entry:
+    """The rows of one call, a row for each item, their ids, and the future of the caller."""
+
+    __slots__ = ("future", "ids", "rows", "topic")
+
+    def __init__(self, topic: Topic, rows: list[EventRow]) -> None:
+        self.topic = topic
+        self.rows = rows
+        at = ID_AT[topic]
+        self.ids: set[str] = {row.values[at] for row in rows if row.topic != REJECTED}
+        self.future: Future[list[Receipt]] = Future()
+        self.future.set_running_or_notify_cancel()  # a queued item cannot be cancelled
+
+
+def _row(topic: Topic, item: Item) -> EventRow:
+    if isinstance(item, Filled):
+        return event_row(topic, item.event, filled=item.fields)
+    if isinstance(item, Rejected):
+        error = item.error
+        return rejected_row(topic, error.field, str(error), json_text(item.payload))
+    return event_row(topic, item)
+
+
+def _receipt(row: EventRow) -> Receipt:
+    """Return the receipt of a stored row; an item stored in ``rejected`` was not accepted."""
+    assert row.receipt is not None
+    return row.receipt if row.topic != REJECTED else Receipt("rejected", reason=row.values[2])
+
+
+def _writer(engine: Engine) -> RowWriter:
     if not engine.settings.kafka:
-        return Writer(engine)
+        return TableWriter(engine)
     from headrace.events.kafka.producer import KafkaWriter
 
     return KafkaWriter(engine.settings)

@@ -1,10 +1,10 @@
-"""Events as rows of their tables, and COPY of them in binary."""
+"""Events as rows of their tables, what became of each row, and binary COPY of rows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Container, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import psycopg
@@ -26,22 +26,22 @@ _JSON_AT = {
 _TYPES = {
     "event_time": "timestamptz", "score": "float8", "propensity": "float8", "latency_ms": "float8",
     "value": "float8", "traffic": "float8",
-    # jsonb travels as a version byte and its text
+    # In binary, jsonb is a version byte and the JSON text.
     **dict.fromkeys(_JSON, "bytea"),
 }  # fmt: skip
 
 
 class Origin(NamedTuple):
-    """The message that a row was made from.
+    """The Kafka message that a row was made from.
 
-    Its name has the id of the topic in it from the offset `named_from` on, so that another topic's
-    message at the same place has another name.
+    Its text, which becomes the id of an event without one, includes the id of the topic from the
+    offset `named_from` on: a topic made anew gives other ids for the same offsets.
     """
 
     topic: str
     partition: int
     offset: int
-    topic_id: str = ""  # '' where the brokers give none
+    topic_id: str = ""  # empty where the brokers give none
     named_from: int = 0
 
     def __str__(self) -> str:
@@ -50,41 +50,60 @@ class Origin(NamedTuple):
         return f"{place}/{self.topic_id}" if named else place
 
     @property
-    def of(self) -> tuple[str, int, str]:
-        """Its partition: name of the topic, number, id of the topic."""
+    def topic_partition(self) -> tuple[str, int, str]:
+        """Name of the topic, number of the partition, id of the topic."""
         return self.topic, self.partition, self.topic_id
 
 
-class Row:
-    """One row of the table of `topic` (or of ``rejected``), and what became of it.
+Status = Literal["accepted", "duplicate", "conflict", "rejected"]
 
-    `assumed` are columns that its sender did not say, such as the time of an event without one:
-    they do not make another event of it when it comes again.
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of one item.
+
+    Attributes:
+        status: a conflict repeats a stored id with other content, and was not stored.
+        differing: the fields of a conflict that differ from the stored event.
+        reason: why it was rejected.
     """
 
-    __slots__ = ("assumed", "differing", "origin", "outcome", "topic", "values")
+    status: Status
+    differing: tuple[str, ...] = ()
+    reason: str = ""
+
+
+ACCEPTED, DUPLICATE = Receipt("accepted"), Receipt("duplicate")
+
+
+class EventRow:
+    """One row of the table of `topic` (or of ``rejected``), and its receipt once it is stored.
+
+    `filled` are columns that its sender did not set, such as the time of an event without one: when
+    the event is sent again they may differ without a conflict.
+    """
+
+    __slots__ = ("filled", "origin", "receipt", "topic", "values")
 
     def __init__(
         self,
         topic: str,
         values: Sequence[Any],
         origin: Origin | None = None,
-        assumed: Sequence[str] = (),
+        filled: Sequence[str] = (),
     ) -> None:
         self.topic = topic
         self.values = values
         self.origin = origin
-        self.assumed = assumed
-        self.outcome: str | None = None  # accepted, duplicate, conflict, or why it was refused
-        self.differing = ""  # columns of a conflict that are not as they are stored
+        self.filled = filled
+        self.receipt: Receipt | None = None
 
     @property
     def id(self) -> Any:
-        """The id of the event, None of a rejected one."""
+        """The id of the event; None for a row of ``rejected``."""
         return None if self.topic == REJECTED else self.values[ID_AT[self.topic]]
 
     def message(self, without: Container[str] = ()) -> bytes:
-        """The row as a JSON object, some columns left out."""
+        """Return the row as a JSON object without some of its columns."""
         return msgspec.json.encode({
             name: msgspec.Raw(value[1:]) if isinstance(value, bytes) else value
             for name, value in zip(COLUMNS[self.topic], self.values, strict=True)
@@ -92,27 +111,27 @@ class Row:
         })  # fmt: skip
 
 
-def encoded(
-    topic: Topic, event: Event, origin: Origin | None = None, assumed: Sequence[str] = ()
-) -> Row:
+def event_row(
+    topic: Topic, event: Event, origin: Origin | None = None, filled: Sequence[str] = ()
+) -> EventRow:
     """Return the row of a checked event."""
     values = list(msgspec.structs.astuple(event))
     for position in _JSON_AT[topic]:
         if values[position] is not None:
             values[position] = b"\x01" + msgspec.json.encode(values[position])
-    return Row(topic, values, origin, assumed)
+    return EventRow(topic, values, origin, filled)
 
 
-def rejection(
+def rejected_row(
     topic: str, field: str, reason: str, payload: str, origin: Origin | None = None
-) -> Row:
-    """Return the row of ``events.rejected`` for a payload, given as its `json_text`."""
+) -> EventRow:
+    """Return the row of ``events.rejected`` for a payload, which is given as its `json_text`."""
     name = str(origin) if origin else None
-    return Row(REJECTED, (topic, _storable(field), _storable(reason), payload, name), origin)
+    return EventRow(REJECTED, (topic, _storable(field), _storable(reason), payload, name), origin)
 
 
 def json_text(payload: object) -> str:
-    """JSON text of anything, in ASCII: ``\\u0000`` stays an escape."""
+    """Return the JSON text of anything, in ASCII: ``\\u0000`` stays an escape."""
     try:
         return json.dumps(payload, default=str, skipkeys=True)
     except (ValueError, TypeError, RecursionError):
@@ -120,21 +139,24 @@ def json_text(payload: object) -> str:
 
 
 def columns(topic: str) -> sql.Composed:
-    """Return the columns of a topic's table, those that the database fills left out."""
+    """Return the columns of a topic's table, without those that the database fills in."""
     return sql.SQL(", ").join(map(sql.Identifier, COLUMNS[topic]))
 
 
-def copying(topic: str, table: str = "") -> sql.Composed:
-    """Return the COPY into `table`, which is that of the topic unless told."""
+def copy_statement(topic: str, table: str = "") -> sql.Composed:
+    """Return the COPY into `table`, by default that of the topic."""
     return sql.SQL("copy {} ({}) from stdin (format binary)").format(
         sql.Identifier(*(table or f"events.{topic}").split(".")), columns(topic)
     )
 
 
-def copy(
-    connection: psycopg.Connection[Any], statement: sql.Composed, topic: str, rows: Sequence[Row]
+def copy_rows(
+    connection: psycopg.Connection[Any],
+    statement: sql.Composed,
+    topic: str,
+    rows: Sequence[EventRow],
 ) -> None:
-    """Send rows of one topic by a statement of `copying`."""
+    """Send rows of one topic with a `copy_statement`."""
     with connection.cursor().copy(statement) as sending:
         sending.set_types([_TYPES.get(column, "text") for column in COLUMNS[topic]])
         for row in rows:
@@ -142,5 +164,5 @@ def copy(
 
 
 def _storable(text: str) -> str:
-    """Text without what PostgreSQL can't hold (NUL, lone surrogates), escaped instead."""
+    """Return the text with what PostgreSQL can't hold (NUL, lone surrogates) escaped."""
     return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()

@@ -1,9 +1,9 @@
-"""One connection that stores events: a batch a transaction, each id once.
+"""Stores rows in the event tables over one connection: a batch a transaction, each id once.
 
-A batch is copied straight into the event tables as long as nothing comes twice; after one that held
-a duplicate the next ones are copied into temporary tables and inserted from there. What comes again
-with other content than is stored under its id is kept out, in ``events.conflicts``. An event that
-the database refuses goes to ``events.rejected`` and takes nothing else with it.
+A batch is copied straight into the event tables. If an id is there already, the batch is copied
+into temporary tables and inserted from there, and so are the next ones for a while. A repeated id
+with other content is stored in ``events.conflicts`` only. An event that the database refuses goes
+to ``events.rejected``; the rest of its batch is stored.
 """
 
 from __future__ import annotations
@@ -19,32 +19,44 @@ from psycopg import sql
 from headrace.engine import Engine
 from headrace.errors import OvertakenError
 from headrace.events.contract import IDS, TOPICS
-from headrace.events.rows import COLUMNS, ID_AT, REJECTED, Row, columns, copy, copying, rejection
+from headrace.events.rows import (
+    ACCEPTED,
+    COLUMNS,
+    DUPLICATE,
+    ID_AT,
+    REJECTED,
+    EventRow,
+    Receipt,
+    columns,
+    copy_rows,
+    copy_statement,
+    rejected_row,
+)
 
-# Batches that are stored the longer way after duplicates came, at most.
-MAX_DETOUR = 64
-# An inference before its feedback, so that a pair of one batch joins at once.
+# Most batches that go through temporary tables after one with duplicates.
+MAX_STAGED = 64
+# Inferences before feedback, so that a pair in one batch is joined at once.
 _ORDER: tuple[str, ...] = ("inference", "feedback", "model_events", REJECTED)
 
 
-class Writer:
-    """Stores rows over one connection, which is made when it is needed. Not for several threads.
+class TableWriter:
+    """Stores rows over one connection, which is opened when needed. Not for several threads.
 
-    Every method raises psycopg.Error when the database can't be reached; the rows without an
-    outcome may then be written again. Where rows have an origin, how far its partition was read is
-    committed with them, so that each message counts once.
+    Every method raises psycopg.Error when the database cannot be reached; rows without a receipt
+    may then be written again. For rows with an origin, the next offset of its partition is
+    committed with them, so that each message is stored once.
 
     Raises:
-        OvertakenError: somebody else was there first; nothing was stored.
+        OvertakenError: another consumer stored these messages already; nothing was stored.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: psycopg.Connection[Any] | None = None
-        self._detour, self._next_detour = 0, 1
+        self._staged, self._next_staged = 0, 1  # batches to stage: now, after the next duplicate
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Commit the rows, halving the batch around any that the database refuses."""
+    def write(self, rows: Sequence[EventRow]) -> None:
+        """Commit the rows. A batch that the database refuses is halved to find the bad rows."""
         try:
             self._commit(rows)
         except Exception as error:
@@ -60,71 +72,73 @@ class Writer:
                 self._refuse(rows[0], str(error).splitlines()[0])
 
     def expire(self) -> None:
-        """Drop what panes hold beyond their retention."""
+        """Drop the rows of panes that are beyond their retention."""
         self._connect().execute("select control.expire()")
         self._connect().commit()
 
-    def note_ends(self, ends: Sequence[tuple[str, int, str, int, int | None]]) -> None:
-        """Keep (topic, partition, topic's id, next offset, end) of where partitions have come to.
+    def note_offsets(self, ends: Sequence[tuple[str, int, str, int, int | None]]) -> None:
+        """Store (topic, partition, topic's id, next offset, end offset) of partitions.
 
-        What brokers use offsets for without a message, such as the end of a transaction, is read
-        without a row; a partition may hold nothing else.
+        Rows alone do not say it: some offsets have no message, such as the end of a transaction.
         """
         connection = self._connect()
-        for topic, partition, topic_id, place, end in ends:
+        for topic, partition, topic_id, next_offset, end in ends:
             connection.execute(
                 _NOTE,
                 {"topic": topic, "partition": partition, "topic_id": topic_id,
-                 "next_offset": place, "end_offset": end},
+                 "next_offset": next_offset, "end_offset": end},
             )  # fmt: skip
         connection.commit()
 
     def close(self) -> None:
-        """Let go of the connection; the next write makes another."""
+        """Close the connection; the next write opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _refuse(self, row: Row, reason: str) -> None:
+    def _refuse(self, row: EventRow, reason: str) -> None:
         if row.topic != REJECTED:
-            self._commit([rejection(row.topic, "", reason, row.message().decode(), row.origin)])
-        row.outcome = reason
+            message = row.message().decode()
+            self._commit([rejected_row(row.topic, "", reason, message, row.origin)])
+        row.receipt = Receipt("rejected", reason=reason)
 
-    def _commit(self, rows: Sequence[Row]) -> None:
-        """Store the rows in one transaction; then each of them has its outcome."""
+    def _commit(self, rows: Sequence[EventRow]) -> None:
+        """Store the rows in one transaction and give each its receipt."""
         by_topic = {topic: _in_order(topic, rows) for topic in _ORDER}
         by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
-        if self._detour > 0:
-            self._detour -= 1
-            self._commit_new(by_topic)
+        if self._staged > 0:
+            self._staged -= 1
+            self._commit_staged(by_topic)
             return
         try:
             self._commit_all(by_topic)
         except psycopg.errors.UniqueViolation:
             self._connect().rollback()
-            self._detour = self._next_detour
-            self._next_detour = min(2 * self._next_detour, MAX_DETOUR)
-            self._commit_new(by_topic)
+            self._staged = self._next_staged
+            self._next_staged = min(2 * self._next_staged, MAX_STAGED)
+            self._commit_staged(by_topic)
         else:
-            self._next_detour = 1
+            self._next_staged = 1
 
-    def _commit_all(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
+    def _commit_all(self, by_topic: Mapping[str, Sequence[EventRow]]) -> None:
+        """Copy the rows straight into the tables, which fails when an id is there already."""
         connection = self._connect()
         _advance(connection, by_topic)
         for topic, rows in by_topic.items():
-            copy(connection, _COPY[topic], topic, rows)
+            copy_rows(connection, _COPY[topic], topic, rows)
         connection.commit()
         for row in chain(*by_topic.values()):
-            row.outcome = "accepted"
+            row.receipt = ACCEPTED
 
-    def _commit_new(self, by_topic: Mapping[str, Sequence[Row]]) -> None:
+    def _commit_staged(self, by_topic: Mapping[str, Sequence[EventRow]]) -> None:
+        """Copy the rows into temporary tables and insert those whose id is new."""
         connection = self._connect()
         _advance(connection, by_topic)
         for topic, rows in by_topic.items():
-            copy(connection, _COPY_STAGE[topic], topic, rows)
+            copy_rows(connection, _COPY_STAGE[topic], topic, rows)
         with connection.pipeline():
             cursors = {topic: connection.execute(_INSERT[topic]) for topic in by_topic}
-        again: dict[str, list[tuple[int, Row]]] = {}
+        again: dict[str, list[tuple[int, EventRow]]] = {}
         for topic in by_topic.keys() & IDS.keys():
             new = {row[0] for row in cursors[topic]}
             again[topic] = []
@@ -136,11 +150,11 @@ class Writer:
         conflicts = _compare(connection, again)
         connection.commit()
         for row in chain(*by_topic.values()):
-            row.outcome = "accepted"
+            row.receipt = ACCEPTED
         for _, row in chain(*again.values()):
-            row.outcome = "duplicate"
+            row.receipt = DUPLICATE
         for row, differing in conflicts:
-            row.outcome, row.differing = "conflict", differing
+            row.receipt = Receipt("conflict", differing)
 
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None:
@@ -155,8 +169,8 @@ class Writer:
         return self._connection
 
 
-# A batch that waits for another process's, and that for it, is soon found and tried again. Only
-# whoever may says so (a superuser, or a role with the right to set it).
+# A deadlock with another process is found soon, and the batch is tried again. Only superusers and
+# roles with the right may set this.
 _SHORT_DEADLOCKS = """
 select set_config('deadlock_timeout', '100ms', false)
 where has_parameter_privilege('deadlock_timeout', 'set')
@@ -172,8 +186,8 @@ _STAGE = {
     )
     for topic in _ORDER
 }
-_COPY = {topic: copying(topic) for topic in _ORDER}
-_COPY_STAGE = {topic: copying(topic, f"stage_{topic}") for topic in _ORDER}
+_COPY = {topic: copy_statement(topic) for topic in _ORDER}
+_COPY_STAGE = {topic: copy_statement(topic, f"stage_{topic}") for topic in _ORDER}
 _INSERT = {
     topic: sql.SQL(
         "insert into events.{table} ({columns}, ingested_at) "
@@ -188,13 +202,13 @@ _INSERT = {
     for topic in _ORDER
 }
 
-# What is staged beside what is stored, by place in the batch: the columns that are not the same.
+# Staged rows joined with stored ones of the same id: the columns that differ, but for filled ones.
 _COMPARE: dict[str, sql.Composed] = {
     topic: sql.SQL(
         """
         with staged as (select *, row_number() over (order by ctid) as place from {stage})
         select staged.place, concat_ws(', ', {differing}) as differing
-        from unnest(%s::bigint[], %s::text[]) as again (place, assumed)
+        from unnest(%s::bigint[], %s::text[]) as again (place, filled)
         inner join staged using (place)
         inner join events.{table} as stored using ({key})
         """
@@ -203,7 +217,7 @@ _COMPARE: dict[str, sql.Composed] = {
         differing=sql.SQL(", ").join(
             sql.SQL(
                 "case when staged.{column} is distinct from stored.{column} "
-                "and {name} != all(string_to_array(again.assumed, ',')) then {name} end"
+                "and {name} != all(string_to_array(again.filled, ',')) then {name} end"
             ).format(column=sql.Identifier(column), name=sql.Literal(column))
             for column in COLUMNS[topic]
             if column != IDS[topic]
@@ -213,8 +227,8 @@ _COMPARE: dict[str, sql.Composed] = {
     )
     for topic in TOPICS
 }
-# A sender that repeats itself is counted, not kept each time.
-_KEEP_OUT = """
+# The same conflict sent again raises its count.
+_STORE_CONFLICTS = """
 insert into events.conflicts as kept (topic, event_id, content_md5, differing, payload, times)
 select topic, event_id, md5(payload), differing, payload, times
 from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
@@ -226,34 +240,34 @@ on conflict (topic, event_id, content_md5) do update set
 
 
 def _compare(
-    connection: psycopg.Connection[Any], again: Mapping[str, Sequence[tuple[int, Row]]]
-) -> list[tuple[Row, str]]:
-    """Keep staged rows out whose id has other content; return them with what is not the same.
+    connection: psycopg.Connection[Any], again: Mapping[str, Sequence[tuple[int, EventRow]]]
+) -> list[tuple[EventRow, tuple[str, ...]]]:
+    """Store the conflicts among rows with a repeated id; return them with the columns that differ.
 
-    `again` has the rows by topic, each with its place in the stage.
+    `again` has the rows by topic, each with its place in the temporary table.
     """
-    found: list[tuple[Row, str]] = []
-    kept: dict[tuple[str, str, str], list[Any]] = {}
+    found: list[tuple[EventRow, tuple[str, ...]]] = []
+    conflicts: dict[tuple[str, str, str], list[Any]] = {}
     for topic, placed in again.items():
         if not placed:
             continue
         places = [place for place, _ in placed]
-        assumed = [",".join(row.assumed) for _, row in placed]
+        filled = [",".join(row.filled) for _, row in placed]
         by_place = dict(placed)
-        for place, differing in connection.execute(_COMPARE[topic], [places, assumed]):
+        for place, differing in connection.execute(_COMPARE[topic], [places, filled]):
             if differing:
                 row = by_place[place]
-                found.append((row, differing))
-                payload = row.message(without=row.assumed).decode()
-                kept.setdefault((topic, row.id, payload), [differing, 0])[1] += 1
-    if kept:
-        sent = sorted((*key, *counted) for key, counted in kept.items())
-        connection.execute(_KEEP_OUT, [list(column) for column in zip(*sent, strict=True)])
+                found.append((row, tuple(differing.split(", "))))
+                payload = row.message(without=row.filled).decode()
+                conflicts.setdefault((topic, row.id, payload), [differing, 0])[1] += 1
+    if conflicts:
+        sent = sorted((*key, *counted) for key, counted in conflicts.items())
+        connection.execute(_STORE_CONFLICTS, [list(column) for column in zip(*sent, strict=True)])
     return found
 
 
-def _in_order(topic: str, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of a topic by id: of two processes that store some of the same, one waits."""
+def _in_order(topic: str, rows: Sequence[EventRow]) -> list[EventRow]:
+    """Return the rows of a topic by id: processes that store the same ids do it in one order."""
     found = [row for row in rows if row.topic == topic]
     if topic != REJECTED:
         at = ID_AT[topic]
@@ -261,13 +275,15 @@ def _in_order(topic: str, rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _advance(connection: psycopg.Connection[Any], by_topic: Mapping[str, Sequence[Row]]) -> None:
-    """Move on what `control.consumed` says of the partitions that the rows came from."""
+def _advance(
+    connection: psycopg.Connection[Any], by_topic: Mapping[str, Sequence[EventRow]]
+) -> None:
+    """Advance the offsets in `control.consumed` of the partitions that the rows came from."""
     read: dict[tuple[str, int, str], list[int]] = {}
     for rows in by_topic.values():
         for row in rows:
             if row.origin is not None:
-                read.setdefault(row.origin.of, []).append(row.origin.offset)
+                read.setdefault(row.origin.topic_partition, []).append(row.origin.offset)
     for (topic, partition, topic_id), offsets in sorted(read.items()):
         moved = connection.execute(
             _ADVANCE, [topic, partition, max(offsets) + 1, topic_id, min(offsets)]
@@ -304,7 +320,7 @@ where stored.topic_id = excluded.topic_id
 def _is_about_data(error: Exception) -> bool:
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
         return True
-    # A value of which psycopg can't make the column's type.
+    # psycopg cannot convert a value to the column's type.
     if isinstance(error, TypeError | ValueError | ArithmeticError | struct.error):
         return True
     # Class 54: the row is too large for a page, an index or a limit.

@@ -1,8 +1,8 @@
-"""What a web page must not do: ask this gateway in the name of whoever has it open.
+"""Protection against requests that web pages of other sites make through a visitor's browser.
 
-A page of any site can have its visitor's browser send requests to an address that only the visitor
-reaches. The browser says where they come from (Origin) and which name it looked up (Host): a site
-that lets its own name point here, DNS rebinding, gives itself away by that.
+Such a page can send requests to addresses that only the visitor reaches. The browser says which
+site they come from (Origin) and which name it looked up (Host), which reveals cross-site requests
+and DNS rebinding: a site that points its own name at this gateway.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+?)\.?)(?::[0-9]{1,5})?")
 
 
 class Guard:
-    """Middleware that refuses requests for other hosts' names, and those of other sites' pages.
+    """Middleware that refuses requests for names of other hosts and from pages of other sites.
 
     Raises:
-        SettingError: `allowed_hosts` has what is no name of a host.
+        SettingError: `allowed_hosts` contains something other than names of hosts.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -66,7 +66,7 @@ class Guard:
 
 
 def allowed_hosts(settings: Settings) -> list[str]:
-    """The names of the setting `allowed_hosts`, in lower case."""
+    """Return the names in the setting `allowed_hosts`, in lower case."""
     names = [name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()]
     for name in names:
         found = _HOST.fullmatch(name)

@@ -1,6 +1,10 @@
-"""What Prometheus scrapes: events of this gateway, and how far Kafka is ahead of the database."""
+"""Metrics for Prometheus: events of this gateway, and how far the database is behind Kafka."""
 
 from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Sequence
+from typing import get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
 from prometheus_client import generate_latest as expose
@@ -8,7 +12,7 @@ from prometheus_client import generate_latest as expose
 from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events.contract import Topic
-from headrace.events.log import Receipt
+from headrace.events.rows import Receipt, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LAG = """
@@ -18,25 +22,25 @@ where looked_at is not null
 """
 
 
-class Metrics:
-    """The metrics of one gateway. Counts are of events since it started."""
+class GatewayMetrics:
+    """The metrics of one gateway, counted since it started."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._events = Counter(
-            "headrace_events", "Events by what became of them", ["topic", "outcome"],
-            registry=self._registry,
+            "headrace_events", "Events by outcome: accepted, duplicate, conflict or rejected",
+            ["topic", "outcome"], registry=self._registry,
         )  # fmt: skip
         self._predictions = Counter(
-            "headrace_predictions", "Predictions by the HTTP status of their answer", ["status"],
+            "headrace_predictions", "Predictions by the HTTP status of their response", ["status"],
             registry=self._registry,
         )  # fmt: skip
         self._queued = self._gauge("headrace_events_queued", "Events that wait for a commit")
         self._up = self._gauge("headrace_database_up", "Whether the database answers")
         self._behind = self._gauge(
             "headrace_ingest_behind_messages",
-            "Messages that the brokers have and the database has not, as headrace.ingest_lag; "
-            "absent when they were not asked within 15 seconds",
+            "Messages that the brokers have and the database has not, as in headrace.ingest_lag; "
+            "absent when the brokers were not asked within 15 seconds",
             "topic", "partition",
         )  # fmt: skip
         self._looked_at = self._gauge(
@@ -44,22 +48,18 @@ class Metrics:
             "topic", "partition",
         )  # fmt: skip
 
-    def count(self, topic: Topic, receipt: Receipt, rejected: int) -> None:
-        """Count the events of one request; `rejected` broke the contract."""
-        for outcome, events in (
-            ("accepted", receipt.accepted),
-            ("duplicate", receipt.duplicates),
-            ("conflict", len(receipt.conflicts)),
-            ("rejected", rejected),
-        ):
-            self._events.labels(topic, outcome).inc(events)
+    def count(self, topic: Topic, receipts: Sequence[Receipt]) -> None:
+        """Count the events of one request."""
+        counts = Counts(receipt.status for receipt in receipts)
+        for outcome in get_args(Status):
+            self._events.labels(topic, outcome).inc(counts[outcome])
 
     def count_prediction(self, status: int) -> None:
-        """Count one prediction that was asked for."""
+        """Count one requested prediction."""
         self._predictions.labels(status).inc()
 
     def exposition(self, engine: Engine, queued: int) -> bytes:
-        """Look at the database and return all metrics in Prometheus's text format."""
+        """Query the database and return all metrics in Prometheus's text format."""
         self._queued.set(queued)
         self._behind.clear()
         self._looked_at.clear()
@@ -70,10 +70,10 @@ class Metrics:
         else:
             self._up.set(1)
             for lag in lags:
-                place = lag["topic"], lag["partition"]
-                self._looked_at.labels(*place).set(lag["looked_at"].timestamp())
+                partition = lag["topic"], lag["partition"]
+                self._looked_at.labels(*partition).set(lag["looked_at"].timestamp())
                 if lag["messages_behind"] is not None:
-                    self._behind.labels(*place).set(lag["messages_behind"])
+                    self._behind.labels(*partition).set(lag["messages_behind"])
         return expose(self._registry)
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:

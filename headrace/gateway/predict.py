@@ -1,4 +1,4 @@
-"""``POST /v1/predict``: check the request, ask the model, log the inference, answer."""
+"""``POST /v1/predict``: check the request, have the model predict, log the inference, respond."""
 
 from __future__ import annotations
 
@@ -9,32 +9,57 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from headrace.errors import (
-    BusyError,
-    ContractError,
-    EngineError,
-    ModelError,
-    NotLoadedError,
-    NotServedError,
-)
-from headrace.events.contract import Inference, parse, text_of, unsaid
-from headrace.events.log import EventLog, Receipt
-from headrace.gateway.serving import Answer, Serving
-from headrace.gateway.wire import HttpError, describe
+import msgspec
+
+from headrace.errors import ContractError
+from headrace.events.contract import Inference, filled_fields, input_text, parse
+from headrace.events.log import EventLog, Filled
+from headrace.events.rows import Receipt
+from headrace.gateway.serving import Prediction, Serving
+from headrace.gateway.wire import EXPECTED, http_error
 from headrace.model.inputs import Example
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FIELDS = (
     "model", "text", "input", "features", "segment", "request_id", "event_time",
     "endpoint", "user_id", "session_id", "item_id",
 )  # fmt: skip
-# What may be a little different when somebody asks the same again, and is no other answer.
+# Fields that may differ a little when the same request is sent again.
 MEASURED = ("score", "output", "latency_ms")
 
 
+async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int, Any]:
+    """Return (HTTP status, body) for one request. Its inference is stored after the response."""
+    began = time.perf_counter()
+    try:
+        request = parse_request(payload)
+        example = Example(input_text(request.input), request.segment, request.features)
+        prediction = await asyncio.wrap_future(
+            serving.predict(request.model, request.request_id, example)
+        )
+        inference = _inference(request, prediction, (time.perf_counter() - began) * 1000)
+        filled = [*filled_fields(payload), *MEASURED]  # type: ignore[arg-type]
+        if inference.features != request.features:
+            filled.append("features")
+        log.submit("inference", [Filled(inference, filled)]).add_done_callback(_log_unstored)
+    except EXPECTED as error:
+        failure = http_error(error)
+        return failure.status, failure.body()
+    return 200, {
+        "request_id": inference.request_id,
+        "model": inference.model,
+        "model_version": inference.model_version,
+        "variant": inference.variant,
+        "prediction": inference.prediction,
+        "score": inference.score,
+        "scores": prediction.scores,
+        "latency_ms": inference.latency_ms,
+    }
+
+
 def parse_request(payload: object) -> Inference:
-    """Check one prediction request and return the inference that it becomes.
+    """Check one request and return it as an inference without a prediction.
 
     Raises:
         ContractError: names the field, what is allowed and what came.
@@ -59,61 +84,26 @@ def parse_request(payload: object) -> Inference:
     return event
 
 
-async def predict(payload: object, serving: Serving, events: EventLog) -> tuple[int, Any]:
-    """Answer one request: (HTTP status, body). The inference is stored behind the answer."""
-    began = time.perf_counter()
-    try:
-        event = parse_request(payload)
-        assert isinstance(payload, Mapping)
-        example = Example(text_of(event.input), event.segment, event.features)
-        answer = await asyncio.wrap_future(serving.ask(event.model, event.request_id, example))
-        looked_up = event.features != answer.features
-        _complete(event, answer, (time.perf_counter() - began) * 1000)
-        assumed = (*unsaid(payload), *MEASURED, *(["features"] if looked_up else []))
-        events.submit("inference", [event], assumed=[assumed]).add_done_callback(_report)
-    except ContractError as error:
-        return 422, {"error": {"type": "contract", **describe(error)}}
-    except (BusyError, ModelError, EngineError) as error:
-        failure = as_http(error)
-        return failure.status, failure.body()
-    return 200, {
-        "request_id": event.request_id,
-        "model": event.model,
-        "model_version": event.model_version,
-        "variant": event.variant,
-        "prediction": event.prediction,
-        "score": event.score,
-        "scores": answer.scores,
-        "latency_ms": event.latency_ms,
-    }
+def _inference(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
+    version, scores = prediction.version, prediction.scores
+    return msgspec.structs.replace(
+        request,
+        model_version=version.model_version,
+        variant="canary" if version.variant == "canary" else "champion",
+        features=dict(prediction.features),
+        prediction=max(scores, key=scores.__getitem__),
+        score=scores[prediction.positive],
+        output={"scores": scores},
+        latency_ms=round(latency_ms, 3),
+    )
 
 
-def as_http(error: BusyError | ModelError | EngineError) -> HttpError:
-    if isinstance(error, BusyError):
-        return HttpError(429, "busy", str(error), retry_after_s=error.retry_after_s)
-    if isinstance(error, NotServedError):
-        return HttpError(404, "not_served", str(error))
-    if isinstance(error, NotLoadedError):
-        return HttpError(503, "not_loaded", str(error), retry_after_s=1)
-    if isinstance(error, ModelError):
-        return HttpError(500, "model", str(error))
-    return HttpError(503, "engine", str(error), retry_after_s=1)
-
-
-def _complete(event: Inference, answer: Answer, latency_ms: float) -> None:
-    event.model_version = answer.version.model_version
-    event.variant = "canary" if answer.version.variant == "canary" else "champion"
-    event.features = dict(answer.features)
-    event.prediction = max(answer.scores, key=answer.scores.__getitem__)
-    event.score = answer.scores[answer.positive]
-    event.output = {"scores": answer.scores}
-    event.latency_ms = round(latency_ms, 3)
-
-
-def _report(stored: Future[Receipt]) -> None:
-    error = stored.exception()
-    if error is not None:
-        log.error("an inference was answered but not stored: %s", error)
+def _log_unstored(stored: Future[list[Receipt]]) -> None:
+    if error := stored.exception():
+        logger.error("a prediction was returned, but its inference was not stored: %s", error)
         return
-    for refused in stored.result().refused:
-        log.error("an inference was answered but refused: %s", refused.reason)
+    (receipt,) = stored.result()
+    if receipt.status == "rejected":
+        logger.error(
+            "a prediction was returned, but its inference was rejected: %s", receipt.reason
+        )

@@ -24,13 +24,13 @@ def serve(
     on_ready: Callable[[str], None] | None = None,
     say: Say | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT: then take no more, finish requests and flush the log.
+    """Serve until SIGTERM or SIGINT, then finish the requests under way and flush the log.
 
-    `on_ready` is called with the address once requests are answered, `say` is told what takes
-    time before.
+    `on_ready` is called with the address once requests are taken, `say` with what takes time
+    before.
 
     Raises:
-        SettingError: the port is taken or the host is not ours.
+        SettingError: the port is taken, or the host is not an address of this machine.
         EngineError: the database cannot be started or reached.
     """
     with (
@@ -49,7 +49,7 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that ends by returning, so that what is around it can close too."""
+    """A uvicorn server that returns after a signal, so that its caller can close what it opened."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

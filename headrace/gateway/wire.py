@@ -1,10 +1,10 @@
-"""What travels over HTTP: JSON bodies in, JSON answers out, one shape for every error."""
+"""JSON over HTTP: read request bodies, write responses, one shape for every error."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,41 +12,85 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.errors import ContractError, shorten
+from headrace.errors import (
+    BusyError,
+    ContractError,
+    EngineError,
+    HeadraceError,
+    ModelError,
+    NotLoadedError,
+    NotServedError,
+    shorten,
+)
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_ITEMS = 10_000
-# Brackets in brackets that are read: more than the contract lets through anywhere.
+# Deepest nesting that is read; the contract allows less.
 MAX_DEPTH = 100
 
 
 class HttpError(Exception):
-    """An answer other than success: `status`, a `kind` for programs and a line for people."""
+    """A response other than success.
+
+    Attributes:
+        status: of HTTP.
+        kind: the type of the error, for programs; `message` is one line for people.
+        retry_after_s: when to send the request again, if that helps.
+        details: more about the error, for programs.
+    """
 
     def __init__(
-        self, status: int, kind: str, message: str, *, retry_after_s: int | None = None
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.retry_after_s = retry_after_s
+        self.details = details or {}
 
     def body(self) -> dict[str, Any]:
-        return {"error": {"type": self.kind, "message": str(self)}}
+        return {"error": {"type": self.kind, "message": str(self), **self.details}}
 
     def response(self) -> Response:
         headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return answer(self.body(), self.status, headers)
+        return respond(self.body(), self.status, headers)
 
 
-def answer(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+# The errors of Headrace that a request may end in.
+EXPECTED = (ContractError, BusyError, ModelError, EngineError)
+# The status, type and Retry-After of each kind of error, the most special ones first.
+_STATUS: tuple[tuple[type[HeadraceError], int, str, int | None], ...] = (
+    (ContractError, 422, "contract", None),
+    (BusyError, 429, "busy", BusyError.retry_after_s),
+    (NotServedError, 404, "not_served", None),
+    (NotLoadedError, 503, "not_loaded", 1),
+    (ModelError, 500, "model", None),
+    (EngineError, 503, "engine", 1),
+)
+
+
+def http_error(error: HeadraceError) -> HttpError:
+    """Return the response for one of the `EXPECTED` errors."""
+    details = describe(error) if isinstance(error, ContractError) else None
+    status, kind, retry_after_s = next(rest for of, *rest in _STATUS if isinstance(error, of))
+    return HttpError(status, kind, str(error), retry_after_s=retry_after_s, details=details)
+
+
+def respond(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with `content` as JSON."""
     return Response(msgspec.json.encode(content), status, headers, "application/json")
 
 
 def describe(error: ContractError) -> dict[str, str]:
-    """What broke the contract, for an answer."""
+    """Return the field that broke the contract, what is allowed and what came."""
     return {
         "field": error.field,
         "allowed": error.allowed,
@@ -55,7 +99,7 @@ def describe(error: ContractError) -> dict[str, str]:
     }
 
 
-# A browser sends one of them with every body.
+# Browsers send at least one of these headers with a body.
 _BROWSERS = frozenset({"origin", "sec-fetch-site"})
 
 
@@ -63,9 +107,9 @@ async def read_json(request: Request) -> Any:
     """Read and decode the body.
 
     Raises:
-        HttpError: 415 where it is said to be something else, or nothing is said by a browser: no
-            page of another site can have one say that it is JSON, unasked. 413 where it is larger
-            than MAX_BODY bytes, 400 where it is not JSON.
+        HttpError: 415 for another content type, or none from a browser (pages of other sites cannot
+            send JSON without a preflight request); 413 for more than MAX_BODY bytes; 400 for a body
+            that is not JSON.
     """
     kind = request.headers.get("content-type", "")
     is_json = kind.partition(";")[0].strip().lower() == "application/json"
@@ -86,19 +130,19 @@ async def read_json(request: Request) -> Any:
             try:
                 return msgspec.json.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                # Slower, so that other requests go on meanwhile.
+                # It is slow, so other requests go on meanwhile.
                 return await run_in_threadpool(decode_leniently, bytes(body))
     raise HttpError(413, "too_large", f"a request must be at most {MAX_BODY} bytes long")
 
 
 def decode_leniently(body: bytes) -> Any:
-    """Decode a body of which one place is no JSON, so that the contract can refuse it by name.
+    """Decode a body that is almost JSON, so that the contract rejects only the items at fault.
 
-    NaN, infinities and numbers without end become doubles, bytes that are no UTF-8 lone
-    surrogates; what is nested deeper than MAX_DEPTH is cut off there. None of these can be stored.
+    NaN, infinities and very long numbers become doubles, bytes that are not UTF-8 lone surrogates;
+    deeper nesting than MAX_DEPTH is cut off. None of these can be stored.
 
     Raises:
-        HttpError: 400 where it is not JSON otherwise.
+        HttpError: 400 for anything else that is not JSON.
     """
     text = body.decode(errors="surrogateescape")
     try:
@@ -115,12 +159,12 @@ def _number(digits: str) -> int | float:
 
 
 _LENIENT = json.JSONDecoder(parse_int=_number, strict=False)
-# A string, also one that does not end, or a bracket.
+# A string, terminated or not, or a bracket.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Yield the text, with a word in place of what is nested too deep."""
+    """Yield the text with a string in place of what is nested too deep."""
     depth = kept = 0
     for token in _TOKEN.finditer(text):
         if token[0] in ("[", "{"):
@@ -137,7 +181,7 @@ def _cut(text: str) -> Iterator[str]:
 
 
 async def read_items(request: Request) -> tuple[list[Any], bool]:
-    """Read an object or an array of them: (items, whether it was an array).
+    """Read an object or an array of objects and return (items, whether it was an array).
 
     Raises:
         HttpError: as `read_json`, and 413 for more than MAX_ITEMS items.

@@ -15,7 +15,7 @@ from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
 from headrace.errors import ContractError
 from headrace.events.contract import Topic, parse
-from headrace.events.log import EventLog
+from headrace.events.log import EventLog, Rejected
 from headrace.settings import Settings
 
 MODEL = r"""o'brien "$foo(1)" 50% & #1 \ ${x} <größe>"""
@@ -64,7 +64,8 @@ def fill(engine: Engine, log: EventLog) -> None:
     rows["feedback"].append({"feedback_id": "lost", "request_id": "never seen", "label": "yes"})
     for topic in ("model_events", "inference", "feedback"):
         log.submit(topic, [parse(topic, row) for row in rows[topic]]).result(30)
-    log.reject("inference", {"score": 7}, ContractError("score", "a number in [0, 1]", "<b>7</b>"))
+    error = ContractError("score", "a number in [0, 1]", "<b>7</b>")
+    log.submit("inference", [Rejected({"score": 7}, error)])
 
 
 def _answer(number: int, randoms: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:

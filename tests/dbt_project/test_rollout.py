@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from msgspec import structs
 from scipy.optimize import minimize
 
 from headrace.engine import Engine
@@ -352,9 +353,15 @@ def preferences(oracle: Oracle) -> dict[str, Counter[tuple[str, str]]]:
 
 def with_many_versions(story: Story) -> Story:
     """The story with one of five versions for every request."""
-    for _, event in story.stream.arrived:
-        if isinstance(event, Inference):
-            event.model_version = f"v{int(event.request_id[1:]) % 5}"
+    story.stream.batches = [
+        [
+            (topic, structs.replace(event, model_version=f"v{int(event.request_id[1:]) % 5}"))
+            if isinstance(event, Inference)
+            else (topic, event)
+            for topic, event in batch
+        ]
+        for batch in story.stream.batches
+    ]
     return story
 
 

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from headrace import cli
 from headrace.events.contract import TOPICS
-from headrace.events.kafka.brokers import topic_name
+from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
 from headrace.gateway.guard import allowed_hosts
 from headrace.settings import Settings, describe

@@ -18,8 +18,8 @@ from headrace.events.contract import (
     Feedback,
     Inference,
     Topic,
+    input_text,
     parse,
-    text_of,
     uuid7,
 )
 
@@ -172,6 +172,13 @@ def test_ids_are_ordered_by_time_and_unique() -> None:
 
 
 def test_the_text_of_an_input_is_its_strings() -> None:
-    assert text_of("abc") == "abc"
-    assert text_of({"title": "a", "n": 3, "parts": ["b", {"c": "d"}]}) == "a\nb\nd"
-    assert text_of(None) == text_of(7) == ""
+    assert input_text("abc") == "abc"
+    assert input_text({"title": "a", "n": 3, "parts": ["b", {"c": "d"}]}) == "a\nb\nd"
+    assert input_text(None) == input_text(7) == ""
+
+
+@pytest.mark.parametrize("name", ["request_id", "prediction", "event_time"])
+def test_an_event_is_not_changed_after_its_check(name: str) -> None:
+    event = parse("inference", {"model": "m"})
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(event, name, None)

@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,11 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
+from msgspec import structs
 
 from headrace.engine import Engine
 from headrace.errors import BusyError, ContractError, EngineError
 from headrace.events.contract import Event, Inference, Topic, parse
-from headrace.events.log import EventLog
+from headrace.events.log import EventLog, Filled, Rejected
+from headrace.events.rows import ACCEPTED, DUPLICATE, Receipt
 from tests.events.test_contract import payloads
 
 NOON = "2024-05-01T12:00:00Z"
@@ -45,9 +48,32 @@ def test_a_receipt_comes_after_the_commit_and_counts_repeats_once(engine: Engine
         first = log.append("inference", [inference("a"), inference("b"), inference("a")])
         assert count(engine) == 2
         second = log.append("inference", [inference("b"), inference("c")])
-    assert (first.accepted, first.duplicates) == (2, 1)
-    assert (second.accepted, second.duplicates) == (1, 1)
+    assert sorted(first, key=str) == [ACCEPTED, ACCEPTED, DUPLICATE]
+    assert first[1] == ACCEPTED
+    assert second == [DUPLICATE, ACCEPTED]
     assert count(engine) == 3
+
+
+def test_every_item_has_its_receipt_in_order(engine: Engine) -> None:
+    error = ContractError("score", "a number in [0, 1]", 7)
+    items = [
+        Rejected({"score": 7}, error),
+        inference("new"),
+        inference("stored"),
+        Filled(inference("stored", event_time="2024-05-02T00:00:00Z", score=0.5), ["event_time"]),
+        structs.replace(inference("bad"), prediction="\x00"),
+        inference("last"),
+    ]
+    with EventLog(engine) as log:
+        log.append("inference", [inference("stored")])
+        receipts = log.append("inference", items)
+    assert receipts[:4] == [
+        Receipt("rejected", reason=str(error)), ACCEPTED, DUPLICATE,
+        Receipt("conflict", ("score",)),
+    ]  # fmt: skip
+    assert receipts[4].status == "rejected" and "0x00" in receipts[4].reason
+    assert receipts[5:] == [ACCEPTED]
+    assert count(engine) == 3 and count(engine, "rejected") == 2
 
 
 def test_every_field_comes_back_as_it_was_sent(engine: Engine) -> None:
@@ -77,23 +103,26 @@ def test_whatever_the_contract_accepts_can_be_stored(engine: Engine) -> None:
             try:
                 event = parse(topic, payload)
             except ContractError as error:
-                assert log.reject(topic, payload, error).result().refused == ()
+                assert log.append(topic, [Rejected(payload, error)]) == [
+                    Receipt("rejected", reason=str(error))
+                ]
             else:
-                assert log.append(topic, [event]).refused == ()
+                (receipt,) = log.append(topic, [event])
+                assert receipt.status != "rejected"
 
         check()
 
 
 def test_an_event_that_the_database_refuses_takes_no_other_with_it(engine: Engine) -> None:
     good = [inference(f"good-{number}") for number in range(20)]
-    bad = [inference("bad-1"), inference("bad-2")]
-    for event in bad:
-        assert isinstance(event, Inference)
-        event.prediction = "\x00"
+    bad = [structs.replace(inference(name), prediction="\x00") for name in ("bad-1", "bad-2")]
     with EventLog(engine) as log:
-        receipt = log.append("inference", [*good[:7], bad[0], *good[7:], bad[1], good[0]])
-    assert (receipt.accepted, receipt.duplicates) == (20, 1)
-    assert [refused.index for refused in receipt.refused] == [7, 21]
+        receipts = log.append("inference", [*good[:7], bad[0], *good[7:], bad[1], good[0]])
+    assert Counter(each.status for each in receipts) == {
+        "accepted": 20, "duplicate": 1, "rejected": 2,
+    }  # fmt: skip
+    assert [at for at, each in enumerate(receipts) if each.status == "rejected"] == [7, 21]
+    assert all("0x00" in receipts[at].reason for at in (7, 21))
     assert count(engine) == 20
     rows = engine.rows("select topic, reason, payload from events.rejected")
     assert sorted(json.loads(row["payload"])["request_id"] for row in rows) == ["bad-1", "bad-2"]
@@ -104,8 +133,9 @@ def test_what_broke_the_contract_is_kept_with_its_reason(engine: Engine) -> None
     payload = {"model": "m", "user_id": "a\x00b\ud800", "score": float("nan")}
     error = ContractError("user_id", "text without NUL characters", payload["user_id"])
     with EventLog(engine) as log:
-        log.reject("inference", payload, error).result()
-        log.reject("feedback", {"a\x00": object()}, ContractError("a\x00", "known", 1)).result()
+        log.append("inference", [Rejected(payload, error)])
+        other = ContractError("a\x00", "known", 1)
+        log.append("feedback", [Rejected({"a\x00": object()}, other)])
     rows = engine.rows("select topic, field, reason, payload from events.rejected order by 1 desc")
     assert [row["topic"] for row in rows] == ["inference", "feedback"]
     assert rows[0]["reason"] == str(error)
@@ -133,7 +163,7 @@ def test_a_full_queue_says_so_and_empties_again(engine: Engine) -> None:
                 time.sleep(0.01)
         blocker.rollback()
     for future in waiting:
-        assert future.result(30).accepted == 1
+        assert future.result(30) == [ACCEPTED]
     log.append("inference", [inference("after")])
     log.close()
     assert count(engine) == len(waiting) + 1
@@ -177,7 +207,7 @@ def test_feedback_before_its_inference_in_one_batch(engine: Engine) -> None:
                 log.submit("inference", [inference("r", prediction="no")]),
             ]
             blocker.rollback()
-            assert [future.result(30).accepted for future in futures] == [1, 1]
+            assert [future.result(30) for future in futures] == [[ACCEPTED]] * 2
     assert engine.rows("select label from headrace.labeled_examples") == [{"label": "yes"}]
 
 
@@ -208,7 +238,7 @@ def test_batches_that_overlap_find_each_pair_once(engine: Engine) -> None:
             futures.append(log.submit("feedback", opinions[at : at + 20]))
             time.sleep(0.002)
             futures.append(log.submit("inference", answers[at : at + 20]))
-        assert sum(future.result().accepted for future in futures) == 800
+        assert all(future.result() == [ACCEPTED] * 20 for future in futures)
     rows = engine.rows("""
         select
             (select count(*) from panes.labels) as labels,
@@ -250,10 +280,9 @@ def test_overlapping_batches_never_wait_for_each_others_ids(engine: Engine) -> N
     wanted = {name_of(event) for batch in batches for event in batch}
     with EventLog(engine) as log:
         futures = [log.submit("inference", batch) for batch in batches]
-        receipts = [future.result(60) for future in futures]
-    assert sum(receipt.accepted for receipt in receipts) == len(wanted) == count(engine)
-    assert sum(receipt.duplicates for receipt in receipts) == 20 * 200 - len(wanted)
-    assert sum(len(receipt.refused) for receipt in receipts) == 0
+        statuses = Counter(each.status for future in futures for each in future.result(60))
+    assert statuses["accepted"] == len(wanted) == count(engine)
+    assert statuses["duplicate"] == 20 * 200 - len(wanted)
     assert deadlocks(engine) == 0
 
 
@@ -267,9 +296,9 @@ def test_processes_that_store_the_same_ids_take_them_in_one_order(engine: Engine
             for at in range(100)
             for log, batches in zip(logs, sent, strict=True)
         ]
-        receipts = [future.result(60) for future in futures]
+        statuses = Counter(each.status for future in futures for each in future.result(60))
     wanted = {name_of(event) for batches in sent for batch in batches for event in batch}
-    assert sum(receipt.accepted for receipt in receipts) == len(wanted) == count(engine)
+    assert statuses["accepted"] == len(wanted) == count(engine)
     assert deadlocks(engine) == 0
 
 
@@ -290,7 +319,7 @@ def test_a_deadlock_with_another_process_ends_soon(engine: Engine) -> None:
                 time.sleep(0.01)
             other.execute(store, ["a"])
             other.commit()
-            receipt = future.result(60)
-    assert (receipt.accepted, len(receipt.conflicts), receipt.refused) == (0, 2, ())
+            receipts = future.result(60)
+    assert [receipt.status for receipt in receipts] == ["conflict"] * 2
     assert count(engine) == 2
     assert deadlocks(engine) == 1

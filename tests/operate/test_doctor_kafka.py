@@ -10,11 +10,12 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from headrace.engine import Engine
-from headrace.events.kafka.brokers import access, make_topics
+from headrace.events.kafka.connection import client_options
 from headrace.operate.doctor import kafka as doctor
 from headrace.operate.doctor.examine import examine
 from headrace.operate.doctor.kafka import Kept
 from headrace.settings import Settings
+from tests.events.kafka.conftest import make_topics
 from tests.operate.test_doctor import problems
 
 
@@ -76,7 +77,7 @@ def test_brokers_that_are_away(engine: Engine) -> None:
 def test_messages_that_nobody_stores_and_a_clock_that_is_ahead(kafka_engine: Engine) -> None:
     settings = kafka_engine.settings
     make_topics(settings)
-    producer = KafkaProducer(**access(settings))
+    producer = KafkaProducer(**client_options(settings))
     for ahead_s in (0, 3_500):  # brokers refuse more than an hour
         producer.send(
             f"{settings.kafka_prefix}feedback",

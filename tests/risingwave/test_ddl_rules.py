@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.events.kafka.brokers import topic_name
+from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import COLUMNS
 from headrace.settings import Settings, project_path
 from tests.support.risingwave_ddl import RULES, Statement, column_names, violations

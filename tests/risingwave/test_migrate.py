@@ -13,7 +13,7 @@ from headrace.deploy import migrate, prepare
 from headrace.engine import Engine
 from headrace.engine.risingwave import kafka_properties, statements
 from headrace.errors import EngineError
-from headrace.events.kafka.brokers import access
+from headrace.events.kafka.connection import client_options
 from headrace.settings import Settings, project_path
 
 SECRET = "pass'word"
@@ -121,7 +121,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
     with pytest.raises(EngineError, match="run `headrace migrate` once"):
         prepare(bare)
     migrate(bare)
-    admin = KafkaAdminClient(**access(bare.settings))
+    admin = KafkaAdminClient(**client_options(bare.settings))
     prefix = bare.settings.kafka_prefix
     wanted = {"inference", "feedback", "model_events", "rejected", "triggers"}
     assert {f"{prefix}{name}" for name in wanted} <= set(admin.list_topics())

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from headrace.events.contract import as_label
+from headrace.events.contract import label_text
 from headrace.settings import project_path
 from headrace.trainer.dataset import NUMBER_TEXT
 from tests.support.formulas import EXAMPLES, Connection
@@ -29,7 +29,7 @@ def test_the_models_write_what_python_writes(database: Connection, numbers: list
     numbered = "unnest(%s::float8[]) with ordinality as given (x, n)"
     query = f"select {MACRO} as text from {numbered} order by n"
     found = database.execute(query.encode(), [numbers])
-    assert [row["text"] for row in found] == [as_label(x) for x in numbers]
+    assert [row["text"] for row in found] == [label_text(x) for x in numbers]
 
 
 def test_the_training_set_writes_what_the_models_write() -> None:
@@ -46,7 +46,7 @@ def test_the_training_set_writes_what_the_models_write() -> None:
     ],
 )  # fmt: skip
 def test_the_text_of_a_label(value: str | float | bool, text: str) -> None:
-    assert as_label(value) == text
+    assert label_text(value) == text
 
 
 @pytest.mark.parametrize(

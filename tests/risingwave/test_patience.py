@@ -21,8 +21,8 @@ from headrace.control import policies
 from headrace.engine import Engine, deadline, patience
 from headrace.engine.risingwave import RisingWave
 from headrace.errors import BrokerError, EngineError
-from headrace.events.kafka import brokers as brokers_module
-from headrace.events.kafka.brokers import await_leaders, make_topics
+from headrace.events.kafka import topics as topics_module
+from tests.events.kafka.conftest import await_leaders, make_topics
 
 RECOVERING = (
     "Failed to run the query\n\nCaused by:\n  gRPC request failed: cluster is under recovering"
@@ -234,7 +234,7 @@ def test_leaders_are_waited_for(kafka_engine: Engine, monkeypatch: pytest.Monkey
 
 def test_leaders_that_never_come(kafka_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = kafka_engine.settings
-    monkeypatch.setattr(brokers_module, "LEADERS_TIMEOUT_MS", 200)
+    monkeypatch.setattr(topics_module, "LEADERS_TIMEOUT_MS", 200)
     with pytest.raises(BrokerError, match=r"inference.*missing|inference.*Unknown"):
         await_leaders(settings)
     make_topics(settings)
@@ -250,7 +250,7 @@ def test_leaders_that_never_come(kafka_engine: Engine, monkeypatch: pytest.Monke
     def forbidden(*_: Any, **__: Any) -> None:
         raise TopicAuthorizationFailedError("inference")
 
-    monkeypatch.setattr(brokers_module, "LEADERS_TIMEOUT_MS", 60_000)
+    monkeypatch.setattr(topics_module, "LEADERS_TIMEOUT_MS", 60_000)
     monkeypatch.setattr(KafkaAdminClient, "list_partition_offsets", forbidden)
     with pytest.raises(BrokerError, match="inference"):
         await_leaders(settings)

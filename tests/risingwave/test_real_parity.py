@@ -11,7 +11,7 @@ from headrace.deploy import migrate
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
 from headrace.events.contract import IDS, TOPICS
-from headrace.events.kafka.brokers import topic_name
+from headrace.events.kafka.topics import topic_name
 from headrace.events.log import EventLog
 from headrace.events.rows import REJECTED
 from tests.dbt_project.test_views import empty, log  # noqa: F401

@@ -11,9 +11,11 @@ from kafka import KafkaConsumer, TopicPartition
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.events.contract import TOPICS
-from headrace.events.kafka.brokers import access, make_topics, topic_name
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
 from headrace.operate.doctor.risingwave import actors
+from tests.events.kafka.conftest import make_topics
 from tests.risingwave.test_contract import changes
 from tests.support import risingwave_real as real
 from tests.support import risingwave_report as report
@@ -133,7 +135,7 @@ def test_what_is_published_is_where_it_says(kafka_engine: Engine) -> None:
     for _ in range(2):
         sent = real.publish(kafka_engine.settings, changes(), moment)
     assert len(sent) > 2_000 and any(message.value is None for message in sent)
-    consumer = KafkaConsumer(**access(kafka_engine.settings), consumer_timeout_ms=2_000)
+    consumer = KafkaConsumer(**client_options(kafka_engine.settings), consumer_timeout_ms=2_000)
     places = [
         TopicPartition(topic_name(kafka_engine.settings, topic), 0) for topic in (*TOPICS, REJECTED)
     ]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.events.contract import IDS, STRUCTS, Topic, parse
-from headrace.events.log import EventLog, Receipt
+from headrace.events.log import EventLog, Filled
+from headrace.events.rows import Receipt
 from tests.dbt_project.test_views import empty
 
 NOON = "2024-05-01T12:00:00Z"
@@ -54,8 +55,8 @@ def content(topic: Topic, payload: dict[str, Any]) -> dict[str, Any]:
 
 def differing(topic: Topic, first: dict[str, Any], again: dict[str, Any]) -> list[str]:
     one, other = content(topic, first), content(topic, again)
-    unsaid = {"event_time"} if again["event_time"] is None else set()
-    return [name for name in one if one[name] != other[name] and name not in unsaid]
+    filled = {"event_time"} if again["event_time"] is None else set()
+    return [name for name in one if one[name] != other[name] and name not in filled]
 
 
 @pytest.fixture
@@ -64,11 +65,11 @@ def log(engine: Engine) -> Iterator[EventLog]:
         yield opened
 
 
-def send(log: EventLog, batch: list[Sent]) -> list[Future[Receipt]]:
+def send(log: EventLog, batch: list[Sent]) -> list[Future[list[Receipt]]]:
     futures = []
     for topic, payload in batch:
-        unsaid = ["event_time"] if payload["event_time"] is None else []
-        futures.append(log.submit(topic, [parse(topic, payload)], assumed=[unsaid]))
+        filled = ["event_time"] if payload["event_time"] is None else []
+        futures.append(log.submit(topic, [Filled(parse(topic, payload), filled)]))
     return futures
 
 
@@ -84,19 +85,18 @@ def test_conflicts_equal_recompute(
     expected: Counter[tuple[str, str, str, str]] = Counter()
     for batch in batches:
         for (topic, payload), future in zip(batch, send(log, batch), strict=True):
-            receipt = future.result(60)
+            (receipt,) = future.result(60)
             key = topic, payload[IDS[topic]]
             if key not in first:
                 first[key] = payload
-                assert receipt == Receipt(accepted=1)
+                assert receipt == Receipt("accepted")
             elif fields := differing(topic, first[key], payload):
-                (conflict,) = receipt.conflicts
-                assert (receipt.accepted, receipt.duplicates, conflict.index) == (0, 0, 0)
-                assert sorted(conflict.fields) == sorted(fields)
+                assert receipt.status == "conflict"
+                assert sorted(receipt.differing) == sorted(fields)
                 shown = said(topic, payload)
-                expected[*key, shown, ", ".join(conflict.fields)] += 1
+                expected[*key, shown, ", ".join(receipt.differing)] += 1
             else:
-                assert receipt == Receipt(duplicates=1)
+                assert receipt == Receipt("duplicate")
     rows = engine.rows("select * from headrace.conflicting_events")
     found: Counter[tuple[str, str, str, str]] = Counter()
     for row in rows:
@@ -139,13 +139,12 @@ def test_whoever_sends_what_at_once_each_id_is_stored_once_and_nothing_vanishes(
         sending = [
             pool.submit(send, ways[number % logs], batch) for number, batch in enumerate(batches)
         ]
-        receipts = [future.result(60) for each in sending for future in each.result()]
+        futures = [future for each in sending for future in each.result()]
+        statuses = Counter(receipt.status for each in futures for receipt in each.result(60))
     sent = [each for batch in batches for each in batch]
     ids = {(topic, payload[IDS[topic]]) for topic, payload in sent}
-    assert sum(receipt.accepted for receipt in receipts) == len(ids)
-    assert all(
-        receipt.accepted + receipt.duplicates + len(receipt.conflicts) == 1 for receipt in receipts
-    )
+    assert statuses["accepted"] == len(ids)
+    assert statuses.total() == len(sent) and not statuses["rejected"]
     stored = [
         (topic, row["id"])
         for topic, name in IDS.items()
@@ -153,7 +152,7 @@ def test_whoever_sends_what_at_once_each_id_is_stored_once_and_nothing_vanishes(
     ]
     assert sorted(stored) == sorted(ids)
     (kept,) = engine.rows("select sum(times)::bigint as n from headrace.conflicting_events")
-    assert (kept["n"] or 0) == sum(len(receipt.conflicts) for receipt in receipts)
+    assert (kept["n"] or 0) == statuses["conflict"]
 
 
 def test_a_sender_that_repeats_itself_is_counted_and_not_kept_each_time(engine: Engine) -> None:
@@ -162,9 +161,8 @@ def test_a_sender_that_repeats_itself_is_counted_and_not_kept_each_time(engine: 
     with EventLog(engine) as log:
         log.append("inference", [first])
         for _ in range(20):
-            events = [parse("inference", again) for _ in range(50)]
-            receipt = log.submit("inference", events, assumed=[("event_time",)] * 50).result(60)
-            assert len(receipt.conflicts) == 50
+            items = [Filled(parse("inference", again), ["event_time"]) for _ in range(50)]
+            assert log.append("inference", items) == [Receipt("conflict", ("score",))] * 50
     rows = engine.rows("select differing, payload, times from headrace.conflicting_events")
     assert [(row["differing"], row["times"]) for row in rows] == [("score", 1_000)]
     assert "event_time" not in rows[0]["payload"]

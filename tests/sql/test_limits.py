@@ -14,6 +14,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events.contract import MAX_FEATURE, MAX_ID, TOPICS, Topic, max_bytes, parse
 from headrace.events.log import EventLog
+from headrace.events.rows import Receipt
 
 # A row of a B-tree holds a third of a page: BTMaxItemSize, without the header of a row of 8 bytes.
 MOST = 2_704
@@ -43,8 +44,8 @@ def answer(**fields: Any) -> dict[str, Any]:
 
 
 def send(log: EventLog, topic: Topic, *payloads: dict[str, Any]) -> None:
-    receipt = log.append(topic, [parse(topic, payload) for payload in payloads])
-    assert receipt.refused == () and receipt.accepted == len(payloads)
+    receipts = log.append(topic, [parse(topic, payload) for payload in payloads])
+    assert receipts == [Receipt("accepted")] * len(payloads)
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def stuffed(engine: Engine) -> Engine:
             "model_version": first["model_version"], "event": "promoted", "event_time": late,
         })  # fmt: skip
         edited = parse("inference", {**first, "score": 0.25})
-        assert log.append("inference", [edited]).conflicts
+        (receipt,) = log.append("inference", [edited])
+        assert receipt.status == "conflict"
     policies.write(engine, model, {"learn": "on", "min_new_labels": 1, "min_sample": 1})
     with engine.connect() as connection:
         connection.execute(

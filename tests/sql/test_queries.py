@@ -9,7 +9,7 @@ import pytest
 
 from headrace.engine import Engine
 from headrace.events.contract import parse
-from headrace.events.log import EventLog
+from headrace.events.log import EventLog, Rejected
 from headrace.settings import project_path
 from tests.dbt_project.test_dbt import lives, story
 from tests.support.streams import send
@@ -25,7 +25,7 @@ def filled(engine: Engine) -> Engine:
         try:
             parse("inference", bad)
         except Exception as error:
-            log.reject("inference", bad, error).result(30)  # type: ignore[arg-type]
+            log.append("inference", [Rejected(bad, error)])  # type: ignore[arg-type]
     return engine
 
 

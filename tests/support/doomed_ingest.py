@@ -14,7 +14,7 @@ from typing import Any
 import headrace.events.kafka.ingest
 import headrace.events.tables
 from headrace.engine import open_engine
-from headrace.events.tables import Writer
+from headrace.events.tables import TableWriter
 from headrace.settings import Settings
 from tests.events.kafka.conftest import CONSUMER
 
@@ -24,20 +24,20 @@ STEPS = ("read", "advanced", "copied", "committed")
 def die_at(step: str) -> None:
     """Have this process end at that step of the second batch."""
     batches = 0
-    store, commit = Writer.write, Writer._commit
+    store, commit = TableWriter.write, TableWriter._commit
 
     def die() -> None:
         if batches >= 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def write(self: Writer, rows: Any) -> None:
+    def write(self: TableWriter, rows: Any) -> None:
         nonlocal batches
         batches += 1
         if step == "read":
             die()
         store(self, rows)
 
-    def commit_and_die(self: Writer, rows: Any) -> Any:
+    def commit_and_die(self: TableWriter, rows: Any) -> Any:
         stored = commit(self, rows)
         if step == "committed":
             die()
@@ -51,10 +51,10 @@ def die_at(step: str) -> None:
 
         return run
 
-    Writer.write = write  # type: ignore[method-assign]
-    Writer._commit = commit_and_die  # type: ignore[method-assign]
+    TableWriter.write = write  # type: ignore[method-assign]
+    TableWriter._commit = commit_and_die  # type: ignore[method-assign]
     headrace.events.tables._advance = after("advanced", headrace.events.tables._advance)
-    headrace.events.tables.copy = after("copied", headrace.events.tables.copy)  # type: ignore[attr-defined]
+    headrace.events.tables.copy_rows = after("copied", headrace.events.tables.copy_rows)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A listener as Apache Kafka's, up to the login and the answer of where the brokers are.
+"""A listener like Apache Kafka's, up to the login and the metadata of the brokers.
 
-It answers ApiVersions, SaslHandshake, SaslAuthenticate and Metadata; before the login anything else
-is hung up on, as Kafka does, and so is a first message that is no request (TLS to a plain port).
+It responds to ApiVersions, SaslHandshake, SaslAuthenticate and Metadata. Like Kafka, it hangs up on
+anything else before the login, and on a first message that is no request (TLS to a plain port).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ MOST = 104_857_600
 
 
 class HangUp(Exception):
-    """The connection ends without an answer."""
+    """The connection is closed without a response."""
 
 
 @dataclass
 class Listener:
-    """One listener on 127.0.0.1. `users` by name have their passwords; none: no login is asked for.
+    """One listener on 127.0.0.1. `users` maps names to passwords; without users no login is needed.
 
-    `advertised` is what it tells clients to connect to; empty: where it is.
+    `advertised` is the address that clients are told to connect to, by default its own.
     """
 
     users: dict[str, str] = field(default_factory=dict)
@@ -164,7 +164,7 @@ def _refused(why: str) -> SaslAuthenticateResponse:
 
 
 class _Scram:
-    """The server's side of RFC 5802; whoever is not let in is a KeyError."""
+    """The server's side of RFC 5802; a failed login raises KeyError."""
 
     def __init__(self, mechanism: str, users: dict[str, str]) -> None:
         self._hash = mechanism.removeprefix("SCRAM-").replace("-", "").lower()
@@ -192,7 +192,7 @@ class _Scram:
 
 
 class Authority:
-    """A certificate authority of a test, made by openssl, and the certificates that it signs."""
+    """A certificate authority made by openssl for a test, and the certificates that it signs."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -206,7 +206,7 @@ class Authority:
     def context(
         self, name: str = "127.0.0.1", *, days: int = 1, clients: bool = False
     ) -> ssl.SSLContext:
-        """Return what a server of that name needs; one of `clients` asks them for certificates."""
+        """Return the TLS context of a server; `clients` requires certificates of clients."""
         kind = "IP" if _is_address(name) else "DNS"
         (self._folder / "names").write_text(f"subjectAltName={kind}:{name}")
         self._openssl(

@@ -26,7 +26,8 @@ from headrace.deploy import migrate
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
 from headrace.errors import EngineError
-from headrace.events.kafka.brokers import access, topic_name
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.topics import topic_name
 from headrace.settings import Settings
 from tests.support.risingwave_report import SCHEMAS, costs, expenses, nodes
 from tests.support.risingwave_sql_standin import PREFIX, Message
@@ -94,7 +95,7 @@ def publish(
     settings: Settings, sent: Iterable[tuple[str, bytes | None]], moment: int
 ) -> list[Message]:
     """Send (topic, value) to the first partitions, all of one time in ms; return where they are."""
-    producer = KafkaProducer(**access(settings), acks="all", max_request_size=2_000_000)
+    producer = KafkaProducer(**client_options(settings), acks="all", max_request_size=2_000_000)
     receipts = [
         (
             topic,
@@ -115,7 +116,7 @@ def publish(
 
 
 def _drop_topics(settings: Settings) -> None:
-    client = KafkaAdminClient(**access(settings))
+    client = KafkaAdminClient(**client_options(settings))
     try:
         ours = [each for each in client.list_topics() if each.startswith(settings.kafka_prefix)]
         client.delete_topics(ours)

@@ -1,8 +1,8 @@
-"""Brokers that refuse what Apache Kafka refuses, and what they hold.
+"""Brokers that refuse what Apache Kafka refuses, and the messages that they hold.
 
-Tansu takes whatever comes. `StrictBroker` stands before it and answers as Kafka does where a batch
-has more bytes than its topic takes, or a record a time more than an hour ahead, or where a plug-in
-of the broker finds a record invalid. `RealBroker` is what HEADRACE_TEST_KAFKA names.
+Tansu accepts everything. `StrictBroker` is a proxy in front of it that responds like Kafka to a
+batch that is too large for its topic, a record more than an hour ahead, and a record that a plug-in
+of the broker finds invalid. `RealBroker` is the one that HEADRACE_TEST_KAFKA names.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _Answer = ProduceResponse.TopicProduceResponse.PartitionProduceResponse
 
 
 class RealBroker:
-    """Brokers that are there already."""
+    """A running broker."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
     def limit(self, topic: str, size: int) -> None:
-        """Have a topic that is there take batches of at most so many bytes."""
+        """Limit the batches of an existing topic to `size` bytes."""
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         config = ConfigResource("TOPIC", topic, {"max.message.bytes": str(size)})
         admin.alter_configs([config])
@@ -51,11 +51,11 @@ class RealBroker:
         admin.close()
 
     def stop(self) -> None:
-        """Leave them as they are."""
+        """Do nothing."""
 
 
 class StrictBroker:
-    """Tansu behind a proxy that refuses."""
+    """Tansu behind a proxy that refuses messages."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", free_port()))
@@ -70,7 +70,7 @@ class StrictBroker:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def limit(self, topic: str, size: int) -> None:
-        """Have a topic take batches of at most so many bytes."""
+        """Limit the batches of a topic to `size` bytes."""
         self._limits[topic] = size
 
     def stop(self) -> None:
@@ -178,7 +178,7 @@ class StrictBroker:
 
 
 def messages(address: str, topic: str) -> list[tuple[dict[str, Any], int]]:
-    """Return what a topic holds, as (payload, time in ms), each partition's in order."""
+    """Return the messages of a topic as (payload, time in ms), in order within a partition."""
     consumer = KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest")
     consumer.assign(
         [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]

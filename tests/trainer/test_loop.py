@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from headrace.control.handover import hand_over
 from headrace.control.lifecycle import promote, rollback
@@ -147,10 +148,11 @@ def test_two_trainers_make_one_version(engine: Engine) -> None:
 
 
 def test_noise_is_rejected_with_a_reason(engine: Engine) -> None:
-    pairs = list(customers(300, seed=4))
     rng = random.Random(0)
-    for _, feedback in pairs:
-        feedback.label = rng.choice(["leaves", "stays"])  # type: ignore[union-attr]
+    pairs = [
+        (answer, structs.replace(said, label=rng.choice(["leaves", "stays"])))
+        for answer, said in customers(300, seed=4)
+    ]
     send(engine, iter(pairs))
     with Trainer(engine) as trainer:
         assert trainer.run_once()

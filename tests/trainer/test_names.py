@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from headrace.control import policies
 from headrace.control.claims import claim, due_triggers
@@ -101,10 +102,9 @@ def test_a_version_that_cannot_be_written_is_rejected_with_the_reason(engine: En
 
 
 def test_a_name_that_is_no_event_any_more_ends_its_run_and_no_other(engine: Engine) -> None:
-    pairs = list(customers(300, seed=3))
-    for inference, _ in pairs:
-        # as it could be stored before the limit was one of bytes
-        inference.model = "a" * 600  # type: ignore[union-attr]
+    # as it could be stored before the limit was one of bytes
+    long = "a" * 600
+    pairs = [(structs.replace(answer, model=long), said) for answer, said in customers(300, seed=3)]
     send(engine, iter(pairs))
     send(engine, customers(300, seed=4, model="b"))
     with Trainer(engine) as trainer:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from headrace.control import policies
 from headrace.control.claims import Trigger, claim
@@ -97,11 +98,10 @@ def test_the_versions_of_the_application_stay_watched(engine: Engine, promoted: 
         ]
     before = watched(engine)
     assert before["recent_performance"] == [{"model_version": None, "labeled": 300}]
-    pairs = []
-    for answer, opinion in customers(300, seed=2, day=1):
-        answer.model_version = "rules-2"  # type: ignore[union-attr]
-        answer.error = "timeout"  # type: ignore[union-attr]
-        pairs.append((answer, opinion))
+    pairs = [
+        (structs.replace(answer, model_version="rules-2", error="timeout"), said)
+        for answer, said in customers(300, seed=2, day=1)
+    ]
     send(engine, iter(pairs))
     after = watched(engine)
     # a day and five hours behind the last opinion, in whole hours
@@ -124,10 +124,10 @@ def test_a_champion_is_followed_from_its_first_answer(engine: Engine) -> None:
     with Trainer(engine) as trainer:
         assert trainer.run_once()
     assert not engine.rows("select is_serving from headrace.champions")[0]["is_serving"]
-    pairs = []
-    for answer, opinion in customers(200, seed=2, day=1):
-        answer.model_version = "v1"  # type: ignore[union-attr]
-        pairs.append((answer, opinion))
+    pairs = [
+        (structs.replace(answer, model_version="v1"), said)
+        for answer, said in customers(200, seed=2, day=1)
+    ]
     send(engine, iter(pairs))
     (row,) = engine.rows(
         "select model_version, labeled, baseline_auc from headrace.recent_performance"

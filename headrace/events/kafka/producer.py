@@ -1,10 +1,10 @@
-"""The writer of `headrace.events.log` whose events go to Kafka rather than into the database.
+"""Writes the rows of the event log to Kafka's topics instead of the tables.
 
 A broker refuses messages by the batch of a partition, so rows that are refused together are sent
-again in halves until one is refused alone: that one has its reason, the others are accepted. The
-producer is not idempotent: kafka-python's ends for good with the first message that is refused, and
-takes what is under way in other partitions with it. One request at a time keeps the order; what
-comes twice because an acknowledgement was lost has one id.
+again in halves until one is refused alone: it is rejected, the others are accepted. The producer is
+not idempotent: kafka-python's idempotent one fails for good with the first refused message, and
+fails those in flight in other partitions with it. One request at a time keeps the order; a message
+that was sent twice because its acknowledgement was lost has one id.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from kafka.errors import (
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from headrace.errors import one_line
-from headrace.events.kafka.brokers import access, make_topics, topic_name, unreachable
-from headrace.events.kafka.limits import message_limits
-from headrace.events.rows import COLUMNS, REJECTED, Row, rejection
+from headrace.events.kafka.brokers import admin_client, broker_error
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.topics import make_topics, message_limits, topic_name
+from headrace.events.rows import ACCEPTED, COLUMNS, REJECTED, EventRow, Receipt, rejected_row
 from headrace.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # How long the brokers may take to acknowledge an event.
 DELIVERY_TIMEOUT_MS = 20_000
-# Bytes that are sent at once, where no topic's limit is lower.
+# Most bytes that are sent at once, where no topic's limit is lower.
 MAX_BATCH = 1_000_000
-# Bytes of a message where the brokers don't say their limit: what they have unless told otherwise.
+# Most bytes of a message where the brokers don't say their limit: their default.
 MAX_MESSAGE = 1_048_588
-# Bytes of a message whatever its topic's limit is: brokers hang up on a longer request.
+# Most bytes of a message whatever its topic's limit: brokers hang up on a longer request.
 MAX_REQUEST = 100_000_000
-# A limit that is older is read again before it refuses an event.
+# An older limit is read again before it rejects an event.
 LIMITS_AGE_S = 10.0
-# Characters that are kept of the field and the reason of a rejected payload that is too large.
+# Characters of the field and of the reason of a rejected payload that is too large.
 KEPT = 1_000
-# The time of a message that has none: no broker refuses it.
+# The timestamp of a message without one, which no broker refuses.
 NO_TIME = -1
 
 _KEYS = {
@@ -62,9 +63,9 @@ _REFUSALS = (*_TOO_LARGE, InvalidTimestampError, InvalidRecordError)
 
 
 class _Message(NamedTuple):
-    """A row as it is sent, and its bytes as the only one of a batch."""
+    """A row as it is sent; `size` is its bytes as a batch of one."""
 
-    row: Row
+    row: EventRow
     key: bytes
     value: bytes
     timestamp_ms: int | None
@@ -74,9 +75,9 @@ class _Message(NamedTuple):
 class KafkaWriter:
     """Sends rows to their topics; an event is accepted when all in-sync replicas have it.
 
-    Which events came twice is seen where they are read, so none is a duplicate here. Every method
-    raises BrokerError when the brokers don't answer; the rows without an outcome may then be
-    written again. Not for several threads.
+    Duplicates are found when the topics are read, so no receipt says duplicate. Every method raises
+    BrokerError when the brokers don't respond; rows without a receipt may then be written again.
+    Not for several threads.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,41 +86,43 @@ class KafkaWriter:
         self._limits: dict[str, int] = {}
         self._limits_read_at = self._began_at = 0.0
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[EventRow]) -> None:
         """Send the rows and wait until each is acknowledged or refused.
 
-        An event that is refused goes to the topic ``rejected`` with its reason.
+        A refused event goes to the topic ``rejected`` with the reason.
         """
         self._began_at = time.monotonic()
         try:
             refused = self._deliver(rows)
             lost = self._deliver(
                 [
-                    rejection(row.topic, "", reason, row.message().decode())
+                    rejected_row(row.topic, "", reason, row.message().decode())
                     for row, reason in refused
                     if row.topic != REJECTED
                 ]
             )
         except KafkaError as error:
-            raise unreachable(self._settings, error) from None
+            raise broker_error(self._settings, error) from None
         for row, reason in (*refused, *lost):
-            row.outcome = reason
+            row.receipt = Receipt("rejected", reason=reason)
             if row.topic == REJECTED:
-                log.error("a rejected payload of %s could not be kept: %s", row.values[0], reason)
+                logger.error(
+                    "a rejected payload of %s could not be stored: %s", row.values[0], reason
+                )
 
     def expire(self) -> None:
         """Do nothing: the topics have a retention of their own."""
 
     def close(self) -> None:
-        """Let go of the producer, which an error may have ended for good; a write makes another."""
+        """Close the producer, which may have failed for good; the next write makes another."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            # It waits for what is under way, and raises when that takes too long.
+            # It waits for messages in flight, and raises when that takes too long.
             with contextlib.suppress(KafkaError):
                 producer.close(timeout=1)
 
-    def _deliver(self, rows: Sequence[Row], timed: bool = True) -> list[tuple[Row, str]]:
-        """Send the rows, without times of their messages unless `timed`; return the refused."""
+    def _deliver(self, rows: Sequence[EventRow], timed: bool = True) -> list[tuple[EventRow, str]]:
+        """Send the rows, with timestamps if `timed`; return the refused ones and why."""
         if not rows:
             return []
         self._connect()
@@ -140,8 +143,8 @@ class KafkaWriter:
 
     def _apart(
         self, refused: Sequence[tuple[_Message, KafkaError]], timed: bool, alone: bool
-    ) -> list[tuple[Row, str]]:
-        """Send again what was refused together; return what is refused alone, and why."""
+    ) -> list[tuple[EventRow, str]]:
+        """Send messages again that were refused together; return those refused alone, and why."""
         if not refused:
             return []
         rows = [message.row for message, _ in refused]
@@ -149,11 +152,13 @@ class KafkaWriter:
         if isinstance(error, _TOO_LARGE):
             if self._limits_read_at < self._began_at:
                 self.close()
-                self._connect()  # with the limits of now
+                self._connect()  # reads the limits again
         elif timed:
-            # Perhaps the clocks are apart. A time that nobody said goes into the message instead.
+            # The clocks may differ. The time goes into the value of the message instead.
             reason = one_line(error)
-            log.warning("Kafka refuses %d messages, sent again without time: %s", len(rows), reason)
+            logger.warning(
+                "Kafka refuses %d messages, sent again without timestamp: %s", len(rows), reason
+            )
             return self._deliver(rows, timed=False)
         if alone:
             ((message, _),) = refused
@@ -185,28 +190,28 @@ class KafkaWriter:
             try:
                 future.get(timeout=0)
             except KafkaError as error:
-                # The plain one is that of a message whose neighbour was refused.
+                # A plain KafkaError: another message of the batch was refused.
                 if isinstance(error, _REFUSALS) or type(error) is KafkaError:
                     refused.append((message, error))
                 else:
                     failure = error
             else:
-                message.row.outcome = "accepted"
+                message.row.receipt = ACCEPTED
         if failure is not None:
             raise failure
         return refused
 
-    def _message(self, row: Row, timed: bool) -> _Message:
-        # A time that nobody said is the message's own, so that whoever reads it knows.
-        unsaid = [name for name in row.assumed if name == "event_time"] if timed else []
-        timestamp_ms = (_milliseconds(row) if unsaid else None) if timed else NO_TIME
+    def _message(self, row: EventRow, timed: bool) -> _Message:
+        # An event_time that was filled in becomes the timestamp, so that readers know it was.
+        filled = [name for name in row.filled if name == "event_time"] if timed else []
+        timestamp_ms = (_milliseconds(row) if filled else None) if timed else NO_TIME
         key = str(row.values[_KEY_AT[row.topic]]).encode()
-        value = row.message(without=unsaid)
+        value = row.message(without=filled)
         if row.topic == REJECTED:
             value = _cut(row, self._limit(row) - _size(key, b""))
         return _Message(row, key, value, timestamp_ms, _size(key, value))
 
-    def _limit(self, row: Row) -> int:
+    def _limit(self, row: EventRow) -> int:
         return min(self._limits.get(row.topic, MAX_MESSAGE), MAX_REQUEST)
 
     def _excess(self, message: _Message) -> str:
@@ -218,33 +223,34 @@ class KafkaWriter:
 
     def _connect(self) -> KafkaProducer:
         if self._producer is None:
-            make_topics(self._settings)
-            self._limits = message_limits(self._settings)
+            with admin_client(self._settings) as admin:
+                make_topics(admin, self._settings)
+                self._limits = message_limits(admin, self._settings)
             self._limits_read_at = time.monotonic()
             self._producer = KafkaProducer(
-                **access(self._settings),
+                **client_options(self._settings),
                 acks="all",
                 enable_idempotence=False,
                 max_in_flight_requests_per_connection=1,
-                # What is sent at once is one batch of each partition, and goes with the flush.
+                # Each partition gets one batch, which the flush sends.
                 linger_ms=1_000,
                 batch_size=MAX_BATCH,
                 delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
                 request_timeout_ms=DELIVERY_TIMEOUT_MS // 2,
                 max_block_ms=DELIVERY_TIMEOUT_MS // 2,
-                max_request_size=MAX_REQUEST + 1_000,  # a message's size is looked at here
+                max_request_size=MAX_REQUEST + 1_000,  # the size of messages is checked here
             )
         return self._producer
 
 
 def _size(key: bytes, value: bytes) -> int:
-    """Bytes of a batch of one message, which is what brokers have a limit for."""
+    """Return the bytes of a batch of one message, which is what brokers limit."""
     builder = DefaultRecordBatchBuilder
     return int(builder.header_size_in_bytes() + builder.size_in_bytes(0, 0, key, value, []))
 
 
 def _chunks(messages: Sequence[_Message], most: int) -> Iterator[list[_Message]]:
-    """Yield messages in their order, of at most so many bytes or one alone."""
+    """Yield the messages in chunks of at most `most` bytes, or of one message."""
     chunk: list[_Message] = []
     size = 0
     for message in messages:
@@ -258,28 +264,28 @@ def _chunks(messages: Sequence[_Message], most: int) -> Iterator[list[_Message]]
 
 
 def _settle(producer: KafkaProducer, futures: Sequence[Any]) -> None:
-    """Have everything sent, and wait until it has an answer or is given up."""
+    """Send everything, and wait until each message is acknowledged, refused or given up."""
     deadline = time.monotonic() + 1.5 * DELIVERY_TIMEOUT_MS / 1000
     while (left := deadline - time.monotonic()) > 0:
-        # The first is how a flush ends when a batch is split meanwhile, because it was too large.
+        # A flush raises UnknownError when a batch is split meanwhile because it was too large.
         with contextlib.suppress(UnknownError, KafkaTimeoutError):
             producer.flush(left)
         if all(future.is_done for future in futures):
             return
 
 
-def _cut(row: Row, most: int) -> bytes:
-    """Return a rejected payload as a message, shortened where it has more bytes than `most`."""
+def _cut(row: EventRow, most: int) -> bytes:
+    """Return a rejected payload as a message of at most `most` bytes, shortened if needed."""
     message = row.message()
     topic, field, reason, payload, origin = row.values
     kept = payload
     while len(message) > most and kept:
         kept = kept[: len(kept) // 2]
         why = f"{reason[:KEPT]} (of the payload, {len(kept):,} of {len(payload):,} characters)"
-        message = Row(REJECTED, (topic, field[:KEPT], why, kept, origin)).message()
+        message = EventRow(REJECTED, (topic, field[:KEPT], why, kept, origin)).message()
     return message
 
 
-def _milliseconds(row: Row) -> int:
+def _milliseconds(row: EventRow) -> int:
     when: datetime = row.values[COLUMNS[row.topic].index("event_time")]
     return int(when.timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""The topics read again, from a time on or whole: what is missing in the database is stored."""
+"""Reads the topics again, from a time on or whole, and stores what is missing in the database."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from kafka.errors import KafkaError
 
 from headrace.engine import Engine
 from headrace.errors import BrokerError, EngineError, SettingError, one_line
-from headrace.events.kafka.brokers import topic_names, unreachable
+from headrace.events.kafka.brokers import broker_error
 from headrace.events.kafka.consumer import (
-    ANSWER_MS,
+    RESPONSE_MS,
     Records,
-    at_fault,
     open_consumer,
     rows_of,
     topic_ids,
+    unreadable_partitions,
 )
 from headrace.events.kafka.ingest import Report
-from headrace.events.kafka.places import places_of
-from headrace.events.tables import Writer
+from headrace.events.kafka.offsets import naming_positions
+from headrace.events.kafka.topics import topic_names
+from headrace.events.tables import TableWriter
 from headrace.settings import PREFIX, Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-# A replay that is at the end of before reads on for so long at most, as long as something comes.
+# Past the end, a replay reads on for at most this long, while messages come.
 QUIET_MS = 1_000
-# So many times in a row nothing came before the end: what is missing there was compacted away.
-MOST_EMPTY = 10
+# After this many empty polls in a row the rest up to the end was compacted away.
+MAX_EMPTY_POLLS = 10
 
 
 def time_of(text: str) -> datetime | None:
-    """Return the time that a person names to replay from; None for ``earliest``.
+    """Return the time in the text of an option; None for ``earliest``.
 
     Raises:
         SettingError: it is neither.
@@ -53,10 +54,10 @@ def time_of(text: str) -> datetime | None:
 
 
 def replay(engine: Engine, since: datetime | None = None, report: Report = lambda _: None) -> int:
-    """Read the topics from `since`, or all that they have, up to their end; return how many rows.
+    """Read the topics from `since`, or from their beginning, to their end; return how many rows.
 
-    The end is that of the start: what is sent meanwhile is for `ingest`. What is stored already
-    stays as it is, and so does how far `ingest` has read.
+    The end is where the topics end at the start; later messages are left to `ingest`. Stored events
+    stay as they are, and so do the offsets of `ingest`.
 
     Raises:
         BrokerError: the brokers cannot be reached or have none of the topics, or a partition cannot
@@ -65,16 +66,16 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
     """
     names = topic_names(engine.settings)
     consumer = open_consumer(engine.settings)
-    writer = Writer(engine)
+    writer = TableWriter(engine)
     read = 0
     try:
         there = _partitions(consumer, engine.settings)
-        places = places_of(engine, there, topic_ids(consumer, names))
+        positions = naming_positions(engine, there, topic_ids(consumer, names))
         partitions = _begin(consumer, there, since)
-        ends = consumer.end_offsets(partitions, timeout_ms=ANSWER_MS)
+        ends = consumer.end_offsets(partitions, timeout_ms=RESPONSE_MS)
         empty, until = 0, None
         while partitions:
-            rows = rows_of(_poll(consumer, engine.settings), names, places)
+            rows = rows_of(_poll(consumer, engine.settings), names, positions)
             if rows:
                 for row in rows:
                     row.origin = None
@@ -88,16 +89,16 @@ def replay(engine: Engine, since: datetime | None = None, report: Report = lambd
                     break
             elif rows:
                 empty = 0
-            elif (empty := empty + 1) == MOST_EMPTY:
-                log.warning("nothing more can be read of %s", ", ".join(map(_name, left)))
+            elif (empty := empty + 1) == MAX_EMPTY_POLLS:
+                logger.warning("nothing more can be read of %s", ", ".join(map(_name, left)))
                 break
             else:
-                # An end can move back: of a topic that was made anew.
-                for each, end in consumer.end_offsets(left, timeout_ms=ANSWER_MS).items():
+                # The end of a topic that was made anew has moved back.
+                for each, end in consumer.end_offsets(left, timeout_ms=RESPONSE_MS).items():
                     ends[each] = min(end, ends[each])
         return read
     except KafkaError as error:
-        raise unreachable(engine.settings, error) from None
+        raise broker_error(engine.settings, error) from None
     except psycopg.Error as error:
         raise EngineError(f"not stored, replay it again: {one_line(error)}") from None
     finally:
@@ -109,7 +110,7 @@ def _poll(consumer: KafkaConsumer, settings: Settings) -> Records:
     try:
         polled: Records = consumer.poll(timeout_ms=QUIET_MS)
     except Exception as error:
-        if not (broken := at_fault(consumer, error)):
+        if not (broken := unreadable_partitions(consumer, error)):
             raise
         names = ", ".join(
             f"{_name(each)} from offset {consumer.position(each)} on" for each in sorted(broken)
@@ -140,7 +141,7 @@ def _partitions(consumer: KafkaConsumer, settings: Settings) -> list[TopicPartit
 def _need_leaders(
     consumer: KafkaConsumer, partitions: Sequence[TopicPartition], settings: Settings
 ) -> None:
-    """Raise BrokerError for a partition without one: the client would pass over it in silence."""
+    """Raise BrokerError for a partition without a leader, which the client would skip silently."""
     led = consumer._cluster.available_partitions_for_topic
     if lost := [each for each in partitions if each.partition not in (led(each.topic) or ())]:
         raise BrokerError(
@@ -152,20 +153,20 @@ def _need_leaders(
 def _begin(
     consumer: KafkaConsumer, partitions: Sequence[TopicPartition], since: datetime | None
 ) -> list[TopicPartition]:
-    """Go to the first message since then; return the partitions that have one."""
+    """Seek the first message since then; return the partitions that have one."""
     milliseconds = int(since.timestamp() * 1000) if since else 0
-    if milliseconds <= 0:  # brokers know no time before 1970
+    if milliseconds <= 0:  # brokers refuse times before 1970
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         return list(partitions)
     found = consumer.offsets_for_times(
-        dict.fromkeys(partitions, milliseconds), timeout_ms=ANSWER_MS
+        dict.fromkeys(partitions, milliseconds), timeout_ms=RESPONSE_MS
     )
-    places = {each: place.offset for each, place in found.items() if place is not None}
-    consumer.assign(list(places))
-    for each, offset in places.items():
+    first = {each: at.offset for each, at in found.items() if at is not None}
+    consumer.assign(list(first))
+    for each, offset in first.items():
         consumer.seek(each, offset)
-    return list(places)
+    return list(first)
 
 
 def _name(partition: TopicPartition) -> str:

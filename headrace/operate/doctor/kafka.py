@@ -12,8 +12,10 @@ from kafka.errors import KafkaError
 
 from headrace.engine import Engine
 from headrace.errors import BrokerError, one_line
-from headrace.events.kafka.brokers import access, administering, topic_names, unreachable
-from headrace.events.kafka.ends import Ends
+from headrace.events.kafka.brokers import admin_client, broker_error
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.end_offsets import EndOffsetsClient
+from headrace.events.kafka.topics import topic_names
 from headrace.operate.doctor.findings import (
     SKEW,
     Finding,
@@ -47,7 +49,7 @@ def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
 def brokers(settings: Settings) -> Findings:
     """They answer."""
     try:
-        with administering(settings) as admin:
+        with admin_client(settings) as admin:
             yield ok(f"{len(admin.describe_cluster()['brokers'])} at {settings.kafka}")
     except BrokerError as error:
         says, _, do = one_line(error).partition("; ")
@@ -57,7 +59,7 @@ def brokers(settings: Settings) -> Findings:
 def topics(settings: Settings) -> Findings:
     """The topics are there, with the partitions, copies and retention of the settings."""
     wanted = list(topic_names(settings))
-    with administering(settings) as admin:
+    with admin_client(settings) as admin:
         there = {each["name"]: each["partitions"] for each in admin.describe_topics(wanted)}
         there = {name: partitions for name, partitions in there.items() if partitions}
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
@@ -208,12 +210,12 @@ class Kept(NamedTuple):
 
 
 def _kept(settings: Settings) -> dict[TopicPartition, Kept]:
-    asked = Ends(settings)
+    asked = EndOffsetsClient(settings)
     try:
-        found = {each: end for each, end in asked.ask().items() if end is not None}
+        found = {each: end for each, end in asked.fetch().items() if end is not None}
     finally:
         asked.close()
-    consumer = KafkaConsumer(**access(settings), enable_auto_commit=False)
+    consumer = KafkaConsumer(**client_options(settings), enable_auto_commit=False)
     try:
         end = {each: has.end_offset for each, has in found.items()}
         newest = dict.fromkeys(found, 0)
@@ -231,6 +233,6 @@ def _kept(settings: Settings) -> dict[TopicPartition, Kept]:
             for each, has in found.items()
         }
     except KafkaError as error:
-        raise unreachable(settings, error) from None
+        raise broker_error(settings, error) from None
     finally:
         consumer.close()

@@ -16,6 +16,8 @@ import pytest
 
 from benchmarks.broker import Broker
 from headrace.engine import Engine
+from headrace.events.kafka import topics
+from headrace.events.kafka.brokers import admin_client
 from headrace.settings import Settings
 
 REAL = os.environ.get("HEADRACE_TEST_KAFKA", "")
@@ -69,3 +71,15 @@ def environment(settings: Settings) -> dict[str, str]:
         for name, value in vars(settings).items()
         if name.startswith("kafka")
     }
+
+
+def make_topics(settings: Settings, *others: str) -> None:
+    """Make the topics, over a client of their own."""
+    with admin_client(settings) as admin:
+        topics.make_topics(admin, settings, *others)
+
+
+def await_leaders(settings: Settings, *others: str) -> None:
+    """Wait for the leaders of the topics, over a client of their own."""
+    with admin_client(settings) as admin:
+        topics.await_leaders(admin, settings, *others)

@@ -1,7 +1,6 @@
-"""What a real broker does to a reader: topics made anew, messages dropped, batches nobody decodes.
+"""Faults of real brokers: topics made anew, messages dropped, batches that cannot be decoded.
 
-Where the test broker does none of it, the client raises what it raises on Apache Kafka.
-"""
+The test broker has none of them: there the client raises what it raises on Apache Kafka."""
 
 from __future__ import annotations
 
@@ -31,12 +30,13 @@ from kafka.record.default_records import DefaultRecordBatch
 from headrace.engine import Engine
 from headrace.errors import BrokerError
 from headrace.events.kafka import consumer as reader
-from headrace.events.kafka.brokers import access, make_topics, topic_name
+from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.consumer import open_consumer
 from headrace.events.kafka.ingest import ingest
 from headrace.events.kafka.replay import replay
+from headrace.events.kafka.topics import topic_name
 from headrace.machine import free_port
-from tests.events.kafka.conftest import REAL
+from tests.events.kafka.conftest import REAL, make_topics
 from tests.events.kafka.test_ingest import ingesting, stored, until
 
 real = pytest.mark.skipif(not REAL, reason="needs Apache Kafka: HEADRACE_TEST_KAFKA")
@@ -44,14 +44,14 @@ real = pytest.mark.skipif(not REAL, reason="needs Apache Kafka: HEADRACE_TEST_KA
 
 @pytest.fixture
 def admin(kafka_engine: Engine) -> Iterator[KafkaAdminClient]:
-    client = KafkaAdminClient(**access(kafka_engine.settings))
+    client = KafkaAdminClient(**client_options(kafka_engine.settings))
     yield client
     client.close()
 
 
 def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -> None:
-    """Send events to one partition; those without a name get one from their place."""
-    producer = KafkaProducer(**access(engine.settings), **options)
+    """Send events to one partition; those without an id get one from their offset."""
+    producer = KafkaProducer(**client_options(engine.settings), **options)
     for name in names:
         event = {"model": "m", "segment": name or None, "request_id": name}
         producer.send(
@@ -64,10 +64,9 @@ def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -
 
 
 def make_anew(admin: KafkaAdminClient, engine: Engine) -> None:
-    topic = topic_name(engine.settings, "inference")
-    admin.delete_topics([topic])
+    admin.delete_topics([topic := topic_name(engine.settings, "inference")])
     until(lambda: topic not in admin.list_topics())
-    # Kafka tells who reads it that it is gone, Tansu is silent: ingest asks after a pause.
+    # Kafka tells consumers, Tansu does not: ingest looks the topic up after a pause.
     time.sleep(2 * reader.PAUSE_S)
     admin.create_topics([NewTopic(topic, engine.settings.kafka_partitions, 1)])
     until(lambda: topic in admin.list_topics())
@@ -178,7 +177,7 @@ def test_a_batch_that_nobody_can_decode_stops_its_partition_alone(
             raise error
         uncompress(self)
 
-    monkeypatch.setattr(reader, "REST_S", 0.5)
+    monkeypatch.setattr(reader, "LEFT_OUT_S", 0.5)
     monkeypatch.setattr(DefaultRecordBatch, "_maybe_uncompress", fail)
     send(kafka_engine, ["good"])
     send(kafka_engine, ["poison", "poisoned"])
@@ -225,7 +224,7 @@ def test_a_partition_that_cannot_be_read_holds_no_other_up(
 
     send(kafka_engine, ["poison"])
     send(kafka_engine, ["before"], partition=1)
-    monkeypatch.setattr(reader, "REST_S", 1_000.0)
+    monkeypatch.setattr(reader, "LEFT_OUT_S", 1_000.0)
     monkeypatch.setattr(DefaultRecordBatch, "_maybe_uncompress", fail)
     monkeypatch.setattr(ClusterMetadata, "update_metadata", without_leader)
     with ingesting(kafka_engine):
@@ -258,7 +257,7 @@ def test_an_error_of_poll_is_said_and_tried_again(
             raise errors.pop()
         return poll(self, **options)
 
-    monkeypatch.setattr(reader, "REST_S", 0.5)
+    monkeypatch.setattr(reader, "LEFT_OUT_S", 0.5)
     monkeypatch.setattr(KafkaConsumer, "poll", fail)
     send(kafka_engine, ["a"])
     with ingesting(kafka_engine):
@@ -340,7 +339,7 @@ def test_the_end_of_a_transaction_is_read_without_a_row(
 def test_messages_of_aborted_transactions_are_no_events(kafka_engine: Engine) -> None:
     make_topics(kafka_engine.settings)
     topic = topic_name(kafka_engine.settings, "inference")
-    producer = KafkaProducer(**access(kafka_engine.settings), transactional_id=uuid4().hex)
+    producer = KafkaProducer(**client_options(kafka_engine.settings), transactional_id=uuid4().hex)
     producer.init_transactions()
     for name in ("aborted", "committed"):
         producer.begin_transaction()
@@ -393,7 +392,7 @@ def test_ingest_joins_as_the_member_that_it_was(
 
 def test_who_waits_for_brokers_leaves_nothing_behind(engine: Engine) -> None:
     engine.settings = replace(engine.settings, kafka=f"127.0.0.1:{free_port()}")
-    waiting = reader.Reader(engine)
+    waiting = reader.TopicReader(engine)
     before = threading.active_count()
     for _ in range(3):
         with pytest.raises(BrokerError, match="nobody listens"):

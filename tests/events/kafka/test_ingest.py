@@ -17,11 +17,12 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from headrace.engine import Engine
 from headrace.errors import OvertakenError
 from headrace.events.contract import Event, parse
-from headrace.events.kafka.brokers import access, make_topics
+from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.ingest import ingest
 from headrace.events.kafka.replay import replay
-from headrace.events.log import EventLog
-from tests.events.kafka.conftest import CONSUMER, REAL
+from headrace.events.log import EventLog, Filled
+from headrace.events.rows import ACCEPTED
+from tests.events.kafka.conftest import CONSUMER, REAL, make_topics
 
 
 def inference(request_id: str, **fields: Any) -> Event:
@@ -74,7 +75,7 @@ def until(reached: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 def produce(engine: Engine, topic: str, *values: bytes | None, timestamp_ms: int) -> None:
-    producer = KafkaProducer(**access(engine.settings))
+    producer = KafkaProducer(**client_options(engine.settings))
     for value in values:
         producer.send(
             engine.settings.kafka_prefix + topic, value=value, key=b"k", timestamp_ms=timestamp_ms
@@ -85,7 +86,7 @@ def produce(engine: Engine, topic: str, *values: bytes | None, timestamp_ms: int
 def take_any_time(engine: Engine, topic: str) -> None:
     """Have Apache Kafka take messages whose time is far ahead, as Tansu does."""
     if REAL:
-        admin = KafkaAdminClient(**access(engine.settings))
+        admin = KafkaAdminClient(**client_options(engine.settings))
         name = engine.settings.kafka_prefix + topic
         latest = {"message.timestamp.after.max.ms": str(2**63 - 1)}
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, latest)])
@@ -97,7 +98,7 @@ def test_events_arrive_once_and_are_joined(kafka_engine: Engine) -> None:
     with ingesting(kafka_engine), EventLog(kafka_engine) as log:
         log.append("feedback", [feedback(name) for name in names])
         log.append("inference", [inference(name, prediction="no") for name in names])
-        assert log.append("inference", [inference("r-0")]).accepted == 1
+        assert log.append("inference", [inference("r-0")]) == [ACCEPTED]
         until(lambda: len(stored(kafka_engine)) == 1_000)
     assert stored(kafka_engine) == sorted([*names, *(f"f-{name}" for name in names)])
     labels = kafka_engine.rows("select count(*) as n from headrace.labeled_examples")
@@ -192,7 +193,7 @@ def test_a_time_that_nobody_said_makes_no_conflict_through_the_log(kafka_engine:
     with EventLog(kafka_engine) as log:
         for second in (1, 2):
             event = parse("inference", said, now=datetime(2024, 5, 1, 0, 0, second, tzinfo=UTC))
-            log.submit("inference", [event], assumed=[("event_time",)]).result(60)
+            log.append("inference", [Filled(event, ["event_time"])])
     with ingesting(kafka_engine):
         query = "select sum(next_offset)::int as read from control.consumed"
         until(lambda: kafka_engine.rows(query) == [{"read": 2}])
@@ -258,13 +259,13 @@ def test_a_lost_database_connection_repeats_nothing(kafka_engine: Engine) -> Non
 
 
 def test_a_consumer_that_was_overtaken_lets_go(kafka_engine: Engine) -> None:
-    from headrace.events.rows import Origin, encoded
-    from headrace.events.tables import Writer
+    from headrace.events.rows import Origin, event_row
+    from headrace.events.tables import TableWriter
 
     def row(name: str, offset: int) -> Any:
-        return encoded("inference", inference(name), Origin("t", 0, offset))
+        return event_row("inference", inference(name), Origin("t", 0, offset))
 
-    one, two = Writer(kafka_engine), Writer(kafka_engine)
+    one, two = TableWriter(kafka_engine), TableWriter(kafka_engine)
     one.write([row("a", 0), row("b", 1)])
     with pytest.raises(OvertakenError):
         two.write([row("b2", 1), row("c", 2)])

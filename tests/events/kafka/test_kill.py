@@ -16,6 +16,7 @@ from benchmarks.broker import Broker
 from headrace.engine import Engine
 from headrace.errors import BusyError
 from headrace.events.log import EventLog
+from headrace.events.rows import ACCEPTED
 from tests.events.kafka.conftest import environment
 from tests.events.kafka.test_ingest import feedback, inference, ingesting, stored, until
 from tests.support.doomed_ingest import STEPS
@@ -77,7 +78,7 @@ def test_frozen_brokers_are_waited_for(engine: Engine) -> None:
                     time.sleep(0.005)
             assert not any(future.done() for future in waiting)
             broker.signal(signal.SIGCONT)
-            assert all(future.result(60).accepted == 1 for future in waiting)
+            assert all(future.result(60) == [ACCEPTED] for future in waiting)
             until(lambda: len(stored(engine)) == 1 + len(waiting))
     finally:
         broker.stop()

@@ -14,7 +14,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from headrace.events.contract import TOPICS
 from headrace.events.kafka.messages import row_of
-from headrace.events.rows import REJECTED, Row
+from headrace.events.rows import REJECTED, EventRow
 
 CREATE_TIME, LOG_APPEND_TIME = 0, 1
 HOUR_MS = 3_600_000
@@ -32,7 +32,7 @@ def inference(event_time: datetime | None = None, **fields: Any) -> bytes:
     return json.dumps({"model": "m", **fields}).encode()
 
 
-def refused(row: Row) -> str:
+def refused(row: EventRow) -> str:
     return str(row.values[1]) if row.topic == REJECTED else ""
 
 
@@ -56,7 +56,7 @@ def test_any_message_is_a_row(
     assert row.topic in (topic, REJECTED)
 
 
-@pytest.mark.parametrize("step", ["parse", "encoded", "unsaid"])
+@pytest.mark.parametrize("step", ["parse", "event_row", "filled_fields"])
 def test_whatever_a_message_makes_fail_is_a_dead_letter(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events.contract import parse
-from headrace.events.kafka.brokers import make_topics
 from headrace.events.kafka.producer import KafkaWriter
-from headrace.events.rows import Row, encoded, json_text, rejection
+from headrace.events.rows import ACCEPTED, EventRow, Receipt, event_row, json_text, rejected_row
 from headrace.settings import Settings
+from tests.events.kafka.conftest import make_topics
 from tests.gateway.conftest import running_gateway
 from tests.support.strict_brokers import (
     INVALID,
@@ -70,8 +70,8 @@ def payload(name: str, size: int = 0) -> dict[str, Any]:
     return {"model": "m", "request_id": name, "input": texts}
 
 
-def row(name: str, size: int = 0) -> Row:
-    return encoded("inference", parse("inference", payload(name, size)))
+def row(name: str, size: int = 0) -> EventRow:
+    return event_row("inference", parse("inference", payload(name, size)))
 
 
 def held(writer: KafkaWriter, topic: str = "inference") -> list[dict[str, Any]]:
@@ -82,16 +82,17 @@ def name(writer: KafkaWriter, topic: str = "inference") -> str:
     return writer._settings.kafka_prefix + topic
 
 
-def outcomes(rows: Sequence[Row]) -> list[str | None]:
-    return [each.outcome for each in rows]
+def receipts(rows: Sequence[EventRow]) -> list[Receipt | None]:
+    return [each.receipt for each in rows]
 
 
 def test_an_event_over_the_limit_is_refused_alone(writer: KafkaWriter) -> None:
     rows = [row("r-0"), row("large", 1_200_000), row("r-1"), row("r-2")]
     writer.write(rows)
-    refused = rows.pop(1).outcome
-    assert refused is not None and "1,200" in refused and f"{LIMIT:,}" in refused
-    assert outcomes(rows) == ["accepted"] * 3
+    refused = rows.pop(1).receipt
+    assert refused is not None and refused.status == "rejected"
+    assert "1,200" in refused.reason and f"{LIMIT:,}" in refused.reason
+    assert receipts(rows) == [ACCEPTED] * 3
     assert sorted(each["request_id"] for each in held(writer)) == ["r-0", "r-1", "r-2"]
     (letter,) = held(writer, "rejected")
     assert letter["topic"] == "inference" and f"{LIMIT:,}" in letter["reason"]
@@ -106,7 +107,7 @@ def test_the_limit_counts_the_key_and_what_is_around_a_message(
     event = row("r" * 300, 5_000)
     broker.limit(name(writer), writer._message(event, timed=True).size - over)
     writer.write([event])
-    assert (event.outcome == "accepted") == (over == 0)
+    assert (event.receipt == ACCEPTED) == (over == 0)
     assert len(held(writer)) == 1 - over
 
 
@@ -117,17 +118,17 @@ def test_limits_may_change_meanwhile(
     broker.limit(name(writer), 12_000)
     alone = row("alone", 20_000)
     writer.write([alone])
-    assert "12,000" in str(alone.outcome)
+    assert "12,000" in str(alone.receipt)
     broker.limit(name(writer), 10_000)
     rows = [row("r-0"), row("large", 11_000), row("r-1"), row("r-2", 9_000), row("r-3", 9_000)]
     writer.write(rows)
-    assert "10,000" in str(rows.pop(1).outcome)
-    assert outcomes(rows) == ["accepted"] * 4
+    assert "10,000" in str(rows.pop(1).receipt)
+    assert receipts(rows) == [ACCEPTED] * 4
     broker.limit(name(writer), 30_000)
     monkeypatch.setattr("headrace.events.kafka.producer.LIMITS_AGE_S", 0.0)
     last = row("last", 20_000)
     writer.write([last])
-    assert last.outcome == "accepted"
+    assert last.receipt == ACCEPTED
     names = ["first", "last", "r-0", "r-1", "r-2", "r-3"]
     assert sorted(each["request_id"] for each in held(writer)) == names
 
@@ -141,8 +142,8 @@ def test_a_limit_that_nobody_may_read_is_found_out(
     rows = [row(f"r-{number}", 500) for number in range(20)]
     large = row("large", 5_000)
     writer.write([*rows[:10], large, *rows[10:]])
-    assert "MessageSizeTooLargeError" in str(large.outcome)
-    assert outcomes(rows) == ["accepted"] * 20
+    assert "MessageSizeTooLargeError" in str(large.receipt)
+    assert receipts(rows) == [ACCEPTED] * 20
     assert sorted(each["request_id"] for each in held(writer)) == sorted(r.id for r in rows)
 
 
@@ -159,14 +160,14 @@ def test_only_what_fails_alone_is_refused(
         label = INVALID.decode() if broken else "fine"
         said = {"request_id": f"r-{key}", "feedback_id": str(number), "label": label}
         event = parse("feedback", said, now=ahead if early else None)
-        rows.append(encoded("feedback", event, assumed=["event_time"]))
+        rows.append(event_row("feedback", event, filled=["event_time"]))
         invalid.append(broken)
     try:
         writer.write(rows)
         kept = [each for each, _ in messages(strict.address, name(writer, "feedback"))]
     finally:
         writer.close()
-    assert [outcome != "accepted" for outcome in outcomes(rows)] == invalid
+    assert [receipt != ACCEPTED for receipt in receipts(rows)] == invalid
     for key in range(3):
         of_key = [str(at) for at, (k, broken, _) in enumerate(sent) if k == key and not broken]
         assert [e["feedback_id"] for e in kept if e["request_id"] == f"r-{key}"] == of_key
@@ -178,15 +179,15 @@ def test_a_time_that_the_broker_refuses_goes_into_the_message(writer: KafkaWrite
     rows = []
     for number in range(10):
         event = parse("inference", payload(f"r-{number}"), now=ahead)
-        rows.append(encoded("inference", event, assumed=["event_time"]))
+        rows.append(event_row("inference", event, filled=["event_time"]))
     writer.write(rows)
-    assert outcomes(rows) == ["accepted"] * 10
+    assert receipts(rows) == [ACCEPTED] * 10
     found = messages(writer._settings.kafka, name(writer))
     assert {datetime.fromisoformat(each["event_time"]) for each, _ in found} == {ahead}
     assert len(found) == 10 and {at for _, at in found} == {-1}
     later = row("later")
     writer.write([later])
-    assert later.outcome == "accepted" and len(held(writer)) == 11
+    assert later.receipt == ACCEPTED and len(held(writer)) == 11
 
 
 def test_a_lost_acknowledgement_repeats_what_it_was_of(
@@ -197,7 +198,7 @@ def test_a_lost_acknowledgement_repeats_what_it_was_of(
     rows = [row(f"r-{number}") for number in range(20)]
     writer.write(rows)
     writer.write([row("last")])
-    assert outcomes(rows) == ["accepted"] * 20
+    assert receipts(rows) == [ACCEPTED] * 20
     found = [each["request_id"] for each in held(writer)]
     assert found.count("first") == found.count("last") == 1
     assert all(found.count(each.id) == 2 for each in rows) and len(found) == 42
@@ -215,10 +216,10 @@ def test_a_rejected_payload_is_cut_to_what_the_broker_takes(
 ) -> None:
     broker.limit(name(writer, "rejected"), 20_000)
     error = ContractError("é" * 50_000, "short", "long")
-    large = rejection("inference", error.field, str(error), json_text({"a": "é\n" * 50_000}))
-    small = rejection("inference", "a", "b", "{}")
+    large = rejected_row("inference", error.field, str(error), json_text({"a": "é\n" * 50_000}))
+    small = rejected_row("inference", "a", "b", "{}")
     writer.write([large, small])
-    assert outcomes([large, small]) == ["accepted"] * 2
+    assert receipts([large, small]) == [ACCEPTED] * 2
     letters = {each["payload"][:5]: each for each in held(writer, "rejected")}
     assert letters.keys() == {"{}", '{"a":'}
     cut = letters['{"a":']
@@ -230,9 +231,9 @@ def test_a_rejected_payload_that_cannot_be_cut_stops_nothing(
     writer: KafkaWriter, broker: RealBroker | StrictBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.limit(name(writer, "rejected"), 100)
-    rows = [rejection("inference", "a", "b", "{}"), row("r-0")]
+    rows = [rejected_row("inference", "a", "b", "{}"), row("r-0")]
     writer.write(rows)
-    assert rows[1].outcome == "accepted"
+    assert rows[1].receipt == ACCEPTED
     assert "could not be kept" in caplog.text and "100" in caplog.text
 
 
@@ -268,7 +269,7 @@ def test_the_sender_is_told_of_the_one_event_and_the_limit(
         answer = http.post("/v1/inferences", json=sent, timeout=60)
         assert answer.status_code == 422
         body = answer.json()
-        assert (body["accepted"], body["ids"]) == (2, ["r-0", None, "r-1"])
+        assert (body[ACCEPTED], body["ids"]) == (2, ["r-0", None, "r-1"])
         (refused,) = body["rejected"]
         assert refused["index"] == 1 and f"{LIMIT:,}" in refused["message"]
         assert http.post("/v1/inferences", json=payload("r-2")).status_code == 201

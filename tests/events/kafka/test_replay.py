@@ -14,10 +14,9 @@ from kafka.structs import OffsetAndTimestamp
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.errors import BrokerError
-from headrace.events.kafka.brokers import make_topics
 from headrace.events.kafka.consumer import open_consumer
 from headrace.events.kafka.replay import replay, time_of
-from tests.events.kafka.conftest import REAL, environment
+from tests.events.kafka.conftest import REAL, environment, make_topics
 from tests.events.kafka.test_ingest import produce, stored
 
 Places = Mapping[TopicPartition, OffsetAndTimestamp | None]

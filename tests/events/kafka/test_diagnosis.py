@@ -16,11 +16,12 @@ from kafka.errors import TopicAuthorizationFailedError
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.errors import BrokerError, SettingError
-from headrace.events.kafka.brokers import access, insist, look, make_topics
-from headrace.events.kafka.reason import reason
+from headrace.events.kafka.brokers import retry_without_brokers, warn_without_brokers
+from headrace.events.kafka.connection import client_options
+from headrace.events.kafka.diagnosis import diagnose
 from headrace.machine import free_port
 from headrace.settings import Settings
-from tests.events.kafka.conftest import REAL
+from tests.events.kafka.conftest import REAL, make_topics
 from tests.support.kafka_listener import Authority, Listener
 
 PASSWORD = "s3cret-of-ours"
@@ -42,7 +43,7 @@ def to(listener: Listener, security: str = "PLAINTEXT", **others: Any) -> Settin
 def why(settings: Settings) -> str:
     """Return the reason, which is soon there and holds no password."""
     began = time.monotonic()
-    line = reason(settings)
+    line = diagnose(settings)
     assert line is not None
     assert time.monotonic() - began < 30
     assert "\n" not in line and not (settings.kafka_password and settings.kafka_password in line)
@@ -59,7 +60,7 @@ def test_a_login(mechanism: str, secure: bool, authority: Authority) -> None:
             listener, security, kafka_mechanism=mechanism,
             kafka_ca=str(authority.file) if secure else "",
         )  # fmt: skip
-        assert reason(right) is None
+        assert diagnose(right) is None
         for wrong in ({"kafka_password": "wr0ng"}, {"kafka_user": "nobody"}):
             line = why(replace(right, **wrong))  # type: ignore[arg-type]
             user = wrong.get("kafka_user", "app")
@@ -69,7 +70,7 @@ def test_a_login(mechanism: str, secure: bool, authority: Authority) -> None:
 
 def test_the_brokers_of_the_tests(kafka_engine: Engine) -> None:
     right = kafka_engine.settings
-    assert reason(right) is None
+    assert diagnose(right) is None
     for security in {"PLAINTEXT", "SASL_PLAINTEXT"} - {right.kafka_security}:
         line = why(replace(right, kafka_security=security, kafka_user="u", kafka_password="p"))
         assert not REAL or f"set HEADRACE_KAFKA_SECURITY={right.kafka_security}" in line
@@ -99,7 +100,7 @@ def test_each_protocol_is_told_from_the_others(spoken: str, authority: Authority
             ca = {"kafka_ca": str(authority.file)} if "SSL" in security else {}
             settings = to(listener, security, **ca)
             if security == spoken:
-                assert reason(settings) is None
+                assert diagnose(settings) is None
             else:
                 assert f"set HEADRACE_KAFKA_SECURITY={spoken}" in why(settings)
 
@@ -152,7 +153,7 @@ def test_one_broker_of_several_is_enough_and_else_the_nearest_is_told() -> None:
     away = f"127.0.0.1:{free_port()}"
     with Listener(USERS) as listener:
         right = to(listener, "SASL_PLAINTEXT")
-        assert reason(replace(right, kafka=f"{away},{right.kafka}")) is None
+        assert diagnose(replace(right, kafka=f"{away},{right.kafka}")) is None
         wrong = replace(right, kafka=f"{right.kafka},{away}", kafka_password="wr0ng")
         assert "is not let in" in why(wrong)
 
@@ -174,7 +175,7 @@ def test_settings_that_cannot_be_right_end_at_once(changes: dict[str, str], says
         kafka="127.0.0.1:1", kafka_security="SASL_SSL", kafka_user="app", kafka_password=PASSWORD
     )
     with pytest.raises(SettingError) as raised:
-        access(replace(sasl, **changes))  # type: ignore[arg-type]
+        client_options(replace(sasl, **changes))  # type: ignore[arg-type]
     assert says in str(raised.value)
 
 
@@ -229,10 +230,10 @@ def test_a_wait_for_brokers_can_be_ended() -> None:
         stopping.set()
         raise BrokerError("away")
 
-    insist(away, stopping)
+    retry_without_brokers(away, stopping)
 
 
 def test_what_runs_on_says_at_its_start_why_it_waits(caplog: pytest.LogCaptureFixture) -> None:
     with Listener(USERS) as listener:
-        look(to(listener, "SASL_PLAINTEXT", kafka_password="wr0ng"))
+        warn_without_brokers(to(listener, "SASL_PLAINTEXT", kafka_password="wr0ng"))
     assert "is not let in" in caplog.text and "events wait until then" in caplog.text

@@ -12,10 +12,15 @@ from starlette.testclient import TestClient
 from headrace.cli import main
 from headrace.engine import Engine
 from headrace.errors import BrokerError
-from headrace.events.kafka.brokers import make_topics
-from headrace.events.kafka.ends import End, Ends, EndsKeeper, keep
+from headrace.events.kafka.end_offsets import (
+    EndOffsetsClient,
+    EndOffsetsRecorder,
+    PartitionEnds,
+    record,
+)
 from headrace.gateway.app import create_app
 from headrace.machine import free_port
+from tests.events.kafka.conftest import make_topics
 from tests.events.kafka.test_ingest import ingesting, produce, stored, until
 
 BEHIND = "select coalesce(sum(messages_behind), -1)::int as behind from headrace.ingest_lag"
@@ -49,7 +54,7 @@ def lag(engine: Engine, **consumed: Any) -> int | None:
 def test_messages_wait_while_ingest_is_dead(kafka_engine: Engine) -> None:
     make_topics(kafka_engine.settings)
     body = b'{"model": "m"}'
-    with EndsKeeper(kafka_engine):
+    with EndOffsetsRecorder(kafka_engine):
         with ingesting(kafka_engine):
             produce(kafka_engine, "inference", *[body] * 3, timestamp_ms=1_714_564_800_000)
             until(lambda: len(stored(kafka_engine)) == 3 and behind(kafka_engine) == 0)
@@ -61,7 +66,7 @@ def test_messages_wait_while_ingest_is_dead(kafka_engine: Engine) -> None:
 
 
 def test_what_the_view_says_of_a_partition(engine: Engine) -> None:
-    keep(engine, {FIRST: End("b", 20, 100)}, now(engine))
+    record(engine, {FIRST: PartitionEnds("b", 20, 100)}, now(engine))
     assert lag(engine) == 80, "never read"
     assert lag(engine, next_offset=90) == 10
     assert lag(engine, next_offset=100) == 0
@@ -78,45 +83,45 @@ def test_topics_that_are_gone_are_forgotten_and_leaders_that_are_away_are_not(
     engine: Engine,
 ) -> None:
     other = FIRST._replace(partition=1)
-    keep(engine, {FIRST: End("", 0, 1), other: End("", 0, 1)}, now(engine))
-    keep(engine, {other: None}, now(engine))
+    record(engine, {FIRST: PartitionEnds("", 0, 1), other: PartitionEnds("", 0, 1)}, now(engine))
+    record(engine, {other: None}, now(engine))
     rows = engine.rows("select partition, end_offset from headrace.ingest_lag")
     assert rows == [{"partition": 1, "end_offset": 1}]
-    keep(engine, {}, now(engine))
+    record(engine, {}, now(engine))
     assert engine.rows("select * from headrace.ingest_lag") == []
 
 
 def test_each_engine_keeps_ends(either: Engine) -> None:
     for end in (1, 2):
-        keep(either, {FIRST: End("", 0, end)}, now(either))
+        record(either, {FIRST: PartitionEnds("", 0, end)}, now(either))
     kept = "select topic, partition, end_offset from control.topic_ends"
     assert either.rows(kept) == [{**FIRST._asdict(), "end_offset": 2}]
-    keep(either, {}, now(either))
+    record(either, {}, now(either))
     assert either.rows(kept) == []
 
 
 def test_looking_makes_no_topics(kafka_engine: Engine) -> None:
     for _ in range(2):
-        ends = Ends(kafka_engine.settings)
-        assert ends.ask() == {}
+        ends = EndOffsetsClient(kafka_engine.settings)
+        assert ends.fetch() == {}
         ends.close()
 
 
 def test_brokers_are_asked_by_one_of_many(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def ask(_: Ends) -> dict[TopicPartition, End]:
+    def fetch(_: EndOffsetsClient) -> dict[TopicPartition, PartitionEnds]:
         asked.append(1)
-        return {FIRST: End("", 0, 1)}
+        return {FIRST: PartitionEnds("", 0, 1)}
 
-    monkeypatch.setattr(Ends, "ask", ask)
-    one, two = EndsKeeper(engine), EndsKeeper(engine)
-    one._look()
-    two._look()
+    monkeypatch.setattr(EndOffsetsClient, "fetch", fetch)
+    one, two = EndOffsetsRecorder(engine), EndOffsetsRecorder(engine)
+    one._record()
+    two._record()
     assert len(asked) == 1
     with engine.connect() as connection:
         connection.execute("update control.topic_ends set looked_at = now() - interval '5 s'")
-    two._look()
+    two._record()
     assert len(asked) == 2
 
 
@@ -125,17 +130,19 @@ def test_brokers_that_are_away_are_said_once_and_asked_again(
 ) -> None:
     asked: list[int] = []
 
-    def ask(_: Ends) -> dict[TopicPartition, End]:
+    def fetch(_: EndOffsetsClient) -> dict[TopicPartition, PartitionEnds]:
         asked.append(1)
         if len(asked) < 4:
             raise BrokerError("nobody listens at b:1; start it")
-        return {FIRST: End("", 0, 9)}
+        return {FIRST: PartitionEnds("", 0, 9)}
 
-    monkeypatch.setattr("headrace.events.kafka.ends.LOOK_EVERY", timedelta(milliseconds=10))
-    monkeypatch.setattr(Ends, "ask", ask)
-    with EndsKeeper(engine):
+    monkeypatch.setattr(
+        "headrace.events.kafka.end_offsets.RECORD_EVERY", timedelta(milliseconds=10)
+    )
+    monkeypatch.setattr(EndOffsetsClient, "fetch", fetch)
+    with EndOffsetsRecorder(engine):
         until(lambda: behind(engine) == 9)
-    assert caplog.text.count("how far Kafka is ahead is not known: nobody listens at b:1") == 1
+    assert caplog.text.count("the lag behind Kafka is not known: nobody listens at b:1") == 1
 
 
 def test_status_says_how_far_ingest_is_behind(
@@ -150,7 +157,7 @@ def test_status_says_how_far_ingest_is_behind(
 
     assert "ingest     is down" in told()
     assert "kafka      how far it is ahead is not known; headrace doctor asks the brokers" in told()
-    keep(engine, {FIRST: End("", 0, 5_000)}, now(engine))
+    record(engine, {FIRST: PartitionEnds("", 0, 5_000)}, now(engine))
     assert "kafka      5,000 messages behind" in told()
     with engine.connect() as connection:
         connection.execute("update control.topic_ends set looked_at = '2026-01-31T12:00:00Z'")

@@ -1,4 +1,4 @@
-"""Under what name ingest joins: the group of its database, and a member that outlives a restart."""
+"""The consumer group of `ingest`: one for each database, with members that survive a restart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from headrace.engine import Engine
 from headrace.settings import Settings
 
 
-def group_of(engine: Engine) -> str:
-    """Return the group whose members share the partitions: those of one database, and no others.
+def group_id(engine: Engine) -> str:
+    """Return the id of the group that shares the partitions: one for each database.
 
-    A copy of a database in another one, or on another server, has a group of its own.
+    A copy of a database, under another name or on another server, has a group of its own.
     """
     (row,) = engine.rows(
         "select datname as name, left(md5(concat_ws('/', system_identifier, oid)), 8) as digest "
@@ -27,11 +27,11 @@ def group_of(engine: Engine) -> str:
 
 
 @contextmanager
-def member(settings: Settings) -> Iterator[str]:
-    """Hold a name that no other process of this home has, and that the next one to start takes up.
+def member_id(settings: Settings) -> Iterator[str]:
+    """Hold an id that no other process of this home has; the next process to start reuses it.
 
-    The brokers give a member of the same name its partitions at once, also when the one before it
-    was killed and they have not missed it yet.
+    Brokers give a member with a known id (`group.instance.id`) its partitions at once, even if its
+    predecessor was killed and its session has not timed out yet.
     """
     folder = settings.home / "ingest"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,5 +53,5 @@ def member(settings: Settings) -> Iterator[str]:
 
 
 def _readable(name: str) -> str:
-    """What of a name the brokers take, at most 63 characters."""
+    """Return the name with only the characters that brokers allow, at most 63 of them."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:63]

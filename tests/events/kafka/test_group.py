@@ -11,12 +11,12 @@ from psycopg.conninfo import make_conninfo
 
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
-from headrace.events.kafka.members import group_of, member
+from headrace.events.kafka.group import group_id, member_id
 from headrace.settings import Settings
 
 
 def test_each_database_is_a_group(engine: Engine, template: EmbeddedPostgres) -> None:
-    names = [group_of(engine), group_of(engine), group_of(Engine(template.dsn, engine.settings))]
+    names = [group_id(engine), group_id(engine), group_id(Engine(template.dsn, engine.settings))]
     assert names[0] == names[1] != names[2]
     database = engine.rows("select current_database() as name")[0]["name"]
     assert re.fullmatch(rf"headrace\.ingest-{database}-[0-9a-f]{{8}}", names[0])
@@ -30,18 +30,18 @@ def test_a_role_without_rights_can_tell_its_group(
         admin.execute("create role plain login password 'x'")
         try:
             dsn = make_conninfo(engine.dsn, user="plain", password="x")
-            assert group_of(Engine(dsn, engine.settings)) == group_of(engine)
+            assert group_id(Engine(dsn, engine.settings)) == group_id(engine)
         finally:
             admin.execute("drop role plain")
 
 
 def test_two_of_one_home_are_two_members_and_each_is_taken_up_again(tmp_path: Path) -> None:
     settings = replace(Settings(), home=tmp_path)
-    with member(settings) as first, member(settings) as second:
+    with member_id(settings) as first, member_id(settings) as second:
         assert first != second
         assert re.fullmatch(r"[A-Za-z0-9._-]+-1-[0-9a-f]{8}", first)
-    with member(settings) as again, member(settings) as other:
+    with member_id(settings) as again, member_id(settings) as other:
         assert (again, other) == (first, second)
     (tmp_path / "ingest" / "1.member").write_text("torn")
-    with member(settings) as anew:
+    with member_id(settings) as anew:
         assert re.fullmatch(r".+-1-[0-9a-f]{8}", anew)
