@@ -20,7 +20,7 @@ from __future__ import annotations
 
 
 class HeadraceError(Exception):
-    """Base of all errors that Headrace raises on purpose; its text is one line for a person."""
+    """Base of all errors that Headrace raises on purpose; the text is one line for the user."""
 
 
 class SettingError(HeadraceError):
@@ -73,9 +73,8 @@ class MissingPackageError(HeadraceError):
     """A package is not installed that comes with an extra of `headrace`."""
 
     def __init__(self, module: str, *extras: str) -> None:
-        everything = "" if extras == ("all",) else ", or everything: pip install 'headrace[all]'"
         super().__init__(
-            f"{module} is missing: pip install 'headrace[{','.join(extras)}]'{everything}"
+            f"{module} is missing: this needs `pip install 'headrace[{','.join(extras)}]'`"
         )
 
 

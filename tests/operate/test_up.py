@@ -170,7 +170,7 @@ def test_an_up_waits_for_the_gateway_of_one_that_was_killed(tmp_path: Path) -> N
             left.close()
 
         machine.wait_for_port(settings, say)
-    assert said == [f"waiting for the gateway of before to finish (pid {os.getpid()})"]
+    assert said == [f"waiting for the previous gateway to end (pid {os.getpid()})"]
 
 
 def test_a_child_that_keeps_ending_is_started_ever_more_rarely(
