@@ -103,6 +103,6 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def one_line(error: Exception) -> str:
-    """Return what an error says on one line, or its name where it says nothing."""
+def one_line(error: BaseException) -> str:
+    """Return the text of an error on one line, or its class if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

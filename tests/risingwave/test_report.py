@@ -13,7 +13,7 @@ from headrace.engine.dialect import Connection
 from headrace.events.contract import TOPICS
 from headrace.events.kafka.brokers import access, make_topics, topic_name
 from headrace.events.rows import REJECTED
-from headrace.operate.doctor.risingwave import actors
+from headrace.operate.doctor.risingwave import check_actors
 from tests.risingwave.test_contract import changes
 from tests.support import risingwave_real as real
 from tests.support import risingwave_report as report
@@ -75,7 +75,7 @@ def test_what_it_costs(catalogued: Engine, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_doctor_counts_the_same(catalogued: Engine) -> None:
-    ((level, says, *_),) = [(each.level, each.says) for each in actors(catalogued)]
+    ((level, says, *_),) = [(each.level, each.says) for each in check_actors(catalogued)]
     assert level == "warning" and says.startswith("node 1 runs 103 actors a core")
 
 
