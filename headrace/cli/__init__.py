@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import click
 
-# The order of the imports is that of `headrace --help`.
-from headrace.cli import run, look, data, models  # isort: skip
+# Imported so that they add their commands to `root`, in the order of `headrace --help`.
+from headrace.cli import run, show, data, models  # noqa: F401  # isort: skip
 from headrace.cli.command import root
 from headrace.cli.failure import explain
 
-__all__ = ["data", "look", "main", "models", "root", "run"]
+__all__ = ["main", "root"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
