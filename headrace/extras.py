@@ -22,7 +22,7 @@ MODULES = {
     "features": ("feast", "pandas", "psycopg_pool", "pyarrow", "pydantic", "sqlalchemy"),
     "dashboards": ("grafana_api", "requests"),
     "kafka": ("kafka", "lz4", "snappy", "zstandard"),
-    "risingwave": ("dbt.adapters.risingwave", "psycopg2"),
+    "risingwave": ("dbt.adapters.risingwave", "psycopg2", "risingwave"),
     "demo": ("rich", "matplotlib"),
 }  # fmt: skip
 

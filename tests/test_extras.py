@@ -23,11 +23,14 @@ from headrace.extras import MODULES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Which distributions bring a top-level module.
+INSTALLED = packages_distributions()
 # Folders of the product, and those that only a checkout has.
 PRODUCT = ("headrace", "trainer", "dashboards", "feature_repo")
 OTHERS = ("tests", "benchmarks", "docs")
 # Declared and imported by none of our modules: what needs them.
 INDIRECT = {
+    "uuid-utils": "headrace.events",
     "crc32c": "kafka-python",
     "lz4": "kafka-python",
     "python-snappy": "kafka-python",
@@ -105,7 +108,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         brought.add(name)
         wanted += [normal(each) for each in needs if "extra ==" not in each]
     (site,) = home.glob("lib/python*/site-packages")
-    for top, names in packages_distributions().items():
+    for top, names in INSTALLED.items():
         for name in {normal(each) for each in names} & brought:
             folder = Path(str(distribution(name).locate_file("")))
             for path in [folder / top, folder / f"{top}.py"]:
@@ -181,7 +184,9 @@ def imports(*folders: str) -> Iterator[tuple[str, Path]]:
 
 
 def distributions(module: str) -> set[str]:
-    return {normal(name) for name in packages_distributions()[module.partition(".")[0]]}
+    """Those that bring a module; one of the same name if it is not installed."""
+    top = module.partition(".")[0]
+    return {normal(name) for name in INSTALLED.get(top, [top])}
 
 
 def declared(*extras: str) -> set[str]:
@@ -211,17 +216,11 @@ def test_the_product_imports_what_is_declared_for_it() -> None:
 def test_tests_import_what_is_declared_for_development() -> None:
     known = declared(*PROJECT["optional-dependencies"])
     for module, path in imports(*OTHERS):
-        if module not in ("evidently",):  # of the extra `bench`, which nobody needs to install
-            assert distributions(module) & known, f"{path}: {module} is not declared"
+        assert distributions(module) & known, f"{path}: {module} is not declared"
 
 
 def test_what_is_declared_is_used() -> None:
-    top = packages_distributions()
-    used = {
-        normal(name)
-        for module, _ in imports(*PRODUCT, *OTHERS)
-        for name in top.get(module.partition(".")[0], [module])
-    }
+    used = set().union(*(distributions(module) for module, _ in imports(*PRODUCT, *OTHERS)))
     everything = declared(*PROJECT["optional-dependencies"])
     assert not everything - used - INDIRECT.keys()
     assert INDIRECT.keys() <= everything
