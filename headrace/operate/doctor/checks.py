@@ -73,7 +73,7 @@ def check_settings(settings: Settings) -> Findings:
         (
             settings.host in ("0.0.0.0", "::"),
             warning(
-                f"the gateway listens on all addresses ({settings.host}) without authentication",
+                f"the gateway listens on {settings.host} and does not authenticate applications",
                 "make its port reachable for your applications only",
             ),
         ),
