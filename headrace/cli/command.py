@@ -23,8 +23,8 @@ class Command(click.Command):
         needs: names of these extras.
     """
 
-    def __init__(self, *arguments: Any, example: str, needs: tuple[str, ...], **options: Any):
-        super().__init__(*arguments, epilog=f"\b\nexample: {example}", **options)
+    def __init__(self, name: str, *, example: str, needs: tuple[str, ...], **options: Any) -> None:
+        super().__init__(name, epilog=f"\b\nexample: {example}", **options)
         self.needs = needs
 
     def invoke(self, context: click.Context) -> int | None:
@@ -57,7 +57,7 @@ def command(
     example: str,
     needs: tuple[str, ...] = ("engine",),
     **options: Any,
-) -> Callable[[Body], Command]:
+) -> Callable[[Body], click.Command]:
     """Make a function a command: its docstring is the help, its first parameter the settings."""
     return root.command(name, cls=Command, example=example, needs=needs, **options)
 

@@ -23,7 +23,7 @@ def explain(error: Exception) -> str | None:
         return one_line(error)
     if isinstance(error, ModuleNotFoundError):
         missing = extras.missing(error)
-        return missing and one_line(missing)
+        return one_line(missing) if missing else None
     if isinstance(error, OSError):
         says = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
         return f"{says}; {_NEXT_STEPS.get(error.errno or 0, _DOCTOR)}"
