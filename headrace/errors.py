@@ -20,7 +20,7 @@ from __future__ import annotations
 
 
 class HeadraceError(Exception):
-    """Base of all errors that Headrace raises on purpose; its text is one line for a person."""
+    """Base of all errors that Headrace raises on purpose; the text is one line for the user."""
 
 
 class SettingError(HeadraceError):
@@ -73,9 +73,8 @@ class MissingPackageError(HeadraceError):
     """A package is not installed that comes with an extra of `headrace`."""
 
     def __init__(self, module: str, *extras: str) -> None:
-        everything = "" if extras == ("all",) else ", or everything: pip install 'headrace[all]'"
         super().__init__(
-            f"{module} is missing: pip install 'headrace[{','.join(extras)}]'{everything}"
+            f"{module} is missing: this needs `pip install 'headrace[{','.join(extras)}]'`"
         )
 
 
@@ -104,6 +103,6 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def one_line(error: Exception) -> str:
-    """Return what an error says on one line, or its name where it says nothing."""
+def one_line(error: BaseException) -> str:
+    """Return the text of an error on one line, or its class if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

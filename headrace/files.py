@@ -1,18 +1,38 @@
-"""Files that are there whole or not at all, whenever their writer is killed."""
+"""Files that appear whole or not at all, even when the process that writes them is killed."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `text` to `path` in one step; who reads it meanwhile sees what was there before."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    """Write `text` to `path` in one step: a reader sees either the old file or the new one."""
+    with _draft(path, text, mode) as draft:
+        draft.replace(path)
+
+
+def write_once(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write `text` to `path` in one step if there is no such file: the first of several wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _draft(path, text, mode) as draft, suppress(FileExistsError):
+        path.hardlink_to(draft)
+
+
+@contextmanager
+def _draft(path: Path, text: str, mode: int) -> Iterator[Path]:
+    """Give a file beside `path` that holds the text, synced to disk; delete it at the end."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(mode)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""This machine: its free ports, and which processes of ours run on it."""
+"""This machine: its ports, its signals, and the processes of Headrace that run on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def bind(settings: Settings) -> socket.socket:
     """Return a socket that is bound to the host and port of the settings.
 
     Raises:
-        SettingError: the port is taken or the host is not ours.
+        SettingError: the port is in use, or the host is no address of this machine.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
@@ -46,10 +47,12 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def wait_for_port(settings: Settings, say: Callable[[str], None]) -> None:
-    """Return once the gateway's port is free: that of an `up` that was killed finishes first.
+    """Return once the gateway's port is free.
+
+    The gateway of an `up` that was killed may still answer its last requests; it is waited for.
 
     Raises:
-        SettingError: somebody else has it, or the host is not ours.
+        SettingError: another program uses the port, or the host is no address of this machine.
     """
     deadline = time.monotonic() + STOP_TIMEOUT_S
     said = False
@@ -62,13 +65,13 @@ def wait_for_port(settings: Settings, say: Callable[[str], None]) -> None:
             if "gateway" not in alive or "up" in alive or time.monotonic() > deadline:
                 raise
         if not said:
-            say(f"waiting for the gateway of before to finish (pid {alive['gateway']['pid']})")
+            say(f"waiting for the previous gateway to end (pid {alive['gateway']['pid']})")
             said = True
         time.sleep(0.2)
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -77,7 +80,7 @@ def free_port() -> int:
 
 @contextmanager
 def announced(settings: Settings, name: str, **facts: Any) -> Iterator[None]:
-    """Keep a file that says this process runs, for `headrace status`."""
+    """Keep a file in the home while the block runs: the pid and `facts`, read by `running`."""
     path = settings.home / "run" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({"pid": os.getpid(), **facts}), 0o644)
@@ -88,13 +91,13 @@ def announced(settings: Settings, name: str, **facts: Any) -> Iterator[None]:
 
 
 def running(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return what runs by name, with pid and facts; files of processes that died are ignored."""
+    """Return pid and facts of each announced process that is alive, by its name."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((settings.home / "run").glob("*.json")):
         try:
             facts = json.loads(path.read_text())
         except (OSError, ValueError):
-            continue  # gone meanwhile, or of a writer that was killed
+            continue  # deleted just now, or left half written by a process that was killed
         if _alive(facts["pid"]):
             found[path.stem] = facts
     return found
@@ -111,6 +114,14 @@ def _alive(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+def stop_event() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 def end_with_parent() -> None:
-    """Have the kernel end this child when its parent is killed (prctl PR_SET_PDEATHSIG)."""
+    """Have the kernel end this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shlex
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -17,6 +22,7 @@ from headrace.cli import main
 from headrace.deploy import migrate
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
+from headrace.errors import EngineError
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.operate.printing import Steps, print_table
@@ -112,10 +118,63 @@ def test_a_mistyped_setting_is_found(
 
 
 def test_unknown_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["status", "--loud"])
-    assert end.value.code == 2
+    assert main(["status", "--loud"]) == 2
     assert "--loud" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (EngineError("it\nis away"), 1, "headrace: it is away\n"),
+        (
+            psycopg.OperationalError("server closed\nthe connection"), 1,
+            "headrace: the database says: server closed the connection; "
+            "`headrace doctor` looks for the cause\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/home/x"), 1,
+            "headrace: /home/x: No space left on device; free some disk space, or set "
+            "HEADRACE_HOME to a folder on another disk\n",
+        ),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 1,
+            "headrace: [Errno 111] Connection refused; `headrace doctor` looks for the cause\n",
+        ),
+        (
+            ModuleNotFoundError("No module named 'feast.x'", name="feast.x"), 1,
+            "headrace: feast.x is missing: this needs `pip install 'headrace[features]'`\n",
+        ),
+        (KeyboardInterrupt(), 130, "headrace: stopped\n"),
+    ],
+)  # fmt: skip
+def test_a_command_that_fails_says_so_in_one_line(
+    error: BaseException, code: int, said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("headrace.operate.status.status_of", Mock(side_effect=error))
+    assert main(["status"]) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), ModuleNotFoundError("No module named 'headrace.x'", name="headrace.x")]
+)
+def test_a_bug_has_its_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("headrace.operate.status.status_of", Mock(side_effect=error))
+    assert main(["status"]) == 1
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Traceback") and "this is a bug" in last and repr(error) in last
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m headrace.cli settings --json | head -c 1 | cat; "
+        'echo "${PIPESTATUS[0]}"',
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[0\n", "")
 
 
 def test_secrets_are_not_shown(engine: Engine) -> None:

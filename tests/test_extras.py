@@ -1,8 +1,7 @@
-"""What is not installed is named with the extra that brings it, whichever command needs it."""
+"""What is not installed is named with the extra that brings it; what is imported is declared."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import os
@@ -11,18 +10,44 @@ import subprocess
 import sys
 import tomllib
 import venv
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
+import click
 import pytest
 
-from headrace import cli
-from headrace.extras import MODULES, NEEDS, OURS
+from headrace.cli import root
+from headrace.cli.command import Command
+from headrace.extras import MODULES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# What others use: kafka-python is faster with the first, the others belong to dbt's adapter.
-NOT_IMPORTED = {"crc32c", "risingwave-py", "sqlalchemy-risingwave"}
+# Which distributions bring a top-level module.
+INSTALLED = packages_distributions()
+# Folders of the product, and those that only a checkout has.
+PRODUCT = ("headrace", "trainer", "dashboards", "feature_repo")
+OTHERS = ("tests", "benchmarks", "docs")
+# Declared and imported by none of our modules: what needs them.
+INDIRECT = {
+    "uuid-utils": "headrace.events",
+    "crc32c": "kafka-python",
+    "lz4": "kafka-python",
+    "python-snappy": "kafka-python",
+    "zstandard": "kafka-python",
+    "dbt-postgres": "dbt, for the profile of PostgreSQL",
+    "dbt-risingwave": "dbt, for the profile of RisingWave",
+    "sqlalchemy": "Feast's registry",
+    "psycopg-pool": "Feast's online store",
+    "risingwave-py": "users on RisingWave",
+    "sqlalchemy-risingwave": "risingwave-py",
+    "pandas-stubs": "mypy",
+    "pytest-xdist": "make test",
+    "ruff": "make lint",
+    "mypy": "make lint",
+    "sqlfluff": "make lint",
+    "pre-commit": "contributors",
+}
 # What is left out of sys.path, in a process of its own, by the names of modules.
 WITHOUT = """
 import json, runpy, sys
@@ -37,20 +62,24 @@ for arguments in json.loads(sys.argv[2]):
 """
 
 
+def needs(name: str) -> tuple[str, ...]:
+    command = root.commands[name]
+    assert isinstance(command, Command)
+    return command.needs
+
+
 def commands() -> dict[str, list[str]]:
     """Every command with arguments that it takes."""
-    parser = cli._parser()
-    (found,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return {
         name: [
             name,
             *(
-                str((action.choices or ["x"])[0])
-                for action in command._actions
-                if not action.option_strings and action.nargs is None
+                parameter.type.choices[0] if isinstance(parameter.type, click.Choice) else "x"
+                for parameter in command.params
+                if isinstance(parameter, click.Argument) and parameter.required
             ),
         ]
-        for name, command in found.choices.items()
+        for name, command in root.commands.items()
     }
 
 
@@ -79,14 +108,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         brought.add(name)
         wanted += [normal(each) for each in needs if "extra ==" not in each]
     (site,) = home.glob("lib/python*/site-packages")
-    for top, names in packages_distributions().items():
+    for top, names in INSTALLED.items():
         for name in {normal(each) for each in names} & brought:
             folder = Path(str(distribution(name).locate_file("")))
             for path in [folder / top, folder / f"{top}.py"]:
                 if path.exists():
                     (site / path.name).symlink_to(path)
-    for package in OURS:
-        (site / package).symlink_to(ROOT / package)
+    (site / "headrace").symlink_to(ROOT / "headrace")
     return home / "bin" / "python"
 
 
@@ -101,13 +129,14 @@ def run(python: Path, *arguments: str, home: Path) -> subprocess.CompletedProces
 @pytest.mark.parametrize("command", commands())
 def test_the_client_alone(bare: Path, tmp_path: Path, command: str) -> None:
     done = run(bare, "-m", "headrace.cli", *commands()[command], home=tmp_path)
-    if not NEEDS.get(command, ("engine",)):
+    if not needs(command):
         assert done.returncode == 0, done.stderr
         return
     assert done.returncode == 1, done.stderr
     (line,) = lines(done)
-    wanted = ",".join(NEEDS.get(command, ("engine",)))
-    assert line.startswith("headrace: ") and f"pip install 'headrace[{wanted}]'" in line
+    wanted = ",".join(needs(command))
+    assert line.startswith("headrace: ")
+    assert line.endswith(f"needs `pip install 'headrace[{wanted}]'`")
 
 
 def test_the_client_alone_still_helps_and_sends(bare: Path, tmp_path: Path) -> None:
@@ -120,10 +149,7 @@ def test_the_client_alone_still_helps_and_sends(bare: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("extra", MODULES)
 def test_an_extra_that_is_not_there_is_named(extra: str, tmp_path: Path) -> None:
     """All commands that need it, with everything else installed."""
-    needing = [
-        arguments for name, arguments in commands().items()
-        if extra in NEEDS.get(name, ("engine",))
-    ]  # fmt: skip
+    needing = [arguments for name, arguments in commands().items() if extra in needs(name)]
     environment = dict(os.environ)
     if extra == "kafka":
         environment["HEADRACE_KAFKA"] = "127.0.0.1:1"
@@ -144,35 +170,74 @@ def test_an_extra_that_is_not_there_is_named(extra: str, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_each_import_is_named_with_its_extra() -> None:
-    """Whatever is imported anywhere comes with the client or with an extra that is known."""
-    known = {name for modules in MODULES.values() for name in modules}
-    base = {"msgspec", "httpx"}
-    for file in (path for package in OURS for path in (ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+def imports(*folders: str) -> Iterator[tuple[str, Path]]:
+    """Yield each imported module that is not of Python or of this repository, and the file."""
+    ours = {*sys.stdlib_module_names, *PRODUCT, *OTHERS}
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in names:
-                top = name.partition(".")[0]
-                if top not in {*sys.stdlib_module_names, *OURS, *base}:
-                    assert top in {each.partition(".")[0] for each in known}, (file, name)
+                if name.partition(".")[0] not in ours:
+                    yield name, path
+
+
+def distributions(module: str) -> set[str]:
+    """Those that bring a module; one of the same name if it is not installed."""
+    top = module.partition(".")[0]
+    return {normal(name) for name in INSTALLED.get(top, [top])}
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions of the base install and of extras."""
+    optional = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *(each for extra in extras for each in optional[extra])]
+    return {normal(each) for each in asked} - {"headrace"}
+
+
+def extras_of(module: str) -> list[str]:
+    return [
+        extra
+        for extra, modules in MODULES.items()
+        if any(f"{known}.".startswith(f"{module.partition('.')[0]}.") for known in modules)
+    ]
+
+
+def test_the_product_imports_what_is_declared_for_it() -> None:
+    """In the base install, or in the extra at which `headrace.extras` has the module."""
+    for module, path in imports(*PRODUCT):
+        if not distributions(module) & declared():
+            extras = extras_of(module)
+            assert extras, f"{path}: {module} is at no extra of headrace.extras"
+            assert any(distributions(module) & declared(extra) for extra in extras), module
+
+
+def test_tests_import_what_is_declared_for_development() -> None:
+    known = declared(*PROJECT["optional-dependencies"])
+    for module, path in imports(*OTHERS):
+        assert distributions(module) & known, f"{path}: {module} is not declared"
+
+
+def test_what_is_declared_is_used() -> None:
+    used = set().union(*(distributions(module) for module, _ in imports(*PRODUCT, *OTHERS)))
+    everything = declared(*PROJECT["optional-dependencies"])
+    assert not everything - used - INDIRECT.keys()
+    assert INDIRECT.keys() <= everything
 
 
 def test_extras_hold_what_they_are_said_to() -> None:
-    brought = packages_distributions()
-    extras = {
-        name: {normal(each) for each in requirements}
-        for name, requirements in PROJECT["optional-dependencies"].items()
-        if name not in ("all", "dev", "bench")
-    }
-    assert MODULES.keys() == extras.keys()
-    known: set[str] = set()
+    extras = PROJECT["optional-dependencies"].keys() - {"all", "dev", "bench"}
+    assert MODULES.keys() == extras
     for extra, modules in MODULES.items():
         for module in modules:
-            of_module = {normal(name) for name in brought[module.partition(".")[0]]}
-            known |= of_module
-            asked_for = of_module & set().union(*extras.values())
-            assert not asked_for or asked_for & extras[extra], (extra, module)
-    assert set().union(*extras.values()) - known == NOT_IMPORTED
-    assert commands().keys() >= NEEDS.keys()
+            assert distributions(module) & declared(extra), (extra, module)
+    (everything,) = PROJECT["optional-dependencies"]["all"]
+    assert set(everything.removeprefix("headrace[").removesuffix("]").split(",")) == extras
+
+
+def test_what_is_declared_is_pinned() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = {normal(line) for line in lines if "==" in line}
+    extras = PROJECT["optional-dependencies"].keys() - {"bench"}
+    assert not declared(*extras) - pinned

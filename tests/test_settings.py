@@ -1,4 +1,4 @@
-"""A wrong setting is found at the start, by its name, with what is allowed and what came."""
+"""A wrong setting is an error at start that names it, what is allowed, and the value."""
 
 from __future__ import annotations
 

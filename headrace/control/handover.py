@@ -1,4 +1,4 @@
-"""Whether a model learns, or is watched only: handed over by `headrace train`, and taken back."""
+"""Start and stop the training of a model: `headrace train` sets its policy `learn`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from headrace.engine import Engine
 
 
 def hand_over(engine: Engine, model: str, *, learns: bool) -> dict[str, Any]:
-    """Set the policy `learn` and return what comes of it: `model`, `learns`, and `triggers`.
+    """Set the policy `learn` of a model and return `model`, `learns` and `triggers`.
 
-    `triggers` has the row of ``headrace.retrain_trigger`` of the model, none before its first
-    event; of `*`, which holds for every model without a `learn` of its own, those of all models.
+    `triggers` holds the model's row of ``headrace.retrain_trigger``, or none before its first
+    event. The model `*` sets the default of all models; `triggers` then holds the rows of all.
 
     Raises:
         ContractError: no model can have this name.
@@ -36,22 +36,22 @@ def hand_over(engine: Engine, model: str, *, learns: bool) -> dict[str, Any]:
 
 
 def told(report: dict[str, Any]) -> Iterator[str]:
-    """What `hand_over` returned, in lines for a person."""
+    """Yield what `hand_over` returned as lines for a person."""
     model = report["model"]
     whole = model == policies.ALL_MODELS
     name = "every model without a policy learn of its own" if whole else model
     if not report["learns"]:
-        yield f"{name} is watched only: nothing is trained or promoted; who serves goes on serving"
+        yield f"{name} is watched only: nothing is trained or promoted; the serving version stays"
     else:
         yield f"{name} learns: a version is trained when a retrain is due, and promoted when better"
     for row in report["triggers"]:
         if row["learns"]:
             yield f"{row['model']}: {_next(row)}"
     if report["learns"] and not report["triggers"]:
-        yield "no event has come yet: a retrain is due once enough labels have"
+        yield "no event has come yet: a retrain is due once there are enough labels"
     if report["learns"]:
-        yield "promoted versions answer what the gateway is asked (POST /v1/predict), nothing else"
-        yield f"to take it back: headrace train {shlex.quote(model)} --off"
+        yield "promoted versions serve the gateway's predictions (POST /v1/predict), nothing else"
+        yield f"to stop this: headrace train {shlex.quote(model)} --off"
 
 
 def _next(row: dict[str, Any]) -> str:

@@ -1,21 +1,18 @@
-"""The owner's key: who sends it may change which version serves, and the policies.
+"""The owner's key: a request that has it may change policies, and which version serves.
 
-It is made at the first start and kept in the home for its user, or comes from the setting
-`owner_key`, where several gateways have to know the same one.
+It is made at the first start and kept in the home, readable by its user only. Where several
+gateways must know the same key, it comes from the setting `owner_key`.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from headrace.errors import SettingError
+from headrace.files import write_once
 from headrace.settings import PREFIX, Settings
 
 FILE = "owner-key"
@@ -24,20 +21,20 @@ SETTING = f"{PREFIX}OWNER_KEY"
 
 @dataclass(frozen=True)
 class OwnerKey:
-    """The key, and where its owner finds it."""
+    """The key, and where it can be found: a path or a setting."""
 
     value: str = field(repr=False)
     place: str
 
     def is_in(self, authorization: str) -> bool:
-        """Whether the value of a header ``Authorization`` has it, compared in constant time."""
+        """Whether the value of an ``Authorization`` header holds the key; takes constant time."""
         scheme, _, sent = authorization.partition(" ")
         same = hmac.compare_digest(sent.strip().encode("latin-1"), self.value.encode())
         return scheme.lower() == "bearer" and same
 
 
 def owner_key(settings: Settings) -> OwnerKey:
-    """Return the key of the setting, or else that of the home, made on first use (mode 0600).
+    """Return the key from the setting, or else from the home, made there on first use (mode 0600).
 
     Raises:
         SettingError: the key is too short, or its file can be read by others or not at all.
@@ -47,13 +44,13 @@ def owner_key(settings: Settings) -> OwnerKey:
     path = settings.home.resolve() / FILE
     try:
         if not path.exists():
-            _make(path)
+            write_once(path, secrets.token_urlsafe(32) + "\n")
         mode = path.stat().st_mode
         value = path.read_text().strip()
     except OSError as error:
         raise SettingError(f"the owner's key cannot be kept: {error}") from None
     if mode & 0o077:
-        raise SettingError(f"{path} must be its user's alone: chmod 600 {path}")
+        raise SettingError(f"{path} must be readable by its user only: chmod 600 {path}")
     return OwnerKey(_checked(value, str(path)), str(path))
 
 
@@ -61,14 +58,3 @@ def _checked(value: str, place: str) -> str:
     if not re.fullmatch(r"[!-~]{16,}", value):
         raise SettingError(f"{place}: must hold 16 or more letters, digits or signs, in ASCII")
     return value
-
-
-def _make(path: Path) -> None:
-    """Let the file appear whole; of several processes that make it, one wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{FILE}-") as draft:
-        draft.write(secrets.token_urlsafe(32) + "\n")
-        draft.flush()
-        os.fsync(draft.fileno())
-        with suppress(FileExistsError):
-            os.link(draft.name, path)

@@ -1,1 +1,1 @@
-"""For whoever runs it: what is up, what is wrong, and how the processes are kept up."""
+"""Operations: status, the doctor, supervised processes, and what commands print."""

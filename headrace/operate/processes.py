@@ -1,7 +1,8 @@
-"""The processes of one machine: started together, known by small files, stopped together."""
+"""The processes of `headrace up`: started together, watched, started again, stopped together."""
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import signal
@@ -13,6 +14,16 @@ from contextlib import contextmanager
 
 import httpx
 import psycopg
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from headrace.engine.embedded import embedded_postgres
 from headrace.errors import EngineError, one_line
@@ -21,18 +32,19 @@ from headrace.settings import Settings
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
-# Between the end of a child and its next start; after a longer run it begins anew.
+# Pauses before a child is started again: they double, up to the longest. After a run that was
+# longer than that, they begin with the first again.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-# A gateway that has ended so often before it was ready will not be.
+# After so many ends before it was ready, the gateway is given up.
 MOST_ENDS = 5
 _AWAY = re.compile("connection|cannot reach the database|database system is", re.IGNORECASE)
 
 
 class Child:
-    """A `headrace COMMAND` of its own, its output in a log file of the home.
+    """A process that runs `headrace COMMAND` and writes its output to a log file in the home.
 
     Attributes:
-        ends: how often it has ended by itself.
+        ends: how often it has ended on its own.
     """
 
     def __init__(self, settings: Settings, command: Sequence[str], **environment: str) -> None:
@@ -55,13 +67,13 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                # Ctrl-C is for the parent, which stops its children in order.
+                # Ctrl-C must reach the parent only, which stops its children in order.
                 start_new_session=True,
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
     def check(self) -> None:
-        """Raise EngineError if it has ended by itself; the text quotes the end of its log."""
+        """Raise EngineError if it has ended on its own; the text quotes the end of its log."""
         if self.process.poll() is not None:
             raise EngineError(self._ending())
 
@@ -69,13 +81,13 @@ class Child:
         code = self.process.returncode
         how = f"ended with code {code}"
         if code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
+            how = f"was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
-            how += ", as it is when memory runs out"
+            how += ", as happens when memory runs out"
         return f"the {self.name} {how}: {self.tail()}"
 
     def look_after(self, say: Callable[[str], None]) -> None:
-        """Start it again if it has ended: after a pause that doubles while it keeps ending."""
+        """Start it again if it has ended, after a pause that doubles while it keeps ending."""
         now = time.monotonic()
         if self.process.poll() is None:
             return
@@ -91,11 +103,12 @@ class Child:
             self._start()
 
     def tail(self) -> str:
+        """Return the last line of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "(it said nothing)"
+        return lines[-1] if lines else "(its log is empty)"
 
     def stop(self) -> None:
-        """Ask it to finish, and kill it when it does not within 40 s."""
+        """Ask it to end, and kill it if it does not within 40 s."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -109,7 +122,7 @@ class Child:
 def children(
     settings: Settings, commands: Mapping[str, Mapping[str, str]]
 ) -> Iterator[list[Child]]:
-    """Run commands, each with its extra environment, until the block ends, however it does."""
+    """Run commands, each with its own extra environment variables, while the block runs."""
     started: list[Child] = []
     try:
         for command, environment in commands.items():
@@ -124,7 +137,7 @@ def children(
 
 
 class Family:
-    """The parts of `headrace up`: what dies is started again, and `say` is told of it in a line."""
+    """The processes of `headrace up`: one that ends is started again, with a line to `say`."""
 
     def __init__(
         self, settings: Settings, children: Sequence[Child], say: Callable[[str], None]
@@ -136,7 +149,7 @@ class Family:
         self._said = ""
 
     def look_after(self) -> None:
-        """Look at all of them once; to be called about every second."""
+        """Start again what has ended; to be called about every second."""
         if not self._settings.dsn:
             try:
                 if self._server.revive():
@@ -152,28 +165,40 @@ class Family:
             self._say(line)
 
     def insist(self, step: Callable[[], None]) -> None:
-        """Take a step of the start; again when the database went away under it.
+        """Take a step of the start; take it again if the database went away meanwhile.
 
         Raises:
             EngineError: it failed for another reason, or the database stayed away for two minutes.
         """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
+        server = self._server.pid()
+
+        def went_away(error: BaseException) -> bool:
+            return isinstance(error, psycopg.Error | EngineError) and bool(
+                self._server.pid() != server or _AWAY.search(str(error))
+            )
+
+        def look_after(state: RetryCallState) -> None:
+            nonlocal server
+            error = state.outcome and state.outcome.exception()
+            assert error
+            self._say_once(f"{one_line(error)}; trying again")
+            self.look_after()
             server = self._server.pid()
-            try:
-                step()
-            except (psycopg.Error, EngineError) as error:
-                went = self._server.pid() != server or _AWAY.search(str(error))
-                if not went or time.monotonic() > deadline:
-                    raise EngineError(one_line(error)) from None
-                self._say_once(f"{one_line(error)}; trying again")
-                time.sleep(FIRST_PAUSE_S)
-                self.look_after()
-            else:
-                return
+
+        retrying = Retrying(
+            retry=retry_if_exception(went_away),
+            stop=stop_after_delay(START_TIMEOUT_S),
+            wait=wait_fixed(FIRST_PAUSE_S),
+            before_sleep=look_after,
+            reraise=True,
+        )
+        try:
+            retrying(step)
+        except (psycopg.Error, EngineError) as error:
+            raise EngineError(one_line(error)) from None
 
     def wait_until_ready(self, url: str, gateway: Child) -> None:
-        """Return once the gateway at `url` answers.
+        """Return once the gateway at `url` is ready.
 
         Raises:
             EngineError: it ended again and again, or was not ready within two minutes.
@@ -188,18 +213,25 @@ class Family:
 
 
 def wait_until_ready(url: str, gateway: Child, meanwhile: Callable[[], None] | None = None) -> None:
-    """Return once the gateway at `url` answers; it may not end, unless `meanwhile` looks after it.
+    """Return once the gateway at `url` is ready.
+
+    Before each try, `meanwhile` is called; the default raises if the gateway has ended.
 
     Raises:
         EngineError: it ended, or was not ready within two minutes.
     """
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
+
+    def is_ready() -> bool:
         (meanwhile or gateway.check)()
-        try:
-            if httpx.get(f"{url}/healthz", timeout=2).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise EngineError(f"the gateway at {url} is not ready; its log ends with: {gateway.tail()}")
+        return httpx.get(f"{url}/healthz", timeout=2).is_success
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(httpx.TransportError) | retry_if_result(operator.not_),
+        stop=stop_after_delay(START_TIMEOUT_S),
+        wait=wait_fixed(0.1),
+    )
+    try:
+        retrying(is_ready)
+    except RetryError:
+        line = f"the gateway at {url} is not ready; its log ends with: {gateway.tail()}"
+        raise EngineError(line) from None

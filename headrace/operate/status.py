@@ -1,4 +1,4 @@
-"""What runs on this machine, and how the loop of each model is."""
+"""What is running on this machine, and the state of the loop for each model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ where looked_at is not null
 
 
 def status_of(settings: Settings) -> dict[str, Any]:
-    """Return the engine by its name, the processes, and a row of the trigger view for each model.
+    """Return what is running and the state of each model, without starting anything.
 
-    Beside them, while the engine runs, the addresses of its reader with the password: they are for
-    the user's own terminal and tools, and let nobody change anything. With Kafka, how many messages
-    the database is behind, or None, and when the brokers were last asked. Starts nothing; a
-    database that is down, or has no views yet, has no models.
+    Returns:
+        The name of the engine: whether it is `running`, and the `pid` of the embedded one.
+        `processes`: pid and facts of the other processes, by name.
+        `reader`: while the engine runs, the addresses of `headrace_reader`, with its password;
+        they are for the user's own tools, and allow reading only.
+        `models`: a row of the trigger view for each; none if there is no database or view yet.
+        `kafka`, if it is used: how many `messages_behind` the database is (None if unknown), and
+        when the brokers were last asked (`looked_at`).
     """
     embedded = embedded_postgres(settings)
     pid = None if settings.dsn else embedded.pid()
@@ -65,29 +69,29 @@ def status_of(settings: Settings) -> dict[str, Any]:
 
 
 def addresses(dsn: str, *, encrypted: bool) -> dict[str, str]:
-    """Return a connection string as a URL (psql, Grafana and most others) and as JDBC's (DBeaver).
+    """Return a connection string as a URL (for psql, Grafana, most tools) and for JDBC (DBeaver).
 
-    The embedded server speaks no TLS, which some clients have to be told.
+    The embedded server has no TLS, so without `encrypted` the clients are told to use none.
     """
     parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     user, password = parts.pop("user", ""), parts.pop("password", "")
     host, port = parts.pop("host", "127.0.0.1"), parts.pop("port", "5432")
     host = f"[{host}]" if ":" in host else quote(host, safe="")
-    place = f"{host}:{port}/{quote(parts.pop('dbname', user), safe='')}"
+    address = f"{host}:{port}/{quote(parts.pop('dbname', user), safe='')}"
     mode = parts.get("sslmode", "" if encrypted else "disable")
     options = {"sslmode": mode} if mode else {}
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    question = "?" if options else ""
+    separator = "?" if options else ""
     return {
-        "url": f"postgresql://{login}@{place}{question}{urlencode(options)}",
-        "jdbc": f"jdbc:postgresql://{place}?"
+        "url": f"postgresql://{login}@{address}{separator}{urlencode(options)}",
+        "jdbc": f"jdbc:postgresql://{address}?"
         + urlencode({"user": user, "password": password, **options}),
     }
 
 
 def print_status(settings: Settings, report: dict[str, Any]) -> None:
     """Print the report for a person."""
-    down = "cannot be reached" if settings.dsn else "is down (headrace up starts it)"
+    down = "cannot be reached" if settings.dsn else "is down (start it with headrace up)"
     print(f"{settings.engine:11}{'runs' if report[settings.engine]['running'] else down}")
     ingests = settings.kafka and not DIALECTS[settings.engine].reads_topics
     for name in ("gateway", "trainer", *(("ingest",) if ingests else ())):
@@ -105,5 +109,5 @@ def print_status(settings: Settings, report: dict[str, Any]) -> None:
 def _behind(messages_behind: int | None, looked_at: datetime | None) -> str:
     if messages_behind is None:
         when = f" since {looked_at:%Y-%m-%d %H:%M:%S} UTC" if looked_at else ""
-        return f"how far it is ahead is not known{when}; headrace doctor asks the brokers"
+        return f"messages behind: not known{when}; headrace doctor asks the brokers"
     return f"{messages_behind:,} messages behind"

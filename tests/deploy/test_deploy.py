@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import tomllib
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from headrace import cli
+from headrace.cli import root
 from headrace.events.contract import TOPICS
 from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
@@ -188,21 +187,17 @@ def commands() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", commands())
 def test_commands_are_real(name: str) -> None:
-    parsed = cli._parser().parse_args(commands()[name])
-    assert parsed.command == name.split()[-1]
+    command, *arguments = commands()[name]
+    assert command == name.split()[-1]
+    root.commands[command].make_context(command, arguments)
 
 
 def test_the_scripts_of_the_migration_are_the_same_and_real() -> None:
     (script,) = SERVICES["migrate"]["command"]
     (job,) = kind("Job")
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == [script]
-    known = next(
-        action
-        for action in cli._parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    ).choices
     called = [shlex.split(line)[1] for line in script.splitlines() if line.startswith("headrace ")]
-    assert called == ["migrate", "psql"] and set(called) <= set(known)
+    assert called == ["migrate", "psql"] and set(called) <= root.commands.keys()
 
 
 def test_every_service_is_watched_limited_and_waits_for_what_it_needs() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
 import pytest
 
-from headrace import cli
+from headrace.cli import main, root
 from headrace.engine import Engine
 from headrace.events.contract import STRUCTS
 from headrace.gateway.app import ENDPOINTS
@@ -29,12 +28,6 @@ def rows(text: str) -> dict[str, list[str]]:
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    parser = cli._parser()
-    actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return dict(actions[0].choices)
-
-
 def test_every_setting_with_its_default() -> None:
     documented = rows(OPERATING)
     for variable, default, _ in describe():
@@ -44,11 +37,11 @@ def test_every_setting_with_its_default() -> None:
     assert named == {variable for variable, _, _ in describe()}
 
 
-@pytest.mark.parametrize("name", commands())
-def test_every_command(name: str) -> None:
+@pytest.mark.parametrize("name", root.commands)
+def test_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"headrace {name}" in rows(OPERATING)
-    text = commands()[name].format_help()
-    assert f"headrace {name}" in text.split("example:")[1]
+    assert main([name, "--help"]) == 0
+    assert f"headrace {name}" in capsys.readouterr().out.split("example:")[1]
 
 
 def test_every_policy_with_its_default(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Each fault that is planted is found, named, and comes with what to do."""
+"""Each planted fault is found, named, and comes with a remedy."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from headrace.operate.doctor.examine import examine
 from headrace.operate.doctor.findings import Finding
 from headrace.settings import Settings
 
+NOT_UPDATED = "is not updated: a trigger of it is missing or disabled"
+
 
 def problems(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Return (check, what it says) of what is not ok; each of it says what to do."""
+    """Return (check, says) of the findings that are not ok; each of them has a remedy."""
     wrong = [found for found in findings if found.level != "ok"]
     assert all(found.do for found in wrong)
     return [(found.check, found.says) for found in wrong]
@@ -51,20 +53,20 @@ def test_a_sound_deployment(engine: Engine) -> None:
         ]),
         (
             "alter table events.inference disable trigger a_item_panes__events_inference_insert",
-            [("catalogue", "panes.item_panes stands still: a trigger of it is gone or disabled")],
+            [("catalogue", f"panes.item_panes {NOT_UPDATED}")],
         ),
         (
             "drop trigger shadow_panes__panes_shadow_pairs_insert on panes.shadow_pairs;"
             "drop trigger shadow_panes__panes_shadow_pairs_update on panes.shadow_pairs",
-            [("catalogue", "panes.shadow_panes stands still: a trigger of it is gone or disabled")],
+            [("catalogue", f"panes.shadow_panes {NOT_UPDATED}")],
         ),
         (
             "update control.deployed set sha256 = 'old' where name = 'dbt'",
-            [("deployed", "the dbt of the database is of another version")],
+            [("deployed", "the dbt in the database is not that of this version")],
         ),
         (
             "delete from control.deployed where name = 'sql'",
-            [("deployed", "the sql of the database is of another version")],
+            [("deployed", "the sql in the database is not that of this version")],
         ),
         (
             "revoke select on headrace.alerts from headrace_reader",
@@ -75,7 +77,7 @@ def test_a_sound_deployment(engine: Engine) -> None:
             "grant select on events.feedback to headrace_reader",
             [
                 ("reader", "headrace_reader can read events.feedback"),
-                ("reader", "headrace_reader can reach into schema events"),
+                ("reader", "headrace_reader can use schema events"),
             ],
         ),
         (
@@ -84,23 +86,23 @@ def test_a_sound_deployment(engine: Engine) -> None:
         ),
         (
             "grant create on schema public to headrace_reader",
-            [("reader", "headrace_reader can make things in schema public")],
+            [("reader", "headrace_reader can create objects in schema public")],
         ),
         (
             "grant usage on schema locks to public",
-            [("reader", "headrace_reader can reach into schema locks")],
+            [("reader", "headrace_reader can use schema locks")],
         ),
         (
             "grant execute on function pg_advisory_lock(bigint), lo_create(oid) to public",
-            [("reader", "headrace_reader can call 2 functions that hold or store something, "
+            [("reader", "headrace_reader can call 2 functions that lock or store something, "
                         "as lo_create(oid), pg_advisory_lock(bigint)")],
         ),
         (
             "do $$ begin execute format('grant temporary, create on database %I to "
             "headrace_reader', current_database()); end $$",
             [
-                ("reader", "headrace_reader can make temporary tables"),
-                ("reader", "headrace_reader can make schemas"),
+                ("reader", "headrace_reader can create temporary tables"),
+                ("reader", "headrace_reader can create schemas"),
             ],
         ),
     ],
@@ -114,14 +116,14 @@ def test_a_fault_of_the_database(engine: Engine, fault: str, said: list[tuple[st
 @pytest.mark.parametrize(
     ("fault", "undo", "said"),
     [
-        ("connection limit -1", "connection limit 20", "may take every connection"),
-        ("createrole createdb", "nocreaterole nocreatedb", "can make roles"),
+        ("connection limit -1", "connection limit 20", "can take every connection"),
+        ("createrole createdb", "nocreaterole nocreatedb", "can create roles"),
         ("reset statement_timeout", "set statement_timeout = '60s'", "has no statement_timeout"),
         (
             "set statement_timeout = 0", "set statement_timeout = '60s'",
             "statement_timeout of headrace_reader is 0, not 60s",
         ),
-        ("password 'mine'", "", "the password of headrace_reader is not that of its file"),
+        ("password 'mine'", "", "the password of headrace_reader is not the one in its file"),
     ],
 )  # fmt: skip
 def test_a_fault_of_the_reader_itself(
@@ -131,12 +133,14 @@ def test_a_fault_of_the_reader_itself(
     with engine.connect() as connection:
         try:
             connection.execute(f"alter role headrace_reader {fault}")
-            assert any(said in says for _, says in problems(findings.made(doctor.reader, embedded)))
+            assert any(
+                said in says for _, says in problems(findings.run(doctor.check_reader, embedded))
+            )
         finally:
             if undo:
                 connection.execute(f"alter role headrace_reader {undo}")
             embedded.dialect.keep_reader(connection, embedded.settings)
-    assert not problems(findings.made(doctor.reader, embedded))
+    assert not problems(findings.run(doctor.check_reader, embedded))
 
 
 def promoted(engine: Engine, uri: str) -> list[tuple[str, str]]:
@@ -158,7 +162,7 @@ def test_what_serves_must_be_readable_here(engine: Engine) -> None:
     assert not problems(examine(engine.settings))
 
 
-def test_what_serves_lies_in_the_folder_of_versions(engine: Engine, tmp_path: Path) -> None:
+def test_what_serves_must_be_in_the_folder_of_versions(engine: Engine, tmp_path: Path) -> None:
     ((check, says),) = promoted(engine, tmp_path.as_uri())
     assert check == "versions"
     assert f"must be inside {engine.settings.artifacts_path.resolve()}" in says
@@ -201,12 +205,12 @@ def test_an_artifacts_folder_that_cannot_be_written(engine: Engine, tmp_path: Pa
 def test_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for free, level in ((2**28, "failed"), (2**32, "warning"), (2**34, "ok")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        (found,) = findings.made(doctor.disk, Settings(home=tmp_path))
+        (found,) = findings.run(doctor.check_disk, Settings(home=tmp_path))
         assert found.level == level
 
 
-class Answers(Engine):
-    """An engine that answers with what it was given: RisingWave runs in no test."""
+class Canned(Engine):
+    """An engine that returns given rows: no test runs a RisingWave."""
 
     def __init__(self, answers: dict[str, Any], **settings: Any) -> None:
         super().__init__("", Settings(**settings))
@@ -242,18 +246,18 @@ def test_the_version_of_the_engine(
     monkeypatch: pytest.MonkeyPatch, engine_setting: str, version: str, level: str, says: str
 ) -> None:
     vector = "select 1 from pg_available_extensions where name = 'vector'"
-    monkeypatch.setattr(doctor, "version", lambda _: version)
-    monkeypatch.setattr(doctor, "engine_of", lambda _: Answers({vector: []}))
+    monkeypatch.setattr(doctor, "server_version", lambda _: version)
+    monkeypatch.setattr(doctor, "engine_of", lambda _: Canned({vector: []}))
     settings = Settings(engine=engine_setting, dsn="host=there")
-    (found,) = findings.made(doctor.engine_, settings)
+    (found,) = findings.run(doctor.check_engine, settings)
     assert found.level == level and says in found.says
 
 
 def test_barriers_of_risingwave() -> None:
     for interval, level in (("200", "ok"), ("1000", "ok"), ("5000", "warning")):
         shown = [("barrier_interval_ms", interval, "t"), ("checkpoint_frequency", "1", "t")]
-        engine = Answers({"show parameters": shown}, engine="risingwave")
-        (found,) = findings.made(cluster.barriers, engine)
+        engine = Canned({"show parameters": shown}, engine="risingwave")
+        (found,) = findings.run(cluster.check_barriers, engine)
         assert (found.level, found.says) == (level, f"a barrier every {interval} ms")
 
 
@@ -267,20 +271,20 @@ def test_actors_of_risingwave(cores: int, count: int, level: str) -> None:
         "order by worker_id"
     )
     rows = [{"worker_id": 7, "parallelism": cores, "actor_count": count}]
-    (found,) = findings.made(cluster.actors, Answers({query: rows}, engine="risingwave"))
+    (found,) = findings.run(cluster.check_actors, Canned({query: rows}, engine="risingwave"))
     assert found.level == level
     assert found.says.startswith(f"node 7 runs {count // cores} actors a core")
 
 
 def test_clocks() -> None:
     for seconds, level in ((0, "ok"), (-1.9, "ok"), (2.1, "warning"), (-400, "failed")):
-        assert findings.skewed(timedelta(seconds=seconds), "its clock").level == level
+        assert findings.clock_skew(timedelta(seconds=seconds), "its clock").level == level
 
 
 def test_risingwave_says_when_its_last_checkpoint_was() -> None:
     for engine, level in (("risingwave", "ok"), ("postgres", "warning")):
         answers = {"select now() as now": [{"now": datetime.now(UTC) - timedelta(seconds=4)}]}
-        (found,) = findings.made(doctor.clock, Answers(answers, engine=engine))
+        (found,) = findings.run(doctor.check_clock, Canned(answers, engine=engine))
         assert found.level == level
 
 
@@ -289,7 +293,7 @@ def test_an_error_is_a_finding() -> None:
         yield findings.ok("so far")
         raise EngineError("it\nis away")
 
-    assert [(found.level, found.says) for found in findings.made(check)] == [
+    assert [(found.level, found.says) for found in findings.run(check)] == [
         ("ok", "so far"),
         ("failed", "it is away"),
     ]

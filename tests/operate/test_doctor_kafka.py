@@ -20,10 +20,10 @@ from tests.operate.test_doctor import problems
 
 
 def of_kafka(engine: Engine) -> list[tuple[str, str]]:
-    """Return what is wrong with Kafka, but for its one copy: these brokers are one."""
+    """Return what is wrong with Kafka, except for topics with one replica: there is one broker."""
     found = problems(examine(engine.settings))
     assert all(check in ("topics", "brokers", "messages") for check, _ in found)
-    return [each for each in found if "has one copy" not in each[1]]
+    return [each for each in found if "has one replica" not in each[1]]
 
 
 def test_topics_as_the_settings_want_them(kafka_engine: Engine) -> None:
@@ -31,7 +31,7 @@ def test_topics_as_the_settings_want_them(kafka_engine: Engine) -> None:
     findings = list(examine(kafka_engine.settings))
     assert [each.check for each in findings if each.check == "brokers"]
     assert not of_kafka(kafka_engine)
-    assert len(problems(findings)) == 4, "one copy of each topic is a warning"
+    assert len(problems(findings)) == 4, "one replica of each topic is a warning"
 
 
 def test_topics_that_are_missing_are_not_made_by_looking(kafka_engine: Engine) -> None:
@@ -87,15 +87,15 @@ def test_messages_that_nobody_stores_and_a_clock_that_is_ahead(kafka_engine: Eng
         ).get(timeout=10)
     producer.close()
     behind, ahead = of_kafka(kafka_engine)
-    assert "messages behind: " in behind[1] and "nothing stores them" in behind[1]
-    assert "the clock of who sent the newest message is 3" in ahead[1]
+    assert "messages behind: " in behind[1] and "none is being stored" in behind[1]
+    assert "the clock of the sender of the newest message is 3" in ahead[1]
 
 
 def test_a_sender_whose_clock_is_in_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {TopicPartition("t", 0): Kept(0, 1, int(1_000_000 * time.time()))}
     monkeypatch.setattr("headrace.operate.doctor.kafka._kept", lambda _: kept)
-    (found,) = doctor.messages(Settings(), None)
-    assert found.level == "failed" and "the clock of who sent the newest message" in found.says
+    (found,) = doctor.check_messages(Settings(), None)
+    assert found.level == "failed" and "the clock of the sender of the newest message" in found.says
 
 
 def test_messages_that_were_lost_are_told_for_a_week(kafka_engine: Engine) -> None:
@@ -114,10 +114,10 @@ def test_messages_that_were_lost_are_told_for_a_week(kafka_engine: Engine) -> No
     [
         (100, "", 600, "ok", "messages behind: none"),
         (90, "b", 1, "ok", "messages behind: t 10"),
-        (90, "", 600, "warning", "messages behind: t 10, and nothing stores them"),
-        (5, "", 1, "failed", "15 messages of t:0 were dropped unread"),
-        (101, "", 1, "failed", "t:0 was read up to 101 and ends at 100: it was made anew"),
-        (90, "a", 1, "warning", "t:0 was made anew since it was read"),
+        (90, "", 600, "warning", "messages behind: t 10, and none is being stored"),
+        (5, "", 1, "failed", "15 messages of t:0 were deleted unread"),
+        (101, "", 1, "failed", "t:0 was read up to 101 and ends at 100: it was recreated"),
+        (90, "a", 1, "warning", "t:0 was recreated since it was read"),
     ],
 )
 def test_how_far_a_partition_was_read(
@@ -154,8 +154,8 @@ def test_topics_of_many_brokers() -> None:
 
     sound = {"min.insync.replicas": "2", "retention.ms": "-1"}
     assert said(3, 3, sound) == []
-    assert said(2, 2, sound) == ["t has 2 copies, not 3"]
-    assert said(3, 2, sound) == ["t: copies of 2 partitions are not in sync"]
+    assert said(2, 2, sound) == ["t has 2 replicas, not 3"]
+    assert said(3, 2, sound) == ["t: replicas of 2 partitions are not in sync"]
     assert said(3, 3, sound | {"min.insync.replicas": "1"}) == [
-        "t takes an event as sent once one broker has it"
+        "t acknowledges an event once a single broker has it"
     ]

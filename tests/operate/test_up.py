@@ -133,7 +133,7 @@ def test_a_first_start_that_is_killed_anywhere_leaves_nothing_bricked_and_what_d
             stored = connection.execute("select request_id from events.inference order by 1")
             assert stored.fetchall() == [("first",), ("last",)]
     said = begun.output.read_text()
-    assert "the trainer was ended by SIGKILL, as it is when memory runs out: " in said
+    assert "the trainer was killed by SIGKILL, as happens when memory runs out: " in said
     assert begun.process.returncode == 0
     assert server.pid() is None and running(settings) == {}
 
@@ -170,7 +170,7 @@ def test_an_up_waits_for_the_gateway_of_one_that_was_killed(tmp_path: Path) -> N
             left.close()
 
         machine.wait_for_port(settings, say)
-    assert said == [f"waiting for the gateway of before to finish (pid {os.getpid()})"]
+    assert said == [f"waiting for the previous gateway to end (pid {os.getpid()})"]
 
 
 def test_a_child_that_keeps_ending_is_started_ever_more_rarely(

@@ -14,7 +14,7 @@ from headrace.events.contract import TOPICS
 from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
-from headrace.operate.doctor.risingwave import actors
+from headrace.operate.doctor.risingwave import check_actors
 from tests.events.kafka.conftest import make_topics
 from tests.risingwave.test_contract import changes
 from tests.support import risingwave_real as real
@@ -77,7 +77,7 @@ def test_what_it_costs(catalogued: Engine, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_doctor_counts_the_same(catalogued: Engine) -> None:
-    ((level, says, *_),) = [(each.level, each.says) for each in actors(catalogued)]
+    ((level, says, *_),) = [(each.level, each.says) for each in check_actors(catalogued)]
     assert level == "warning" and says.startswith("node 1 runs 103 actors a core")
 
 

@@ -1,1 +1,1 @@
-"""The doctor: what is wrong with a deployment, and what to do about it."""
+"""`headrace doctor`: checks of a deployment. Nothing is started and nothing is changed."""

@@ -1,7 +1,6 @@
-"""The doctor: what is wrong with a deployment, and what to do about it.
+"""Checks of the settings, this machine and the database.
 
-Each check is a function that yields what it found; what it cannot look at, because that is away or
-refuses, is a finding, too. Nothing is changed and nothing is started.
+A check is a function `check_NAME` that yields findings; `run` turns its errors into findings.
 """
 
 from __future__ import annotations
@@ -22,36 +21,38 @@ from headrace.engine.dialect import READER
 from headrace.engine.embedded import embedded_postgres
 from headrace.errors import ModelError, one_line
 from headrace.model.artifact import artifact_path, local_path
-from headrace.operate.doctor.findings import Findings, failed, ok, skewed, warning
+from headrace.operate.doctor.findings import Finding, Findings, clock_skew, failed, ok, warning
 from headrace.operate.doctor.reader_role import faults
 from headrace.settings import PREFIX, Settings, project_path
 
-OLDEST = (16, 0)
-# The RisingWave that Headrace was seen to work on.
-SEEN = "2.8.4"
-# Free disk in bytes: time to act, and soon nothing can be written.
+OLDEST_POSTGRES = (16, 0)
+TESTED_RISINGWAVE = "2.8.4"
+# Free bytes below which the check of the disk warns, and fails.
 LITTLE_DISK, NO_DISK = 5 * 2**30, 2**29
-# What RisingWave calls now is the last checkpoint: so far behind is as it should be.
+# now() of RisingWave is its last checkpoint, which may be this old.
 CHECKPOINT = timedelta(seconds=5)
 
 
 def engine_of(settings: Settings) -> Engine:
-    """Return the engine of these settings; an embedded one must be running."""
+    """Return the engine of the settings; an embedded one must be running."""
     return Engine(settings.dsn or embedded_postgres(settings).dsn, settings)
 
 
-def settings_(settings: Settings) -> Findings:
-    """What no single setting can tell by itself."""
+def check_settings(settings: Settings) -> Findings:
+    """The settings fit together."""
     secured = settings.kafka_security.startswith("SASL")
     rules = (
         (
             settings.kafka_ca and not Path(settings.kafka_ca).is_file(),
-            failed(f"{PREFIX}KAFKA_CA names no file: {settings.kafka_ca}", "put it there"),
+            failed(
+                f"{PREFIX}KAFKA_CA is no file: {settings.kafka_ca}",
+                "put the CA certificates there",
+            ),
         ),
         (
             secured and not (settings.kafka_user and settings.kafka_password),
             failed(
-                f"{PREFIX}KAFKA_SECURITY={settings.kafka_security} without a user or a password",
+                f"{PREFIX}KAFKA_SECURITY={settings.kafka_security} needs a user and a password",
                 f"set {PREFIX}KAFKA_USER and {PREFIX}KAFKA_PASSWORD",
             ),
         ),
@@ -65,37 +66,37 @@ def settings_(settings: Settings) -> Findings:
         (
             settings.grafana_url and not settings.grafana_token,
             warning(
-                f"{PREFIX}GRAFANA_URL without {PREFIX}GRAFANA_TOKEN",
-                "make a service account in Grafana and set its token",
+                f"{PREFIX}GRAFANA_URL is set, but not {PREFIX}GRAFANA_TOKEN",
+                "create a service account in Grafana and set its token",
             ),
         ),
         (
             settings.host in ("0.0.0.0", "::"),
             warning(
-                f"the gateway listens on all addresses ({settings.host}) and asks nobody who he is",
-                "let only your applications reach its port",
+                f"the gateway listens on {settings.host} and does not authenticate applications",
+                "make its port reachable for your applications only",
             ),
         ),
     )
-    found = [finding for broken, finding in rules if broken]
-    yield from found or [ok(f"engine {settings.engine}, Kafka {settings.kafka or 'not used'}")]
+    findings = [finding for broken, finding in rules if broken]
+    yield from findings or [ok(f"engine {settings.engine}, Kafka {settings.kafka or 'not used'}")]
 
 
-def disk(settings: Settings) -> Findings:
-    """Where the home is: the embedded database, logs and artifacts."""
+def check_disk(settings: Settings) -> Findings:
+    """The disk of the home (embedded database, logs, artifacts) has space."""
     folder = _existing(settings.home)
     free = shutil.disk_usage(folder).free
     says = f"{free / 2**30:.1f} GiB free at {folder}"
     if free < NO_DISK:
-        yield failed(says, "make room now: commits will fail")
+        yield failed(says, "free some space now: commits will fail")
     elif free < LITTLE_DISK:
-        yield warning(says, f"make room, or move {PREFIX}HOME")
+        yield warning(says, f"free some space, or move {PREFIX}HOME")
     else:
         yield ok(says)
 
 
-def artifacts(settings: Settings) -> Findings:
-    """Whether the trainer may publish here."""
+def check_artifacts(settings: Settings) -> Findings:
+    """The folder of published versions can be written."""
     folder = settings.artifacts_path
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):
@@ -103,7 +104,7 @@ def artifacts(settings: Settings) -> Findings:
     except OSError as error:
         yield failed(
             f"{folder} cannot be written: {one_line(error)}",
-            f"give it to user {os.getuid()}, or set {PREFIX}ARTIFACTS to a folder of his",
+            f"make user {os.getuid()} its owner, or set {PREFIX}ARTIFACTS to another folder",
         )
 
 
@@ -111,67 +112,68 @@ def _existing(path: Path) -> Path:
     return next(each for each in (path, *path.resolve().parents) if each.exists())
 
 
-def engine_(settings: Settings) -> Findings:
-    """The engine answers, is what the settings say, and is new enough."""
+def check_engine(settings: Settings) -> Findings:
+    """The engine can be reached, is the one of the settings, and is new enough."""
     if not settings.dsn and embedded_postgres(settings).pid() is None:
         yield failed("the embedded PostgreSQL is down", "start it: headrace up")
         return
     try:
-        said = version(engine_of(settings).dsn)
+        version = server_version(engine_of(settings).dsn)
     except psycopg.OperationalError as error:
-        yield failed(one_line(error), f"start it, or mend {PREFIX}DSN")
+        yield failed(one_line(error), f"start it, or correct {PREFIX}DSN")
         return
-    wave = re.search(r"RisingWave-([^\s(]+)", said)
-    plain = re.search(r"PostgreSQL (\d+)(?:\.(\d+))?", said)
-    if plain is None or settings.engine != ("risingwave" if wave else "postgres"):
+    risingwave = re.search(r"RisingWave-([^\s(]+)", version)
+    postgres = re.search(r"PostgreSQL (\d+)(?:\.(\d+))?", version)
+    if postgres is None or settings.engine != ("risingwave" if risingwave else "postgres"):
         yield failed(
-            f"{PREFIX}ENGINE is {settings.engine}, but the server is {said}",
-            f"set {PREFIX}ENGINE, or mend {PREFIX}DSN",
+            f"{PREFIX}ENGINE is {settings.engine}, but the server is {version}",
+            f"correct {PREFIX}ENGINE or {PREFIX}DSN",
         )
-        return
-    if wave:
-        if wave[1] == SEEN:
-            yield ok(f"RisingWave {SEEN}")
-        else:
-            yield warning(
-                f"RisingWave {wave[1]}: Headrace was seen to work on {SEEN} alone",
-                "try it on a cluster that may break: make test-risingwave",
-            )
-        return
-    number = (int(plain[1]), int(plain[2] or 0))
-    name = f"PostgreSQL {number[0]}.{number[1]}"
-    if number < OLDEST:
-        yield failed(f"{name} is too old", f"use {OLDEST[0]}.{OLDEST[1]} or later")
-    elif engine_of(settings).rows("select 1 from pg_available_extensions where name = 'vector'"):
-        yield ok(name)
+    elif risingwave is None:
+        yield _check_postgres(settings, int(postgres[1]), int(postgres[2] or 0))
+    elif risingwave[1] == TESTED_RISINGWAVE:
+        yield ok(f"RisingWave {TESTED_RISINGWAVE}")
     else:
-        yield failed(f"{name} has no pgvector", "install the extension vector on the server")
+        yield warning(
+            f"RisingWave {risingwave[1]}: Headrace is tested on {TESTED_RISINGWAVE} only",
+            "test it on a cluster without data: make test-risingwave",
+        )
 
 
-def version(dsn: str) -> str:
-    """Return what a server says it is, whichever of the two it is."""
-    # RisingWave takes the request for GSS encryption for a broken message.
+def _check_postgres(settings: Settings, major: int, minor: int) -> Finding:
+    name = f"PostgreSQL {major}.{minor}"
+    if (major, minor) < OLDEST_POSTGRES:
+        oldest = ".".join(map(str, OLDEST_POSTGRES))
+        return failed(f"{name} is too old", f"use {oldest} or later")
+    if engine_of(settings).rows("select 1 from pg_available_extensions where name = 'vector'"):
+        return ok(name)
+    return failed(f"{name} has no pgvector", "install the extension vector on the server")
+
+
+def server_version(dsn: str) -> str:
+    """Return `version()` of a PostgreSQL or RisingWave server."""
+    # RisingWave rejects a request for GSS encryption as a malformed message.
     with psycopg.connect(dsn, autocommit=True, gssencmode="disable") as connection:
         row = connection.execute("select version()").fetchone()
     return str(row[0]) if row else ""
 
 
-def deployed(engine: Engine) -> Findings:
-    """The SQL and the dbt project that the database has are those of this version."""
-    known = {
+def check_deployed(engine: Engine) -> Findings:
+    """The SQL and the dbt project in the database are those of this version."""
+    there = {
         row["name"]: row["sha256"]
         for row in engine.rows("select name, sha256 from control.deployed")
     }
     wanted = digests(engine)
-    outdated = [name for name, sha256 in wanted.items() if known.get(name) != sha256]
+    outdated = [name for name, sha256 in wanted.items() if there.get(name) != sha256]
     for name in outdated:
-        yield failed(f"the {name} of the database is of another version", "headrace migrate")
+        yield failed(f"the {name} in the database is not that of this version", "headrace migrate")
     if not outdated:
-        yield ok(f"{' and '.join(wanted)} are of this version")
+        yield ok(f"{' and '.join(wanted)} are those of this version")
 
 
-def catalogue(engine: Engine) -> Findings:
-    """Every table, pane and view is there, and so are the triggers that keep the panes."""
+def check_catalogue(engine: Engine) -> Findings:
+    """Every table, pane and view exists, and so do the triggers that update the panes."""
     wanted = _catalogue()
     there = {
         f"{row['schema']}.{row['name']}"
@@ -183,33 +185,33 @@ def catalogue(engine: Engine) -> Findings:
             """
         )
     }
-    found = [
+    findings = [
         failed(f"{name} is missing", "headrace migrate --force")
         for name in wanted
         if name not in there
     ]
     if engine.settings.engine == "postgres":
-        found += [
+        findings += [
             failed(
-                f"panes.{name} stands still: a trigger of it is gone or disabled",
+                f"panes.{name} is not updated: a trigger of it is missing or disabled",
                 "headrace dbt run --full-refresh",
             )
             for name in _without_trigger(engine)
         ]
-    yield from found or [ok(f"all {len(wanted)} tables and views are there")]
+    yield from findings or [ok(f"all {len(wanted)} tables and views exist")]
 
 
 def _without_trigger(engine: Engine) -> list[str]:
-    """Return the panes that a trigger should keep and does not."""
+    """Return the panes of which a trigger is missing or disabled."""
     triggers = engine.rows(
-        "select tgname as name, tgenabled in ('O', 'A') as works from pg_trigger "
+        "select tgname as name, tgenabled in ('O', 'A') as enabled from pg_trigger "
         "where not tgisinternal and tgname like '%\\_\\_%'"
     )
-    works: dict[str, bool] = {}
+    enabled: dict[str, bool] = {}
     for row in triggers:
         pane = row["name"].removeprefix("a_").split("__")[0]
-        works[pane] = works.get(pane, True) and row["works"]
-    return [name for name in _models("panes") if not works.get(name)]
+        enabled[pane] = enabled.get(pane, True) and row["enabled"]
+    return [name for name in _models("panes") if not enabled.get(name)]
 
 
 def _models(folder: str) -> list[str]:
@@ -219,7 +221,7 @@ def _models(folder: str) -> list[str]:
 
 
 def _catalogue() -> list[str]:
-    """Return what the dbt project reads and makes, as schema.name."""
+    """Return the tables that the dbt project reads and the relations it makes, as schema.name."""
     models = project_path("dbt_project") / "models"
     sources = yaml.safe_load((models / "sources.yml").read_text())["sources"]
     return [
@@ -233,53 +235,49 @@ def _catalogue() -> list[str]:
     ]
 
 
-def reader(engine: Engine) -> Findings:
-    """The role of dashboards and analysts sees all marts and nothing else, and holds nothing up."""
-    found = [
-        failed(fault.says, fault.do) if fault.grave else warning(fault.says, fault.do)
-        for fault in faults(engine)
-    ]
-    yield from found or [ok(f"{READER} sees the marts and nothing else, and holds nothing up")]
+def check_reader(engine: Engine) -> Findings:
+    """The role of dashboards and analysts can read all marts, and do nothing else."""
+    yield from list(faults(engine)) or [ok(f"{READER} can read the marts and do nothing else")]
 
 
-def clock(engine: Engine) -> Findings:
-    """The clocks of the engine and of this machine."""
+def check_clock(engine: Engine) -> Findings:
+    """The clock of the engine agrees with that of this machine."""
     before = datetime.now(UTC)
     theirs: datetime = engine.rows("select now() as now")[0]["now"]
     after = datetime.now(UTC)
     ahead = theirs - after if theirs > after else min(theirs - before, timedelta())
     if engine.settings.engine == "risingwave" and ahead < timedelta():
         ahead = min(ahead + CHECKPOINT, timedelta())
-    yield skewed(ahead, "the engine's clock")
+    yield clock_skew(ahead, "the engine's clock")
 
 
-def versions(engine: Engine) -> Findings:
-    """The versions that Headrace is to serve lie where this machine can read them."""
+def check_versions(engine: Engine) -> Findings:
+    """This machine can read the artifacts of the versions that serve."""
     rows = engine.rows(
         "select model, model_version, artifact_uri from headrace.serving_plan "
         "order by model, model_version"
     )
-    found = []
+    findings = []
     for row in rows:
         if local_path(row["artifact_uri"]) is None:
-            continue  # served by somebody else, from a registry of theirs
+            continue  # another system serves it from its own registry
         try:
             artifact_path(row["artifact_uri"], engine.settings.artifacts_path)
         except ModelError as error:
             says = f"{row['model']} {row['model_version']} serves, but {one_line(error)}"
             do = f"share {PREFIX}ARTIFACTS between the trainer and the gateways"
-            found.append(failed(says, do))
-    yield from found or [ok(f"{len(rows)} versions serve, and all can be read")]
+            findings.append(failed(says, do))
+    yield from findings or [ok(f"{len(rows)} versions serve, and all can be read")]
 
 
-def registry(settings: Settings) -> Findings:
-    """The PostgreSQL that holds Feast's registry."""
+def check_registry(settings: Settings) -> Findings:
+    """The PostgreSQL of Feast's registry can be reached."""
     try:
-        said = version(settings.registry_dsn)
+        version = server_version(settings.registry_dsn)
     except psycopg.OperationalError as error:
-        yield failed(one_line(error), f"start it, or mend {PREFIX}REGISTRY_DSN")
+        yield failed(one_line(error), f"start it, or correct {PREFIX}REGISTRY_DSN")
         return
-    if "RisingWave" in said:
+    if "RisingWave" in version:
         yield failed("the registry is a RisingWave", "Feast needs a PostgreSQL")
     else:
         yield ok("reachable")

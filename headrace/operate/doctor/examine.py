@@ -1,44 +1,37 @@
-"""All checks of a deployment, one after the other."""
+"""All checks of a deployment, in order."""
 
 from __future__ import annotations
 
-from headrace.operate.doctor.checks import (
-    artifacts,
-    catalogue,
-    clock,
-    deployed,
-    disk,
-    engine_,
-    engine_of,
-    reader,
-    registry,
-    settings_,
-    versions,
-)
-from headrace.operate.doctor.findings import Findings, made
+from headrace.operate.doctor import checks
+from headrace.operate.doctor.findings import Findings, run
 from headrace.settings import Settings
 
 
 def examine(settings: Settings) -> Findings:
-    """Make all checks; those of an engine or of brokers that cannot be reached are left out."""
-    yield from made(settings_, settings)
-    yield from made(disk, settings)
-    yield from made(artifacts, settings)
+    """Run all checks, except those that need an engine or brokers that cannot be reached."""
+    for check in (checks.check_settings, checks.check_disk, checks.check_artifacts):
+        yield from run(check, settings)
     engine = None
-    for found in made(engine_, settings):
-        yield found
-        if found.level != "failed":
-            engine = engine_of(settings)
+    for finding in run(checks.check_engine, settings):
+        yield finding
+        if finding.level != "failed":
+            engine = checks.engine_of(settings)
     if engine:
-        for check in (deployed, catalogue, reader, clock, versions):
-            yield from made(check, engine)
+        for check_engine in (
+            checks.check_deployed,
+            checks.check_catalogue,
+            checks.check_reader,
+            checks.check_clock,
+            checks.check_versions,
+        ):
+            yield from run(check_engine, engine)
         if settings.engine == "risingwave":
-            from headrace.operate.doctor.risingwave import actors, barriers
+            from headrace.operate.doctor.risingwave import check_actors, check_barriers
 
-            for check in (barriers, actors):
-                yield from made(check, engine)
+            for check_cluster in (check_barriers, check_actors):
+                yield from run(check_cluster, engine)
     if settings.registry_dsn:
-        yield from made(registry, settings)
+        yield from run(checks.check_registry, settings)
     if settings.kafka:
         from headrace.operate.doctor.kafka import examine_brokers
 

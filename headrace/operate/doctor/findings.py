@@ -1,4 +1,4 @@
-"""What a check finds, and how one is made."""
+"""The result of a check, and how a check is run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import psycopg
 from headrace.errors import HeadraceError, one_line
 from headrace.events.contract import MAX_AHEAD
 
-# Clocks that are further apart make every "how late" wrong; by MAX_AHEAD, events are refused.
+# Clocks further apart than SKEW falsify all measured delays; beyond MAX_AHEAD, events are rejected.
 SKEW = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: how bad it is, what it is, and what to do about it."""
+    """One result of a check: how bad it is, what was found, and how to fix it."""
 
     level: Literal["ok", "warning", "failed"]
     says: str
@@ -41,22 +41,22 @@ def failed(says: str, do: str) -> Finding:
     return Finding("failed", says, do)
 
 
-def made(check: Callable[..., Findings], *of: Any) -> Findings:
-    """Make one check: its findings under its name, and an error as what it found."""
-    name = check.__name__.rstrip("_")
+def run(check: Callable[..., Findings], *arguments: Any) -> Findings:
+    """Run one check and name its findings after it; an error is a finding, too."""
+    name = check.__name__.removeprefix("check_")
     try:
-        for found in check(*of):
-            yield replace(found, check=name)
+        for finding in check(*arguments):
+            yield replace(finding, check=name)
     except (HeadraceError, psycopg.Error, OSError) as error:
-        yield Finding("failed", one_line(error), "mend this, then ask again", name)
+        yield Finding("failed", one_line(error), "fix this, then run headrace doctor again", name)
 
 
-def skewed(ahead: timedelta, whose: str) -> Finding:
-    """Judge a clock that is `ahead` of this machine's, or behind it."""
+def clock_skew(ahead: timedelta, clock: str) -> Finding:
+    """Judge a clock that is `ahead` of this machine's, or behind it if negative."""
     seconds = ahead.total_seconds()
-    says = f"{whose} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
+    says = f"{clock} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
     if abs(ahead) > MAX_AHEAD:
-        return failed(says, "run NTP on both: events that are 5 minutes ahead are refused")
+        return failed(says, "run NTP on both: events more than 5 minutes ahead are rejected")
     if abs(ahead) > SKEW:
-        return warning(says, "run NTP on both: delays of feedback are measured wrongly")
+        return warning(says, "run NTP on both: feedback delays are measured wrongly")
     return ok(says)

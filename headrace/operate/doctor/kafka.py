@@ -1,4 +1,4 @@
-"""The doctor's checks of the brokers: there, set up as the settings want, and read in time."""
+"""Checks of Kafka: the brokers, the topics, and how far these have been read."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from headrace.operate.doctor.findings import (
     SKEW,
     Finding,
     Findings,
+    clock_skew,
     failed,
-    made,
     ok,
-    skewed,
+    run,
     warning,
 )
 from headrace.settings import PREFIX, Settings
 
-# So many messages behind is slow; nothing stored for so long, while messages wait, is away.
+# With more messages behind, ingest is slow; with none stored for this long, it does not run.
 MANY_BEHIND, QUIET_S = 100_000, 60.0
 # How long to wait for the newest messages.
 FETCH_S = 3.0
-# The year 9999: a clock in microseconds is beyond it.
+# The end of the year 9999; a sender that counts in microseconds is beyond it.
 LATEST_MS = 253_402_300_799_000
 
 
 def examine_brokers(settings: Settings, engine: Engine | None) -> Findings:
-    """Make the checks of Kafka; whether it is read in time needs the `engine`."""
-    for found in made(brokers, settings):
-        yield found
-        if found.level == "failed":
+    """Run the checks of Kafka; without the `engine`, not how far the topics have been read."""
+    for finding in run(check_brokers, settings):
+        yield finding
+        if finding.level == "failed":
             return
-    yield from made(topics, settings)
-    yield from made(messages, settings, engine)
+    yield from run(check_topics, settings)
+    yield from run(check_messages, settings, engine)
 
 
-def brokers(settings: Settings) -> Findings:
-    """They answer."""
+def check_brokers(settings: Settings) -> Findings:
+    """The brokers can be reached."""
     try:
         with admin_client(settings) as admin:
             yield ok(f"{len(admin.describe_cluster()['brokers'])} at {settings.kafka}")
     except BrokerError as error:
         says, _, do = one_line(error).partition("; ")
-        yield failed(says, do or f"start it, or mend {PREFIX}KAFKA and its security")
+        yield failed(says, do or f"start it, or correct {PREFIX}KAFKA and its security")
 
 
-def topics(settings: Settings) -> Findings:
-    """The topics are there, with the partitions, copies and retention of the settings."""
+def check_topics(settings: Settings) -> Findings:
+    """The topics exist, with the partitions, replicas and retention of the settings."""
     wanted = list(topic_names(settings))
     with admin_client(settings) as admin:
         there = {each["name"]: each["partitions"] for each in admin.describe_topics(wanted)}
@@ -65,49 +65,49 @@ def topics(settings: Settings) -> Findings:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
         configured = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
     maker = "migrate" if settings.engine == "risingwave" else "ingest"
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name in wanted:
         if name in there:
             config = {key: value["value"] for key, value in configured.get(name, {}).items()}
-            found += _topic(name, there[name], config, settings)
+            findings += _topic(name, there[name], config, settings)
         else:
-            found.append(failed(f"{name} is missing", f"headrace {maker} makes it"))
-    yield from found or [ok(f"all {len(wanted)} are as the settings want them")]
+            findings.append(failed(f"{name} is missing", f"headrace {maker} creates it"))
+    yield from findings or [ok(f"all {len(wanted)} are as in the settings")]
 
 
 def _topic(
     name: str, partitions: list[dict[str, Any]], config: dict[str, str], settings: Settings
 ) -> Findings:
-    copies = min(len(each["replica_nodes"]) for each in partitions)
+    replicas = min(len(each["replica_nodes"]) for each in partitions)
     if len(partitions) != settings.kafka_partitions:
         yield warning(
             f"{name} has {len(partitions)} partitions, not {settings.kafka_partitions}",
             f"kafka-topics --alter --topic {name} adds some; "
-            f"{PREFIX}KAFKA_PARTITIONS counts for new topics only",
+            f"{PREFIX}KAFKA_PARTITIONS applies to new topics only",
         )
-    if copies == 1:
+    if replicas == 1:
         yield warning(
-            f"{name} has one copy: a broker that dies takes its events along",
-            f"{PREFIX}KAFKA_REPLICAS=3 before it is made, or kafka-reassign-partitions",
+            f"{name} has one replica: its events are lost with the broker",
+            f"{PREFIX}KAFKA_REPLICAS=3 before it is created, or kafka-reassign-partitions",
         )
-    elif copies < settings.kafka_replicas:
+    elif replicas < settings.kafka_replicas:
         yield warning(
-            f"{name} has {copies} copies, not {settings.kafka_replicas}",
+            f"{name} has {replicas} replicas, not {settings.kafka_replicas}",
             "kafka-reassign-partitions",
         )
     elif int(config.get("min.insync.replicas", 2)) < 2:
         yield warning(
-            f"{name} takes an event as sent once one broker has it",
+            f"{name} acknowledges an event once a single broker has it",
             f"kafka-configs --alter --topic {name} --add-config min.insync.replicas=2",
         )
     behind = [each for each in partitions if len(each["isr_nodes"]) < len(each["replica_nodes"])]
     if behind:
         yield warning(
-            f"{name}: copies of {len(behind)} partitions are not in sync", "look after the brokers"
+            f"{name}: replicas of {len(behind)} partitions are not in sync", "check the brokers"
         )
     if "compact" in config.get("cleanup.policy", ""):
         yield failed(
-            f"{name} is compacted: of the events of one key the brokers drop all but the last",
+            f"{name} is compacted: the brokers delete all but the last event of each key",
             f"kafka-configs --alter --topic {name} --add-config cleanup.policy=delete",
         )
     kept = int(config.get("retention.ms") or -1)
@@ -119,8 +119,8 @@ def _topic(
         )
 
 
-def messages(settings: Settings, engine: Engine | None) -> Findings:
-    """What came is read in time, nothing unread was dropped, and no sender's clock is ahead."""
+def check_messages(settings: Settings, engine: Engine | None) -> Findings:
+    """Messages are read in time, none was deleted unread, and no sender's clock is ahead."""
     names = list(topic_names(settings))
     kept = _kept(settings)
     if engine:
@@ -135,7 +135,7 @@ def messages(settings: Settings, engine: Engine | None) -> Findings:
     newest = max((each.newest_ms for each in kept.values()), default=0)
     ahead = datetime.fromtimestamp(min(newest, LATEST_MS) / 1000, UTC) - datetime.now(UTC)
     if ahead > SKEW:
-        yield skewed(ahead, "the clock of who sent the newest message")
+        yield clock_skew(ahead, "the clock of the sender of the newest message")
 
 
 def _read(
@@ -153,19 +153,19 @@ def _read(
             if row["topic_id"] not in ("", place.topic_id):
                 row = None
                 yield warning(
-                    f"{topic}:{number} was made anew since it was read",
-                    "run headrace ingest, which reads it from its beginning",
+                    f"{topic}:{number} was recreated since it was read",
+                    "run headrace ingest, which reads it from the beginning",
                 )
         at = row["next_offset"] if row else place.first
         behind[topic] += max(place.end - max(at, place.first), 0)
         if at < place.first:
             yield failed(
-                f"{place.first - at} messages of {topic}:{number} were dropped unread",
+                f"{place.first - at} messages of {topic}:{number} were deleted unread",
                 f"send them again; raise {PREFIX}KAFKA_RETENTION_H, or keep ingest running",
             )
         elif at > place.end:
             yield failed(
-                f"{topic}:{number} was read up to {at} and ends at {place.end}: it was made anew",
+                f"{topic}:{number} was read up to {at} and ends at {place.end}: it was recreated",
                 f"use another {PREFIX}KAFKA_PREFIX, or stop ingest and delete its rows of "
                 "control.consumed",
             )
@@ -174,11 +174,11 @@ def _read(
     says = f"messages behind: {says}"
     quiet = stored_at is None or (datetime.now(UTC) - stored_at).total_seconds() > QUIET_S
     if waiting and quiet:
-        do = {"postgres": "run headrace ingest", "risingwave": "look after RisingWave's sources"}
-        yield warning(f"{says}, and nothing stores them", do[settings.engine])
+        do = {"postgres": "run headrace ingest", "risingwave": "check RisingWave's sources"}
+        yield warning(f"{says}, and none is being stored", do[settings.engine])
     elif sum(waiting.values()) > MANY_BEHIND:
         do = {
-            "postgres": "wait, or run more of headrace ingest, up to one a partition",
+            "postgres": "wait, or run more processes of headrace ingest, up to one a partition",
             "risingwave": "wait, or give RisingWave more compute nodes",
         }
         yield warning(says, do[settings.engine])
@@ -187,7 +187,7 @@ def _read(
 
 
 def _lost(engine: Engine) -> Findings:
-    """What ingest found dropped within a week."""
+    """Messages that ingest found deleted in the last seven days."""
     for row in engine.rows(
         "select topic, sum(messages)::bigint as messages, max(noticed_at) as at "
         "from headrace.lost_messages where noticed_at > now() - interval '7 days' "
@@ -195,13 +195,13 @@ def _lost(engine: Engine) -> Findings:
     ):
         yield warning(
             f"{row['messages']:,} messages of {row['topic']} were lost unread, "
-            f"as was noticed at {row['at']:%Y-%m-%d %H:%M}Z",
-            "send them again: headrace.lost_messages says which",
+            f"noticed at {row['at']:%Y-%m-%d %H:%M}Z",
+            "send them again: headrace.lost_messages lists them",
         )
 
 
 class Kept(NamedTuple):
-    """What the brokers have of a partition: offsets, and the newest message's time (0: none)."""
+    """Offsets of a partition at the brokers, and the time of its newest message (0: none)."""
 
     first: int
     end: int

@@ -1,32 +1,21 @@
-"""What the role of dashboards and analysts may do that it should not, and the other way round.
+"""What the role `headrace_reader` can do and should not, and what it should and cannot.
 
-What it may do is in `sql/postgres/005_roles.sql`; `headrace.engine.reader_role` brings that back.
+`sql/postgres/005_roles.sql` grants its rights; `headrace.engine.reader_role` restores them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from headrace.engine import Engine
 from headrace.engine.dialect import READER
 from headrace.engine.embedded import embedded_postgres
 from headrace.engine.postgres import LONGEST_READ, scram_verifier
+from headrace.operate.doctor.findings import Findings, failed, warning
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What the reader can do that it should not, or cannot that it should."""
-
-    says: str
-    do: str
-    grave: bool = True
-
-
-def faults(engine: Engine) -> Iterator[Fault]:
-    """Look at everything that the role may do, and at what it does now."""
+def faults(engine: Engine) -> Findings:
+    """Yield what is wrong with the rights, the limits and the present sessions of the role."""
     if not engine.rows("select 1 from pg_roles where rolname = %s", [READER]):
-        yield Fault(f"there is no role {READER}", "have the administrator make it")
+        yield failed(f"there is no role {READER}", "have the administrator create it")
         return
     yield from _relations(engine)
     if engine.settings.engine == "postgres":
@@ -35,80 +24,80 @@ def faults(engine: Engine) -> Iterator[Fault]:
         yield from _sessions(engine)
 
 
-def _relations(engine: Engine) -> Iterator[Fault]:
+def _relations(engine: Engine) -> Findings:
     for row in engine.rows(_GRANTS, {"reader": READER}):
         schema, name = row["schema"], f"{row['schema']}.{row['name']}"
         if schema == "headrace" and not row["reads"]:
             do = f"grant usage on schema {schema}, and select on {name}, to {READER}"
-            yield Fault(f"{READER} cannot read {name}", do)
+            yield failed(f"{READER} cannot read {name}", do)
         if schema != "headrace" and row["reads"]:
-            yield Fault(f"{READER} can read {name}", f"revoke select on {name} from {READER}")
+            yield failed(f"{READER} can read {name}", f"revoke select on {name} from {READER}")
         if row["writes"]:
             do = f"revoke insert, update, delete on {name} from {READER}"
-            yield Fault(f"{READER} can change {name}", do)
+            yield failed(f"{READER} can change {name}", do)
 
 
-def _beyond_relations(engine: Engine) -> Iterator[Fault]:
-    """Schemas, the database, functions, other roles: what it could hold, store or become."""
+def _beyond_relations(engine: Engine) -> Findings:
+    """Rights on schemas, the database and functions, and those of other roles."""
     for row in engine.rows(_SCHEMAS, [READER, READER]):
         if row["makes"]:
             do = f"revoke create on schema {row['name']} from public, {READER}"
-            yield Fault(f"{READER} can make things in schema {row['name']}", do)
+            yield failed(f"{READER} can create objects in schema {row['name']}", do)
         elif row["name"] not in ("headrace", "public"):
             do = f"revoke usage on schema {row['name']} from public, {READER}"
-            yield Fault(f"{READER} can reach into schema {row['name']}", do)
+            yield failed(f"{READER} can use schema {row['name']}", do)
     may = engine.rows(_DATABASE, [READER, READER])[0]
     for right in ("temporary", "create"):
         if may[right]:
-            does = {"temporary": "make temporary tables", "create": "make schemas"}[right]
+            does = {"temporary": "create temporary tables", "create": "create schemas"}[right]
             do = f"revoke {right} on database {may['name']} from public, {READER}"
-            yield Fault(f"{READER} can {does}", do)
+            yield failed(f"{READER} can {does}", do)
     called = engine.rows("select called::text from control.more_than_reading() order by called")
     if called:
         known = ", ".join(row["called"] for row in called[:3])
-        yield Fault(
-            f"{READER} can call {len(called)} functions that hold or store something, as {known}",
+        judge = failed if may["superuser"] else warning
+        yield judge(
+            f"{READER} can call {len(called)} functions that lock or store something, as {known}",
             "have a superuser run `headrace migrate`, or revoke execute on them from public",
-            grave=may["superuser"],
         )
     for row in engine.rows(_POWERS, [READER]):
-        yield Fault(f"{READER} {row['power']}", row["remedy"])
+        yield failed(f"{READER} {row['power']}", row["remedy"])
 
 
-def _limits(engine: Engine) -> Iterator[Fault]:
+def _limits(engine: Engine) -> Findings:
     role = engine.rows(_ROLE, [READER])[0]
     if role["rolconnlimit"] < 0:
         do = f"alter role {READER} connection limit 20"
-        yield Fault(f"{READER} may take every connection", do)
+        yield failed(f"{READER} can take every connection", do)
     for row in engine.rows(_DEFAULTS, [READER]):
         do = f"alter role {READER} set {row['name']} = '{row['value']}'"
         if not row["got"]:
-            yield Fault(f"{READER} has no {row['name']}", do, grave=row["may"])
+            judge = failed if row["may"] else warning
+            yield judge(f"{READER} has no {row['name']}", do)
         elif row["got"] != row["value"] and not engine.settings.dsn:
             says = f"{row['name']} of {READER} is {row['got']}, not {row['value']}"
-            yield Fault(says, "start the gateway, which sets it back")
+            yield failed(says, "start the gateway, which resets it")
     if not engine.settings.dsn:
         password = embedded_postgres(engine.settings).password(READER)
         kept = engine.rows("select rolpassword from pg_authid where rolname = %s", [READER])
         if kept[0]["rolpassword"] != scram_verifier(password):
-            yield Fault(
-                f"the password of {READER} is not that of its file",
-                "start the gateway, which sets it back",
+            yield failed(
+                f"the password of {READER} is not the one in its file",
+                "start the gateway, which resets it",
             )
 
 
-def _sessions(engine: Engine) -> Iterator[Fault]:
+def _sessions(engine: Engine) -> Findings:
     longest = int(LONGEST_READ.total_seconds())
     for row in engine.rows(_LONG, [READER, LONGEST_READ]):
-        yield Fault(
-            f"a session of {READER} has been at it for {row['seconds']} s (pid {row['pid']})",
+        yield failed(
+            f"a session of {READER} has been running for {row['seconds']} s (pid {row['pid']})",
             f"the gateway ends it after {longest} s; or select pg_terminate_backend({row['pid']})",
         )
     if not engine.rows(_MAY_END, [READER])[0]["may"]:
-        yield Fault(
-            f"nobody here may end what {READER} does for too long",
+        yield warning(
+            f"the gateway may not end sessions of {READER} that run too long",
             f"have the administrator grant {READER} to the owner, with inherit true",
-            grave=False,
         )
 
 
@@ -151,12 +140,12 @@ from pg_roles,
     lateral (
         values
         (rolsuper, 'is a superuser', 'alter role headrace_reader nosuperuser'),
-        (rolcreaterole, 'can make roles', 'alter role headrace_reader nocreaterole'),
-        (rolcreatedb, 'can make databases', 'alter role headrace_reader nocreatedb'),
-        (rolreplication, 'can copy everything', 'alter role headrace_reader noreplication'),
+        (rolcreaterole, 'can create roles', 'alter role headrace_reader nocreaterole'),
+        (rolcreatedb, 'can create databases', 'alter role headrace_reader nocreatedb'),
+        (rolreplication, 'can replicate all data', 'alter role headrace_reader noreplication'),
         (
             exists (select from pg_auth_members where member = pg_roles.oid),
-            'has the rights of other roles, too',
+            'has the rights of other roles',
             'revoke these roles from headrace_reader'
         )
     ) as powers (has, power, remedy)

@@ -1,4 +1,4 @@
-"""What the doctor asks a RisingWave: how soon it shows events, and whether it has room left."""
+"""Checks of RisingWave: how soon it shows events, and whether it can run more views."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from headrace.engine import Engine
 from headrace.operate.doctor.findings import Findings, failed, ok, warning
 
 LONGEST_BARRIER_MS = 1_000
-# Actors for each core of a node: RisingWave warns above the first, and makes nothing more above the
-# second. They are its defaults; what its administrator set instead is not to be read.
+# Actors for each core of a node: RisingWave warns above the first, and creates nothing more above
+# the second. These are its defaults; other values, set by an administrator, cannot be queried.
 MANY_ACTORS, TOO_MANY_ACTORS = 100, 400
 
 
-def barriers(engine: Engine) -> Findings:
-    """RisingWave shows an event once the barrier after it has passed."""
+def check_barriers(engine: Engine) -> Findings:
+    """Barriers are frequent: an event is visible only after the next one."""
     with engine.connect() as connection:
         shown = {row[0]: row[1] for row in connection.execute("show parameters").fetchall()}
     interval = int(shown["barrier_interval_ms"])
@@ -23,26 +23,24 @@ def barriers(engine: Engine) -> Findings:
         yield ok(says)
 
 
-def actors(engine: Engine) -> Findings:
-    """Each node runs no more actors than a cluster makes more views with.
+def check_actors(engine: Engine) -> Findings:
+    """The nodes run few enough actors to create more views.
 
-    A view runs each of its fragments once a core, so that more cores alone change nothing.
+    A view runs each of its fragments once a core, so more cores do not help.
     """
     for row in engine.rows(
         "select worker_id, parallelism, actor_count from rw_catalog.rw_worker_actor_count "
         "order by worker_id"
     ):
         each = row["actor_count"] / max(row["parallelism"], 1)
-        says = f"node {row['worker_id']} runs {each:.0f} actors a core, of all databases"
+        says = f"node {row['worker_id']} runs {each:.0f} actors a core, for all databases"
         do = (
-            "drop views that nobody reads, or run some on fewer cores than there are: "
+            "drop views that nobody reads, or run some on fewer cores: "
             "alter materialized view ... set parallelism = 1"
         )
         if each > TOO_MANY_ACTORS:
-            yield failed(f"{says}: over {TOO_MANY_ACTORS} nothing can be made any more", do)
+            yield failed(f"{says}: above {TOO_MANY_ACTORS}, no view can be created", do)
         elif each > MANY_ACTORS:
-            yield warning(
-                f"{says}: it should be {MANY_ACTORS}, and {TOO_MANY_ACTORS} is the end", do
-            )
+            yield warning(f"{says}: more than {MANY_ACTORS}; the limit is {TOO_MANY_ACTORS}", do)
         else:
             yield ok(says)

@@ -183,7 +183,7 @@ def test_settings_that_cannot_be_right_end_at_once(changes: dict[str, str], says
 def test_each_command_looks_at_the_file_of_authorities(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.setattr("headrace.cli._stop_event", threading.Event)
+    monkeypatch.setattr("headrace.machine.stop_event", threading.Event)
     monkeypatch.setenv("HEADRACE_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("HEADRACE_KAFKA_CA", "nowhere.pem")
     assert main(["--home", str(tmp_path / "home"), command]) == 1
@@ -213,7 +213,7 @@ def test_brokers_that_are_away_at_the_start_are_waited_for(
         if len(tries) < 4:
             raise BrokerError("nobody listens at b:1; start it")
 
-    monkeypatch.setattr("headrace.cli._stop_event", threading.Event)
+    monkeypatch.setattr("headrace.machine.stop_event", threading.Event)
     monkeypatch.setattr("headrace.events.kafka.brokers.BACKOFF_S", (0.01, 0.02))
     monkeypatch.setattr("headrace.events.kafka.ingest.ingest", ingest)
     monkeypatch.setenv("HEADRACE_DSN", engine.settings.dsn)

@@ -1,0 +1,97 @@
+"""Commands on one model: train, policy, versions, promote, rollback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli.command import as_json, command, on_engine
+from headrace.errors import ModelError, SettingError
+from headrace.operate.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from headrace.engine import Engine
+
+
+@command(example="headrace train churn")
+@click.argument("model")
+@click.option("--off", is_flag=True, help="Stop this: the model is watched only.")
+@as_json
+@on_engine
+def train(engine: Engine, model: str, off: bool, as_json: bool) -> None:
+    """Train versions of a model, and promote those that are better."""
+    from headrace.control.handover import hand_over, told
+
+    report = hand_over(engine, model, learns=not off)
+    if as_json:
+        print_json(report)
+    else:
+        print(*told(report), sep="\n")
+
+
+@command(example="headrace policy churn min_new_labels=500 cooldown='1 hour'")
+@click.argument("model")
+@click.argument("values", nargs=-1, metavar="[POLICY=VALUE]...")
+@as_json
+@on_engine
+def policy(engine: Engine, model: str, values: tuple[str, ...], as_json: bool) -> None:
+    """Show or set the policies of a model.
+
+    The model '*' holds the defaults of all models. An empty VALUE resets a policy.
+    """
+    from headrace.control import policies
+
+    changes: dict[str, str | None] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"{text}: must have the form POLICY=VALUE")
+        changes[name] = value or None
+    result = policies.write(engine, model, changes)
+    if as_json:
+        print_json(result)
+        return
+    for name, value in result["policies"].items():
+        print(f"{name:18} {value}{'' if name in result['own'] else '   (default)'}")
+
+
+@command(example="headrace versions churn")
+@click.argument("model")
+@as_json
+@on_engine
+def versions(engine: Engine, model: str, as_json: bool) -> None:
+    """List the versions of a model."""
+    rows = engine.rows(
+        "select model_version, status, traffic, trained_at, promoted_at, reason "
+        "from headrace.model_versions where model = %s order by trained_at, model_version",
+        [model],
+    )
+    if not rows and not as_json:
+        raise ModelError(f"no version of {model!r} is known; see headrace status")
+    (print_json if as_json else print_table)(rows)
+
+
+@command(example="headrace promote churn v3 --traffic 0.1")
+@click.argument("model")
+@click.argument("model_version")
+@click.option("--traffic", type=float, help="Share of requests in (0, 1): serve as a canary.")
+@on_engine
+def promote(engine: Engine, model: str, model_version: str, traffic: float | None) -> None:
+    """Let a published version serve all requests or a share of them."""
+    from headrace.control import lifecycle
+
+    lifecycle.promote(engine, model, model_version, traffic=traffic)
+    print(f"{model} {model_version} serves")
+
+
+@command(example="headrace rollback churn --reason 'wrong labels'")
+@click.argument("model")
+@click.option("--reason", default="by hand", show_default=True)
+@on_engine
+def rollback(engine: Engine, model: str, reason: str) -> None:
+    """Take the serving version back; the one before it serves again."""
+    from headrace.control import lifecycle
+
+    taken, serving = lifecycle.rollback(engine, model, reason)
+    print(f"{model} {taken} was taken back; {serving or 'nothing'} serves")
