@@ -31,8 +31,8 @@ UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 class LiveViewOfflineStoreConfig(PostgresConfig):
     """Settings of `LiveViewOfflineStore`."""
 
-    type: Literal["headrace.features.reader.offline_store.LiveViewOfflineStore"] = (
-        "headrace.features.reader.offline_store.LiveViewOfflineStore"
+    type: Literal["headrace.features.offline_store.LiveViewOfflineStore"] = (
+        "headrace.features.offline_store.LiveViewOfflineStore"
     )
 
 

@@ -32,8 +32,8 @@ _STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.Featu
 class LiveViewOnlineStoreConfig(PostgresConfig):
     """Settings of `LiveViewOnlineStore`."""
 
-    type: Literal["headrace.features.reader.online_store.LiveViewOnlineStore"] = (
-        "headrace.features.reader.online_store.LiveViewOnlineStore"
+    type: Literal["headrace.features.online_store.LiveViewOnlineStore"] = (
+        "headrace.features.online_store.LiveViewOnlineStore"
     )
 
 
