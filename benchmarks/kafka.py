@@ -54,10 +54,10 @@ def run(engine: Engine, quick: bool = False) -> str:
         broker.stop()
     return "\n".join([
         "# Kafka\n",
-        f"{count:,} events in {PARTITIONS} partitions a topic, beside "
-        f"{short(present)} predictions: sent through the log until all are acknowledged, read by a "
-        "consumer that does nothing with them, and stored by one `headrace ingest`, all views included. The broker is Tansu, "
-        f"in memory, on the same cores. {machine(engine)}\n",
+        f"{count:,} events in {PARTITIONS} partitions a topic, beside {short(present)} "
+        "predictions: sent through the log until all are acknowledged, read by a consumer that "
+        "does nothing with them, and stored by one `headrace ingest`, all views included. The "
+        f"broker is Tansu, in memory, on the same cores. {machine(engine)}\n",
         table(
             ["", "events a second", "relative to reading"],
             [

@@ -76,8 +76,9 @@ def run(engine: Engine, quick: bool = False) -> str:
         f"{EVENTS_S:,} events a second for {seconds} s, in ticks of {1_000 * TICK_S:.0f} ms, "
         f"beside {short(present)} predictions; `{QUERY}` is read back to back on another "
         f"connection ({len(polls):,} times). Commit to read: from the acknowledgement of a "
-        "tick's events to the end of the first reading that began after it and counts its labels (readings that "
-        f"began after it and did not: {missed}). Event to commit: from the moment at which an "
+        "tick's events to the end of the first reading that began after it and counts its "
+        f"labels (readings that began after it and did not: {missed}). "
+        "Event to commit: from the moment at which an "
         f"event was due to be sent. {machine(engine)}\n",
         table(
             ["ms", *shares, "bar at p99"],

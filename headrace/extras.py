@@ -20,7 +20,7 @@ MODULES = {
     "features": ("feast", "psycopg_pool", "pyarrow", "pydantic"),
     "dashboards": ("grafana_api", "requests"),
     "kafka": ("kafka", "lz4", "snappy", "zstandard"),
-    "risingwave": ("dbt.adapters.risingwave", "psycopg2"),
+    "risingwave": ("dbt.adapters.risingwave", "psycopg2", "risingwave"),
     "demo": ("rich", "matplotlib", "sklearn"),
 }  # fmt: skip
 SERVING = ("engine", "gateway", "features", "model")

@@ -22,7 +22,7 @@ from headrace.extras import MODULES, NEEDS, OURS
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What others use: kafka-python is faster with the first, the others belong to dbt's adapter.
-NOT_IMPORTED = {"crc32c", "risingwave-py", "sqlalchemy-risingwave"}
+NOT_IMPORTED = {"crc32c", "sqlalchemy-risingwave"}
 # What is left out of sys.path, in a process of its own, by the names of modules.
 WITHOUT = """
 import json, runpy, sys

@@ -34,6 +34,7 @@ class Dialect(Protocol):
         migrates_by_itself: any process may bring it up to date, one after the other; if not,
             `headrace migrate` alone does.
         has_temporary_tables: it has them, and takes rows by COPY.
+        has_subscriptions: it tells of the changes of tables and materialized views.
         dbt_run: the command of dbt that makes the views, or makes the changed ones again.
     """
 
@@ -42,6 +43,7 @@ class Dialect(Protocol):
     reads_topics: bool
     migrates_by_itself: bool
     has_temporary_tables: bool
+    has_subscriptions: bool
     dbt_run: tuple[str, ...]
 
     def connect(self, dsn: str, *, autocommit: bool = True, **options: Any) -> Connection:

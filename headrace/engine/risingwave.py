@@ -42,6 +42,7 @@ class RisingWave:
     reads_topics = True
     migrates_by_itself = False
     has_temporary_tables = False
+    has_subscriptions = True
     # All of them: a view that exists stays as it is.
     dbt_run: tuple[str, ...] = ("run", "--full-refresh")
 
