@@ -1,13 +1,13 @@
 """Replay of recorded events through the gateway: faster, in the same order.
 
-Steps are sent in ticks: the predictions of a tick in one request, then its feedback in one. The order
-within a topic is kept, and feedback that came before its inference is still sent first.
+Steps are sent in ticks: the predictions of a tick in one request, then its feedback in one. The
+order within a topic is kept, and feedback that came before its inference is still sent first.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -65,18 +65,16 @@ def ticks(steps: Iterable[Step], limit: int = MAX_TICK) -> Iterator[Tick]:
 
 
 class Replay:
-    """Sends ticks to a gateway. While no version serves, inferences are logged without a prediction.
+    """Sends ticks to a gateway; until a version serves, logs inferences without a prediction.
 
     Args:
         url: address of the gateway.
         model: name of the model in the events.
-        hold: called before each tick; returns when the replay may go on.
     """
 
-    def __init__(self, url: str, model: str, hold: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, url: str, model: str) -> None:
         self.model = model
         self.predicted = self.logged = 0
-        self._hold = hold
         self._http = httpx.Client(base_url=url, timeout=60)
         self._serving = False
 
@@ -94,7 +92,6 @@ class Replay:
         Raises:
             DeliveryError: the gateway rejected an event or did not respond for a minute.
         """
-        self._hold()
         if tick.predictions:
             self._serving = self._serving or any(row["loaded"] for row in self.plan())
             bodies = [{"model": self.model, **body} for body in tick.predictions]
