@@ -118,7 +118,7 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
         replay = Replay(url, MODEL)
 
         def hold() -> None:
-            """Pause while a version is trained and loaded: in life hardly any event time passes then."""
+            """Pause while a version is trained and loaded: this takes almost no event time."""
             while True:
                 for part in parts:
                     part.check()
