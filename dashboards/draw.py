@@ -4,14 +4,14 @@ A plot is an SVG that stretches to its box, under HTML labels placed in percent,
 strokes keep their size on any screen.
 """
 
-# By hand because only the time series (half of this module) could come from a library, and these cost
-# more. The eight of them, three versions by 16 windows, on two busy cores:
+# By hand because a library could draw only the time series, half of this module, and would cost more.
+# For the eight of the dashboard, with three versions and 16 windows, on two busy cores:
 #
 #                                 draw     import   size
 #   this module                   0.02 s   0.1 s    50 kB
 #   matplotlib 3.11, SVG          4-6 s    2-3 s    138 kB   no tooltips; text grows with the box
 #   Altair 6.3 and vl-convert     5-7 s    1.5 s    199 kB   a package of 84 MB; text grows, too
-#   Plotly 6                      0.4 s    0.1 s    73 kB    and 4.8 MB of script
+#   Plotly 7                      0.4 s    0.1 s    73 kB    and 4.8 MB of script
 #
 # None follows the reader's light or dark colours without a second drawing or a script.
 
