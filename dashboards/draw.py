@@ -4,8 +4,8 @@ A plot is an SVG that stretches to its box, under HTML labels placed in percent,
 strokes keep their size on any screen.
 """
 
-# By hand because a library could draw only the time series, half of this module, and would cost more.
-# For the eight of the dashboard, with three versions and 16 windows, on two busy cores:
+# By hand because a library could draw only the time series, half of this module, and would cost
+# more. For the eight of the dashboard, with three versions and 16 windows, on two busy cores:
 #
 #                                 draw     import   size
 #   this module                   0.02 s   0.1 s    50 kB
