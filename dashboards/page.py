@@ -102,7 +102,7 @@ def _panel(panel: Panel, run: Run, canvas: Canvas, facts: dict[str, str]) -> str
     if panel["type"] == "row":
         return f'<h2 style="{style}">{escape(panel["title"])}</h2>'
     if _is_navigation(panel):
-        # Its links set Grafana's time range, which a page has not: describe the page instead.
+        # Its links set Grafana's time range, which a page lacks: describe the page instead.
         title, about = "This page", ""
         body = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
         body = f"<dl>{body}</dl>"
