@@ -13,7 +13,7 @@ from headrace.machine import free_port
 
 
 class Broker:
-    """One broker on a port of its own, or behind what has one. It keeps nothing on disk."""
+    """One broker on a free port; it advertises that port or another and keeps nothing on disk."""
 
     def __init__(self, advertised_port: int = 0) -> None:
         self.port = free_port()
@@ -44,7 +44,7 @@ class Broker:
         raise AssertionError("the broker did not start")
 
     def signal(self, number: int) -> None:
-        """Send the process a signal: SIGSTOP freezes it, SIGCONT has it go on."""
+        """Send the process a signal: SIGSTOP pauses it, SIGCONT resumes it."""
         assert self._process is not None
         self._process.send_signal(number)
 

@@ -80,12 +80,12 @@ def run(engine: Engine, quick: bool = False) -> str:
             [(name, f"{took:.3f}", f"{took / ours:,.1f}") for name, took in lines],
         ),
         "" if evidently is not None else
-        "Evidently is not installed, so that it was not measured (`pip install '.[bench]'`).\n",
+        "Evidently is not installed and was not measured (`pip install '.[bench]'`).\n",
     ])  # fmt: skip
 
 
 def _frame(rows: int) -> pd.DataFrame:
-    """Features of many shapes; the second half of the rows has moved, each feature a bit more."""
+    """Return features of many shapes; in the second half of the rows each is shifted a bit more."""
     rng = np.random.default_rng(0)
     moved = np.arange(rows) >= rows // 2
     shapes: list[Callable[[int], NDArray[np.float64]]] = [

@@ -1,4 +1,4 @@
-"""What one fine-tune costs, against the least that its texts cost: one pass through the layers."""
+"""Cost of one fine-tune, relative to the minimum: one pass of its texts through the layers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from headrace.engine import Engine
 from headrace.events.log import EventLog
 from headrace.events.rows import COLUMNS
 
-# Answers that the tables hold before; of each batch size how many rounds of how many batches.
+# Predictions in the tables before; for each batch size the rounds, and the batches of each.
 PRELOAD = 200_000
 ROUNDS = {100: (9, 20), 1_000: (15, 10), 10_000: (9, 4)}
 QUICK_PRELOAD, QUICK_ROUNDS = 20_000, {100: (2, 5), 1_000: (2, 4)}
@@ -58,18 +58,18 @@ def run(engine: Engine, quick: bool = False) -> str:
         spent = costs(raw[0], list(batches(events, 1_000, 10)))
     return "\n".join([
         "# Ingest\n",
-        "Events a second until they are committed, all views included, with more events waiting. "
+        "Events committed a second, all views included, with more events waiting. "
         "Raw is binary COPY of the same batches, one after the other, into tables of the same "
         "columns, keys and indexes without triggers, over one connection or two, sent in turn "
-        "with ours (which takes in one batch while it keeps the views for another); all of them "
-        "encode the events to rows. Commit per batch, fsync on; medians of "
+        "with ours (which copies one batch in while it updates the views for another); all of "
+        "them encode the events to rows. Commit per batch, fsync on; medians of "
         "rounds, also of each round's ratios to raw over one connection and over two. The tables "
-        f"hold {short(preload)} answers and their feedback before. {machine(engine)}\n",
+        f"hold {short(preload)} predictions and their feedback before. {machine(engine)}\n",
         table(
             ["batch", "raw COPY", "over two", "whole view layer", "ratio", "to two", "bar"], rows
         ),
-        "Where the time goes, batches of 1,000 events, microseconds an event (EXPLAIN ANALYZE, "
-        "what a pane starts in other panes included in it):\n",
+        "Where the time goes, batches of 1,000 events, microseconds an event (EXPLAIN ANALYZE; "
+        "a pane includes the panes that it triggers):\n",
         table(
             ["statement or trigger", "us"],
             [
@@ -99,7 +99,7 @@ def _twins(connection: psycopg.Connection[Any], schema: str) -> None:
 def _round(
     raw: Sequence[psycopg.Connection[Any]], log: EventLog, sent: Sequence[Batch], first: int
 ) -> list[float]:
-    """Send the batches each way; seconds of raw over one connection, over two, and of ours."""
+    """Send the batches each way; return seconds of raw over one connection, over two, and ours."""
     ways = [
         lambda: _copied(raw[:1], sent),
         lambda: _copied(raw, sent),
@@ -128,12 +128,12 @@ def _copied(connections: Sequence[psycopg.Connection[Any]], sent: Sequence[Batch
 
 
 def _shown(trigger: str) -> str:
-    """The pane and what drives it; `a_` only puts a trigger before the others."""
+    """Return "pane on driver"; the prefix `a_` only orders triggers."""
     return trigger.removeprefix("a_").replace("__", " on ")
 
 
 def costs(connection: psycopg.Connection[Any], sent: Sequence[Batch]) -> dict[str, float]:
-    """Explain the INSERT of every batch, and take it back: median microseconds an event."""
+    """Explain the INSERT of every batch and roll it back; return median microseconds an event."""
     spent: dict[str, list[float]] = {}
     for batch in sent:
         size = sum(len(events) for _, events in batch)

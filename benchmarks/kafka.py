@@ -55,12 +55,12 @@ def run(engine: Engine, quick: bool = False) -> str:
         broker.stop()
     return "\n".join([
         "# Kafka\n",
-        f"{count:,} events in {PARTITIONS} partitions a topic, beside {short(present)} answers: "
-        "sent through the log until all are acknowledged, read by a consumer that does nothing "
-        "with them, and stored by one `headrace ingest`, all views included. The broker is Tansu, "
-        f"in memory, on the same cores. {machine(engine)}\n",
+        f"{count:,} events in {PARTITIONS} partitions a topic, beside {short(present)} "
+        "predictions: sent through the log until all are acknowledged, read by a consumer that "
+        "does nothing with them, and stored by one `headrace ingest`, all views included. The "
+        f"broker is Tansu, in memory, on the same cores. {machine(engine)}\n",
         table(
-            ["", "events a second", "of reading alone"],
+            ["", "events a second", "relative to reading"],
             [
                 (name, f"{count / took:,.0f}", f"{consumed / took:.2f}")
                 for name, took in [
@@ -68,8 +68,8 @@ def run(engine: Engine, quick: bool = False) -> str:
                 ]
             ],
         ),
-        f"{EVENTS_S:,} events a second, in ticks of {1_000 * TICK_S:.0f} ms: from the moment at "
-        f"which a tick is due to be sent until `{QUERY}` has been read with it, ms.\n",
+        f"{EVENTS_S:,} events a second, in ticks of {1_000 * TICK_S:.0f} ms: from when "
+        f"a tick is due until `{QUERY}` returns it, ms.\n",
         table(
             ["p50", "p95", "p99"],
             [[milliseconds(quantile(waits, share)) for share in (0.5, 0.95, 0.99)]],
@@ -78,7 +78,7 @@ def run(engine: Engine, quick: bool = False) -> str:
 
 
 def _topics(engine: Engine, address: str) -> Engine:
-    """Return the engine with topics that nobody has written to."""
+    """Return the engine with new topics."""
     settings = replace(
         engine.settings,
         kafka=address,
@@ -99,7 +99,7 @@ def _consume(engine: Engine, count: int) -> float:
     read, began = 0, 0.0
     while read < count:
         polled = consumer.poll(timeout_ms=100)
-        # From the first message on: finding the brokers is paid once.
+        # From the first message on: finding the brokers is not measured.
         began = began or (time.perf_counter() if polled else 0.0)
         read += sum(map(len, polled.values()))
     took = time.perf_counter() - began

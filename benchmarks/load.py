@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.report import say, short
-from benchmarks.stream import RATE, START, answers, moment, versions
+from benchmarks.stream import RATE, START, moment, predictions, versions
 from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.events.contract import TOPICS, Event, Feedback, Topic
@@ -23,47 +23,46 @@ from headrace.events.log import EventLog
 from headrace.events.rows import COLUMNS, columns, copy_rows, copy_statement, event_row
 
 BLOCK = 100_000
-# Answers after which no opinion on one is awaited any more.
+# Predictions after which no more feedback on one is expected.
 LONGEST_WAIT = 1_000_000
 # The events of a batch in the order in which the log writes them.
 ORDER: tuple[Topic, ...] = ("inference", "feedback")
 Batch = list[tuple[Topic, Sequence[Event]]]
-# What the copies of a block don't share.
+# Fields that differ between the copies of a block.
 _RENAMED = ("request_id", "feedback_id", "shadow_of", "rejected_request_id")
 
 
 class Rebuild(msgspec.Struct, frozen=True):
-    """Seconds that all views took to be made from the events, and those of each pane's query."""
+    """Seconds to rebuild all views from the events, and those of each pane's query."""
 
     seconds: float
     panes: dict[str, float]
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What `load` left: how its rebuild went, and the opinions that are still to come."""
+    """What `load` left: the rebuild's times, and the feedback that is still to come."""
 
     rebuild: Rebuild
     waiting: list[Feedback]
 
 
 def load(engine: Engine, count: int, block: int = BLOCK) -> Loaded:
-    """Put `count` answers, and what was said of them by the end, in the place of all events.
+    """Replace all events by `count` predictions and the feedback received by their end.
 
-    The first `block` of them are made by `answers`; the others are these again, later and under
-    other ids (`count` is a multiple of `block`). They look as if they had been ingested when they
-    happened, the last one now.
+    `predictions` makes the first `block` of them; the others are copies, later and under other ids
+    (`count` is a multiple of `block`). Each looks as if ingested when it happened, the last now.
     """
     length = timedelta(seconds=block / RATE)
     copies = count // block
     end = START + copies * length
     since = datetime.now(UTC) - end
-    pairs = list(islice(answers(), block))
-    opinions = [opinion for _, opinion in pairs if opinion]
+    pairs = list(islice(predictions(), block))
+    given = [feedback for _, feedback in pairs if feedback]
     with loading(engine) as connection:
         put(connection, "model_events", versions())
         connection.execute("update events.model_events set ingested_at = event_time + %s", [since])
-        stage(connection, "inference", [answer for answer, _ in pairs])
-        stage(connection, "feedback", opinions)
+        stage(connection, "inference", [inference for inference, _ in pairs])
+        stage(connection, "feedback", given)
         for copy in range(copies):
             if copy % 10 == 0:
                 say(f"load {short(count)}: at {short(copy * block)}")
@@ -75,7 +74,7 @@ def load(engine: Engine, count: int, block: int = BLOCK) -> Loaded:
     waiting = [
         later
         for copy in range(max(0, copies - LONGEST_WAIT // block), copies)
-        for later in (_later(opinion, f"-{copy}", copy * length) for opinion in opinions)
+        for later in (_later(feedback, f"-{copy}", copy * length) for feedback in given)
         if moment(later) >= end
     ]
     return Loaded(rebuild(engine), waiting)
@@ -99,7 +98,7 @@ def send(log: EventLog, *sent: Batch) -> float:
 
 @contextmanager
 def loading(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
-    """Empty the topics and have their triggers off inside the `with` block, one transaction."""
+    """Empty the topics; their triggers are off inside the block, which is one transaction."""
     with engine.connect(autocommit=False) as connection:
         for topic in TOPICS:
             connection.execute(f"truncate events.{topic}")
@@ -126,7 +125,7 @@ def stage(connection: psycopg.Connection[Any], topic: Topic, events: Sequence[Ev
 
 
 def rebuild(engine: Engine) -> Rebuild:
-    """Make all views from the events again, leaving everything as a quiet night would."""
+    """Rebuild all views from the events, then vacuum and write everything out."""
     maintain(engine, *(f"events.{topic}" for topic in TOPICS))
     say("rebuilding the views")
     began = time.perf_counter()
@@ -149,11 +148,11 @@ def maintain(engine: Engine, *tables: str) -> None:
         connection.execute("checkpoint")
 
 
-def _later(opinion: Feedback, suffix: str, later: timedelta) -> Feedback:
-    """Copy an opinion as `_copied` does."""
-    renamed = {name: getattr(opinion, name, None) for name in _RENAMED}
+def _later(feedback: Feedback, suffix: str, later: timedelta) -> Feedback:
+    """Copy one feedback as `_copied` does."""
+    renamed = {name: getattr(feedback, name, None) for name in _RENAMED}
     changes = {name: value + suffix for name, value in renamed.items() if value}
-    return msgspec.structs.replace(opinion, event_time=moment(opinion) + later, **changes)
+    return msgspec.structs.replace(feedback, event_time=moment(feedback) + later, **changes)
 
 
 def _copied(topic: str) -> sql.Composed:

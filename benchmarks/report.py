@@ -1,4 +1,4 @@
-"""What the benchmarks share: a table, a line of progress, and the machine that was measured."""
+"""Shared by the benchmarks: tables, lines of progress, and the machine measured on."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def say(text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay out rows as Markdown: the first column to the left, the others to the right."""
+    """Format rows as Markdown: the first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
 def milliseconds(value: float) -> str:
-    """Print a time with the digits that mean something."""
+    """Format milliseconds with their significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def short(number: int) -> str:
-    """Print a size as people say it: 100k, 5M."""
+    """Format a round number: 100k, 5M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if number >= size and number % size == 0:
             return f"{number // size}{unit}"
@@ -45,7 +45,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def pace() -> float:
-    """Milliseconds of a fixed loop, the best of three: shared machines are not always as fast."""
+    """Milliseconds of a fixed loop, best of three: the speed of shared machines varies."""
     times = []
     for _ in range(3):
         began, total = time.perf_counter(), 0
@@ -56,7 +56,7 @@ def pace() -> float:
 
 
 def machine(engine: Engine) -> str:
-    """Say in one line what the figures were measured on, and how fast it was just then."""
+    """Describe in one line the machine measured on, and its speed at that moment."""
     version = engine.rows("select current_setting('server_version') as version")[0]["version"]
     return (
         f"{os.cpu_count()} cores ({_processor()}), PostgreSQL {version}, "

@@ -52,25 +52,24 @@ def run(engine: Engine, quick: bool = False) -> str:
     return "\n".join([
         "# Storage\n",
         f"{count:,} events through the log in batches of {BATCH:,}, into an empty database; MB are "
-        f"10^6 bytes. The write-ahead log took {_mb(logged)} MB meanwhile. {machine(engine)}\n",
+        f"10^6 bytes. They took {_mb(logged)} MB of write-ahead log. {machine(engine)}\n",
         table(
             ["", "rows", "table, MB", "indexes, MB", "MB per million events"],
             [row for schema in ("events", "panes") for row in _sizes(engine, schema, count)],
         ),
         "Keys of a pane of time: rows a model has in one pane, on average.\n",
         table(["pane", "grain", "keys"], _keys(engine)),
-        "Messages of these events in Kafka: JSON as `headrace.kafka` sends it, without the key; "
+        "Messages of these events in Kafka: JSON as Headrace sends it, without the key; "
         f"compressed: {COMPRESSED:,} messages together, by gzip at level 1.\n",
         table(["topic", "of the events", "bytes", "compressed, bytes"], _messages()),
         "Memory, MB resident: the backends that ingest (what is their own, without the shared "
-        f"buffers of {_shared_buffers(engine)}), and the sending process with the stream's maker "
-        "in it.\n",
+        f"buffers of {_shared_buffers(engine)}), and the sender, which also makes the stream.\n",
         table(["", "backends", "sender"], memory),
     ])  # fmt: skip
 
 
 def _sizes(engine: Engine, schema: str, count: int) -> list[tuple[str, ...]]:
-    """Lines of a schema's sum and of its tables, the largest first."""
+    """Return lines of a schema's sum and of its tables, the largest first."""
     tables = engine.rows(SIZES, [schema])
     everything = {
         "name": f"all {schema}", "rows": sum(one["rows"] for one in tables),
@@ -89,7 +88,7 @@ def _sizes(engine: Engine, schema: str, count: int) -> list[tuple[str, ...]]:
 
 
 def _keys(engine: Engine) -> list[tuple[str, ...]]:
-    """Rows of each pane by model and start, which stand for one grain's share of its retention."""
+    """Return the mean rows of a model in one pane of time, by pane and grain."""
     timed = engine.rows(
         """
         select table_name as pane, bool_or(column_name = 'grain') as grained
@@ -118,7 +117,7 @@ def _keys(engine: Engine) -> list[tuple[str, ...]]:
 
 
 def _messages() -> list[tuple[str, ...]]:
-    """Mean bytes of a message of each topic in the stream, alone and compressed with others."""
+    """Return the mean bytes of a message by topic, alone and compressed with others."""
     sent: dict[Topic, list[bytes]] = {}
     for topic, event in stream(MESSAGES):
         sent.setdefault(topic, []).append(event_row(topic, event).message())

@@ -1,4 +1,4 @@
-"""The stream that the benchmarks send: two models at 1,000 answers a second, and what came back."""
+"""The stream that the benchmarks send: 1,000 predictions a second of two models, with feedback."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from headrace.events.contract import (
 START = datetime(2025, 1, 1, tzinfo=UTC)
 RATE = 1_000
 MODELS = ("m0", "m1")
-# Three answers in ten are judged, after this many seconds on average.
-JUDGED, DELAY_S = 0.3, 60.0
-# Who answers, and how often.
+# Share of predictions that get feedback, and its mean delay.
+LABELED, DELAY_S = 0.3, 60.0
+# Version and share of the traffic of each variant.
 SHARES: dict[Variant, tuple[str, float]] = {
     "champion": ("v0", 0.88),
     "canary": ("v1", 0.06),
@@ -41,48 +41,48 @@ def stream(
 ) -> Iterator[tuple[Topic, Event]]:
     """Make `count` events in the order in which they happen; 23 % of them are feedback.
 
-    Two models, three versions in five roles, four segments; three numeric features, two categories
-    and a flag; 20,000 users of whom some come often, 1,000 items; predictions follow scores, labels
-    follow both; 1 % errors, and of the opinions 1 % reports and 1 % preferences. `start` is the
-    number of answers that came before, `waiting` the opinions on them that are still to come
-    (without them, opinions are few in the first minutes).
+    Two models, three versions in five variants, four segments; three numeric features, two
+    categories and a flag; 20,000 users, some of them frequent, 1,000 items; predictions follow
+    scores, labels follow both; 1 % errors; of the feedback 1 % reports and 1 % preferences. `start`
+    is the number of earlier predictions, `waiting` the feedback on them that is still to come
+    (without it there is little feedback in the first minutes).
     """
-    return islice(_in_order(answers(seed, start), waiting), count)
+    return islice(_in_order(predictions(seed, start), waiting), count)
 
 
 def _in_order(
     pairs: Iterator[tuple[Inference, Feedback | None]], waiting: Sequence[Feedback]
 ) -> Iterator[tuple[Topic, Event]]:
-    due = [(moment(opinion), opinion.feedback_id, opinion) for opinion in waiting]
+    due = [(moment(feedback), feedback.feedback_id, feedback) for feedback in waiting]
     heapq.heapify(due)
-    for answer, opinion in pairs:
-        while due and due[0][0] <= moment(answer):
+    for inference, feedback in pairs:
+        while due and due[0][0] <= moment(inference):
             yield "feedback", heapq.heappop(due)[2]
-        yield "inference", answer
-        if opinion is not None:
-            heapq.heappush(due, (moment(opinion), opinion.feedback_id, opinion))
+        yield "inference", inference
+        if feedback is not None:
+            heapq.heappush(due, (moment(feedback), feedback.feedback_id, feedback))
 
 
-def answers(seed: int = 0, start: int = 0) -> Iterator[tuple[Inference, Feedback | None]]:
-    """Make answers without end, each with what will be said about it."""
+def predictions(seed: int = 0, start: int = 0) -> Iterator[tuple[Inference, Feedback | None]]:
+    """Make predictions without end, each with the feedback it will get."""
     rng = random.Random(seed)
     before: dict[str, Inference] = {}
     number = start
     while True:
         model = MODELS[number % len(MODELS)]
-        answer = _answer(rng, f"{seed}-{rng.getrandbits(64):016x}", number)
-        opinion = None
-        if answer.variant == "shadow" and model in before:
-            answer = msgspec.structs.replace(answer, shadow_of=before[model].request_id)
-        elif rng.random() < JUDGED:
-            opinion = _opinion(rng, answer, before.get(model, answer))
-        if answer.variant != "shadow":
-            before[model] = answer
-        yield answer, opinion
+        inference = _inference(rng, f"{seed}-{rng.getrandbits(64):016x}", number)
+        feedback = None
+        if inference.variant == "shadow" and model in before:
+            inference = msgspec.structs.replace(inference, shadow_of=before[model].request_id)
+        elif rng.random() < LABELED:
+            feedback = _feedback(rng, inference, before.get(model, inference))
+        if inference.variant != "shadow":
+            before[model] = inference
+        yield inference, feedback
         number += 1
 
 
-def _answer(rng: random.Random, request_id: str, number: int) -> Inference:
+def _inference(rng: random.Random, request_id: str, number: int) -> Inference:
     score = rng.betavariate(1.2, 2.0)
     (variant,) = rng.choices(list(SHARES), [share for _, share in SHARES.values()])
     return Inference(
@@ -111,33 +111,33 @@ def _answer(rng: random.Random, request_id: str, number: int) -> Inference:
     )
 
 
-def _opinion(rng: random.Random, answer: Inference, other: Inference) -> Feedback:
-    assert answer.score is not None
-    opinion = Feedback(
-        feedback_id=f"f-{answer.request_id}",
-        request_id=answer.request_id,
-        event_time=moment(answer) + timedelta(seconds=rng.expovariate(1 / DELAY_S)),
-        user_id=answer.user_id,
+def _feedback(rng: random.Random, inference: Inference, other: Inference) -> Feedback:
+    assert inference.score is not None
+    feedback = Feedback(
+        feedback_id=f"f-{inference.request_id}",
+        request_id=inference.request_id,
+        event_time=moment(inference) + timedelta(seconds=rng.expovariate(1 / DELAY_S)),
+        user_id=inference.user_id,
     )
     match rng.random():
         case chance if chance < 0.01:
-            opinion.kind = "report"
+            feedback.kind = "report"
         case chance if chance < 0.02:
-            opinion.kind = "preference"
-            opinion.rejected_request_id = other.request_id
+            feedback.kind = "preference"
+            feedback.rejected_request_id = other.request_id
         case _:
-            opinion.label = "yes" if rng.random() < answer.score else "no"
-    return opinion
+            feedback.label = "yes" if rng.random() < inference.score else "no"
+    return feedback
 
 
 def moment(event: Event) -> datetime:
-    """Return the event's time, which all events of this module have."""
+    """Return the time of an event, which all events of this module have."""
     assert event.event_time is not None
     return event.event_time
 
 
 def versions() -> list[ModelEvent]:
-    """How the versions came to be: what each model trained, and then served."""
+    """Return the lifecycle of the versions: trained, then serving."""
     trained = {
         "positive_label": "yes", "baseline_auc": 0.7,
         "train_from": START.timestamp(), "train_to": START.timestamp() + 50,

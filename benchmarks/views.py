@@ -18,14 +18,14 @@ from headrace.events.log import EventLog
 
 SIZES = (100_000, 1_000_000, 5_000_000)
 QUICK_SIZES = (20_000, 100_000)
-# Repetitions: so many, or fewer where that takes longer than so many seconds.
+# At most so many repetitions within so many seconds, and the time limit of a query.
 RUNS, RUNS_S, TIMEOUT_S = 7, 5.0, 20
 BAR_MS = {"retrain_trigger": 20.0}
 OTHER_BAR_MS = 50.0
 # Events sent after each load, so that the panes are as ingest leaves them.
 BATCH, BATCHES = 1_000, 20
 
-# What people ask of a mart; of the others: all that it says about one model.
+# What people ask of a mart; default: all its rows of one model.
 ALL = "select * from headrace.{mart} where model = 'm0'"
 _CLOCK = "(select event_clock from headrace.model_clock where model = 'm0')"
 _NEWEST = " order by event_time desc limit 100"
@@ -42,7 +42,7 @@ QUERIES = {
     "conflicting_events": "select * from headrace.{mart} order by ingested_at desc limit 100",
     "late_feedback": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'"
     " order by feedback_time desc limit 100",
-    # all rows: it knows no models
+    # all rows: it has no model
     "ingest_lag": "select * from headrace.{mart}",
     "lost_messages": "select * from headrace.{mart}",
     # one key
@@ -75,12 +75,13 @@ def run(engine: Engine, quick: bool = False) -> str:
     over = [mart for mart in times if times[mart][-1] > BAR_MS.get(mart, OTHER_BAR_MS)]
     return "\n".join([
         "# Views\n",
-        f"Milliseconds that each mart takes, {' / '.join(map(short, sizes))} answers in the tables "
-        f"and three opinions to every ten of them. One connection, prepared, rows fetched, median "
-        f"of {RUNS} after a first one; planning, which a prepared query pays once, stands beside "
-        "it. The query is the latest window of each length, the newest 100 rows, one key, or all "
+        f"Milliseconds that each mart takes, {' / '.join(map(short, sizes))} predictions in the "
+        f"tables and feedback on three in ten. One connection, prepared, rows fetched, median "
+        f"of {RUNS} after a first one; planning, which a prepared query needs once, is in a "
+        "column of its own. The query is the latest window of each length, the newest 100 rows, "
+        "one key, or all "
         f"rows of one model (`QUERIES` in benchmarks/views.py). The first size is "
-        f"{sizes[0] / RATE:.0f} s of answers: windows longer than that are not full yet. "
+        f"{sizes[0] / RATE:.0f} s of predictions: longer windows are not full yet. "
         f"Queries are stopped after {TIMEOUT_S} s (inf). "
         f"{machine(engine)}\n",
         f"Bars at {short(sizes[-1])}: {OTHER_BAR_MS:.0f} ms, the trigger "

@@ -1,4 +1,4 @@
-"""From a commit until `retrain_trigger` has been read with it, at a steady stream of events."""
+"""Time from a commit until a query of `retrain_trigger` returns it, under a steady stream."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(engine: Engine, quick: bool = False) -> str:
     stop = threading.Event()
     with engine.connect() as connection:
         base = _poll(connection).labels
-        worth = _worth(engine, [opinion.request_id for opinion in loaded.waiting])
+        worth = _worth(engine, [feedback.request_id for feedback in loaded.waiting])
         reader = threading.Thread(target=_read, args=(connection, polls, stop))
         reader.start()
         sent = _send(engine, stream(EVENTS_S * seconds, 1, present, loaded.waiting), worth)
@@ -63,7 +63,7 @@ def run(engine: Engine, quick: bool = False) -> str:
         reader.join()
     after_commit, after_due, missed = [], [], 0
     for before, batch in zip([sent[0], *sent], sent, strict=False):
-        # Its labels may be of answers whose batch was the slower one of two.
+        # Its labels may be of predictions whose batch was the slower one of two.
         batch.committed = max(batch.committed, before.committed)
         later = [poll for poll in polls if poll.began >= batch.committed]
         missed += later[0].labels < base + batch.labels
@@ -75,10 +75,11 @@ def run(engine: Engine, quick: bool = False) -> str:
     return "\n".join([
         "# Visible\n",
         f"{EVENTS_S:,} events a second for {seconds} s, in ticks of {1_000 * TICK_S:.0f} ms, "
-        f"beside {short(present)} answers; `{QUERY}` is read back to back on another connection "
-        f"({len(polls):,} times). Commit to read: from the acknowledgement of a tick's events to "
-        "the end of the first reading that began after it and counts its labels (readings that "
-        f"began after it and did not: {missed}). Event to commit: from the moment at which an "
+        f"beside {short(present)} predictions; `{QUERY}` is read back to back on another "
+        f"connection ({len(polls):,} times). Commit to read: from the acknowledgement of a "
+        "tick's events to the end of the first reading that began after it and counts its "
+        f"labels (readings that began after it and did not: {missed}). "
+        "Event to commit: from the moment at which an "
         f"event was due to be sent. {machine(engine)}\n",
         table(
             ["ms", *shares, "bar at p99"],
@@ -98,7 +99,7 @@ def run(engine: Engine, quick: bool = False) -> str:
 
 
 def _worth(engine: Engine, requests: list[str]) -> Counter[str]:
-    """How many labels of m0 an opinion on a request makes: its shadow answers get one, too."""
+    """Return how many labels of m0 feedback on a request makes, its shadow predictions included."""
     rows = engine.rows(
         """
         select coalesce(shadow_of, request_id) as request_id, count(*) as labels
@@ -112,7 +113,7 @@ def _worth(engine: Engine, requests: list[str]) -> Counter[str]:
 
 
 def _send(engine: Engine, stream: Iterator[tuple[Topic, Event]], worth: Counter[str]) -> list[Sent]:
-    """Send a tick's events when they are due, and return them when all are committed."""
+    """Send each tick's events when they are due; return the ticks once all are committed."""
     per_tick = round(EVENTS_S * TICK_S)
     events = list(stream)
     labels = 0
@@ -120,19 +121,19 @@ def _send(engine: Engine, stream: Iterator[tuple[Topic, Event]], worth: Counter[
     with EventLog(engine) as log:
         began = time.perf_counter()
         for tick, at in enumerate(range(0, len(events), per_tick)):
-            asked: list[Inference] = []
-            heard: list[Feedback] = []
+            inferences: list[Inference] = []
+            feedback: list[Feedback] = []
             for _, event in events[at : at + per_tick]:
                 if isinstance(event, Inference):
-                    asked.append(event)
+                    inferences.append(event)
                     worth[event.shadow_of or event.request_id] += event.model == "m0"
                 elif isinstance(event, Feedback):
-                    heard.append(event)
+                    feedback.append(event)
                     labels += worth[event.request_id] if event.label else 0
             batch = Sent(labels, began + tick * TICK_S)
             sent.append(batch)
             time.sleep(max(0.0, batch.due - time.perf_counter()))
-            for receipt in (log.submit("inference", asked), log.submit("feedback", heard)):
+            for receipt in (log.submit("inference", inferences), log.submit("feedback", feedback)):
                 receipt.add_done_callback(partial(_committed, batch))
                 receipts.append(receipt)
         for receipt in receipts:

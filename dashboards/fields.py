@@ -1,4 +1,4 @@
-"""How a panel shows a value: its unit, its decimals and its colour, as the JSON says."""
+"""How a panel shows a value: text, unit, decimals and colour, as the JSON defines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LENGTHS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def field_of(panel: dict[str, Any], column: str) -> Field:
-    """Return the defaults of the panel with the overrides of this column on top."""
+    """Return the panel's field defaults, overridden for this column."""
     config = panel["fieldConfig"]
     field: Field = dict(config["defaults"])
     for override in config["overrides"]:
@@ -55,7 +55,7 @@ def show(value: object, field: Field) -> str:
 
 
 def colour(value: object, field: Field) -> str | None:
-    """Return the name of the colour that mappings or thresholds give to `value`, or None."""
+    """Return the colour that mappings or thresholds assign to `value`, or None."""
     named = _mapped(value, field).get("color")
     if named is not None:
         return str(named)
@@ -70,10 +70,10 @@ def colour(value: object, field: Field) -> str | None:
 
 
 def _mapped(value: object, field: Field) -> dict[str, Any]:
-    """Return what the first mapping that fits makes of `value`: its text, its colour, or nothing.
+    """Return text and colour of the first mapping that matches `value`; empty when none does.
 
     Raises:
-        ValueError: a kind of mapping that is not spoken here; the text names it.
+        ValueError: an unknown kind of mapping; the text names it.
     """
     for mapping in field.get("mappings", []):
         options: dict[str, Any] = mapping["options"]
@@ -85,7 +85,9 @@ def _mapped(value: object, field: Field) -> dict[str, Any]:
                 if value is None:
                     return dict(options["result"])
             case kind, _:
-                raise ValueError(f"{kind}: no such mapping; there are value, and special of null")
+                raise ValueError(
+                    f"{kind}: no such mapping; there are value, and special with match null"
+                )
     return {}
 
 

@@ -1,7 +1,7 @@
 """What Grafana puts into a panel's SQL before it runs: variables and time macros.
 
-Speaks the part of Grafana's PostgreSQL macros that these dashboards use, with the same meaning;
-anything else raises, so that no panel works in one place and not in the other.
+Covers the PostgreSQL macros of Grafana that these panels use, with the same meaning. Anything else
+raises, so that no panel works on the page and fails in Grafana, or the other way round.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def key_of(model: str) -> str:
-    """Return what stands for `model` in the dashboard: the hexadecimal digits of its UTF-8.
+    """Return the dashboard's key of a model: the hexadecimal digits of its name in UTF-8.
 
-    A name may hold what quoting, macros and the addresses of links read as their own; a key does
-    not. The panels' SQL turns it back, and the query of the variable makes it.
+    A name may contain characters that SQL quoting, macros or link addresses interpret; a key
+    cannot. The query of the variable encodes it, and the panels' SQL decodes it.
     """
     return model.encode().hex()
 
@@ -29,7 +29,7 @@ def key_of(model: str) -> str:
 def interpolate(sql: str, variables: Mapping[str, str], start: datetime, end: datetime) -> str:
     """Return `sql` as Grafana would send it for the time range from `start` to `end` (aware).
 
-    As there, macros are looked for in what the variables gave.
+    As in Grafana, macros are expanded after variables, so also inside their values.
 
     Raises:
         ValueError: an unknown macro, variable or format; the text names it.
@@ -49,13 +49,13 @@ def interpolate(sql: str, variables: Mapping[str, str], start: datetime, end: da
 
 
 def _format(value: str, form: str | None) -> str:
-    """Format a variable of one value; quotes around it are the query's."""
+    """Format a variable of one value; the query puts quotes around it."""
     match form:
         case None:
             return value.replace("'", "''")
         case "raw":
             return value
-    raise ValueError(f"{form}: no such format here; there is raw, and none")
+    raise ValueError(f"{form}: no such format; use raw or none")
 
 
 def _macro(name: str, arguments: list[str], start: datetime, end: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The panels of ``loop.json`` as one HTML file, for a person without Grafana."""
+"""The panels of ``loop.json`` as one HTML file, for readers without Grafana."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.dashboards.reading import Panel, Result
 from headrace.engine import Engine
 from headrace.errors import ModelError
 
-# (longest span of the events, name of the windows that suit it, how far they reach past the end)
+# (longest span of the events, matching length of windows, how far they reach past the end)
 _WINDOWS = (
     (timedelta(hours=6), "1 minute", timedelta(minutes=1)),
     (timedelta(days=4), "1 hour", timedelta(hours=1)),
@@ -37,11 +37,11 @@ Run = Callable[[str], Result]
 def render(engine: Engine, model: str | None, path: Path) -> Path:
     """Write the page of `model` (default: the most recently active one) to `path`; return it.
 
-    The time range is all that the model's events span, by their own clock. Reads as
-    headrace_reader where its password is known. The file needs no network and runs no script.
+    The time range covers all events of the model, by their own clock. Reads as headrace_reader
+    where its password is known. The file needs no network and runs no script.
 
     Raises:
-        ModelError: no events of `model` have come.
+        ModelError: `model` has no events.
         EngineError: the database cannot be reached.
     """
     reader = Engine(engine.reader_dsn(), engine.settings)
@@ -102,7 +102,7 @@ def _panel(panel: Panel, run: Run, canvas: Canvas, facts: dict[str, str]) -> str
     if panel["type"] == "row":
         return f'<h2 style="{style}">{escape(panel["title"])}</h2>'
     if _is_navigation(panel):
-        # Links that set Grafana's time range lead nowhere here: say what the page shows instead.
+        # Its links set Grafana's time range, which a page lacks: describe the page instead.
         title, about = "This page", ""
         body = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
         body = f"<dl>{body}</dl>"

@@ -1,4 +1,4 @@
-"""Put the data source and the dashboard into a Grafana, over its HTTP API."""
+"""Create the data source and the dashboard in Grafana through its HTTP API."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from headrace.settings import Settings
 DATASOURCE_UID = "headrace"
 TIMEOUT_S = 10.0
 PROVISIONED = "provisioned"
-# Of a data source that is there already, these are set anew; what else is there stays, as it may
-# have been set by hand: certificates, the pool, whether it is the default, its name.
+# A push overwrites these fields of an existing data source and keeps all others, which may have
+# been set by hand: certificates, the pool, whether it is the default, its name.
 OURS = ("database", "postgresVersion")
 THEIRS = ("name", "isDefault", "basicAuth", "basicAuthUser", "withCredentials")
 TOKEN_HELP = (
@@ -35,7 +35,7 @@ TOKEN_HELP = (
 
 @dataclass(frozen=True)
 class Pushed:
-    """What `push` did. `notes` are what a person must still do, a sentence each."""
+    """What `push` did. Each of `notes` is a sentence: something left for a person to do."""
 
     url: str
     datasource: str  # created, updated or provisioned
@@ -43,15 +43,15 @@ class Pushed:
 
 
 def push(settings: Settings, engine: Engine) -> Pushed:
-    """Create or update the data source and the dashboard; doing it again changes nothing.
+    """Create or update the data source and the dashboard; repeating it changes nothing.
 
-    The data source reads as headrace_reader. Of an external database only its administrator knows
-    that role's password: it is then left as it is in Grafana. So is a data source that comes from
-    files there. The dashboard stays in its folder.
+    The data source reads as headrace_reader. On an external database only its administrator knows
+    that role's password, so the password in Grafana is left as it is. So is a data source
+    provisioned from files. The dashboard stays in its folder.
 
     Raises:
         SettingError: the address or the token of Grafana is missing or malformed.
-        GrafanaError: Grafana cannot be reached, refuses the token, or predictions with an error.
+        GrafanaError: Grafana cannot be reached, rejects the request, or responds with an error.
         EngineError: the database cannot be reached.
     """
     address = _address(settings)
@@ -64,11 +64,11 @@ def push(settings: Settings, engine: Engine) -> Pushed:
         url_path_prefix=address.path.strip("/") + "/" if address.path.strip("/") else "",
         timeout=TIMEOUT_S,
     )
-    grafana.api.s.max_redirects = 0  # a token goes to the address that was given, and nowhere else
+    grafana.api.s.max_redirects = 0  # the token is sent to the configured address only
     dashboard = load()
     with _explained(settings):
         done = _put_datasource(grafana, datasource)
-        answer = grafana.dashboard.update_dashboard(
+        response = grafana.dashboard.update_dashboard(
             {
                 "dashboard": dashboard,
                 "folderUid": _folder_of(grafana, dashboard["uid"]),
@@ -76,7 +76,7 @@ def push(settings: Settings, engine: Engine) -> Pushed:
                 "message": "headrace dashboards push",
             }
         )
-        page = f"{address.scheme}://{address.netloc}{answer['url']}"
+        page = f"{address.scheme}://{address.netloc}{response['url']}"
     return Pushed(page, done, tuple(_notes(address, datasource, done)))
 
 
@@ -128,9 +128,9 @@ def _put_datasource(grafana: GrafanaFace, source: dict[str, Any]) -> str:
 
 
 def _merged(there: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
-    """Return `source` with what was set by hand in Grafana; what is secret stays there unsent.
+    """Return `source` merged with what was set by hand in Grafana; Grafana keeps secrets by itself.
 
-    How the connection is encrypted is set anew only with another address.
+    The encryption mode is overwritten only when the address changes.
     """
     ours = OURS if there.get("url") == source["url"] else (*OURS, "sslmode")
     data = source["jsonData"] | (there.get("jsonData") or {})
@@ -142,9 +142,9 @@ def _merged(there: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder_of(grafana: GrafanaFace, uid: str) -> str:
-    """Return the uid of the folder that the dashboard is in; empty: in none, or not there yet.
+    """Return the uid of the dashboard's folder; empty when it is in none or does not exist yet.
 
-    A dashboard that was saved as schema v2 answers 406 when asked for by its uid; it is searched.
+    Uses the search: for a dashboard saved as schema v2 a request by uid fails with 406.
     """
     found = grafana.api.GET(f"/search?type=dash-db&dashboardUIDs={uid}")
     folder = next((each.get("folderUid") for each in found if each["uid"] == uid), None)
@@ -179,7 +179,7 @@ def _address(settings: Settings) -> SplitResult:
 
 @contextmanager
 def _explained(settings: Settings) -> Iterator[None]:
-    """Turn what goes wrong on the way into errors that say what to do, without any secret."""
+    """Turn errors of the HTTP client into errors that say what to do and contain no secret."""
     url = settings.grafana_url
     try:
         yield
@@ -194,7 +194,7 @@ def _explained(settings: Settings) -> Iterator[None]:
         raise _redirected(url, error) from None
     except requests.exceptions.RequestException as error:
         raise GrafanaError(
-            f"{url}: cannot be reached ({type(error).__name__}); see that Grafana runs and that "
+            f"{url}: cannot be reached ({type(error).__name__}); check that Grafana runs and that "
             "HEADRACE_GRAFANA_URL is its address as seen from this machine"
         ) from None
     except GrafanaException as error:
@@ -205,8 +205,8 @@ def _explained(settings: Settings) -> Iterator[None]:
 
 def _not_grafana(url: str) -> GrafanaError:
     return GrafanaError(
-        f"{url}: something answers there, but not as Grafana's API does; see that "
-        "HEADRACE_GRAFANA_URL holds the whole path, also of a Grafana behind a proxy"
+        f"{url}: the response is not that of Grafana's API; check that HEADRACE_GRAFANA_URL "
+        "has the full path, also for a Grafana behind a proxy"
     )
 
 
@@ -224,7 +224,7 @@ def _redirected(url: str, error: requests.exceptions.TooManyRedirects) -> Grafan
         fragment="",
     ).geturl()
     return GrafanaError(
-        f"{url}: sends on to {base}, where nothing was sent; if that is your Grafana, set "
+        f"{url}: redirects to {base}, which was not followed; if that is your Grafana, set "
         "HEADRACE_GRAFANA_URL to it"
     )
 
@@ -232,24 +232,24 @@ def _redirected(url: str, error: requests.exceptions.TooManyRedirects) -> Grafan
 def _refused(url: str, error: GrafanaException) -> GrafanaError:
     said = error.response.get("message", "") if isinstance(error.response, dict) else ""
     if "provisioned" in said.lower() or "read-only" in said.lower():
-        return GrafanaError(
-            f"{url}: {said}; it comes from provisioning files there: change those, or remove them"
-        )
+        return GrafanaError(f"{url}: {said}; it is provisioned from files: change or remove those")
     match error.status_code:
         case 401:
-            return GrafanaError(f"{url}: the token is refused (401); {TOKEN_HELP}")
+            return GrafanaError(f"{url}: the token is rejected (401); {TOKEN_HELP}")
         case 403:
-            return GrafanaError(f"{url}: the token may not do this (403: {said}); {TOKEN_HELP}")
+            return GrafanaError(
+                f"{url}: the token lacks the permission (403: {said}); {TOKEN_HELP}"
+            )
         case 404:
             return _not_grafana(url)
-    return GrafanaError(f"{url}: answered {error.status_code}: {said or 'no reason given'}")
+    return GrafanaError(f"{url}: responded with {error.status_code}: {said or 'no reason given'}")
 
 
 def _notes(address: SplitResult, source: dict[str, Any], done: str) -> Iterator[str]:
     if done == PROVISIONED:
         yield (
-            f"The data source {DATASOURCE_UID} is provisioned from files there, and was left as it "
-            "is: change it in those files (docs/dashboards.md, Provisioning by files)."
+            f"The data source {DATASOURCE_UID} is provisioned from files and was left as "
+            "it is: change it in those files (docs/dashboards.md, Provisioning by files)."
         )
         return
     if "secureJsonData" not in source:
@@ -260,7 +260,7 @@ def _notes(address: SplitResult, source: dict[str, Any], done: str) -> Iterator[
     if _is_local(source["url"]) and not _is_local(address.netloc):
         yield (
             f"Grafana on {address.hostname} cannot reach {source['url']}, which is "
-            "this machine only: use a Grafana here, or an external database by HEADRACE_DSN."
+            "local to this machine: use a Grafana here, or an external database (HEADRACE_DSN)."
         )
 
 

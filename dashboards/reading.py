@@ -1,4 +1,4 @@
-"""What a panel takes from its query's result: the values and lines that Grafana takes.
+"""The values and lines that a panel shows of its query's result, as Grafana picks them.
 
 ``tests/dashboards/check_grafana.py`` compares this with Grafana's own functions.
 """
@@ -15,7 +15,7 @@ from headrace.dashboards.fields import Field, field_of, number_of
 
 Panel = dict[str, Any]
 Points = list[tuple[datetime, float | None]]
-MOST_VALUES = 25  # of a panel that shows every row and names no limit
+MOST_VALUES = 25  # shown by a panel that shows every row and sets no limit
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Shown:
 
 
 def shown(panel: Panel, result: Result) -> list[Shown]:
-    """Return the values that `reduceOptions` asks for: of every row, or one a column and calc.
+    """Return the values that `reduceOptions` selects: one per row, or one per column and calc.
 
-    Columns are chosen by their display name, or are the numeric ones where no name is asked for.
+    Columns are selected by display name; by default all numeric ones.
     """
     options = panel["options"]["reduceOptions"]
     chosen = []
@@ -66,10 +66,10 @@ def shown(panel: Panel, result: Result) -> list[Shown]:
 
 
 def reduce(calc: str, values: Sequence[Any]) -> Any:
-    """Return one value for many, None when there is none.
+    """Reduce values to one; None when there is none.
 
     Raises:
-        ValueError: a calc that is not spoken here; the text names it.
+        ValueError: an unknown calc; the text names it.
     """
     if calc not in _CALCS:
         raise ValueError(f"{calc}: no such calc; there are {', '.join(_CALCS)}")
@@ -81,8 +81,8 @@ def lines_of(result: Result) -> dict[str, Points]:
     """Return the points of each line: by the text column `metric` where there is one, else by
     column.
 
-    Grafana gives every line a column over all times of the result. So has each line a point at all
-    of them here, None where it has no row; there its line breaks.
+    As in Grafana, each line has a point at every time of the result: None where it has no row,
+    which breaks the line.
     """
     columns = list(result.columns)
     times = result.values(columns.index("time"))
@@ -112,7 +112,7 @@ def _numeric(values: Sequence[Any]) -> bool:
 
 
 def _row_name(result: Result, row: Sequence[Any], place: int, name: str) -> str:
-    """A row's value is named by the row's texts, and by its column where another could be meant."""
+    """Name a value by the texts of its row, plus its column where several could be meant."""
     others = [i for i in range(len(result.columns)) if i != place]
     texts = [row[i] for i in others if isinstance(row[i], str) and row[i]]
     if not texts or any(_numeric(result.values(i)) for i in others):

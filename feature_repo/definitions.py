@@ -1,7 +1,7 @@
-"""What Feast knows: entities, feature views over the marts, and the service the loop reads.
+"""Definitions for Feast: entities, feature views over the marts, and the service of the loop.
 
-A feature view names its history as source; the tag `online_view` names the mart that holds the
-newest row of each entity. A new feature view is a new object here and nothing else.
+The source of a feature view is its history; the tag `online_view` names the mart with the newest
+row of each entity. To add a feature view, add an object here.
 """
 
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
@@ -13,23 +13,23 @@ from feast.types import Float64, Int64, String
 model = Entity(
     name="model",
     value_type=ValueType.STRING,
-    description="A model, as its inferences name it.",
+    description="Name of a model, as in its inferences.",
 )
 segment = Entity(
     name="segment",
     value_type=ValueType.STRING,
-    description="A group of requests, as the inferences name it; '' where they name none.",
+    description="Segment of the requests, as in the inferences; '' where they have none.",
 )
 
 segment_features = FeatureView(
     name="segment_features",
-    description="Labels of a model's segment over the 30 days before, by event time.",
+    description="Labels of a segment of a model over the preceding 30 days, by event time.",
     entities=[model, segment],
     schema=[
         Field(name="model", dtype=String),
         Field(name="segment", dtype=String),
         Field(name="labels_30d", dtype=Int64, description="final labels"),
-        Field(name="positives_30d", dtype=Int64, description="of them positive"),
+        Field(name="positives_30d", dtype=Int64, description="positive ones among them"),
         Field(name="positive_rate_30d", dtype=Float64, description="their share, in [0, 1]"),
     ],
     source=PostgreSQLSource(
@@ -42,6 +42,6 @@ segment_features = FeatureView(
 
 training_v1 = FeatureService(
     name="training_v1",
-    description="What the gateway looks up to predict and the trainer to learn.",
+    description="What the gateway reads for a prediction, and the trainer for a training set.",
     features=[segment_features],
 )

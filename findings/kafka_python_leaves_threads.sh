@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# kafka-python 3.0.12: a consumer or an admin client that cannot be made leaves a thread behind.
+# kafka-python 3.0.12: a consumer or admin client whose constructor fails leaves a thread behind.
 #
-# Guess: a constructor that raises, because no broker answers, gives back what it had begun, so that one may
-# try again until the brokers are there.
-# Behaviour: each KafkaConsumer and KafkaAdminClient that raises KafkaTimeoutError leaves its I/O thread
-# running, garbage collected or not: who tries every ten seconds has 360 more threads an hour. A
-# KafkaProducer leaves none. So look whether a broker answers before one is made.
+# Expected: a constructor that raises because no broker responds releases its resources, so that a client
+# may retry until the brokers are up.
+# Actual: each KafkaConsumer and KafkaAdminClient that raises KafkaTimeoutError leaves its I/O thread
+# running, even after garbage collection: a retry every ten seconds adds 360 threads an hour. A
+# KafkaProducer leaves none. So check that a broker responds before creating one.
 #
-# Seen on 2026-11-29, threads left by three tries at a port where nobody listens:
+# Seen on 2026-11-29, threads left by three attempts at a port without a listener:
 #   KafkaAdminClient  3
 #   KafkaConsumer     3
 #   KafkaProducer     0

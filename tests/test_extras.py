@@ -39,7 +39,6 @@ INDIRECT = {
     "dbt-risingwave": "dbt, for the profile of RisingWave",
     "sqlalchemy": "Feast's registry",
     "psycopg-pool": "Feast's online store",
-    "risingwave-py": "users on RisingWave",
     "sqlalchemy-risingwave": "risingwave-py",
     "pandas-stubs": "mypy",
     "pytest-xdist": "make test",

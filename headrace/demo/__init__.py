@@ -1,1 +1,1 @@
-"""The demo: a real stream, a model that falls behind, and the loop that catches it up."""
+"""The demo: a real stream, a model that degrades, and the loop that keeps it up to date."""

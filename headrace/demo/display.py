@@ -1,4 +1,4 @@
-"""What a person sees while the demo runs: the stream, the model's live numbers, the versions."""
+"""The demo on a terminal: the stream, the live metrics of the model, its versions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ order by published_at nulls last, trained_at
 
 
 class Display:
-    """Draws the state of the loop about once a second; plain lines where there is no terminal."""
+    """Shows the state of the loop about once a second; prints plain lines without a terminal."""
 
     def __init__(self, engine: Engine, total: int, console: Console) -> None:
         self.console = console
@@ -61,12 +61,12 @@ class Display:
         )
         self._task: TaskID = self._progress.add_task("replay", total=total)
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
-        self._drawn = 0.0
+        self._shown_at = 0.0
         self._seen: dict[str, str] = {}
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
-        """Draw inside the block."""
+        """Show it inside the block."""
         if not self.console.is_terminal:
             yield self
             return
@@ -74,22 +74,22 @@ class Display:
             yield self
 
     def update(self, sent: int, *, force: bool = False) -> None:
-        """Show how far the stream is; reads the views at most once a second."""
+        """Show the progress of the stream; reads the views at most once a second."""
         self._progress.update(self._task, completed=sent)
         every = REFRESH_S if self.console.is_terminal else LINE_EVERY_S
-        if not force and time.monotonic() - self._drawn < every:
+        if not force and time.monotonic() - self._shown_at < every:
             return
-        self._drawn = time.monotonic()
+        self._shown_at = time.monotonic()
         now = self._engine.rows(_NOW, [MODEL])
         versions = self._engine.rows(_VERSIONS, [MODEL])
-        self._tell_news(versions)
+        self._print_new(versions)
         if self.console.is_terminal:
             self._live.update(self._picture(now, versions), refresh=True)
         elif now:
             self.console.print(self._line(now[0], sent), highlight=False, soft_wrap=True)
 
-    def _tell_news(self, versions: list[dict[str, Any]]) -> None:
-        """Print each version once, above the live picture, when its gate has spoken."""
+    def _print_new(self, versions: list[dict[str, Any]]) -> None:
+        """Print each version once, above the live display, after its gate."""
         for row in versions:
             name = row["model_version"]
             if name not in self._seen:

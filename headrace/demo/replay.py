@@ -1,13 +1,13 @@
-"""Replay of recorded events through the gateway: event time runs faster, order and delay stay.
+"""Replay of recorded events through the gateway: faster, in the same order.
 
-Steps are sent in ticks: the predictions of a tick in one request, then its feedback in one. Within
-a topic nothing changes places, and feedback that came before its inference still does.
+Steps are sent in ticks: the predictions of a tick in one request, then its feedback in one. The
+order within a topic is kept, and feedback that came before its inference is still sent first.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -23,7 +23,7 @@ GIVE_UP_S = 60.0
 
 @dataclass(frozen=True)
 class Step:
-    """One recorded event: when it happened and the body that the gateway gets."""
+    """One recorded event: its time, and the body to send to the gateway."""
 
     time: datetime
     kind: Literal["predict", "feedback"]
@@ -40,43 +40,41 @@ class Tick:
 
 
 def ticks(steps: Iterable[Step], limit: int = MAX_TICK) -> Iterator[Tick]:
-    """Cut steps (in order of time) into ticks of at most `limit` predictions.
+    """Group steps, in order of time, into ticks of at most `limit` predictions.
 
-    A tick ends before an inference whose feedback is in it: that feedback is sent first.
+    A tick ends before an inference whose feedback it already has: that feedback is sent first.
     """
     tick: Tick | None = None
-    judged: set[str] = set()
+    labeled: set[str] = set()
     for step in steps:
-        early = step.kind == "predict" and step.body["request_id"] in judged
+        early = step.kind == "predict" and step.body["request_id"] in labeled
         if tick is not None and (
             early or len(tick.predictions) >= limit or len(tick.feedback) >= 4 * limit
         ):
             yield tick
-            tick, judged = None, set()
+            tick, labeled = None, set()
         tick = tick or Tick(step.time)
         tick.time = step.time
         if step.kind == "predict":
             tick.predictions.append(step.body)
         else:
             tick.feedback.append(step.body)
-            judged.add(step.body["request_id"])
+            labeled.add(step.body["request_id"])
     if tick is not None:
         yield tick
 
 
 class Replay:
-    """Sends ticks to a gateway. While no version serves, inferences are logged without an answer.
+    """Sends ticks to a gateway; until a version serves, logs inferences without a prediction.
 
     Args:
-        url: of the gateway.
-        model: the name under which events are sent.
-        hold: called before each tick; it returns when the stream may go on.
+        url: address of the gateway.
+        model: name of the model in the events.
     """
 
-    def __init__(self, url: str, model: str, hold: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, url: str, model: str) -> None:
         self.model = model
-        self.predicted = self.logged = self.judged = 0
-        self._hold = hold
+        self.predicted = self.logged = 0
         self._http = httpx.Client(base_url=url, timeout=60)
         self._serving = False
 
@@ -92,9 +90,8 @@ class Replay:
         """Send one tick.
 
         Raises:
-            DeliveryError: the gateway refused an event or did not answer for a minute.
+            DeliveryError: the gateway rejected an event or did not respond for a minute.
         """
-        self._hold()
         if tick.predictions:
             self._serving = self._serving or any(row["loaded"] for row in self.plan())
             bodies = [{"model": self.model, **body} for body in tick.predictions]
@@ -106,7 +103,6 @@ class Replay:
                 self.logged += len(bodies)
         if tick.feedback:
             self._post("/v1/feedback", tick.feedback)
-            self.judged += len(tick.feedback)
 
     def _post(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> None:
         deadline = time.monotonic() + GIVE_UP_S
@@ -115,13 +111,11 @@ class Replay:
                 response = self._http.post(path, json=list(bodies))
             except httpx.TransportError as error:
                 if time.monotonic() > deadline:
-                    raise DeliveryError(f"the gateway does not answer: {error}") from None
+                    raise DeliveryError(f"the gateway does not respond: {error}") from None
                 time.sleep(RETRY_S)
                 continue
             if response.is_success:
                 return
             if response.status_code not in (429, 503) or time.monotonic() > deadline:
-                raise DeliveryError(
-                    f"{path} answered {response.status_code}: {response.text[:300]}"
-                )
+                raise DeliveryError(f"{path}: {response.status_code}: {response.text[:300]}")
             time.sleep(RETRY_S)

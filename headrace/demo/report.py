@@ -1,8 +1,7 @@
-"""What the demo proves: the loop against a model that stays as it was, on the same reports.
+"""The result of the demo: the loop compared with the frozen first model, on the same reports.
 
-Every prediction that counts was made before the report's label was known. TF-IDF with logistic
-regression is shown beside the model, once frozen and once refitted at every run of the loop on
-that run's own training set.
+All predictions were made before the label of the report was known. The baseline is TF-IDF with
+logistic regression, once frozen and once refitted on the training set of each version.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ BATCH = 64
 
 
 def summarize(engine: Engine, began: float) -> Summary:
-    """Compare what was predicted live with what the others would have said.
+    """Compare the live predictions with those of the frozen model and the baselines.
 
-    `began` is when the demo did, by `time.monotonic()`.
+    `began` is the start of the demo, by `time.monotonic()`.
     """
-    frame = predictions(engine)
+    frame = live_predictions(engine)
     versions = engine.rows(
         """
         select model_version, status, event_clock, reason, dataset_id, artifact_uri,
@@ -73,8 +72,8 @@ def summarize(engine: Engine, began: float) -> Summary:
     )
 
 
-def predictions(engine: Engine) -> pd.DataFrame:
-    """Return every live prediction that has its label: one row a report, oldest first."""
+def live_predictions(engine: Engine) -> pd.DataFrame:
+    """Return all live predictions with a label: one row per report, oldest first."""
     rows = engine.rows(
         """
         select request_id, event_time, model_version, segment, features, input, label,
@@ -98,7 +97,7 @@ def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Sco
 
 
 def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
-    """What the first version says to each report, with the features that were served then."""
+    """Return the first version's probability for each report, with the features served then."""
     backbone = load_backbone()
     adapter = load_adapter(path, backbone)
     examples = [
@@ -117,7 +116,7 @@ def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
 def _tfidf(
     engine: Engine, frame: pd.DataFrame, published: Sequence[dict[str, Any]]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The baseline's probabilities: fitted once, and refitted on each version's training set."""
+    """Return the baseline's probabilities: fitted once, and refitted for each version."""
     reader = FeatureReader(engine)
     texts = [_words(input_text(row["input"]), row["segment"]) for row in frame.to_dict("records")]
     frozen = np.zeros(len(frame))
@@ -148,7 +147,7 @@ def _words(text: str, segment: str | None) -> str:
 
 
 def _monthly(frame: pd.DataFrame, truth: np.ndarray[Any, Any]) -> dict[str, dict[str, float]]:
-    """AUC of each contestant by month of publication, where the month has both labels."""
+    """Return the AUC of each contestant by month, for months with both labels."""
     months = frame["event_time"].dt.strftime("%Y-%m").to_numpy()
     return {
         month: {
@@ -161,7 +160,7 @@ def _monthly(frame: pd.DataFrame, truth: np.ndarray[Any, Any]) -> dict[str, dict
 
 
 def _latency(engine: Engine) -> dict[str, float]:
-    """Median seconds of every stage over all versions, in order."""
+    """Return the median seconds of each stage over all versions, in order of the stages."""
     rows = engine.rows(
         """
         select stage, percentile_cont(0.5) within group (order by seconds) as seconds
@@ -176,7 +175,7 @@ def _latency(engine: Engine) -> dict[str, float]:
 
 
 def draw(summary: Summary, path: Path) -> None:
-    """Draw AUC by month, one line a contestant."""
+    """Draw AUC by month, one line per contestant."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""`headrace demo`: start everything, replay the stream, compare, and say where to look."""
+"""`headrace demo`: start everything, replay the stream, compare, and show where to look further."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ POLICIES = {
     "cooldown": "14 days",
 }
 MIN_NEW_LABELS = 2_000
-# `--fast` sends every fifth report, and its labels make a retrain due as much sooner.
+# `--fast` sends every fifth report, so fewer labels make a retrain due.
 FAST_SHARE = 5
 FAST_MIN_NEW_LABELS = 600
 POLL_S = 0.5
@@ -41,10 +41,10 @@ LOOK_S = 0.05
 def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Summary:
     """Run the demo in a home of its own, ``demo`` inside the home of `settings`.
 
-    What an earlier demo left there is removed; nothing else is touched. Progress goes to `console`.
+    An earlier demo there is removed; nothing else is touched. Progress goes to `console`.
 
     Raises:
-        EngineError: a part does not start, or ends before its time.
+        EngineError: a process does not start, or exits early.
     """
     began = time.monotonic()
     home = settings.home / "demo"
@@ -66,14 +66,14 @@ def run_demo(settings: Settings, console: Console, *, fast: bool = False) -> Sum
         with children(own, {"gateway": environment, "trainer": environment}) as (gateway, trainer):
             migrate(engine, say=say)
             _set_policies(engine, fast)
-            console.print(f"handing {MODEL} over to the trainer, as headrace train {MODEL} does …")
+            console.print(f"turning training of {MODEL} on, as `headrace train {MODEL}` does …")
             console.print("starting the gateway and the trainer …")
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, gateway)
             _wait_for_trainer(own, trainer)
             _replay(engine, url, [gateway, trainer], console, fast)
         console.print("comparing with the frozen model and with TF-IDF …")
-        # scikit-learn, pandas and torch take seconds to import, and nothing above needs them.
+        # scikit-learn, pandas and torch take seconds to import; nothing above needs them.
         from headrace.demo.report import draw, summarize
 
         summary = summarize(engine, began)
@@ -101,7 +101,7 @@ def _set_policies(engine: Engine, fast: bool) -> None:
 
 
 def _wait_for_trainer(settings: Settings, trainer: Child) -> None:
-    """The trainer is ready when it says so in its run file; loading takes some seconds."""
+    """Wait until the trainer has written its run file; loading takes some seconds."""
     deadline = time.monotonic() + 120
     while "trainer" not in running(settings):
         trainer.check()
@@ -118,7 +118,7 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
         replay = Replay(url, MODEL)
 
         def hold() -> None:
-            """While a version is in the making the stream's clock stands still, as in life."""
+            """Pause while a version is trained and loaded: this takes almost no event time."""
             while True:
                 for part in parts:
                     part.check()
@@ -126,7 +126,7 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
                 if not busy and _is_served(connection, replay):
                     display.doing = "replaying"
                     return
-                display.doing = trainer.tail() if busy else "the gateway loads the new version"
+                display.doing = trainer.tail() if busy else "loading the new version in the gateway"
                 display.update(replay.predicted + replay.logged)
                 time.sleep(LOOK_S)
 
@@ -142,7 +142,7 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
 
 
 def _busy(connection: Any) -> bool:
-    """Whether a run is under way."""
+    """Whether a training run is in progress."""
     row = connection.execute(
         "select exists (select 1 from control.claims where model = %s and finished_at is null)",
         [MODEL],
@@ -159,7 +159,7 @@ def _is_served(connection: Any, replay: Replay) -> bool:
 
 
 def tell(summary: Summary, settings: Settings, console: Console) -> None:
-    """Print the closing tables and where to look further."""
+    """Print the final tables and where to look further."""
     show_summary(console, summary)
     home = settings.home / "demo"
     console.print(f"curves   {home / 'curves.png'}", highlight=False)

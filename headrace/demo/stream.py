@@ -1,4 +1,4 @@
-"""The vulnerability reports of data/cve_triage_12k.csv.gz, as steps of a replay."""
+"""The vulnerability reports of data/cve_triage_12k.csv.gz, as steps to replay."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def reports() -> list[dict[str, str]]:
 def steps(rows: list[dict[str, str]]) -> list[Step]:
     """Return every event of these reports in the order in which they happened.
 
-    A report is read by the model when it is published; an analyst's decision on its technical
-    impact is the feedback, and a later decision is feedback that changes its mind.
+    The model reads a report when it is published; an analyst's decision on its technical
+    impact is the feedback, and a later decision is feedback that corrects it.
     """
     return sorted(_steps(rows), key=lambda step: step.time)
 

@@ -1,4 +1,4 @@
-"""What the demo measured, as data; light to import."""
+"""The measurements of the demo, as data; light to import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Score:
-    """Prequential quality on the same reports."""
+    """Quality of predictions made before their labels, all on the same reports."""
 
     auc: float
     f1: float
@@ -26,7 +26,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that the demo measured; written to summary.json."""
+    """Everything that the demo measured; written to summary.json."""
 
     reports: int
     evaluated: int

@@ -1,7 +1,7 @@
-"""The join of entity rows to what was newest at their own times, in the two ways of two engines.
+"""Point-in-time joins: each entity row gets the newest features at its own time.
 
-Both take entities as tuples of (*join keys, time) and return one row of features for each, in
-order, all None where nothing was known yet.
+There are two, for engines with and without temporary tables. Both take entities as tuples of
+(*join keys, time) and return one row of features for each, in order, all None where there are none.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from headrace.engine.dialect import Connection
 from headrace.features.view_sql import ViewSql, sql_type
 
 Entities = Sequence[tuple[Any, ...]]
-# Entities that one statement of `embedded` holds.
+# Entities in one statement of `embedded`.
 EMBEDDED = 5_000
 
 
 def copied(
     connection: Connection, view: ViewSql, names: Sequence[str], entities: Entities
 ) -> list[tuple[Any, ...]]:
-    """Join by temporary tables, for an engine that has them and lateral joins.
+    """Join through temporary tables and a lateral join.
 
-    The history of the entities in question is read once, into an indexed table: a view is computed
-    once and not once a row, and the join is a look-up a row.
+    The history of the entities is read once, into an indexed table: the view is computed once
+    instead of once per row, and the join is one look-up per row.
     """
     parts = _parts(view, names)
     connection.execute(
@@ -74,11 +74,11 @@ def copied(
 def embedded(
     connection: Connection, view: ViewSql, names: Sequence[str], entities: Entities
 ) -> list[tuple[Any, ...]]:
-    """Join by queries that hold the entities themselves, some thousands at a time.
+    """Join by queries that contain the entities, some thousands at a time.
 
-    The rows of a key's history are numbered by age, and each entity counts those that are not after
-    its time: the last of them has that number. So a query costs what sorting the histories does,
-    and no entity meets all of its history.
+    The rows of a key's history are numbered by age; an entity counts those up to its own time, and
+    that count is the number of its row. So a query costs a sort of the histories, and no entity is
+    joined to its whole history.
     """
     parts = _parts(view, names)
     types = [*map(sql_type, view.keys.values()), SQL("timestamptz")]
@@ -147,7 +147,7 @@ where e.is_entity = 1
 
 
 def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
-    """The parts of both: keys k0, k1, ...; features f0, f1, ...; o0, o1, ... to order by."""
+    """Return the parts of both queries: keys k0, k1, ...; features f0, ...; o0, ... to order by."""
     keys = [Identifier(f"k{i}") for i in range(len(view.keys))]
     features = [Identifier(f"f{i}") for i in range(len(names))]
     order = [Identifier(f"o{i}") for i in range(len(view.order))]

@@ -1,4 +1,4 @@
-"""Feast's offline store: each entity row joined to what was known of it at its own time."""
+"""Feast's offline store: each entity row joined to the features known at its own time."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 class LiveViewOfflineStoreConfig(PostgresConfig):
     """Settings of `LiveViewOfflineStore`."""
 
-    type: Literal["headrace.features.reader.offline_store.LiveViewOfflineStore"] = (
-        "headrace.features.reader.offline_store.LiveViewOfflineStore"
+    type: Literal["headrace.features.offline_store.LiveViewOfflineStore"] = (
+        "headrace.features.offline_store.LiveViewOfflineStore"
     )
 
 
 class LiveViewOfflineStore(OfflineStore):
-    """Point-in-time joins over the histories that the feature views name as source."""
+    """Point-in-time joins over the histories that are the sources of the feature views."""
 
     @staticmethod
     def get_historical_features(
@@ -110,7 +110,7 @@ class LiveViewOfflineStore(OfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """Refuse: only materialization asks for this, and there is nothing to materialize."""
+        """Raise NotImplementedError: only materialization calls this, and there is none."""
         raise NotImplementedError("nothing to materialize: the online store reads the live views")
 
     @staticmethod
@@ -124,12 +124,12 @@ class LiveViewOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Refuse: only materialization asks for this, and there is nothing to materialize."""
+        """Raise NotImplementedError: only materialization calls this, and there is none."""
         raise NotImplementedError("nothing to materialize: the online store reads the live views")
 
 
 class PointInTimeJob(RetrievalJob):
-    """A join that runs when its result is asked for."""
+    """A join that runs when its result is requested."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ def _as_of(
     frame: pd.DataFrame,
     at: str,
 ) -> list[pa.Array]:
-    """Return the features `names` as of each row's time, one array a feature."""
+    """Return the features `names` as of each row's time, one array per feature."""
     view_sql = ViewSql.of(view)
     columns = [*_frame_keys(view), at]
     values = frame[columns].astype(object).where(frame[columns].notna(), None)

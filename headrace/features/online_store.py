@@ -1,7 +1,6 @@
-"""Feast's online store over the live views: what is served is what was just computed.
+"""Feast's online store over the live views: features are served as soon as they are computed.
 
-A read is one query on the mart itself, so there is nothing to materialize and no second copy
-that could differ from the first.
+A read is one query on the mart itself, so there is nothing to materialize and no second copy.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from headrace.features.view_sql import PostgresConfig, ViewSql, sql_type
 
 Row = tuple[datetime | None, dict[str, Value] | None]
 
-# What a connection raises that lost its server, or whose prepared plans no longer fit the views.
+# Raised when the server is lost, or when prepared plans no longer match the views.
 _STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.FeatureNotSupported)
 
 
 class LiveViewOnlineStoreConfig(PostgresConfig):
     """Settings of `LiveViewOnlineStore`."""
 
-    type: Literal["headrace.features.reader.online_store.LiveViewOnlineStore"] = (
-        "headrace.features.reader.online_store.LiveViewOnlineStore"
+    type: Literal["headrace.features.online_store.LiveViewOnlineStore"] = (
+        "headrace.features.online_store.LiveViewOnlineStore"
     )
 
 
@@ -53,7 +52,7 @@ class LiveViewOnlineStore(OnlineStore):
     ) -> list[Row]:
         """Return (event time, values) of each entity, in order; (None, None) where unknown.
 
-        Safe to call from several threads. A connection that was lost is replaced once.
+        Safe to call from several threads. A lost connection is replaced once.
 
         Raises:
             psycopg.Error: the server cannot be reached, or the view is not as declared.
@@ -85,7 +84,7 @@ class LiveViewOnlineStore(OnlineStore):
         data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Refuse: the views are computed from the events.
+        """Raise: the views are computed from the events.
 
         Raises:
             NotImplementedError: always.
@@ -112,11 +111,11 @@ class LiveViewOnlineStore(OnlineStore):
         tables: Sequence[FeatureView],  # noqa: ARG002
         entities: Sequence[Entity],  # noqa: ARG002
     ) -> None:
-        """Let go of the connections; the views belong to dbt."""
+        """Close the connections; the views belong to dbt."""
         self._close()
 
     def _view(self, table: FeatureView) -> ViewSql:
-        """Return a feature view as SQL, read once for as long as its definition lives."""
+        """Return a feature view as SQL, cached until its definition changes."""
         definition, view = self._views.get(table.name, (None, None))
         if definition is not table or view is None:
             view = ViewSql.of(table)
@@ -160,9 +159,9 @@ def _newest(
 ) -> tuple[Composed, list[Any]]:
     """Return the query of the newest rows, (*keys, event time, *features), and its parameters.
 
-    Each join key may have any of the values `asked` of it, so the rows are every known combination
-    of them. That is a superset of what is asked, but conditions of this form reach below aggregates
-    and windows, and the view is computed once whatever the number of entities.
+    Each join key may have any of its values in `asked`, so the rows are all known combinations.
+    That is a superset of the entities, but the planner pushes such conditions below aggregates and
+    windows, and the view is computed once for any number of entities.
     """
     keys = [SQL("source.{}").format(view.key(name)) for name in view.keys]
     types = [sql_type(field) for field in view.keys.values()]

@@ -1,7 +1,7 @@
-"""Features of the live views: as they are now for a prediction, as they were for training.
+"""Features of the live views: current ones for predictions, past ones for training.
 
-Both come from one set of definitions (`feature_repo/definitions.py`) through Feast, which is
-imported when a reader is made: that takes seconds and some 350 MB.
+Both use the definitions in `feature_repo/definitions.py` through Feast, which is imported when a
+reader is created: that takes seconds and some 350 MB.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Value = str | int | float | bool | bytes | datetime | None
 
 SERVICE = "training_v1"
 PROJECT = "headrace"
-# Feast's registry has a schema of its own; one process at a time brings it up to date.
+# Schema of Feast's registry, and the lock under which one process at a time updates it.
 SCHEMA = "feast"
 APPLY_LOCK = f"{SCHEMA}.applying"
 
@@ -35,16 +35,16 @@ APPLY_LOCK = f"{SCHEMA}.applying"
 class FeatureReader:
     """Reads the features of one feature service. Safe to use from several threads.
 
-    Making one registers the definitions; registering them again changes nothing. It is a context
-    manager, or `close` lets go of its connections.
+    Creating one registers the definitions; registering them again changes nothing. Use it as a
+    context manager, or call `close`.
 
     Args:
-        engine: the database of the marts; its setting `registry_dsn` names that of the registry.
+        engine: the database of the marts; its setting `registry_dsn` names the registry's.
         service: a feature service of `feature_repo/definitions.py`.
 
     Attributes:
         keys: the join keys, e.g. ``["model", "segment"]``.
-        names: the features as they come out, e.g. ``segment_features__labels_30d``.
+        names: names of the features returned, e.g. ``segment_features__labels_30d``.
 
     Raises:
         SettingError: there is no such service.
@@ -87,17 +87,17 @@ class FeatureReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections; a later read opens new ones."""
+        """Close the connections; a later read opens new ones."""
         registry: Any = self._store.registry
         registry.write_engine.dispose()
         provider: Any = self._store._get_provider()
         provider.online_store.teardown(self._store.config, [], [])
 
     def online(self, entities: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
-        """Return the features of each entity as the live views hold them now, in order.
+        """Return the current features of each entity, in order.
 
-        An unknown entity has None everywhere, and so has one of which a join key is None or
-        missing: it is not looked up. Other items than join keys are ignored.
+        All are None for an unknown entity, and for one with a join key that is None or missing.
+        Items other than join keys are ignored.
         """
         rows: list[dict[str, Value]] = [dict.fromkeys(self.names) for _ in entities]
         known = [
@@ -122,7 +122,7 @@ class FeatureReader:
 
         Rows, index and other columns stay as they are; times come out in UTC (one without an
         offset is read as UTC). The features are columns of the same Python values that `online`
-        gives, None where there was none yet: ``.astype("float64")`` makes numbers of them.
+        returns, None where there was none yet; ``.astype("float64")`` converts them to numbers.
 
         Args:
             frame: columns of the join keys and `event_timestamp`.
@@ -173,7 +173,7 @@ def _config(engine: Engine) -> RepoConfig:
         project=PROJECT,
         provider="local",
         entity_key_serialization_version=3,
-        # The definitions come with the code, so what was read once never goes stale.
+        # The definitions come with the code, so a cached registry never becomes stale.
         registry=SqlRegistryConfig(
             path="postgresql+psycopg://",
             cache_ttl_seconds=0,

@@ -1,4 +1,4 @@
-"""What both stores share: how to connect, and a feature view seen as SQL."""
+"""Shared by both stores: their settings, and the SQL of a feature view."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from headrace.engine.dialect import Connection, Dialect
 
 ONLINE_VIEW = "online_view"
 
-# Feast's type → PostgreSQL's. A column is cast to its declared type, so that both stores give
-# the same value whatever type the view happens to compute.
+# Feast's type → PostgreSQL's. A column is cast to its declared type, so both stores return
+# the same value whatever type the view computes.
 SQL_TYPES = {
     ValueType.STRING: "text",
     ValueType.INT32: "integer",
@@ -34,7 +34,7 @@ SQL_TYPES = {
 
 
 class PostgresConfig(FeastConfigBaseModel):
-    """Settings of a store. An empty `dsn` leaves everything to libpq's PG* variables."""
+    """Settings of a store. With an empty `dsn` libpq reads the PG* variables."""
 
     engine: Literal["postgres", "risingwave"] = "postgres"
     dsn: SecretStr = SecretStr("")
@@ -50,11 +50,11 @@ class PostgresConfig(FeastConfigBaseModel):
 
 @dataclass(frozen=True)
 class ViewSql:
-    """The parts of SQL statements that read one feature view.
+    """Parts of the SQL that reads one feature view.
 
     Attributes:
         history: every row of every entity.
-        newest: a relation that holds at least the newest row of each entity.
+        newest: a relation with at least the newest row of each entity.
         keys: join keys by name, in the view's order.
         features: features by name.
         order: the columns whose greatest values are the newest row; the first is the event time.
@@ -73,7 +73,7 @@ class ViewSql:
         """Read the parts from a definition.
 
         Raises:
-            TypeError: its source is no PostgreSQLSource, or a field has a type we cannot read.
+            TypeError: its source is no PostgreSQLSource, or a field's type is not supported.
         """
         source = view.batch_source
         if not isinstance(source, PostgreSQLSource):
@@ -106,7 +106,7 @@ class ViewSql:
         return Identifier(self._columns.get(name, name))
 
     def feature(self, name: str) -> Composed:
-        """Return the feature `name` as an expression of its declared type; no number is null."""
+        """Return the feature `name` as an expression of its declared type; NaN becomes null."""
         kind = self.features[name].dtype.to_value_type()
         value = SQL("{}::{}").format(
             Identifier(self._columns.get(name, name)), SQL(SQL_TYPES[kind])

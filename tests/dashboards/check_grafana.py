@@ -64,11 +64,11 @@ def test_grafana_reads_panels_as_the_page_does(grafana: Path, reader: Engine, wi
         }
         for panel, (kinds, result) in zip(PANELS, results, strict=True)
     ]
-    answer = subprocess.run(
+    output = subprocess.run(
         ["node", "read.cjs"], cwd=grafana, input=json.dumps(asked), check=True,
         capture_output=True, text=True,
     ).stdout  # fmt: skip
-    for panel, (kinds, result), theirs in zip(PANELS, results, json.loads(answer), strict=True):
+    for panel, (kinds, result), theirs in zip(PANELS, results, json.loads(output), strict=True):
         title = panel["title"]
         if "reduceOptions" in panel["options"]:
             ours = [[each.name, plain(each.value)] for each in shown(panel, result)]

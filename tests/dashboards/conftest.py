@@ -20,7 +20,7 @@ from headrace.settings import Settings
 
 MODEL = r"""o'brien "$foo(1)" 50% & #1 \ ${x} <größe>"""
 START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
-ANSWERS = 600
+PREDICTIONS = 600
 STEP = timedelta(minutes=35)
 
 
@@ -38,7 +38,7 @@ def reader(embedded: Engine) -> Engine:
 
 @pytest.fixture
 def filled(embedded: Engine) -> Iterator[Engine]:
-    """A database with a life in it: versions that were promoted and refused, labels, drift."""
+    """A database with the life of a model: versions promoted and rejected, labels, drift."""
     with EventLog(embedded) as log:
         fill(embedded, log)
     yield embedded
@@ -57,8 +57,8 @@ def fill(engine: Engine, log: EventLog) -> None:
         "feedback": [],
         "model_events": list(_life()),
     }
-    for number in range(ANSWERS):
-        inference, feedback = _answer(number, randoms)
+    for number in range(PREDICTIONS):
+        inference, feedback = _prediction(number, randoms)
         rows["inference"].append(inference)
         rows["feedback"] += feedback
     rows["feedback"].append({"feedback_id": "lost", "request_id": "never seen", "label": "yes"})
@@ -68,11 +68,11 @@ def fill(engine: Engine, log: EventLog) -> None:
     log.submit("inference", [Rejected({"score": 7}, error)])
 
 
-def _answer(number: int, randoms: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _prediction(number: int, randoms: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     when = START + number * STEP
-    version = f"v{1 + 3 * number // ANSWERS}"
+    version = f"v{1 + 3 * number // PREDICTIONS}"
     positive = randoms.random() < 0.4
-    centre = 0.5 + (0.1 + 0.12 * (3 * number // ANSWERS)) * (1 if positive else -1)
+    centre = 0.5 + (0.1 + 0.12 * (3 * number // PREDICTIONS)) * (1 if positive else -1)
     score = min(max(randoms.gauss(centre, 0.2), 0.0), 1.0)
     inference = {
         "request_id": f"r{number}",
@@ -103,7 +103,7 @@ def _answer(number: int, randoms: random.Random) -> tuple[dict[str, Any], list[d
 
 def _life() -> Iterator[dict[str, Any]]:
     now = time.time()
-    third = ANSWERS * STEP / 3
+    third = PREDICTIONS * STEP / 3
     for number in range(3):
         version, at = f"v{number + 1}", START + number * third
         common = {

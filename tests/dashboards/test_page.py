@@ -57,7 +57,7 @@ def test_page_of_a_life(filled: Engine, tmp_path: Path) -> None:
     page = Page(text)
     assert page.ids() == wanted_ids()
     words = "\n".join(page.text)
-    for word in (MODEL, "v3", "superseded", "refused", "<script>", "2024-03-11"):
+    for word in (MODEL, "v3", "superseded", "failed", "<script>", "2024-03-11"):
         assert word in words, word
     assert len(re.findall(r'<path d="M', text)) >= 3 * 4
     assert "train: 12.5 s" in text

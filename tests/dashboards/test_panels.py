@@ -18,14 +18,14 @@ from headrace.dashboards.reading import Panel, Result, lines_of, shown
 from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
-from tests.dashboards.conftest import ANSWERS, MODEL, START, STEP
+from tests.dashboards.conftest import MODEL, PREDICTIONS, START, STEP
 from tests.support.standin import violations
 
 DASHBOARD = load()
 PANELS: list[Panel] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {item["name"]: item for item in DASHBOARD["templating"]["list"]}
 NUMBERS = {"int2", "int4", "int8", "float4", "float8", "numeric"}
-END = START + ANSWERS * STEP + timedelta(days=1)
+END = START + PREDICTIONS * STEP + timedelta(days=1)
 
 
 def run(reader: Engine, sql: str, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -113,13 +113,13 @@ def check_numbers(shown: dict[str, list[dict[str, Any]]]) -> None:
     assert shown["Runs"] == [{"published": 3, "rejected": 1}]
     assert shown["Orphan feedback"] == [{"orphans": 1}]
     assert shown["Rejected, last hour"] == [{"rejected": 1}]
-    assert sum(row["value"] for row in shown["Answers per window"]) == ANSWERS
+    assert sum(row["value"] for row in shown["Predictions per window"]) == PREDICTIONS
     assert {row["metric"] for row in shown["AUC by version"]} == {"v1", "v2", "v3"}
     assert all(0 <= row["labelled"] <= 1 for row in shown["Label coverage"])
     for row in shown["Latency"]:
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]
     gates = {row["version"]: row["gate"] for row in shown["Versions"]}
-    assert gates == {"v1": "passed", "v2": "passed", "v3": "passed", "v4": "refused"}
+    assert gates == {"v1": "passed", "v2": "passed", "v3": "passed", "v4": "failed"}
     assert shown["PSI by feature"][0]["feature"] in ("<script>", "amount")
     assert {row["version"] for row in shown["Stages of the last 8 versions"]} == {"v1", "v2", "v3"}
     assert shown["Last rejected events"][0]["reason"].startswith("score: must be a number")
@@ -133,7 +133,9 @@ def test_time_ranges_to_look_at(reader: Engine) -> None:
     assert [row["range"] for row in rows] == [
         "last hour", "last day", "last 60 days", "everything",
     ]  # fmt: skip
-    volume = next(p for p in PANELS if p["title"] == "Answers per window")["targets"][0]["rawSql"]
+    volume = next(p for p in PANELS if p["title"] == "Predictions per window")["targets"][0][
+        "rawSql"
+    ]
     assert {row["window"] for row in rows} <= set(allowed)
     for row in rows[1], rows[-1]:
         start, end = (
@@ -179,7 +181,7 @@ def test_an_outage_breaks_the_lines(window: str, embedded: Engine, reader: Engin
     hours = [*range(3), *range(47, 50), 72]
     moments = [START + timedelta(hours=h, minutes=m) for h in hours for m in range(0, 60, 10)]
     with EventLog(embedded) as log:
-        for topic, rows in answers_at(moments).items():
+        for topic, rows in events_at(moments).items():
             log.submit(topic, [parse(topic, row) for row in rows]).result(30)
     for title, column in LINES.items():
         known = {
@@ -203,7 +205,7 @@ def test_an_outage_breaks_the_lines(window: str, embedded: Engine, reader: Engin
         }, title
 
 
-def answers_at(moments: list[datetime]) -> dict[Topic, list[dict[str, Any]]]:
+def events_at(moments: list[datetime]) -> dict[Topic, list[dict[str, Any]]]:
     inferences, labels = [], []
     for number, moment in enumerate(moments):
         inferences.append({

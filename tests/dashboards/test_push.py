@@ -1,15 +1,12 @@
-"""Push against a server that answers as Grafana's HTTP API documents; the real one cannot run
-here."""
+"""Push to a server that responds as Grafana's HTTP API documents; the real one cannot run here."""
 
 from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,12 +19,13 @@ from headrace.dashboards.push import DATASOURCE_UID, push
 from headrace.engine import Engine
 from headrace.errors import GrafanaError, HeadraceError, SettingError
 from headrace.settings import Settings
+from tests.support.web import Handler, serving
 
 TOKEN = "glsa_not_a_real_one"
 
 
 class FakeGrafana(ThreadingHTTPServer):
-    """Answers as Grafana does from 11 to 13: its documented API, and the source of its handlers."""
+    """Responds as Grafana 11 to 13: from its documented API and the source of its handlers."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -36,7 +34,7 @@ class FakeGrafana(ThreadingHTTPServer):
         self.datasources: dict[str, Any] = {}
         self.dashboards: dict[str, Any] = {}
         self.folders: dict[str, str] = {}  # of each dashboard; none: in General
-        self.says: tuple[int, Any] | None = None  # an answer to everything
+        self.says: tuple[int, Any] | None = None  # the response to every request
         self.sends_to: str | None = None  # where every request is redirected to
         self.status = 302
 
@@ -45,7 +43,7 @@ class FakeGrafana(ThreadingHTTPServer):
         host = str(self.server_address[0])
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/grafana"
 
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def respond(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if self.says:
             return self.says
         address = urlsplit(path)
@@ -94,12 +92,12 @@ class FakeGrafana(ThreadingHTTPServer):
         return hits
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: FakeGrafana
 
     def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        sent = self.body()
+        body = json.loads(sent) if sent else None
         self.server.requests.append((self.command, self.path, body))
         if self.server.sends_to:
             self.send_response(self.server.status)
@@ -108,11 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
-            answered: tuple[int, Any] = 401, {"message": "Invalid API key"}
+            response: tuple[int, Any] = 401, {"message": "Invalid API key"}
         else:
-            answered = self.server.answer(self.command, self.path, body)
-        status, answer = answered
-        text = answer if isinstance(answer, str) else json.dumps(answer)
+            response = self.server.respond(self.command, self.path, body)
+        status, content = response
+        text = content if isinstance(content, str) else json.dumps(content)
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
@@ -120,25 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = _serve
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def serving(host: str = "127.0.0.1") -> Iterator[FakeGrafana]:
-    with FakeGrafana(host) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
 
 @pytest.fixture
 def grafana() -> Iterator[FakeGrafana]:
-    with serving() as server:
+    with serving(FakeGrafana()) as server:
         yield server
 
 
@@ -201,7 +184,7 @@ def test_another_address_is_encrypted_as_it_asks(
     assert (data["sslmode"], data["maxOpenConns"]) == ("disable", 50)
 
 
-def test_provisioned_datasource_is_left_alone_and_said_so(
+def test_provisioned_datasource_is_left_alone(
     settings: Settings, embedded: Engine, grafana: FakeGrafana
 ) -> None:
     provisioned = {"uid": DATASOURCE_UID, "name": "Headrace", "url": "db:5432", "readOnly": True}
@@ -216,14 +199,14 @@ def test_provisioned_datasource_is_left_alone_and_said_so(
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("path", ["", "/sub/path"])
-def test_a_redirect_is_said_and_nothing_is_sent_there(
+def test_a_redirect_is_reported_and_not_followed(
     settings: Settings, embedded: Engine, grafana: FakeGrafana, status: int, path: str
 ) -> None:
-    with serving() as other:
+    with serving(FakeGrafana()) as other:
         there = f"http://127.0.0.1:{other.server_port}{path}"
         grafana.sends_to = there.replace("http://", "http://user:hidden@")
         grafana.status = status
-        with pytest.raises(GrafanaError, match="sends on to") as caught:
+        with pytest.raises(GrafanaError, match="redirects to") as caught:
             push(settings, embedded)
         assert f" {there}/grafana, " in str(caught.value)
         assert "HEADRACE_GRAFANA_URL" in str(caught.value)
@@ -234,12 +217,12 @@ def test_a_redirect_is_said_and_nothing_is_sent_there(
 
 def test_a_redirect_to_nowhere(settings: Settings, embedded: Engine, grafana: FakeGrafana) -> None:
     grafana.sends_to = "http://[broken"
-    with pytest.raises(GrafanaError, match="not as Grafana"):
+    with pytest.raises(GrafanaError, match="not that of Grafana"):
         push(settings, embedded)
 
 
 def test_address_of_ipv6(settings: Settings, embedded: Engine) -> None:
-    with serving("::1") as server:
+    with serving(FakeGrafana("::1")) as server:
         pushed = push(replace(settings, grafana_url=server.url), embedded)
         assert pushed.url.startswith(f"http://[::1]:{server.server_port}/grafana/d/")
         assert server.dashboards == {"headrace-loop": load()}
@@ -309,13 +292,13 @@ def test_settings_are_checked(
 @pytest.mark.parametrize(
     ("says", "word"),
     [
-        ((403, {"message": "Permissions needed: datasources:create"}), "may not do this"),
-        ((403, {"message": "Cannot update read-only data source"}), "provisioning files"),
-        ((500, {"message": "database is locked"}), "answered 500: database is locked"),
-        ((400, {"message": "Cannot save provisioned dashboard"}), "provisioning files"),
-        ((200, "<html>a message</html>"), "not as Grafana"),
-        ((502, "a message of a proxy"), "502|not as Grafana"),
-        ((200, {"status": "up"}), "not as Grafana"),
+        ((403, {"message": "Permissions needed: datasources:create"}), "lacks the permission"),
+        ((403, {"message": "Cannot update read-only data source"}), "provisioned from files"),
+        ((500, {"message": "database is locked"}), "responded with 500: database is locked"),
+        ((400, {"message": "Cannot save provisioned dashboard"}), "provisioned from files"),
+        ((200, "<html>a message</html>"), "not that of Grafana"),
+        ((502, "a message of a proxy"), "502|not that of Grafana"),
+        ((200, {"status": "up"}), "not that of Grafana"),
     ],
 )
 def test_refusals_say_what_to_do(
@@ -328,7 +311,7 @@ def test_refusals_say_what_to_do(
 
 
 def test_refused_token(settings: Settings, embedded: Engine) -> None:
-    with pytest.raises(GrafanaError, match="the token is refused") as caught:
+    with pytest.raises(GrafanaError, match="the token is rejected") as caught:
         push(replace(settings, grafana_token="glsa_wrong"), embedded)
     assert "service account" in str(caught.value)
     assert "glsa_wrong" not in str(caught.value)

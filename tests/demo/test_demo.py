@@ -53,7 +53,7 @@ def test_everything_is_stopped_and_can_be_queried(demo: Path) -> None:
 
 
 def test_no_prediction_was_learned_from_its_own_future(demo: Path) -> None:
-    """Each version was trained on decisions that had been taken before it answered anything."""
+    """Each version was trained on decisions made before its first prediction."""
     query = """
         select count(*) from events.inference as asked
         inner join headrace.model_versions as versions using (model, model_version)

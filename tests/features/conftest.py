@@ -28,8 +28,8 @@ def reader(engine: Engine) -> Iterator[FeatureReader]:
         yield opened
 
 
-class Opinions:
-    """Sends answers of a model and the labels that people gave them."""
+class Labels:
+    """Sends predictions of a model and their labels."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -56,5 +56,5 @@ class Opinions:
 
 
 @pytest.fixture
-def opinions(log: EventLog) -> Opinions:
-    return Opinions(log)
+def labels(log: EventLog) -> Labels:
+    return Labels(log)

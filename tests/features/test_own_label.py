@@ -1,4 +1,4 @@
-"""No feature knows its own label: what is said of an answer, whenever, changes none of them."""
+"""No feature leaks its own label: feedback on a prediction never changes its features."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ Events = tuple[dict[str, Inference], dict[str, Feedback]]
 Features = dict[tuple[str, str], tuple[Any, ...]]
 
 
-def as_of(engine: Engine, answers: Sequence[Inference]) -> Features:
-    """The features of all entities of each answer as of its own time, both joins agreeing."""
+def as_of(engine: Engine, asked: Sequence[Inference]) -> Features:
+    """Return the features of each inference as of its own time; both joins must agree."""
     found: Features = {}
     with engine.connect() as connection:
         for key, view in HISTORIES.items():
-            known = [answer for answer in answers if getattr(answer, key) is not None]
+            known = [one for one in asked if getattr(one, key) is not None]
             entities = [(one.model, getattr(one, key), one.event_time) for one in known]
             if not entities:
                 continue
@@ -105,7 +105,7 @@ def flipped(one: Feedback) -> Feedback:
 
 @st.composite
 def minutes(draw: st.DrawFn) -> Stream:
-    """Answers at and beside whole minutes, judged before, at and after their own times."""
+    """Inferences at and near whole minutes, labeled before, at and after their own times."""
     moment = st.builds(
         lambda minute, aside: START + minute * MINUTE + aside,
         st.integers(0, 3),
@@ -128,20 +128,20 @@ def minutes(draw: st.DrawFn) -> Stream:
 
 @EXAMPLES
 @given(stream=minutes() | streams(), stretch=STRETCHES, data=st.data())
-def test_what_is_said_of_an_answer_leaves_its_features_alone(
+def test_feedback_on_a_prediction_leaves_its_features_alone(
     engine: Engine, log: EventLog, stream: Stream, stretch: float, data: st.DataObject
 ) -> None:
     inferences, feedback = first_of_each(stretched(stream, stretch) if stretch < 1 else stream)
     told(engine, log, (inferences, feedback))
     moment = utc(data.draw(st.sampled_from(list(inferences.values()))).event_time)
-    answers = [one for one in inferences.values() if utc(one.event_time) <= moment]
-    before = as_of(engine, answers)
+    asked = [one for one in inferences.values() if utc(one.event_time) <= moment]
+    before = as_of(engine, asked)
     changed = {
         name: flipped(one) if known_at(one, inferences) >= moment else one
         for name, one in feedback.items()
     }
     told(engine, log, (inferences, changed))
-    assert as_of(engine, answers) == before
+    assert as_of(engine, asked) == before
 
 
 @EXAMPLES
@@ -153,11 +153,11 @@ def test_of_segments_the_past_is_not_told_by_what_comes_after(
     inferences, feedback = first_of_each(stream)
     told(engine, log, (inferences, feedback))
     moment = utc(data.draw(st.sampled_from(list(inferences.values()))).event_time)
-    answers = [one for one in inferences.values() if utc(one.event_time) <= moment]
-    before = as_of(engine, answers)
+    asked = [one for one in inferences.values() if utc(one.event_time) <= moment]
+    before = as_of(engine, asked)
     earlier = {name: one for name, one in feedback.items() if known_at(one, inferences) < moment}
     told(engine, log, (inferences, earlier))
-    after = as_of(engine, answers)
+    after = as_of(engine, asked)
     segments = [name for name in before if name[0] == "segment"]
     assert {name: after[name] for name in segments} == {name: before[name] for name in segments}
 
@@ -202,10 +202,10 @@ def test_what_was_served_is_trained_on_as_it_was_served(
     """A label is served as soon as it is known, and is history from the end of its minute on."""
     with FeatureReader(either) as reader:
         for number, second in enumerate((0, 10, 20)):
-            answer = {"model": "m", "request_id": f"r{number}", "segment": "a"}
+            inference = {"model": "m", "request_id": f"r{number}", "segment": "a"}
             at = {"event_time": (START + second * SECOND).isoformat()}
-            served = {} if number == 1 else reader.online([answer])[0]
-            log.append("inference", [parse("inference", {**answer, **at, "features": served})])
+            served = {} if number == 1 else reader.online([inference])[0]
+            log.append("inference", [parse("inference", {**inference, **at, "features": served})])
             label = {"request_id": f"r{number}", "label": "ny"[number % 2]}
             log.append("feedback", [parse("feedback", {**label, **at})])
         rows = compile_dataset(either, claimed(engine), reader).rows

@@ -1,4 +1,4 @@
-"""The loop's own features, from the events that make them to Feast's answer."""
+"""The loop's own features, from the events that make them to what Feast returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.features.reader import FeatureReader, environment
 from headrace.settings import project_path
-from tests.features.conftest import START, Opinions
+from tests.features.conftest import START, Labels
 
 NAMES = ["labels_30d", "positives_30d", "positive_rate_30d"]
 MODELS, SEGMENTS = ("fraud", "größe ✓"), ("", "a", "b'\"; --", "日本")
@@ -49,8 +49,8 @@ def stream(seed: int, size: int, minutes: int) -> list[tuple[str, str | None, An
     ]
 
 
-def test_online_equals_sql(engine: Engine, reader: FeatureReader, opinions: Opinions) -> None:
-    opinions.send(*stream(1, 60, 600))
+def test_online_equals_sql(engine: Engine, reader: FeatureReader, labels: Labels) -> None:
+    labels.send(*stream(1, 60, 600))
     expected = by_hand(engine)
     assert len(expected) == len(MODELS) * len(SEGMENTS)
     unknown = dict.fromkeys(reader.names)
@@ -70,18 +70,18 @@ def test_online_equals_sql(engine: Engine, reader: FeatureReader, opinions: Opin
     )
 
 
-def test_a_committed_event_is_seen_at_once(reader: FeatureReader, opinions: Opinions) -> None:
+def test_a_committed_event_is_seen_at_once(reader: FeatureReader, labels: Labels) -> None:
     for number in range(1, 4):
-        opinions.send(("fraud", "a", START + timedelta(minutes=number), "yes"))
+        labels.send(("fraud", "a", START + timedelta(minutes=number), "yes"))
         assert reader.online([entity("fraud", "a")]) == [
             dict(zip(reader.names, [number, number, 1.0], strict=True))
         ]
 
 
 def test_recovers_from_lost_connections(
-    engine: Engine, reader: FeatureReader, opinions: Opinions
+    engine: Engine, reader: FeatureReader, labels: Labels
 ) -> None:
-    opinions.send(("fraud", "a", START, "yes"))
+    labels.send(("fraud", "a", START, "yes"))
     known = START + timedelta(minutes=1)
     frame = pd.DataFrame([{**entity("fraud", "a"), "event_timestamp": known}])
     first = reader.online([entity("fraud", "a")])
@@ -92,13 +92,13 @@ def test_recovers_from_lost_connections(
                 "where application_name = 'headrace-feast' and datname = current_database()"
             )
             assert killed and all(row["done"] for row in killed)
-            answers = pool.map(lambda _: reader.online([entity("fraud", "a")]), range(8))
-            assert list(answers) == [first] * 8
+            found = pool.map(lambda _: reader.online([entity("fraud", "a")]), range(8))
+            assert list(found) == [first] * 8
             assert reader.historical(frame)[reader.names].iloc[0].to_dict() == first[0]
 
 
-def test_threads_get_their_own_answers(reader: FeatureReader, opinions: Opinions) -> None:
-    opinions.send(
+def test_threads_get_their_own_features(reader: FeatureReader, labels: Labels) -> None:
+    labels.send(
         *(
             ("fraud", f"s{size}", START + timedelta(seconds=size), "yes")
             for size in range(1, 9)
@@ -114,17 +114,17 @@ def test_threads_get_their_own_answers(reader: FeatureReader, opinions: Opinions
         assert list(pool.map(labels, asked)) == asked
 
 
-def test_no_skew(reader: FeatureReader, opinions: Opinions) -> None:
+def test_no_skew(reader: FeatureReader, labels: Labels) -> None:
     """What was served at the end of a minute is what a read as of then gives, for ever after."""
     rows = stream(2, 80, 60)
     every = [entity(model, segment) for model in MODELS for segment in (*SEGMENTS, None)]
     # From here on the models know which label is the positive one.
-    opinions.send(*((model, "seen", START - timedelta(hours=1), "yes") for model in MODELS))
+    labels.send(*((model, "seen", START - timedelta(hours=1), "yes") for model in MODELS))
     served = []
     for minute in range(0, 60, 10):
         until = START + timedelta(minutes=minute + 10)
         batch = [row for row in rows if until - timedelta(minutes=10) <= row[2] < until]
-        opinions.send(*batch)
+        labels.send(*batch)
         online = reader.online(every)
         served += [
             {**key, "event_timestamp": until, **features}
@@ -143,8 +143,8 @@ def test_no_skew(reader: FeatureReader, opinions: Opinions) -> None:
     assert later[reader.names[0]].notna().sum() > 40
 
 
-def test_historical_keeps_the_frame(reader: FeatureReader, opinions: Opinions) -> None:
-    opinions.send(("fraud", "a", START, "yes"), ("fraud", "a", START + timedelta(hours=2), "no"))
+def test_historical_keeps_the_frame(reader: FeatureReader, labels: Labels) -> None:
+    labels.send(("fraud", "a", START, "yes"), ("fraud", "a", START + timedelta(hours=2), "no"))
     frame = pd.DataFrame(
         {
             "extra": [{"a": [1]}, "text", 3.5, None],

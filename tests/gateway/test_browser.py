@@ -6,9 +6,7 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 from headrace.engine import Engine
 from tests.gateway.test_guard import CHANGES, untouched
+from tests.support.web import Handler, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
@@ -83,7 +82,7 @@ class Site(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Visited(BaseHTTPRequestHandler):
+class Visited(Handler):
     server: Site
 
     def do_GET(self) -> None:
@@ -93,28 +92,11 @@ class Visited(BaseHTTPRequestHandler):
         self.wfile.write(self.server.page.encode())
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.sent.append((self.path, self.headers.get("Content-Type", ""), body))
+        self.server.sent.append((self.path, self.headers.get("Content-Type", ""), self.body()))
         self.send_response(204)
         self.end_headers()
         if self.path == "/told":
             self.server.told.set()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def site() -> Iterator[Site]:
-    server = Site()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def browse(url: str, home: Path, *more: str) -> subprocess.Popen[str]:
@@ -128,7 +110,7 @@ def browse(url: str, home: Path, *more: str) -> subprocess.Popen[str]:
 
 def visit(target: str, tmp_path: Path) -> list[tuple[str, int, str]]:
     """Have a browser open another site's page that attacks `target`; return what the page read."""
-    with site() as other:
+    with serving(Site()) as other:
         other.page = PAGE.replace("CHANGES", json.dumps(CHANGES)).replace("TARGET", target)
         browser = browse(other.url, tmp_path / "chromium", "--remote-debugging-port=0")
         try:
@@ -149,7 +131,7 @@ def test_a_page_of_another_site_changes_and_reads_nothing(
 
 def test_the_page_sends_what_it_can(tmp_path: Path) -> None:
     """So that the test above is one: a server that takes anything gets every body."""
-    with site() as open_server:
+    with serving(Site()) as open_server:
         visit(open_server.url, tmp_path)
     got = open_server.sent
     for _, path, body in CHANGES:

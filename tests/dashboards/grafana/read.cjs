@@ -37,11 +37,11 @@ function read({ panel, columns, rows }) {
     timeZone: 'utc',
   });
   const fields = frames[0].fields;
-  const answer = {
+  const shown = {
     texts: fields.map((field) => field.values.map((value) => field.display(value).text)),
   };
   if (options.reduceOptions) {
-    answer.values = data
+    shown.values = data
       .getFieldDisplayValues({
         data: frames,
         fieldConfig,
@@ -57,7 +57,7 @@ function read({ panel, columns, rows }) {
   }
   if (options.legend?.calcs.length) {
     const reducers = options.legend.calcs;
-    answer.legend = Object.fromEntries(
+    shown.legend = Object.fromEntries(
       fields
         .filter((field) => field.type === 'number')
         .map((field) => {
@@ -66,7 +66,7 @@ function read({ panel, columns, rows }) {
         })
     );
   }
-  return answer;
+  return shown;
 }
 
 const asked = JSON.parse(readFileSync(0, 'utf8'));
