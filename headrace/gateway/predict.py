@@ -34,12 +34,13 @@ async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int
     began = time.perf_counter()
     try:
         request = parse_request(payload)
+        assert isinstance(payload, Mapping)
         example = Example(input_text(request.input), request.segment, request.features)
         prediction = await asyncio.wrap_future(
             serving.predict(request.model, request.request_id, example)
         )
         inference = _inference(request, prediction, (time.perf_counter() - began) * 1000)
-        filled = [*filled_fields(payload), *MEASURED]  # type: ignore[arg-type]
+        filled = [*filled_fields(payload), *MEASURED]
         if inference.features != request.features:
             filled.append("features")
         log.submit("inference", [Filled(inference, filled)]).add_done_callback(_log_unstored)
