@@ -5,7 +5,7 @@
 -- lateness: any; a revised label changes its reward.
 {{ config(
     key=['model', 'pane_start', 'model_version', 'variant', 'arm'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

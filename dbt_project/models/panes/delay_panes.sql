@@ -4,7 +4,7 @@
 -- lateness: any; a revised label moves.
 {{ config(
     key=['model', 'pane_start', 'block'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

@@ -6,8 +6,8 @@
 -- key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'feature', 'type', 'block', 'category'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
+    parallel=true,
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

@@ -5,12 +5,12 @@
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'segment', 'kind', 'label'],
-    drivers=['events.inference', 'events.feedback'],
-    only={
+    deltas={
         'events.inference': '
             select n.* from new_rows as n where exists (
                 select from panes.waiting_feedback as w where w.awaited_id = n.request_id
             )',
+        'events.feedback': 'select * from new_rows',
     },
     merge={
         'last_known_at': 'max', 'first_feedback_time': 'min', 'last_feedback_time': 'max'

@@ -3,7 +3,7 @@
 -- lateness: any; a revised label moves.
 {{ config(
     key=['model', 'item_id', 'pane_start', 'label'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

@@ -2,8 +2,7 @@
 -- grain: hour and item.  key: (model, item_id, pane_start).  lateness: any.
 {{ config(
     key=['model', 'item_id', 'pane_start'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     merge={'last_event_time': 'max'},
     retention='400 days'
 ) }}

@@ -2,7 +2,7 @@
 -- Shadow predictions, which nobody learns from, are left out.
 -- grain: minute in which the engine had answer and label.  key: (model, pane_start).
 -- lateness: any; a revised label arrives anew.
-{{ config(key=['model', 'pane_start'], drivers=['panes.labels']) }}
+{{ config(key=['model', 'pane_start'], deltas=['panes.labels']) }}
 
 select
     model,

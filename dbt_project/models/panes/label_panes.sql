@@ -8,7 +8,7 @@
         'model', 'clock', 'grain', 'pane_start', 'model_version', 'variant', 'segment',
         'label', 'prediction'
     ],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

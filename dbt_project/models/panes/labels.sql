@@ -7,7 +7,7 @@
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select n.request_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id
@@ -25,7 +25,7 @@
     },
     indexes=[['model', 'ingested_at'], ['model', 'user_id', 'known_at']],
     retention='400 days',
-    time='inference_time'
+    time_column='inference_time'
 ) }}
 
 {{ chosen_labels() }}

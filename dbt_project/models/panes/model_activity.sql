@@ -2,7 +2,7 @@
 -- grain: version in one role.  key: (model, model_version, variant).  lateness: any.
 {{ config(
     key=['model', 'model_version', 'variant'],
-    drivers=['events.inference'],
+    deltas=['events.inference'],
     merge={
         'first_event_time': 'min', 'last_event_time': 'max',
         'first_ingested_at': 'min', 'last_ingested_at': 'max'

@@ -3,7 +3,7 @@
 -- lateness: any.
 {{ config(
     key=['model', 'pane_start', 'preferred_version', 'rejected_version', 'segment'],
-    drivers=['panes.preferences'],
+    deltas=['panes.preferences'],
     retention='400 days'
 ) }}
 

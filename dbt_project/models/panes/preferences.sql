@@ -6,7 +6,7 @@
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['feedback_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select w.feedback_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
@@ -14,7 +14,7 @@
             select feedback_id from new_rows where rejected_request_id is not null',
     },
     retention='400 days',
-    time='feedback_time'
+    time_column='feedback_time'
 ) }}
 
 select

@@ -3,8 +3,7 @@
 -- key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'variant'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 

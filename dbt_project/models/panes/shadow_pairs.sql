@@ -5,7 +5,7 @@
 -- Models are compared in a way that no index predictions, so that joins go by request_id alone.
 {{ config(
     key=['request_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select request_id from new_rows where shadow_of is not null
             union all
@@ -13,7 +13,7 @@
             inner join events.inference as i on i.shadow_of = n.request_id',
     },
     retention='400 days',
-    time='event_time'
+    time_column='event_time'
 ) }}
 
 select

@@ -2,7 +2,7 @@
 -- grain: hour, shadow and served version, segment.  key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'pane_start', 'shadow_version', 'served_version', 'segment'],
-    drivers=['panes.shadow_pairs'],
+    deltas=['panes.shadow_pairs'],
     retention='400 days'
 ) }}
 

@@ -5,7 +5,7 @@
 -- key: (feedback_id, awaited_id).  lateness: any; a row leaves when its prediction comes.
 {{ config(
     key=['feedback_id', 'awaited_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select w.feedback_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
@@ -18,7 +18,7 @@
             left join events.inference as i on n.rejected_request_id = i.request_id
             where n.rejected_request_id is not null and i.request_id is null',
     },
-    leaving=true,
+    deletes=true,
     indexes=[['awaited_id']]
 ) }}
 
