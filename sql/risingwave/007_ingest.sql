@@ -1,9 +1,9 @@
--- What comes in: each message of Kafka goes into the table of its topic, or into events.rejected.
--- grain: one message.  key: the tables' own, so that a message that is read twice counts once.
+-- Ingest: each message of Kafka goes into the table of its topic, or into events.rejected.
+-- grain: one message.  key: that of the table, so a message that is read twice counts once.
 -- lateness: any.
 
--- Rows reach the table with the checkpoint that they came in with, not later: what is there by
--- `ingested_at` stays what it is. It is the default; nobody's other default shall change it.
+-- Rows reach the table with the checkpoint in which they were read, not later, so the rows up to
+-- some `ingested_at` never change. This is RisingWave's default; a cluster may have another one.
 set sink_decouple = false;
 
 create sink if not exists events.inference_accepted
