@@ -1,9 +1,9 @@
 -- The three topics as append-only tables, the events that broke the contract (`origin` names the
 -- message of Kafka, if there was one), and conflicting events.
 -- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
--- lateness: any; a row is accepted however old its event_time is. `ingested_at` is the engine's
--- clock when the row came in. Rows of an open batch are not visible yet: events.ingested_up_to()
--- gives a time up to which no more rows will appear.
+-- lateness: any; a row is accepted however old its event_time is.
+-- `ingested_at` is the engine's clock when the row came in. Rows of an open batch are not visible
+-- yet: events.ingested_up_to() gives a time up to which no more rows will appear.
 
 create schema if not exists events;
 -- pgvector: histograms of panes are its `vector`s, which are added in C.

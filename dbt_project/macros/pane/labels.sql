@@ -45,7 +45,7 @@ heard as (
         coalesce(own.priority, policies.priority) as priority,
         coalesce(own.weight, policies.weight) as weight
     from {{ ref('stg_inference') }} as i
-    inner join {{ ref('stg_feedback') }} as f on i.answered_id = f.request_id
+    inner join {{ ref('stg_feedback') }} as f on i.served_id = f.request_id
     inner join policies on f.kind = policies.kind
     left join {{ source('control', 'label_policies') }} as own
         on i.model = own.model and f.kind = own.kind

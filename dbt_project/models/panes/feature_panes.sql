@@ -1,7 +1,6 @@
--- The distribution of every feature, whatever the events carry; shadow predictions, which repeat
--- what was asked before, are left out.
--- A number falls into a DDSketch bucket, a string or bool is its own category, a missing value
--- has neither.
+-- The distribution of every feature that events carry. Shadow predictions repeat the features of
+-- others and are left out. A number falls into a DDSketch bucket, a string or bool is its own
+-- category, a missing value has neither.
 -- grain: pane of 1 minute or 1 hour by feature, type and block of buckets or category.
 -- key: all but the measures.  lateness: any.
 {{ config(

@@ -1,5 +1,5 @@
--- Feedback by the minute in which they were known, and all of them ever; never taken back, so any
--- past moment can be asked what was known then.
+-- Feedback by the minute in which it became known, and all of it ('ever'). Nothing is ever taken
+-- out, so what was known at any past time can be queried.
 -- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
 -- depends_on: {{ ref('waiting_feedback') }}

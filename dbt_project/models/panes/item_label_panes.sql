@@ -1,4 +1,4 @@
--- What was made of predictions about an item, by the time it was known.
+-- Labels and rewards of predictions about an item, by the time at which they became known.
 -- grain: hour, item and label.  key: all but the measures.
 -- lateness: any; a revised label moves.
 {{ config(

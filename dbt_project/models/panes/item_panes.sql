@@ -1,4 +1,4 @@
--- How often items were shown.
+-- How often each item was predicted; shadow predictions are left out.
 -- grain: hour and item.  key: (model, item_id, pane_start).  lateness: any.
 {{ config(
     key=['model', 'item_id', 'pane_start'],

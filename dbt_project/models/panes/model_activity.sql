@@ -1,4 +1,4 @@
--- First and last sign of life of every version, by its own clock and by ours.
+-- First and last prediction of every version, by the clock of the events and by the engine's.
 -- grain: version in one role.  key: (model, model_version, variant).  lateness: any.
 {{ config(
     key=['model', 'model_version', 'variant'],

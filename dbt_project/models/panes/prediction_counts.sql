@@ -1,4 +1,4 @@
--- How often each prediction was given, and how sure the model was of it.
+-- How often each label was predicted, and with which scores.
 -- grain: prediction of a model.  key: (model, prediction).  lateness: any.
 {{ config(key=['model', 'prediction'], deltas=['events.inference']) }}
 

@@ -1,4 +1,4 @@
--- Preferences between versions.
+-- How often users preferred one version's prediction to another's.
 -- grain: hour, preferred and rejected version, segment.  key: all but the measures.
 -- lateness: any.
 {{ config(

@@ -1,4 +1,4 @@
--- Requests and their errors: the narrow pane of all views that only count predictions.
+-- Requests and their errors: a narrow pane for the views that only count predictions.
 -- grain: pane of 10 seconds or 1 hour by version and variant.
 -- key: all but the measures.  lateness: any.
 {{ config(

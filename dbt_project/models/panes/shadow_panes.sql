@@ -1,4 +1,4 @@
--- How far shadow versions agree with what was served.
+-- How often shadow versions agree with what was served.
 -- grain: hour, shadow and served version, segment.  key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'pane_start', 'shadow_version', 'served_version', 'segment'],
