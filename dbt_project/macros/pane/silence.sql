@@ -52,7 +52,7 @@
                     when
                         settled_at >= start_hour
                         and {{ settled_hour }}
-                        >= {{ headrace.minutes_from('event_clock') }}
+                        >= {{ headrace.minutes_kept_from('event_clock') }}
                         then {{ settled_hour }}
                 end
             ]) as span_start,

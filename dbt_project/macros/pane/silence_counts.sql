@@ -15,7 +15,7 @@
             clock.event_clock,
             policies.default_label,
             {{ headrace.settled_at() }} as settled_at,
-            {{ headrace.minutes_from('clock.event_clock') }} as minutes_from,
+            {{ headrace.minutes_kept_from('clock.event_clock') }} as minutes_from,
             last_run.event_time - policies.label_window as known_until
         from {{ ref('model_clock') }} as clock
         inner join policies on clock.model = policies.model

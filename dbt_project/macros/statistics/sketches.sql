@@ -35,38 +35,3 @@
             / ({{ headrace.sketch_gamma() }} + 1)
     end
 {%- endmacro %}
-
-{#-
-  A query of bins with the predictions up to each of them: `by`, bin, predictions, up_to (this bin
-  included) and total.
-
-  relation  has `by`, bin and predictions, as opened_blocks gives them
--#}
-{% macro ranked_bins(relation, by) -%}
-    {%- set keys = by | join(', ') -%}
-    select
-        {{ keys }},
-        bin,
-        predictions,
-        sum(predictions) over (
-            partition by {{ keys }}
-            order by bin
-            rows between unbounded preceding and current row
-        ) as up_to,
-        sum(predictions) over (
-            partition by {{ keys }}
-            order by bin
-            rows between unbounded preceding and unbounded following
-        ) as total
-    from {{ relation }}
-{%- endmacro %}
-
-{#-
-  A quantile of a group of ranked_bins, an aggregate: the first bucket up to which that share of all
-  predictions lies.
-
-  share  in (0, 1], such as 0.95
--#}
-{% macro sketch_quantile(share) -%}
-    {{ headrace.sketch_value('min(bin) filter (where up_to >= ' ~ share ~ ' * total)') }}
-{%- endmacro %}
