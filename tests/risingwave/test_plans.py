@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from tests.support.risingwave_ddl import Statement
 from tests.support.risingwave_plans import Views, operators, scans
-from tests.support.risingwave_sql_standin import AFTER, FILES, statements
+from tests.support.risingwave_sql_on_postgres import AFTER, FILES, statements
 from tests.support.risingwave_views import View
 
 # A cluster warns above 100 actors a parallelism and makes no more views above 400.

@@ -15,13 +15,14 @@ from headrace.events.kafka.brokers import topic_name
 from headrace.events.log import EventLog
 from headrace.events.rows import REJECTED
 from tests.dbt_project.test_views import empty, log  # noqa: F401
-from tests.risingwave.test_contract import SENT, changes, disagreements
+from tests.risingwave.test_contract import disagreements
 from tests.risingwave.test_views import crowded
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
+from tests.support.contract_messages import SENT, changes
 from tests.support.policies import set_policies
 from tests.support.risingwave_real import database, needs_servers, publish, show
-from tests.support.risingwave_sql_standin import PREFIX
+from tests.support.risingwave_sql_on_postgres import PREFIX
 from tests.support.streams import send
 
 pytestmark = needs_servers

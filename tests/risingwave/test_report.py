@@ -14,11 +14,11 @@ from headrace.events.contract import TOPICS
 from headrace.events.kafka.brokers import access, make_topics, topic_name
 from headrace.events.rows import REJECTED
 from headrace.operate.doctor.risingwave import actors
-from tests.risingwave.test_contract import changes
 from tests.support import risingwave_real as real
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
-from tests.support.risingwave_sql_standin import PREFIX
+from tests.support.contract_messages import changes
+from tests.support.risingwave_sql_on_postgres import PREFIX
 from tests.support.standin import violations
 
 # Two jobs on two cores: a materialized view of two fragments, one of which runs once, and a sink.

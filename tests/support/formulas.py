@@ -61,7 +61,7 @@ SHARES = [None, 0.0, 1e-18, 0.25, 1.0]
 SUMS = [None, 0.0, 1e-9, 1.0, 1e12]
 DIFFERENCES = [-1e30, -0.5, 0.0, 1e-9, 1.0, 1e30]
 VARIANCES = [None, -1.0, 0.0, 1e-9, 0.25, 1e12]
-# Whatever may come as each argument, and whether the value is in [0, 1].
+# The values that each argument is tested with, and whether the result is in [0, 1].
 SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "normal_cdf": ([NUMBERS], True),
     "normal_p_value": ([NUMBERS], True),

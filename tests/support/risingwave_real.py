@@ -29,7 +29,7 @@ from headrace.errors import EngineError
 from headrace.events.kafka.brokers import access, topic_name
 from headrace.settings import Settings
 from tests.support.risingwave_report import SCHEMAS, costs, expenses, nodes
-from tests.support.risingwave_sql_standin import PREFIX, Message
+from tests.support.risingwave_sql_on_postgres import PREFIX, Message
 
 DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
 KAFKA = os.environ.get("HEADRACE_TEST_KAFKA", "")

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.settings import Settings, project_path
-from tests.support.risingwave_sql_standin import otherwise
+from tests.support.risingwave_sql_on_postgres import otherwise
 
 # Doubles that were added up in another order.
 RELATIVE, ABSOLUTE = 1e-9, 1e-9

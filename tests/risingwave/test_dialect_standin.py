@@ -1,4 +1,6 @@
-"""The stand-in itself: it refuses what RisingWave would, and commands run on it."""
+"""The stand-in of the dialect (support/standin.py): it refuses what RisingWave would refuse, and
+commands run on it.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""dbt's command line for RisingWave, talking to a PostgreSQL that stands in for it.
+"""dbt with its RisingWave adapter, connected to a PostgreSQL.
 
-Run as ``python -m tests.support.dbt_on_standin ARGUMENTS``. Two things are taken from the adapter:
-the settings of a session, and its list of all that exists, a query that PostgreSQL calls ambiguous.
-A statement counts at once, as on RisingWave, where no transaction writes; and a view that exists
-may be made again, which changes nothing.
+Run as ``python -m tests.support.risingwave_dbt_on_postgres ARGUMENTS``. Two parts of the adapter
+are replaced: the settings of a session, and its list of relations, a query that is ambiguous on
+PostgreSQL. Every statement is committed at once, as RisingWave has no transactions that write, and
+``create view if not exists`` leaves an existing view as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cursor(psycopg2.extensions.cursor):  # type: ignore[misc]
 
 
 def without_transactions(handle: Any, _: object) -> None:
-    """Configure a session of PostgreSQL."""
+    """Configure a session without transactions."""
     handle.autocommit = True
     handle.cursor_factory = Cursor
 

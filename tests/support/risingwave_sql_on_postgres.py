@@ -1,8 +1,8 @@
-"""A PostgreSQL that stands in for RisingWave: the same SQL, so far as PostgreSQL can run it.
+"""sql/risingwave translated to PostgreSQL, as far as PostgreSQL can run it.
 
-Sources are tables that a test fills with messages, sinks are inserts that run when they are told
-to, materialized views are plain ones. What RisingWave answers with null where PostgreSQL raises is
-a function of the schema ``standin``, put into the SQL text where it is needed and nowhere else.
+Sources become tables that a test fills with messages, sinks become inserts that a test runs, and
+materialized views become plain ones. An expression that is null on RisingWave where PostgreSQL
+raises is a function of the schema ``standin``; the SQL text is changed only where it is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALUES = {
     "prefix": PREFIX,
 }
 
-# What RisingWave computes otherwise, mostly as null on an error, by the text that asks for it.
+# Expressions that RisingWave computes differently, mostly as null on an error, and the replacement.
 OTHERWISE = {
     # no exponent where PostgreSQL writes one
     r"(\w+_number|(?:\w+\.)?value|\(total::double precision\))::text": r"standin.double_text(\1)",
@@ -90,7 +90,7 @@ def statements(file: Path, values: dict[str, str] = VALUES) -> list[str]:
 
 
 def create(connection: psycopg.Connection[Any]) -> list[str]:
-    """Make what sql/risingwave makes; return the inserts that its sinks stand for."""
+    """Create the objects of sql/risingwave; return its sinks as inserts."""
     connection.execute(SHIMS)
     sinks = []
     for file in FILES:
@@ -108,7 +108,7 @@ def create(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def otherwise(query: str) -> str:
-    """Return a query that computes what RisingWave computes."""
+    """Return the query with what RisingWave computes differently replaced."""
     for pattern, replacement in OTHERWISE.items():
         query = re.sub(pattern, replacement, query, flags=re.DOTALL)
     return query
@@ -156,7 +156,7 @@ def put(connection: psycopg.Connection[Any], messages: Iterable[Message]) -> Non
 
 
 def flow(connection: psycopg.Connection[Any], sinks: Iterable[str]) -> None:
-    """Bring what the sources hold into the tables."""
+    """Move the messages of the sources into the tables."""
     for sink in sinks:
         connection.execute(sink)
 
