@@ -95,7 +95,9 @@ select
     sum(predictions)::bigint as predictions,
     case
         when {{ bucket_block('bucket') }} is not null
-            then {{ block_counts(bucket_place('bucket'), sketch_block(), 'predictions') }}
+            then {{ block_counts(
+                bucket_place('bucket'), sketch_block(), 'predictions'
+            ) }}
     end as counts
 from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
 group by 2, 3, 4, 5, 6, 7
