@@ -1,4 +1,4 @@
-"""The contract in SQL says what headrace.events.contract says, message by message."""
+"""The contract in SQL equals headrace.events.contract, message by message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _offset = iter(range(10**9))
 def check(
     sql_standin: SqlStandIn, sent: list[tuple[str, bytes | None]], *, exactly: bool = True
 ) -> None:
-    """Let messages come in and compare what became of each with the consumer in Python."""
+    """Send messages and compare what became of each with the consumer in Python."""
     connection = sql_standin.connection
     connection.execute(
         "truncate events.inference, events.feedback, events.model_events, events.rejected, "
@@ -47,7 +47,7 @@ def check(
 def disagreements(
     messages: list[Message], stored: dict[str, list[dict[str, Any]]], *, exactly: bool = True
 ) -> list[str]:
-    """Return what the tables say of messages otherwise than the consumer in Python.
+    """Return how the tables differ from what the consumer in Python makes of messages.
 
     The messages are those of one partition in their order; `exactly` asks for the name of the very
     feature, of which there may be several in a message.
@@ -85,7 +85,7 @@ def refusals(
     if row is None:
         yield f"accepted, but {wanted['reason']}"
         return
-    # SQL does not say where a NUL is.
+    # SQL does not tell which field has the NUL.
     has_nul = b"\\u0000" in (message.value or b"").replace(b"\\\\", b"")
     field = "" if has_nul else wanted["field"]
     depth = None if exactly else 1
@@ -109,7 +109,7 @@ def equal(name: str, actual: Any, wanted: Any) -> bool:
 
 
 def numbers(value: Any) -> Any:
-    """The value with its numbers as doubles, which PostgreSQL's JSON does not need to be."""
+    """The value with its numbers as doubles; PostgreSQL's JSON may hold others."""
     if isinstance(value, dict):
         return {name: numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -153,7 +153,7 @@ def test_any_value_anywhere(sql_standin: SqlStandIn, sent: list[tuple[str, bytes
 
 
 def test_the_time_of_a_message_is_its_senders_word(sql_standin: SqlStandIn) -> None:
-    """It may lie in the future, in microseconds, or be missing."""
+    """It may be in the future, be in microseconds, or be missing."""
     now = round(datetime.now(UTC).timestamp() * 1000)
     ahead = datetime.now(UTC) + timedelta(hours=1)
     times = [DROP, "2026-05-01T11:00:00Z", ahead.isoformat(), 1714564800000000]
@@ -223,7 +223,7 @@ def test_a_message_without_an_id_has_its_place_as_one(sql_standin: SqlStandIn) -
 
 
 def test_a_message_without_a_value_is_a_dead_letter(sql_standin: SqlStandIn) -> None:
-    """A tombstone comes out of a source of bytes, too; the whole row is that of Python."""
+    """A source of bytes delivers tombstones, too; the whole row equals Python's."""
     check(sql_standin, [])
     topics = (*TOPICS, REJECTED)
     messages = [

@@ -1,4 +1,4 @@
-"""A deployment by dbt's adapter of RisingWave, on the PostgreSQL that stands in for one."""
+"""Deployments by dbt's RisingWave adapter, on the SQL stand-in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.settings import Settings, project_path
 from tests.support.risingwave_sql_database import SqlStandIn
 from tests.support.risingwave_views import marts
 
-# What the adapter and our macros ask RisingWave's catalogue.
+# The part of RisingWave's catalogue that the adapter and our macros query.
 CATALOGUE = """
 create schema rw_catalog;
 create view rw_catalog.rw_schemas as select oid::bigint as id, nspname as name from pg_namespace;
@@ -61,7 +61,7 @@ def dbt(sql_standin: SqlStandIn, tmp_path_factory: pytest.TempPathFactory) -> Db
 
 
 def made(sql_standin: SqlStandIn) -> dict[str, int]:
-    """Number of each view, which tells one that was made again."""
+    """The oid of each view: a view that was recreated has another one."""
     return {
         f"{schema}.{name}": number
         for schema, name, number in sql_standin.connection.execute(
@@ -98,7 +98,7 @@ def test_a_project_is_deployed_and_deployed_again(dbt: Dbt, sql_standin: SqlStan
     assert fresh.keys() == views.keys()
     assert not set(fresh.values()) & set(views.values())
 
-    # What others made on top of a mart is never taken along.
+    # A view of a user on top of a mart is never dropped.
     sql_standin.connection.execute("create view public.theirs as select * from headrace.alerts")
     refused = dbt("run", "--full-refresh")
     assert refused.returncode != 0

@@ -1,4 +1,4 @@
-"""The same comparisons on a real RisingWave: see tests/support/risingwave_real.py."""
+"""The comparisons of test_contract and test_views on a real RisingWave (see risingwave_real.py)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
     All tests share it, in their order: it takes minutes to make.
     """
     home = tmp_path_factory.mktemp("real")
-    # Messages that were sent months ago are to stay.
+    # Brokers must keep messages that were sent months ago.
     with database(server, home, kafka_partitions=1, kafka_retention_h=100_000) as engine:
         yield engine
 
@@ -48,7 +48,7 @@ def flush(engine: Engine) -> None:
 
 
 def until(engine: Engine, holds: Callable[[], bool]) -> None:
-    """Wait for what Kafka still holds to come in."""
+    """Wait until all messages of Kafka are ingested."""
     deadline = time.monotonic() + WAIT_S
     while not holds():
         assert time.monotonic() < deadline, f"nothing more came in for {WAIT_S} s"

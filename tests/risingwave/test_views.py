@@ -30,7 +30,7 @@ COPIED = (
     "events.conflicts", "control.losses",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
 )  # fmt: skip
-# What a test of one of them would set, all together: they reach into each other's views.
+# The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
     [
         {},
@@ -111,7 +111,7 @@ def crowded() -> Story:
 
 
 def visitors() -> Iterator[tuple[Topic, Event]]:
-    """What the crowd does not bring: users, items and sessions, features that move, orphans."""
+    """Events that the crowd lacks: users, items and sessions, features that drift, orphans."""
     for number in range(400):
         yield (
             "inference",
@@ -152,7 +152,7 @@ def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
     sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
-    """The same events, taken in at other moments: only the columns of TAKEN_IN may differ."""
+    """The same events, ingested at other times: only the columns of TAKEN_IN may differ."""
     tell(engine, log, crowded(), {"min_new_labels": "3", "min_sample": "5"}, 0)
     with engine.connect() as connection:
         take_over(connection, sql_standin.connection)
@@ -209,7 +209,7 @@ def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
 
 
 def compared(engine: Engine, sql_standin: SqlStandIn, made: list[views.View]) -> list[str]:
-    """Return what the views say differently over the events of `engine`."""
+    """Return the differences of the views over the events of `engine`."""
     with engine.connect() as connection:
         take_over(connection, sql_standin.connection)
         views.refresh(sql_standin.connection, made)
@@ -229,7 +229,7 @@ def tell(
     policies: dict[str, str],
     claimed: int,
 ) -> None:
-    """Store a story, with thresholds and with claims of the triggers that it may have."""
+    """Store a story, with policies and with claims of its triggers."""
     empty(engine)
     with engine.connect() as connection:
         connection.execute("delete from control.policies where model != '*'")

@@ -1,4 +1,4 @@
-"""The examples for analysts run, as the role that analysts have, and answer what they ask."""
+"""The example queries for analysts run in their role and return rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_all_run_as_the_reader(filled: Engine) -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"select * from {schema}")
     silent = {name for name, rows in answered.items() if rows == 0}
-    # Nothing was trained, moved, shadowed or left without a label in this story.
+    # In this story nothing was trained, drifted, shadowed or left without a label.
     assert silent <= {
         "04_how_long_is_the_loop",
         "05_which_features_moved",

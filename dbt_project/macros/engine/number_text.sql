@@ -3,7 +3,7 @@
 {#-
   The text of a double: an integer of 64 bits in its digits; any other number in its digits where it
   is at least 0.00001 and below 1e16, else with an exponent ('1e-06'). The same rule is in as_label
-  of headrace/events/contract.py, in NUMBER_TEXT of the trainer's dataset.py and in sql/risingwave.
+  of headrace/events/contract.py, in NUMBER_TEXT of trainer/dataset.py and in sql/risingwave.
 -#}
 {% macro number_text(x) -%}
     case

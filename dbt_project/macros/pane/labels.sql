@@ -6,8 +6,7 @@
   kind's weight times the value; where there is no value it is the weight if the prediction was
   right, else 0.
 
-  The trainer applies the same rules to what was known at the time of its claim: dataset.py of the
-  trainer. Change both.
+  trainer/dataset.py applies the same rules to what was known at the time of a claim: change both.
 -#}
 {% macro chosen_labels() -%}
 with policies as (
