@@ -103,8 +103,8 @@ def test_conflicts_equal_recompute(
         shown = json.dumps(json.loads(row["payload"]), sort_keys=True)
         found[row["topic"], row["event_id"], shown, row["differing"]] += row["times"]
         stored = first[row["topic"], row["event_id"]]
-        answer = first.get(("inference", stored.get("request_id", "")), {})
-        assert row["model"] == stored.get("model", answer.get("model"))
+        prediction = first.get(("inference", stored.get("request_id", "")), {})
+        assert row["model"] == stored.get("model", prediction.get("model"))
         assert row["ingested_at"] <= row["last_ingested_at"]
     assert found == expected
     assert len({(row["topic"], row["event_id"], row["content_md5"]) for row in rows}) == len(rows)

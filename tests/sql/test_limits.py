@@ -27,7 +27,7 @@ def text(size: int = MAX_ID) -> str:
     return "".join(chr(RANDOM.randrange(0x20000, 0x2A6D0)) for _ in range(size // 4))
 
 
-def answer(**fields: Any) -> dict[str, Any]:
+def inference(**fields: Any) -> dict[str, Any]:
     """An inference with every text at its limit, unless given."""
     names = ("endpoint", "segment", "user_id", "session_id", "item_id", "request_id", "prediction")
     return {
@@ -51,10 +51,10 @@ def send(log: EventLog, topic: Topic, *payloads: dict[str, Any]) -> None:
 def stuffed(engine: Engine) -> Engine:
     """A database with an event of each kind, each of its texts at its limit."""
     model = text()
-    first = answer(model=model, model_version=text())
+    first = inference(model=model, model_version=text())
     # A class has at most 64 characters; some panes have null for a longer label.
-    other = answer(model=model, model_version=text(), prediction=text(4 * 64))
-    shadow = answer(
+    other = inference(model=model, model_version=text(), prediction=text(4 * 64))
+    shadow = inference(
         model=model, model_version=text(), variant="shadow", shadow_of=first["request_id"]
     )
     late = (START + timedelta(hours=1)).isoformat()

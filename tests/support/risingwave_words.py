@@ -1,8 +1,8 @@
 """Rules of RisingWave over the tokens of a SELECT, for any SQL.
 
-`WORDS` holds what words alone can tell. `PLAIN` stands in, more roughly, for the rules of
-risingwave.py where sqlglot cannot parse. What a model may call or cast to is on a list, so that
-what nobody has looked up is a violation too. docs/engines.md says where the lists come from.
+`WORDS` are the rules that need tokens alone. `PLAIN` are coarser versions of the rules of
+risingwave_select.py, for SQL that sqlglot cannot parse. Functions and types are on lists, and
+anything not on them is a violation. docs/engines.md says where the lists come from.
 """
 
 from __future__ import annotations
