@@ -38,7 +38,7 @@
   now     the last time that is reported: an expression over `clock`, a row of model_clock
 -#}
 {% macro feature_history(entity, delay, now) -%}
--- Each of them once where it begins to count, and once where it ceases to.
+-- Each fact twice: where it starts to count, and where it stops.
 steps as (
     select
         *,

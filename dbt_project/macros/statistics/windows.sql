@@ -26,7 +26,6 @@
     ]) }}
 {%- endmacro %}
 
-{#- body  the query of one window -#}
 {% macro windowed() -%}
     {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
 {%- endmacro %}
