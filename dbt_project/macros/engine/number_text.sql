@@ -2,8 +2,8 @@
 
 {#-
   The text of a double: an integer of 64 bits in its digits; any other number in its digits where it
-  is at least 0.00001 and below 1e16, else with an exponent ('1e-06'). The same rule is in as_label
-  of headrace/events/contract.py, in NUMBER_TEXT of trainer/dataset.py and in sql/risingwave.
+  is at least 0.00001 and below 1e16, else with an exponent ('1e-06'). The same rule is in
+  headrace/events/contract.py, NUMBER_TEXT of trainer/dataset.py and sql/risingwave.
 -#}
 {% macro number_text(x) -%}
     case
