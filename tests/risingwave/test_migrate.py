@@ -117,7 +117,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
             connection.execute("drop table if exists made_by_dbt")
             connection.execute("create table made_by_dbt (a int)")
 
-    monkeypatch.setattr(Engine, "dbt", dbt)
+    monkeypatch.setattr(deploy, "dbt", dbt)
     with pytest.raises(EngineError, match="run `headrace migrate` once"):
         prepare(bare)
     migrate(bare)
