@@ -20,6 +20,8 @@ from headrace.settings import Settings
 from tests.support import risingwave_views as views
 from tests.support.standin import standing_in
 
+pytest_plugins = ["tests.support.formula_database", "tests.support.standin_database"]
+
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _numbers = itertools.count(1)

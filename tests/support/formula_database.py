@@ -1,4 +1,4 @@
-"""What tests of SQL share."""
+"""A database for the formulas of macros."""
 
 from __future__ import annotations
 
