@@ -115,31 +115,7 @@ measured as (
             {{ opened_blocks('timed', ['model'], sketch_block()) }}
         ),
 
-        ranks as (
-            select
-                model,
-                bin,
-                sum(predictions) over (
-                    partition by model
-                    order by bin
-                    rows between unbounded preceding and current row
-                ) as up_to,
-                sum(predictions) over (
-                    partition by model
-                    order by bin
-                    rows between unbounded preceding and unbounded following
-                ) as total
-            from buckets
-        ),
-
-        tail as (
-            select
-                model,
-                {{ sketch_value('min(bin) filter (where up_to >= 0.95 * total)') }}
-                    as p95_ms
-            from ranks
-            group by model
-        ),
+        {{ quantiles('tail', 'buckets', ['model'], {'p95_ms': 0.95}) }},
 
         totals as (
             select
