@@ -1,4 +1,4 @@
--- May the canary be promoted, and what would a shadow have said?
+-- May the canary be promoted, and how often does a shadow agree?
 select
     model,
     model_version,

@@ -1,4 +1,4 @@
--- What would always answering the same have earned, by what was logged?
+-- What would always predicting the same class have earned, estimated from the log?
 select
     model,
     policy,

@@ -1,4 +1,4 @@
--- How much of what was answered gets judged, and how long does it take?
+-- What share of the predictions is labelled, and how long does it take?
 select
     model,
     day,

@@ -1,9 +1,12 @@
 {#-
   CTEs of what a canary is compared by, the last of them `sides`: a row for the canary and one for
-  its champion with model, model_version (of the canary), began_at, champion_version, variant and
-  side_version (whose predictions count), event_clock, default_label, settled_at, and since when panes
-  are read: start_hour by the hour; before it, while these are kept, first_minute and first_pane (of 10
-  seconds), else null.
+  its champion with
+    model, model_version, champion_version, began_at  of the canary
+    variant, side_version                             whose predictions count
+    event_clock, default_label, settled_at            as of the model
+    start_hour                                        from when on panes of hours are read
+    first_minute, first_pane                          before it panes of a minute or 10 seconds, from
+                                                      here on, while these are kept; else null
 -#}
 {% macro canary_sides() -%}
     versions as (

@@ -1,4 +1,4 @@
--- What somebody should look at now, from every view that holds a value against a threshold.
+-- What needs attention now: every value at its threshold, from all views that have one.
 -- An alert fires at its threshold. One whose value fell back, though not below clear_ratio of the
 -- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps. So does
 -- drift that may still be chance.

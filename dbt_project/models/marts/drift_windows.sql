@@ -1,7 +1,8 @@
 -- Which times are compared to tell whether a model's world has moved.
--- The reference is what the champion was trained on. Without a champion that serves, or where it does
--- not tell, it is the model's first drift_window. The current window is the drift_window before the
--- model's clock, and never reaches back into the reference: nothing is compared with itself.
+-- The reference is what the champion was trained on. Without a champion that serves, or where it
+-- does not tell, it is the model's first drift_window. The current window is the drift_window
+-- before the model's clock, and never reaches back into the reference: nothing is compared with
+-- itself.
 -- grain: model.  key: model.  lateness: none; both follow the clock and the champion.
 {{ config(stored=true) }}
 

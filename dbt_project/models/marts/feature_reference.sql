@@ -1,7 +1,7 @@
 -- What a feature looked like when the serving version was trained: the bins that it is compared by.
--- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it for
--- the others, their edges at bucket edges; strings and bools: their categories; a missing value is a
--- bin of its own. What the reference never held, and is compared by too, has no row here.
+-- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
+-- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
+-- is a bin of its own. What the reference never held, and is compared by too, has no row here.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late predictions of the reference's time change it, and so does a new champion.
 with spans as (

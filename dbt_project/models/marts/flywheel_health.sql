@@ -1,8 +1,9 @@
--- Whether the wheel turns: how many predictions a day are judged, how soon, how well they did, and
--- which versions came of it.
+-- Whether the loop turns: how many predictions a day are labelled, how soon, how good they were,
+-- and which versions were made.
 -- The last 30 days behind the model's clock, without shadow predictions.
 -- grain: day of a model on which something happened.  key: (model, day).
--- lateness: any; a late label or a revision changes the days of its prediction and of its own.
+-- lateness: any; a late label or a revision changes the day of its prediction and the day it became
+-- known.
 {#- Written out where it is read, so that a query for one day reads the panes of that day. -#}
 {%- set spans %}(
     select

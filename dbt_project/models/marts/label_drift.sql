@@ -1,10 +1,11 @@
 -- How far the labels have moved from those that the serving version was trained on.
--- Reference and current window are those of label_windows. Labels that are measures count as one class.
--- Silence counts as the default_label (macros/silence.sql), so that all predictions have a label.
--- Status follows psi_excess (psi without what chance alone adds to it) where chi-square is significant,
--- too.
+-- Reference and current window are those of label_windows. Labels that are measures count as one
+-- class. Silence counts as the default_label (macros/silence.sql), so that all predictions have a
+-- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
+-- significant, too.
 -- grain: model.  key: model.
--- lateness: any; by the time of the inference, in whole hours, so a late label changes its own hour.
+-- lateness: any; by the time of the inference, in whole hours, so a late label changes its own
+-- hour.
 with spans as (
     select
         windows.*,

@@ -1,7 +1,7 @@
 -- Which times are compared to tell whether a model's labels have moved, in whole hours.
 -- The reference is that of drift_windows. As labels are late, the current window ends with the hour
--- of the newest inference that has one; with a default_label, with the last hour of predictions whose
--- label windows are over. It is metric_window long and never reaches back into the reference.
+-- of the newest inference that has one; with a default_label, with the last hour of predictions
+-- whose label windows are over. It is metric_window long and never reaches back into the reference.
 -- grain: model.  key: model.  lateness: any; a late label may move the current window.
 with newest as (
     {{ newest_pane(

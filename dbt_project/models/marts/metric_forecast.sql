@@ -1,7 +1,7 @@
 -- Where the champion's quality is going: a least-squares line through each metric of metric_points,
 -- and when that line will cross the threshold.
--- The threshold is max_error_rate, or the baseline made worse by max_metric_drop. A baseline is among
--- the version's metrics (baseline_accuracy, baseline_log_loss), else it is the first point.
+-- The threshold is max_error_rate, or the baseline made worse by max_metric_drop. A baseline is
+-- among the version's metrics (baseline_accuracy, baseline_log_loss), else it is the first point.
 -- grain: metric of a model.  key: (model, metric).
 -- lateness: any; late labels change the points that they belong to.
 {%- set all_points -%}

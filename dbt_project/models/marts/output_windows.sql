@@ -1,6 +1,6 @@
 -- Which times of each serving version are compared to tell whether its output has moved.
--- The baseline is the version's first drift_window of predictions, the current window the drift_window
--- before the model's clock; the two never overlap.
+-- The baseline is the version's first drift_window of predictions, the current window the
+-- drift_window before the model's clock; the two never overlap.
 -- grain: version that serves: the champion, and every version that predicted in the current window.
 -- key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline. Both windows are whole panes, of hours

@@ -1,10 +1,10 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
 -- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
 -- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
--- drifted while labels are late. Feature drift alone alerts and does not retrain: it leads.
--- Never due for a model that is watched only (policy learn). While a champion waits for its first
--- answer, or no longer gives any, what the others serve says nothing of it: only labels, the schedule
--- and drift make another run due.
+-- drifted while labels are late. Feature drift alone raises an alert and does not retrain.
+-- Never due for a model that is watched only (policy learn). While a champion has made no
+-- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
+-- schedule and drift make a run due.
 -- Silence counts as the default_label (macros/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
