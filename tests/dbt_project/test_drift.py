@@ -17,8 +17,9 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, close, empty
-from tests.support.drift_oracle import Champion, DriftOracle, Policies
+from tests.support.drift_oracle import Champion, Policies
 from tests.support.oracle import Oracle
+from tests.support.quality_oracle import QualityOracle
 from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
 
 # The same formula in doubles, summed in another order.
@@ -156,7 +157,7 @@ def test_views_equal_recompute(
     for number, batch in enumerate(stream.batches):
         send(log, batch)
         oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])), silence=silence)
-        check(engine, DriftOracle(oracle, policies, champions))
+        check(engine, QualityOracle(oracle, policies, champions))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -186,7 +187,7 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
         sent = events[: int(share * len(events))]
         send(log, sent)
         oracle = Oracle(*first_of_each(Stream([sent])), silence=policies.silence("m"))
-        check(engine, DriftOracle(oracle, policies, champions))
+        check(engine, QualityOracle(oracle, policies, champions))
 
 
 def crowd(rng: random.Random, hours: int, kind: str) -> list[tuple[Topic, Event]]:
@@ -241,7 +242,7 @@ def crowd(rng: random.Random, hours: int, kind: str) -> list[tuple[Topic, Event]
     return [(topic, parse(topic, payload)) for _, topic, payload in events]
 
 
-def check(engine: Engine, oracle: DriftOracle) -> None:
+def check(engine: Engine, oracle: QualityOracle) -> None:
     for view, keys in KEYS.items():
         rows = engine.rows(f"select * from headrace.{view}")
         actual = {tuple(row[key] for key in keys): row for row in rows}
@@ -355,7 +356,7 @@ def test_kinds_of_drift_are_told_apart(
     events = story(changed)
     send(log, events)
     oracle = Oracle(*first_of_each(Stream([events])))
-    check(engine, DriftOracle(oracle, STORY, {}))
+    check(engine, QualityOracle(oracle, STORY, {}))
     (summary,) = engine.rows("select * from headrace.drift_summary")
     assert (summary["kind"], summary["output_drift"]) == (kind, output), summary["explanation"]
     (concept,) = engine.rows("select * from headrace.concept_drift")

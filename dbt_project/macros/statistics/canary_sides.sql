@@ -4,9 +4,9 @@
     model, model_version, champion_version, began_at  of the canary
     variant, side_version                             whose predictions count
     event_clock, default_label, settled_at            as of the model
-    start_hour                                        from when on panes of hours are read
-    first_minute, first_pane                          before it panes of a minute or 10 seconds, from
-                                                      here on, while these are kept; else null
+    start_hour                                        first pane of an hour that is read
+    first_minute, first_pane                          first pane of a minute and of 10 seconds that
+                                                      is read before it, while kept; else null
 -#}
 {% macro canary_sides() -%}
     versions as (
