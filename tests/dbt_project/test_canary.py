@@ -55,7 +55,7 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]
-                row[f"{prefix}answers"] = len(side)
+                row[f"{prefix}predictions"] = len(side)
                 row[f"{prefix}errors"] = wrong
                 row[f"{prefix}error_rate"] = wrong / len(side) if side else None
                 row[f"{prefix}latency_p95_ms"] = quantile(times, 0.95)
@@ -72,7 +72,7 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
 def since(
     oracle: Oracle, model: str, began: datetime, step: int, served: tuple[str | None, str]
 ) -> list[Inference]:
-    """What a version answered in a role, from the pane of `step` seconds on in which it began."""
+    """Predictions of a version in a role, from the pane of `step` seconds on in which it began."""
     found = [e for e in oracle.of(model) if (e.model_version, e.variant) == served]
     if not found:
         return []
@@ -135,10 +135,10 @@ def test_canary_verdict(engine: Engine, log: EventLog, story: Story) -> None:  #
     story.tell(log, check)
 
 
-def answers(
+def inferences(
     version: str, variant: str, number: int, right: float, errors: float = 0.0
 ) -> list[tuple[Topic, Any]]:
-    """So many answers a minute apart, of which shares are right and failed."""
+    """So many predictions a minute apart, of which shares are right and failed."""
     events: list[tuple[Topic, dict[str, Any]]] = []
     for i in range(number):
         time = (START + timedelta(minutes=i)).isoformat()
@@ -179,13 +179,13 @@ def test_each_verdict(
             {"model": "m", "model_version": "v2", "event": "canary", "traffic": 0.2},
         )
     ]
-    send(log, lives + answers("v2", "canary", *canary) + answers("v1", "champion", *champion))
+    send(log, lives + inferences("v2", "canary", *canary) + inferences("v1", "champion", *champion))
     (row,) = engine.rows("select verdict, reason from headrace.canary_verdict")
     assert (row["verdict"], row["reason"]) == wanted
 
 
 def clicked(version: str, variant: str, number: int, every: int) -> list[tuple[Topic, Any]]:
-    """So many answers a second apart, and a click on one of so many."""
+    """So many predictions a second apart, and a click on one of so many."""
     events: list[tuple[Topic, Any]] = []
     for i in range(number):
         time, name = (START + timedelta(seconds=i)).isoformat(), f"{version}-{i}"
@@ -202,7 +202,7 @@ def click(name: str, time: str) -> Any:
     return parse("feedback", {**said, "kind": "click", "value": 1})
 
 
-def test_who_does_not_click_counts(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_predictions_without_a_click_count(engine: Engine, log: EventLog) -> None:  # noqa: F811
     """A canary that is clicked 2 times in a hundred is no match for a champion with 10."""
     lives: list[tuple[Topic, Any]] = [
         ("model_events", parse("model_events", {"event_time": START.isoformat(), **life}))
@@ -226,7 +226,7 @@ def test_who_does_not_click_counts(engine: Engine, log: EventLog) -> None:  # no
     assert (row["verdict"], row["reason"]) == ("rollback", "lower reward")
     (taken,) = engine.rows("select * from headrace.rollback_trigger where variant = 'canary'")
     assert (taken["due"], taken["reason"]) == (True, "canary: lower reward")
-    # 50 minutes of answers, of which the window of the last ten is open
+    # 50 minutes of predictions, of which the window of the last ten is open
     set_policies(engine, "m", label_window="10 minutes")
     row = verdict()
     assert (row["labels"], row["champion_labels"]) == (2_340, 2_340)

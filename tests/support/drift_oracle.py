@@ -69,26 +69,26 @@ class DriftOracle:
         self.champions = champions
         self.models = {event.model for event in oracle.inference.values()}
 
-    def answers(self, model: str) -> list[Inference]:
+    def predictions(self, model: str) -> list[Inference]:
         return [event for event in self.oracle.of(model) if event.variant != "shadow"]
 
     def champion(self, model: str) -> Champion | None:
-        """The champion as long as it answers; without one all versions count as one."""
+        """The champion while it serves; without one all versions count as one."""
         found = self.champions.get(model)
         if found and self.oracle.is_serving(model, found.model_version, DAY):
             return found
         return None
 
     def known(self, model: str) -> Iterator[tuple[Inference, str, datetime]]:
-        """Answers with their labels and the hours in which these were known, silence too.
+        """Predictions with their labels and the hours in which these were known, silence too.
 
-        Silence of an hour of answers is known when the windows of the first of them close, once
+        Silence of an hour of predictions is known when the windows of the first of them close, once
         the last one's has; what was said counts in hours of which all silence is known.
         """
         terms = self.oracle.silence.get(model)
         window = terms.window if terms else timedelta(0)
         until = hour(hour(self.oracle.clock(model) - window) + window)
-        for event in self.answers(model):
+        for event in self.predictions(model):
             if (label := self.oracle.heard(event)) is None:
                 continue
             if event.request_id in self.oracle.labels:
@@ -128,7 +128,7 @@ class DriftOracle:
             clock = self.oracle.clock(model)
             since = clock - self.policies.drift_window
             versions = defaultdict(list)
-            for event in self.answers(model):
+            for event in self.predictions(model):
                 versions[event.model_version].append(event)
             champion = self.champions.get(model)
             for version, events in versions.items():
@@ -195,7 +195,7 @@ class DriftOracle:
     def feature_psi(self) -> dict[tuple[str, str], Row]:
         rows = {}
         for model in self.models:
-            old, new = self._sides(model, self.answers(model), self.oracle.clock(model))
+            old, new = self._sides(model, self.predictions(model), self.oracle.clock(model))
             for name in {name for event in old + new for name in event.features}:
                 sides = [
                     [event.features[name] for event in side if name in event.features]
@@ -228,7 +228,7 @@ class DriftOracle:
             row: Row = {"model_version": champion.model_version if champion else None}
             row |= {"window_start": first, "labeled": len(judged), "auc": None}
             if judged:
-                events = [event for event in self.answers(model) if event.request_id in judged]
+                events = [event for event in self.predictions(model) if event.request_id in judged]
                 found = self.oracle.quality(events, judged)
                 row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
             rows[model] = row
@@ -240,10 +240,10 @@ class DriftOracle:
         return {model: self._labels(model) for model in self.models}
 
     def _labels(self, model: str) -> Row:
-        answers, terms = self.answers(model), self.oracle.silence.get(model)
+        inferences, terms = self.predictions(model), self.oracle.silence.get(model)
         judged = [
             (hour(at(event)), as_class(label))
-            for event in answers
+            for event in inferences
             if (label := self.oracle.heard(event)) is not None
             and self.oracle.is_settled(event, hourly=True)
         ]
@@ -252,9 +252,9 @@ class DriftOracle:
         row: Row = {"window_start": None, "window_end": None}
         old = [label for time, label in judged if start <= time < end]
         new = []
-        if answers and (judged or terms):
+        if inferences and (judged or terms):
             last = (
-                max(hour(at(event)) for event in answers) + HOUR
+                max(hour(at(event)) for event in inferences) + HOUR
                 if terms
                 else HOUR + max(time for time, _ in judged)
             )
@@ -306,7 +306,7 @@ class DriftOracle:
         return row
 
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
-        """The kind of error that the model's answers have, and all of them by the hour."""
+        """The kind of error of the model's predictions, and all errors by the hour."""
         champion = self.champion(model)
         wrong, squared, absolute = [], [], []
         measures = 0

@@ -19,7 +19,7 @@ class QualityOracle(DriftOracle):
     def data_quality(self) -> dict[tuple[str, str, str], Row]:
         rows: dict[tuple[str, str, str], Row] = {}
         for model in self.models:
-            clock, events = self.oracle.clock(model), self.answers(model)
+            clock, events = self.oracle.clock(model), self.predictions(model)
             if not events:
                 continue
             old, new = self._sides(model, events, clock)
