@@ -18,7 +18,7 @@ GROUPS = {
     "training": "What a model can learn from, and what still waits for a label.",
     "performance": "How good each version is.",
     "drift": "How far input, output, labels and the error have moved.",
-    "triggers": "When to train, when to roll back, what needs attention, and the thresholds that decide.",
+    "triggers": "When to train or roll back, what needs attention, and the thresholds that decide.",
     "rollout": "Which versions there are, which of them serve, and which should.",
     "experiments": "What was tried, and what another policy would have earned.",
     "flywheel": "Whether the loop turns, and what it is worth.",
