@@ -15,15 +15,15 @@ MODELS = ROOT / "dbt_project" / "models"
 PAGE = ROOT / "docs" / "views.md"
 
 GROUPS = {
-    "training": "What a model can learn from, and what is still to be judged.",
+    "training": "What a model can learn from, and what still waits for a label.",
     "performance": "How good each version is.",
-    "drift": "How far input, output, labels and what is right have moved.",
-    "triggers": "When to train, to take back and to look, and the thresholds that decide it.",
-    "rollout": "Which versions there are, which of them answer, and which should.",
-    "experiments": "What was tried, and what something else would have been worth.",
+    "drift": "How far input, output, labels and the error have moved.",
+    "triggers": "When to train or roll back, what needs attention, and the thresholds that decide.",
+    "rollout": "Which versions there are, which of them serve, and which should.",
+    "experiments": "What was tried, and what another policy would have earned.",
     "flywheel": "Whether the loop turns, and what it is worth.",
     "latency": "How fast the loop turns.",
-    "quality": "What came in, and what could not be taken.",
+    "quality": "What came in, what was refused, and whether the data is still sound.",
     "features": "What Feast serves, online and for training.",
 }
 LAYERS = {

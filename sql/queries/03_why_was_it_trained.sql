@@ -1,4 +1,4 @@
--- Why was each model trained, with what result, and which triggers are held back now?
+-- Why was each model trained, with which outcome, and what is held back now?
 select
     event_time,
     model,

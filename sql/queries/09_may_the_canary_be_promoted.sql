@@ -1,4 +1,4 @@
--- May the canary be promoted, and does a shadow version agree with what was served?
+-- May the canary be promoted, and how often does a shadow agree?
 select
     model,
     model_version,

@@ -1,4 +1,4 @@
--- What reward would always predicting one class have earned, by the logged propensities?
+-- What would always predicting the same class have earned, estimated from the log?
 select
     model,
     policy,

@@ -1,4 +1,4 @@
--- What share of predictions gets feedback, and how long does it take?
+-- What share of the predictions is labelled, and how long does it take?
 select
     model,
     day,

@@ -17,8 +17,9 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, close, empty
-from tests.support.drift_oracle import Champion, DriftOracle, Policies
+from tests.support.drift_oracle import Champion, Policies
 from tests.support.oracle import Oracle
+from tests.support.quality_oracle import QualityOracle
 from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
 
 # The same formula in doubles, summed in another order.
@@ -156,7 +157,7 @@ def test_views_equal_recompute(
     for number, batch in enumerate(stream.batches):
         send(log, batch)
         oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])), silence=silence)
-        check(engine, DriftOracle(oracle, policies, champions))
+        check(engine, QualityOracle(oracle, policies, champions))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -177,7 +178,7 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
     champions = {}
     if seed % 4 < 3:
         train = START + timedelta(hours=1), START + timedelta(hours=hours / 3, minutes=7)
-        # a version that never answers, while others do, is followed nowhere
+        # a version without predictions, while others have some, is not followed
         name = "v9" if seed == 5 else "v1"
         champions["m"] = Champion(name, train if seed % 4 else None)
     promote(log, champions)
@@ -186,11 +187,11 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
         sent = events[: int(share * len(events))]
         send(log, sent)
         oracle = Oracle(*first_of_each(Stream([sent])), silence=policies.silence("m"))
-        check(engine, DriftOracle(oracle, policies, champions))
+        check(engine, QualityOracle(oracle, policies, champions))
 
 
 def crowd(rng: random.Random, hours: int, kind: str) -> list[tuple[Topic, Event]]:
-    """A thousand answers of one kind and opinions on them; in the last third much is different."""
+    """A thousand predictions of one kind and feedback on them; the last third differs."""
     events: list[tuple[float, Topic, dict[str, Any]]] = []
     for number in range(1000):
         at = rng.random() * hours
@@ -228,20 +229,20 @@ def crowd(rng: random.Random, hours: int, kind: str) -> list[tuple[Topic, Event]
                 },
             )
         )
-        for opinion in range(rng.choice([0, 1, 1, 1, 2])):
+        for again in range(rng.choice([0, 1, 1, 1, 2])):
             known = min(at + rng.expovariate(1 / (1 + hours * rng.choice([0, 0, 0.1]))), hours)
             payload = {
                 "request_id": f"r{number}",
-                "feedback_id": f"f{number} {opinion}",
+                "feedback_id": f"f{number} {again}",
                 "event_time": (START + timedelta(hours=known)).isoformat(),
-                "label": "no" if opinion and kind != "measures" else label,
+                "label": "no" if again and kind != "measures" else label,
             }
             events.append((known + rng.gauss(0, 1), "feedback", payload))
     events.sort(key=lambda event: event[0])
     return [(topic, parse(topic, payload)) for _, topic, payload in events]
 
 
-def check(engine: Engine, oracle: DriftOracle) -> None:
+def check(engine: Engine, oracle: QualityOracle) -> None:
     for view, keys in KEYS.items():
         rows = engine.rows(f"select * from headrace.{view}")
         actual = {tuple(row[key] for key in keys): row for row in rows}
@@ -288,11 +289,11 @@ def check_summary(engine: Engine) -> None:
         assert row["explanation"]
 
 
-# What the views are there to tell, on a model with an answer a minute for 60 hours
+# What the views are there to tell, on a model with a prediction a minute for 60 hours
 
 
 def story(changed: str) -> list[tuple[Topic, Event]]:
-    """Answers and labels, of which one side changes after 50 hours, or slowly after 10."""
+    """Predictions and labels, of which one side changes after 50 hours, or slowly after 10."""
     rng = random.Random(7)
     events: list[tuple[Topic, dict[str, Any]]] = []
     for number in range(60 * 60):
@@ -309,14 +310,18 @@ def story(changed: str) -> list[tuple[Topic, Event]]:
             truth = truth or rng.random() < 0.9
         if is_new and changed == "output":
             score = score**4
-        events.append(("inference", answer(number, time, x, score, "yes" if score > 0.5 else "no")))
+        events.append(
+            ("inference", inference(number, time, x, score, "yes" if score > 0.5 else "no"))
+        )
         said = {"request_id": f"r{number}", "event_time": (time + timedelta(minutes=5)).isoformat()}
         label = "yes" if truth else "no"
         events.append(("feedback", {**said, "feedback_id": f"f{number}", "label": label}))
     return [(topic, parse(topic, payload)) for topic, payload in events]
 
 
-def answer(number: int, time: datetime, x: float, score: float, prediction: str) -> dict[str, Any]:
+def inference(
+    number: int, time: datetime, x: float, score: float, prediction: str
+) -> dict[str, Any]:
     return {
         "model": "m",
         "model_version": "v1",
@@ -355,7 +360,7 @@ def test_kinds_of_drift_are_told_apart(
     events = story(changed)
     send(log, events)
     oracle = Oracle(*first_of_each(Stream([events])))
-    check(engine, DriftOracle(oracle, STORY, {}))
+    check(engine, QualityOracle(oracle, STORY, {}))
     (summary,) = engine.rows("select * from headrace.drift_summary")
     assert (summary["kind"], summary["output_drift"]) == (kind, output), summary["explanation"]
     (concept,) = engine.rows("select * from headrace.concept_drift")

@@ -17,7 +17,7 @@ from tests.support.streams import START, send
 def sides(
     model: str, before: list[dict[str, Any]], after: list[dict[str, Any]]
 ) -> list[tuple[Topic, Event]]:
-    """Answers of a version, a second apart, and half a day later more of them."""
+    """Predictions of a version, a second apart, and half a day later more of them."""
     rows = [*enumerate(before), *enumerate(after, start=12 * 60 * 60)]
     return [
         (

@@ -32,21 +32,21 @@ Key = tuple[str, str]
 
 @dataclass
 class Facts:
-    """What there is to know of a user or an item: when it was answered, and judged."""
+    """The history of a user or an item: its predictions and its labels."""
 
-    answers: list[datetime] = field(default_factory=list)
+    inferences: list[datetime] = field(default_factory=list)
     labels: list[tuple[datetime, bool, float]] = field(default_factory=list)
 
     def between(self, start: datetime, end: datetime) -> tuple[Any, ...]:
         """The features that hold after what happened in [start, end)."""
-        answers = [time for time in self.answers if start <= time < end]
+        inferences = [time for time in self.inferences if start <= time < end]
         labels = [label for label in self.labels if start <= label[0] < end]
-        if not answers and not labels:
+        if not inferences and not labels:
             return (None,) * len(COLUMNS)
         positives = sum(positive for _, positive, _ in labels)
         return (
-            max(answers, default=None),
-            len(answers),
+            max(inferences, default=None),
+            len(inferences),
             len(labels),
             positives,
             positives / len(labels) if labels else None,
@@ -83,7 +83,7 @@ def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
             continue
         of_key = found[event.model, key]
         asked = utc(event.event_time)
-        of_key.answers.append(asked)
+        of_key.inferences.append(asked)
         if held := oracle.labels.get(event.request_id):
             known_at = max(utc(held.event.event_time), asked)
             positive = held.label == oracle.positive
@@ -97,7 +97,7 @@ def check_users(engine: Engine, oracle: Oracle) -> None:
     ends = {key: oracle.clock(key[0]) + TICK for key in known}
     wanted: dict[Key, dict[datetime, tuple[Any, ...]]] = defaultdict(dict)
     for key, of_key in known.items():
-        moments = [*of_key.answers, *(time for time, _, _ in of_key.labels)]
+        moments = [*of_key.inferences, *(time for time, _, _ in of_key.labels)]
         for moment in moments:
             for at in (moment + TICK, moment + TICK + MONTH):
                 if at <= ends[key]:
@@ -116,7 +116,7 @@ def check_items(engine: Engine, oracle: Oracle) -> None:
     ends = {key: hour(oracle.clock(key[0])) + HOUR for key in known}
     wanted: dict[Key, dict[datetime, tuple[Any, ...]]] = defaultdict(dict)
     for key, of_key in known.items():
-        moments = [*of_key.answers, *(time for time, _, _ in of_key.labels)]
+        moments = [*of_key.inferences, *(time for time, _, _ in of_key.labels)]
         for moment in moments:
             for at in (hour(moment) + HOUR, hour(moment) + HOUR + MONTH):
                 if at <= ends[key]:
@@ -129,23 +129,23 @@ def check_items(engine: Engine, oracle: Oracle) -> None:
 
 
 def check_segments(engine: Engine, oracle: Oracle) -> None:
-    """Every opinion counts, from the end of its minute on; revisions take none back."""
-    opinions: dict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
+    """All feedback counts, from the end of its minute on; revisions take none back."""
+    feedback: dict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
     for said in oracle.feedback.values():
         asked = oracle.inference.get(said.request_id)
         label = as_class(label_of(said))
         if asked is None or asked.segment is None or label is None:
             continue
         known_at = minute(max(utc(said.event_time), utc(asked.event_time)))
-        opinions[asked.model, asked.segment].append((known_at, label == oracle.positive))
+        feedback[asked.model, asked.segment].append((known_at, label == oracle.positive))
     wanted: dict[tuple[Key, datetime], tuple[int, int, float]] = {}
-    for key, of_key in opinions.items():
+    for key, of_key in feedback.items():
         for last, _ in of_key:
             counted = [positive for at, positive in of_key if last - MONTH <= at <= last]
             rate = sum(counted) / len(counted)
             wanted[key, last + MINUTE] = (len(counted), sum(counted), rate)
     assert segments(engine, "segment_feature_history") == wanted
-    newest = {key: max(at for at, _ in of_key) + MINUTE for key, of_key in opinions.items()}
+    newest = {key: max(at for at, _ in of_key) + MINUTE for key, of_key in feedback.items()}
     served = {(key, at): wanted[key, at] for key, at in newest.items()}
     assert segments(engine, "segment_features") == served
 

@@ -35,7 +35,7 @@ MIN_SAMPLE = 3
 
 
 def pulls(oracle: Oracle) -> dict[str, list[Inference]]:
-    """The labelled answers of every model in its window, without shadows."""
+    """The labelled predictions of every model in its window, without shadows."""
     found: dict[str, list[Inference]] = defaultdict(list)
     for request_id in oracle.labels:
         event = oracle.inference[request_id]

@@ -83,13 +83,13 @@ def test_holdout_comparison(engine: Engine, log: EventLog, story: Story) -> None
 
 
 def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], Row]:
-    answered: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
+    served: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
     known: dict[tuple[str, datetime], list[Any]] = defaultdict(list)
     delays: dict[tuple[str, datetime], list[float]] = defaultdict(list)
     for event in oracle.inference.values():
         asked = utc(event.event_time)
         if event.variant != "shadow":
-            answered[event.model, floor(asked, DAY)].append(event)
+            served[event.model, floor(asked, DAY)].append(event)
         if event.variant != "shadow" and event.request_id in oracle.labels:
             at = max(utc(oracle.labels[event.request_id].event.event_time), asked)
             delays[event.model, floor(at, DAY)].append((at - asked).total_seconds() / 3600)
@@ -105,19 +105,19 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
         steps[life.model, floor(utc(life.event_time), DAY)][step].add(life.model_version)
 
     rows = {}
-    for model, day in answered.keys() | known.keys() | steps.keys():
+    for model, day in served.keys() | known.keys() | steps.keys():
         if not any(event.model == model for event in oracle.inference.values()):
             continue
         today = floor(oracle.clock(model), DAY)
         if not today - timedelta(days=29) <= day <= today:
             continue
         key = (model, day)
-        judged = sum(event.request_id in oracle.labels for event in answered[key])
+        judged = sum(event.request_id in oracle.labels for event in served[key])
         earned, right = rewards(oracle, known[key]), verdicts(oracle, known[key])
         rows[key] = {
-            "predictions": len(answered[key]),
+            "predictions": len(served[key]),
             "judged_predictions": judged,
-            "label_coverage": judged / len(answered[key]) if answered[key] else None,
+            "label_coverage": judged / len(served[key]) if served[key] else None,
             "labels": len(known[key]),
             "accuracy": sum(right) / len(right) if right else None,
             "mean_reward": float(np.mean(earned)) if earned else None,

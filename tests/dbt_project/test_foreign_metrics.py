@@ -1,4 +1,4 @@
-"""Whatever others write into metrics and policies, every view still answers."""
+"""Whatever others write into metrics and policies, every view can still be read."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_views_survive_foreign_metrics(engine: Engine, value: Any) -> None:
         )
         for name in ("trained", "promoted")
     ]
-    answer = {
+    inference = {
         "model": "m", "model_version": "1", "features": {"x": 1}, "score": 1, "prediction": 1,
     }  # fmt: skip
     with EventLog(engine) as log:
         log.append("model_events", events)
-        log.append("inference", [parse("inference", answer)])
+        log.append("inference", [parse("inference", inference)])
     views = engine.rows("select viewname from pg_views where schemaname = 'headrace'")
     assert len(views) >= 15
     for row in views:

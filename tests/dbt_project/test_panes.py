@@ -84,7 +84,7 @@ def test_labels_follow_their_policies(
 
 
 def hours(first: int, last: int) -> list[tuple[Topic, Event]]:
-    """An answer and its label every hour, from 2024-01-01 on."""
+    """A prediction and its label every hour, from 2024-01-01 on."""
     events: list[tuple[Topic, Event]] = []
     for number in range(first, last):
         moment = f"2024-01-{1 + number // 24:02d}T{number % 24:02d}:00:05Z"
@@ -112,7 +112,7 @@ def test_state_is_bounded(engine: Engine, log: EventLog) -> None:
     held = engine.rows("select count(*) as n from panes.feature_panes where grain = '1 minute'")
     assert held[0]["n"] == 49
 
-    # A late answer counts in its hour, which is kept, and begins no window that lost its others.
+    # A late prediction counts in its hour, which is kept, and begins no window without the others.
     late = {"request_id": "late", "model": "m", "event_time": "2024-01-01T05:00:07Z"}
     send(log, [("inference", parse("inference", late))])
     assert set(fine_rows(engine).values()) == {49}
@@ -140,7 +140,7 @@ def test_every_pane_is_bounded(engine: Engine) -> None:
     }  # fmt: skip
 
 
-def test_who_waits_is_asked_before_it_is_forgotten(engine: Engine) -> None:
+def test_what_waits_is_looked_up_before_it_expires(engine: Engine) -> None:
     """Triggers fire in the order of their names: the readers of waiting_feedback come first."""
     rows = engine.rows(
         "select tgname from pg_trigger join pg_proc on pg_proc.oid = tgfoid "
@@ -154,7 +154,7 @@ def test_who_waits_is_asked_before_it_is_forgotten(engine: Engine) -> None:
 
 
 def waiting(number: int) -> list[tuple[Topic, Event]]:
-    """Opinions on two answers, of which the second was preferred: the answers are still to come."""
+    """Feedback on two predictions that are still to come, the second of which was preferred."""
     when = {"event_time": "2024-01-01T00:00:05Z"}
     first, second = f"first{number}", f"second{number}"
     said: list[dict[str, Any]] = [
@@ -165,7 +165,7 @@ def waiting(number: int) -> list[tuple[Topic, Event]]:
     return [("feedback", parse("feedback", {**when, **payload})) for payload in said]
 
 
-def answers(*names: str) -> list[tuple[Topic, Event]]:
+def inferences(*names: str) -> list[tuple[Topic, Event]]:
     when = {"model": "m", "event_time": "2024-01-01T00:00:00Z"}
     return [("inference", parse("inference", {**when, "request_id": name})) for name in names]
 
@@ -184,7 +184,7 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
         return list(row.values())
 
     send(log, [*waiting(1), *waiting(2), *waiting(3)])
-    send(log, answers("first1"))
+    send(log, inferences("first1"))
     assert state() == [1, 0, 1, 7, 5]
 
     project = copy_of_project(tmp_path)
@@ -193,7 +193,7 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
     replace(pane, "    awaiting.kind,\n", "    awaiting.kind,\n    1 as one,\n")
     dbt(engine, "run", "--project-dir", str(project))
     assert state() == [1, 0, 1, 7, 5]
-    send(log, answers("second1", "first2"))
+    send(log, inferences("second1", "first2"))
     assert state() == [2, 1, 3, 4, 3]
 
     # All that read it, and not the pane itself.
@@ -206,7 +206,7 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
     replace(project / "macros/pane/labels.sql", "where rank = 1\n", "where rank = 1 and true\n")
     dbt(engine, "run", "--project-dir", str(project))
     assert state() == [2, 1, 3, 4, 3]
-    send(log, answers("first3", "second2", "second3"))
+    send(log, inferences("first3", "second2", "second3"))
     assert state() == [3, 3, 6, 0, 0]
 
 

@@ -88,7 +88,7 @@ def test_a_model_of_clicks_alone_has_two_classes(engine: Engine, log: EventLog) 
 
 
 def clicks(start: int, stop: int) -> list[tuple[Topic, Any]]:
-    """Answers a minute apart, and a click on every tenth."""
+    """Predictions a minute apart, and a click on every tenth."""
     events: list[tuple[Topic, Any]] = []
     for i in range(start, stop):
         time = (START + timedelta(minutes=i)).isoformat()
@@ -116,11 +116,11 @@ def late_rows(engine: Engine) -> dict[str, tuple[Any, ...]]:
 def late_feedback(oracle: Oracle) -> dict[str, tuple[Any, ...]]:
     expected = {}
     for event in oracle.feedback.values():
-        answer = oracle.inference.get(event.request_id)
-        if answer is None or label_of(event) is None:
+        inference = oracle.inference.get(event.request_id)
+        if inference is None or label_of(event) is None:
             continue
-        late = utc(event.event_time) - utc(answer.event_time) - LABEL_WINDOW
-        age = oracle.clock(answer.model) - utc(event.event_time)
+        late = utc(event.event_time) - utc(inference.event_time) - LABEL_WINDOW
+        age = oracle.clock(inference.model) - utc(event.event_time)
         if late > timedelta(0) and age < timedelta(days=30):
             held = oracle.labels.get(event.request_id)
             expected[event.feedback_id] = (
@@ -178,29 +178,29 @@ def example_rows(engine: Engine) -> dict[str, tuple[Any, ...]]:
 
 def labeled_examples(oracle: Oracle) -> dict[str, tuple[Any, ...]]:
     expected: dict[str, tuple[Any, ...]] = {}
-    for request_id, answer in oracle.inference.items():
-        asked = utc(answer.event_time)
-        closed = oracle.clock(answer.model) >= asked + LABEL_WINDOW
+    for request_id, inference in oracle.inference.items():
+        asked = utc(inference.event_time)
+        closed = oracle.clock(inference.model) >= asked + LABEL_WINDOW
         held = oracle.labels.get(request_id)
-        default = DEFAULTS.get(answer.model)
+        default = DEFAULTS.get(inference.model)
         if held is not None:
             expected[request_id] = (
                 held.event.feedback_id,
                 held.label,
-                oracle.reward(answer),
+                oracle.reward(inference),
                 held.event.kind,
                 "final" if closed else "provisional",
                 max(utc(held.event.event_time), asked),
             )
-        elif default is not None and closed and answer.variant != "shadow":
-            reward = float(answer.prediction == default)
+        elif default is not None and closed and inference.variant != "shadow":
+            reward = float(inference.prediction == default)
             known_at = asked + LABEL_WINDOW
             expected[request_id] = (None, default, reward, "default", "final", known_at)
     return expected
 
 
 def test_a_queue_holds_a_hundred_of_the_newest(engine: Engine, log: EventLog) -> None:
-    def answer(number: int) -> dict[str, Any]:
+    def inference(number: int) -> dict[str, Any]:
         return {
             "request_id": f"r{number:05d}",
             "model": "m",
@@ -211,9 +211,9 @@ def test_a_queue_holds_a_hundred_of_the_newest(engine: Engine, log: EventLog) ->
         }
 
     count = 5_300
-    send(log, [("inference", parse("inference", answer(number))) for number in range(count)])
+    send(log, [("inference", parse("inference", inference(number))) for number in range(count)])
     rows = engine.rows("select * from headrace.review_queue order by place")
     assert [row["place"] for row in rows] == [*range(1, 101)]
-    # 300 answers are too old to be looked at
+    # 300 predictions are too old to be looked at
     assert {row["uncertainty"] for row in rows} == {1.0}
     assert min(row["request_id"] for row in rows) >= "r00300"

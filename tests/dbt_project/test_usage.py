@@ -94,7 +94,7 @@ def dense(days: float) -> Stream:
         trouble = 1 - passed if model else passed
         at = START + passed * timedelta(days=days)
         label = rng.choice(["yes", "no"])
-        answer = {
+        inference = {
             "request_id": f"r{number}", "event_time": at.isoformat(), "model": MODELS[model],
             "model_version": rng.choice(["v1", "v1", "v2"]), "variant": "champion",
             "user_id": rng.choice("ab"), "item_id": rng.choice("ij"), "endpoint": "web",
@@ -107,7 +107,7 @@ def dense(days: float) -> Stream:
         said = {"request_id": f"r{number}", "event_time": min(heard, START + timedelta(days=days))}
         kind = {"kind": "report"} if rng.random() < 0.2 else {"kind": "label", "label": label}
         batch = batches[rng.random() < 0.5]
-        batch.append(("inference", parse("inference", answer)))
+        batch.append(("inference", parse("inference", inference)))
         batch.append(("feedback", parse("feedback", {**said, **kind, "feedback_id": f"f{number}"})))
     return Stream(batches)
 

@@ -1,27 +1,24 @@
-"""The views of drift and data quality once more, naively: plain Python, SciPy and all events."""
+"""The views of drift once more, naively: plain Python, SciPy and all events."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from headrace.events.contract import Inference
-from tests.support.distances import distances, feature_bins, ks_p_value, number_bins, text_of
+from tests.support.distances import distances, feature_bins, ks_p_value, number_bins
 from tests.support.oracle import (
     Oracle,
     Row,
     Silence,
     as_class,
-    bucket,
     hour,
-    is_number,
     minute,
     number,
     score_bin,
@@ -72,26 +69,26 @@ class DriftOracle:
         self.champions = champions
         self.models = {event.model for event in oracle.inference.values()}
 
-    def answers(self, model: str) -> list[Inference]:
+    def predictions(self, model: str) -> list[Inference]:
         return [event for event in self.oracle.of(model) if event.variant != "shadow"]
 
     def champion(self, model: str) -> Champion | None:
-        """The champion as long as it answers; without one all versions count as one."""
+        """The champion while it serves; without one all versions count as one."""
         found = self.champions.get(model)
         if found and self.oracle.is_serving(model, found.model_version, DAY):
             return found
         return None
 
     def known(self, model: str) -> Iterator[tuple[Inference, str, datetime]]:
-        """Answers with their labels and the hours in which these were known, silence too.
+        """Predictions with their labels and the hours in which these were known, silence too.
 
-        Silence of an hour of answers is known when the windows of the first of them close, once
+        Silence of an hour of predictions is known when the windows of the first of them close, once
         the last one's has; what was said counts in hours of which all silence is known.
         """
         terms = self.oracle.silence.get(model)
         window = terms.window if terms else timedelta(0)
         until = hour(hour(self.oracle.clock(model) - window) + window)
-        for event in self.answers(model):
+        for event in self.predictions(model):
             if (label := self.oracle.heard(event)) is None:
                 continue
             if event.request_id in self.oracle.labels:
@@ -109,6 +106,20 @@ class DriftOracle:
         first = min(at(event) for event in self.oracle.of(model))
         return first, first + self.policies.drift_window
 
+    def _sides(
+        self, model: str, events: list[Inference], clock: datetime
+    ) -> tuple[list[Inference], list[Inference]]:
+        """As feature_drift has them: whole minutes, of two days and more ago whole hours."""
+        start, end = self.reference(model)
+        since = min(max(clock - self.policies.drift_window, end), clock)
+        fine_from = hour(clock) - 2 * DAY
+        grain = hour if start < fine_from else minute
+        last = max(hour(end - HOUR), hour(start)) if start < fine_from else end
+        old = [e for e in events if grain(start) <= grain(at(e)) <= last]
+        grain = hour if since < fine_from else minute
+        new = [e for e in events if grain(at(e)) >= grain(since) and grain(at(e)) > end]
+        return old, new
+
     # --- prediction_drift
 
     def prediction_drift(self) -> dict[tuple[str, str], Row]:
@@ -117,7 +128,7 @@ class DriftOracle:
             clock = self.oracle.clock(model)
             since = clock - self.policies.drift_window
             versions = defaultdict(list)
-            for event in self.answers(model):
+            for event in self.predictions(model):
                 versions[event.model_version].append(event)
             champion = self.champions.get(model)
             for version, events in versions.items():
@@ -184,7 +195,7 @@ class DriftOracle:
     def feature_psi(self) -> dict[tuple[str, str], Row]:
         rows = {}
         for model in self.models:
-            old, new = self._sides(model, self.answers(model), self.oracle.clock(model))
+            old, new = self._sides(model, self.predictions(model), self.oracle.clock(model))
             for name in {name for event in old + new for name in event.features}:
                 sides = [
                     [event.features[name] for event in side if name in event.features]
@@ -217,7 +228,7 @@ class DriftOracle:
             row: Row = {"model_version": champion.model_version if champion else None}
             row |= {"window_start": first, "labeled": len(judged), "auc": None}
             if judged:
-                events = [event for event in self.answers(model) if event.request_id in judged]
+                events = [event for event in self.predictions(model) if event.request_id in judged]
                 found = self.oracle.quality(events, judged)
                 row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
             rows[model] = row
@@ -229,10 +240,10 @@ class DriftOracle:
         return {model: self._labels(model) for model in self.models}
 
     def _labels(self, model: str) -> Row:
-        answers, terms = self.answers(model), self.oracle.silence.get(model)
+        inferences, terms = self.predictions(model), self.oracle.silence.get(model)
         judged = [
             (hour(at(event)), as_class(label))
-            for event in answers
+            for event in inferences
             if (label := self.oracle.heard(event)) is not None
             and self.oracle.is_settled(event, hourly=True)
         ]
@@ -241,9 +252,9 @@ class DriftOracle:
         row: Row = {"window_start": None, "window_end": None}
         old = [label for time, label in judged if start <= time < end]
         new = []
-        if answers and (judged or terms):
+        if inferences and (judged or terms):
             last = (
-                max(hour(at(event)) for event in answers) + HOUR
+                max(hour(at(event)) for event in inferences) + HOUR
                 if terms
                 else HOUR + max(time for time, _ in judged)
             )
@@ -295,7 +306,7 @@ class DriftOracle:
         return row
 
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
-        """The kind of error that the model's answers have, and all of them by the hour."""
+        """The kind of error of the model's predictions, and all errors by the hour."""
         champion = self.champion(model)
         wrong, squared, absolute = [], [], []
         measures = 0
@@ -337,101 +348,6 @@ class DriftOracle:
                 points.append((times[0], float(np.mean(pooled)) / unit))
         return points
 
-    # --- data_quality
-
-    def data_quality(self) -> dict[tuple[str, str, str], Row]:
-        rows: dict[tuple[str, str, str], Row] = {}
-        for model in self.models:
-            clock, events = self.oracle.clock(model), self.answers(model)
-            if not events:
-                continue
-            old, new = self._sides(model, events, clock)
-            if old or new:
-                failed, fail = ([e.error is not None for e in side] for side in (old, new))
-                rows[model, "error_rate", ""] = self._check("error_rate", failed, fail)
-            for name in {name for event in old + new for name in event.features}:
-                for check, *compared in feature_checks(name, old, new):
-                    rows[model, check, name] = self._check(check, *compared)
-            silence = longest_silence(events, clock, self.policies.volume_gap)
-            limit = self.policies.volume_gap.total_seconds()
-            status = "alert" if silence >= limit else "ok"
-            rows[model, "volume_gap", ""] = {"current_value": silence, "status": status}
-        return rows
-
-    def _sides(
-        self, model: str, events: list[Inference], clock: datetime
-    ) -> tuple[list[Inference], list[Inference]]:
-        """As feature_drift has them: whole minutes, of two days and more ago whole hours."""
-        start, end = self.reference(model)
-        since = min(max(clock - self.policies.drift_window, end), clock)
-        fine_from = hour(clock) - 2 * DAY
-        grain = hour if start < fine_from else minute
-        last = max(hour(end - HOUR), hour(start)) if start < fine_from else end
-        old = [e for e in events if grain(start) <= grain(at(e)) <= last]
-        grain = hour if since < fine_from else minute
-        new = [e for e in events if grain(at(e)) >= grain(since) and grain(at(e)) > end]
-        return old, new
-
-    def _check(
-        self, check: str, old: list[bool], new: list[bool], expected: float | None = None
-    ) -> Row:
-        """Compare two lists of whether each value is bad."""
-        before = share(sum(old), len(old)) if expected is None else expected
-        now = share(sum(new), len(new))
-        policies = self.policies
-        small = len(new) < policies.min_sample
-        if check != "error_rate":
-            small = small or len(old) < policies.min_sample
-        if before is None or now is None:
-            bad = check == "error_rate" and now is not None and now > policies.max_error_rate
-        else:
-            bad = {
-                "error_rate": now > policies.max_error_rate,
-                "new_feature": before == 0,
-                "missing_feature": now == 0,
-            }.get(check, now > before and now - before >= policies.quality_tolerance)
-        status = "too few rows" if small else "alert" if bad else "ok"
-        row = {"reference_value": before, "current_value": now, "status": status}
-        return {**row, "reference_rows": len(old), "current_rows": len(new)}
-
-
-def feature_checks(name: str, old: list[Inference], new: list[Inference]) -> Iterator[Any]:
-    """Yield check, then for the values of both sides whether they are bad, for one feature."""
-    sides = old, new
-    carried = [[name in event.features for event in side] for side in sides]
-    values: list[list[Any]] = [[event.features.get(name) for event in side] for side in sides]
-    yield "null_rate", *([value is None for value in side] for side in values)
-    if any(carried[1]):
-        yield "new_feature", *carried
-    if any(carried[0]):
-        yield "missing_feature", *carried
-    given = [[value for value in side if value is not None] for side in values]
-    types = [[type_of(value) for value in side] for side in given]
-    if given[0]:
-        main = min(set(types[0]), key=lambda t: (-types[0].count(t), t))
-        yield "type_change", *([found != main for found in side] for side in types)
-    numbers = [[bucket(value) for value in side if is_number(value)] for side in given]
-    if numbers[0]:
-        low, high = min(numbers[0]), max(numbers[0])
-        yield "out_of_range", *([not low <= x <= high for x in side] for side in numbers)
-    words = [[text_of(value) for value in side if not is_number(value)] for side in given]
-    if words[0]:
-        once = sum(count == 1 for count in Counter(words[0]).values()) / len(words[0])
-        unseen = [word not in words[0] for word in words[1]]
-        yield "unseen_category", [False] * len(words[0]), unseen, once
-
-
-def longest_silence(events: list[Inference], clock: datetime, gap: timedelta) -> float:
-    first = min(map(at, events))
-    since = max(first, clock - min(max(gap, HOUR), 2 * DAY))
-    ten = timedelta(seconds=10)
-    ends = [since]
-    silences = [0.0]
-    for start in sorted({ten_seconds(at(e)) for e in events if at(e) >= ten_seconds(since)}):
-        silences.append((start - ends[-1]).total_seconds())
-        ends.append(start + ten)
-    return max(*silences, (clock - ends[-1]).total_seconds())
-
 
 def page_hinkley(x: list[float], delta: float) -> list[float]:
     m, lowest, found = 0.0, math.inf, []
@@ -457,13 +373,5 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def type_of(value: Any) -> str:
-    return "number" if is_number(value) else "boolean" if isinstance(value, bool) else "string"
-
-
 def at(event: Inference) -> datetime:
     return utc(event.event_time)
-
-
-def ten_seconds(time: datetime) -> datetime:
-    return time.replace(second=time.second // 10 * 10, microsecond=0)

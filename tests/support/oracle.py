@@ -48,7 +48,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Silence:
-    """The label of an answer that nobody judged within a window."""
+    """The label of a prediction without feedback within a window."""
 
     label: str
     window: timedelta = timedelta(0)
@@ -68,21 +68,21 @@ class Oracle:
         self.inference = inference
         self.feedback = feedback
         self.positive = positive
-        # of every kind: which opinion wins, its priority and its weight
+        # of every kind: which feedback wins, its priority and its weight
         self.policies = policies or {}
         # by model; counted where something is decided, and in no other view
         self.silence = silence or {}
         self.labels = self._labels()
 
     def _labels(self) -> dict[str, Held]:
-        """What is held to be right about every answer, or about the one that it shadows."""
+        """The label of every prediction, or of the one that it shadows."""
         by_request: dict[str, list[Feedback]] = defaultdict(list)
         for event in self.feedback.values():
             if label_of(event) is not None:
                 by_request[event.request_id].append(event)
         held = {}
-        for request_id, answer in self.inference.items():
-            if heard := by_request.get(answer.shadow_of or request_id):
+        for request_id, inference in self.inference.items():
+            if heard := by_request.get(inference.shadow_of or request_id):
                 kinds = {event.kind for event in heard}
                 of_kinds = [self._held(kind, heard) for kind in kinds]
                 held[request_id] = max(
@@ -141,10 +141,10 @@ class Oracle:
         return max(times)
 
     def is_serving(self, model: str, version: str, window: timedelta) -> bool:
-        """Whether the version's last answer is within a window behind the last one of all."""
-        answers = [event for event in self.of(model) if event.variant != "shadow"]
-        own = [utc(event.event_time) for event in answers if event.model_version == version]
-        return bool(own) and max(own) >= max(utc(e.event_time) for e in answers) - window
+        """Whether the version's last prediction is within a window behind the last one of all."""
+        inferences = [event for event in self.of(model) if event.variant != "shadow"]
+        own = [utc(event.event_time) for event in inferences if event.model_version == version]
+        return bool(own) and max(own) >= max(utc(e.event_time) for e in inferences) - window
 
     def of(self, model: str) -> list[Inference]:
         return [event for event in self.inference.values() if event.model == model]
@@ -166,7 +166,7 @@ class Oracle:
         return {key: self.quality(events) for key, events in members.items()}
 
     def is_settled(self, event: Inference, *, hourly: bool = False) -> bool:
-        """Whether the pane of an answer counts: silence in it is a label, if it is one at all.
+        """Whether the pane of a prediction counts: silence in it is a label, if it is one at all.
 
         Panes are minutes while these are kept, else hours.
         """
@@ -180,14 +180,14 @@ class Oracle:
         return grain(utc(event.event_time)) < grain(until)
 
     def heard(self, event: Inference) -> str | None:
-        """The label of an answer, by what was said or by silence."""
+        """The label of a prediction, from feedback or from silence."""
         if event.request_id in self.labels:
             return self.labels[event.request_id].label
         terms = self.silence.get(event.model)
         return terms.label if terms and event.variant != "shadow" else None
 
     def quality(self, events: list[Inference], heard: Mapping[str, str] | None = None) -> Row:
-        """Metrics of answers by what was said of them, or by other labels that were `heard`."""
+        """Metrics of predictions by their labels, or by other labels that were `heard`."""
         said = {name: held.label for name, held in self.labels.items()}
         known = said if heard is None else heard
         judged = [event for event in events if event.request_id in known]
@@ -203,7 +203,7 @@ class Oracle:
         p = np.array([event.score for event in scored], dtype=float)
         called = [event.prediction == self.positive for event in predicted]
         right = [truth[event.request_id] == self.positive for event in predicted]
-        answers = [str(event.prediction) for event in predicted]
+        predictions = [str(event.prediction) for event in predicted]
         labels = [str(truth[event.request_id]) for event in predicted]
         errors = [
             number(event.prediction) - number(truth[event.request_id])
@@ -213,7 +213,7 @@ class Oracle:
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
         return {
-            "inferences": len(events),
+            "predictions": len(events),
             "errors": sum(event.error is not None for event in events),
             "mean_score": mean(event.score for event in events if event.score is not None),
             "latency_p50_ms": quantile(latencies, 0.50),
@@ -221,11 +221,11 @@ class Oracle:
             "latency_p99_ms": quantile(latencies, 0.99),
             "labeled": len(judged),
             "positives": sum(label == self.positive for label in truth.values()),
-            "accuracy": mean(a == b for a, b in zip(answers, labels, strict=True)),
+            "accuracy": mean(a == b for a, b in zip(predictions, labels, strict=True)),
             "precision": precision_score(right, called) if any(called) else None,
             "recall": recall_score(right, called) if any(right) else None,
             "f1": f1_score(right, called) if any(right) or any(called) else None,
-            "macro_f1": f1_score(labels, answers, average="macro") if answers else None,
+            "macro_f1": f1_score(labels, predictions, average="macro") if predictions else None,
             "auc": roc_auc_score(y, [score_bin(score) for score in p]) if both else None,
             "exact_auc": roc_auc_score(y, p) if both else None,
             "log_loss": log_loss(y, np.clip(p, 1e-6, 1 - 1e-6), labels=[0, 1]) if len(y) else None,

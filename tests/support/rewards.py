@@ -119,7 +119,7 @@ ROLES = [
 
 
 def crowd(rng: random.Random) -> Stream:
-    """150 answers of five roles, most of them judged, by labels alone or in many ways."""
+    """150 predictions of five roles, most of them judged, by labels alone or in many ways."""
     quality = {variant: rng.random() for _, variant in ROLES}
     plain = rng.random() < 0.5
     events: list[tuple[Topic, Row]] = []
@@ -127,7 +127,7 @@ def crowd(rng: random.Random) -> Stream:
         version, variant = rng.choice(ROLES)
         asked = START + timedelta(minutes=rng.randrange(2400))
         prediction = rng.choice(LABELS)
-        answer: Row = {
+        inference: Row = {
             "request_id": f"r{i}", "event_time": asked.isoformat(),
             "model": MODELS[rng.random() < 0.1], "model_version": version, "variant": variant,
             "prediction": prediction, "score": rng.choice([None, rng.random()]),
@@ -136,8 +136,8 @@ def crowd(rng: random.Random) -> Stream:
             "segment": rng.choice([None, "a"]), "error": rng.choice([None, None, "timeout"]),
         }  # fmt: skip
         if variant == "shadow":
-            answer["shadow_of"] = f"r{rng.randrange(150)}"
-        events.append(("inference", answer))
+            inference["shadow_of"] = f"r{rng.randrange(150)}"
+        events.append(("inference", inference))
         if rng.random() < 0.8:
             right = rng.random() < quality[variant]
             held = prediction if right else LABELS[1 - LABELS.index(prediction)]
@@ -173,12 +173,12 @@ def floor(time: datetime, step: int) -> datetime:
 
 
 def rewards(oracle: Oracle, events: Iterable[Inference]) -> list[float]:
-    """The reward of every labelled answer."""
+    """The reward of every labelled prediction."""
     return [oracle.reward(event) for event in events if event.request_id in oracle.labels]
 
 
 def earned(oracle: Oracle, events: Iterable[Inference]) -> list[tuple[Inference, float]]:
-    """Answers with their rewards where something is decided: silence counts, once it is a label."""
+    """Predictions with their rewards as deciding views count them: silence, too, once a label."""
     return [
         (
             event,
@@ -192,7 +192,7 @@ def earned(oracle: Oracle, events: Iterable[Inference]) -> list[tuple[Inference,
 
 
 def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:
-    """Whether each answer was right, where both the answer and the label are classes."""
+    """Whether each prediction was right, where both the prediction and the label are classes."""
     pairs = [
         (as_class(event.prediction), as_class(oracle.labels[event.request_id].label))
         for event in events

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def by_model(oracle: Oracle) -> dict[str, tuple[datetime, list[Inference]]]:
-    """The clock and the answers of every model."""
+    """The clock and the predictions of every model."""
     models = {event.model for event in oracle.inference.values()}
     return {model: (oracle.clock(model), oracle.of(model)) for model in models}
 
@@ -34,8 +34,8 @@ def by_model(oracle: Oracle) -> dict[str, tuple[datetime, list[Inference]]]:
 
 def sessions(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     visits: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
-    for model, (clock, answers) in by_model(oracle).items():
-        for event in answers:
+    for model, (clock, inferences) in by_model(oracle).items():
+        for event in inferences:
             recent = utc(event.event_time) > clock - timedelta(days=30)
             if recent and event.user_id is not None and event.variant != "shadow":
                 visits[model, event.user_id, event.session_id].append(event)
@@ -69,7 +69,7 @@ def sessions(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
 
 def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     expected = {}
-    for model, (clock, answers) in by_model(oracle).items():
+    for model, (clock, inferences) in by_model(oracle).items():
         known = [
             max(utc(event.event_time), utc(oracle.inference[event.request_id].event_time))
             for event in oracle.feedback.values()
@@ -77,8 +77,8 @@ def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             and event.request_id in oracle.inference
             and oracle.inference[event.request_id].model == model
         ]
-        served = [utc(event.event_time) for event in answers if event.variant != "shadow"]
-        first = min(utc(event.event_time) for event in answers)
+        served = [utc(event.event_time) for event in inferences if event.variant != "shadow"]
+        first = min(utc(event.event_time) for event in inferences)
         for name, length, floor, before in [
             ("5 minutes", timedelta(minutes=5), minute, 24),
             ("1 hour", timedelta(hours=1), minute, 24),
@@ -99,21 +99,21 @@ def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     return expected
 
 
-def rate(answers: int, reports: int, before: int, windows: float) -> Row:
-    per_100k = 1e5 * reports / answers if answers else None
-    test = binomtest(min(reports, answers), answers) if answers else None
+def rate(predictions: int, reports: int, before: int, windows: float) -> Row:
+    per_100k = 1e5 * reports / predictions if predictions else None
+    test = binomtest(min(reports, predictions), predictions) if predictions else None
     low, high = test.proportion_ci(method="wilson") if test else (None, None)
     usual = before / windows if windows >= 1 else None
     status = "high" if per_100k is not None and per_100k > MAX_REPORTS else "normal"
     return {
-        "predictions": answers,
+        "predictions": predictions,
         "reports": reports,
         "reports_per_100k": per_100k,
         "per_100k_low": None if low is None else 1e5 * float(low),
         "per_100k_high": None if high is None else 1e5 * float(high),
         "expected": usual,
         "spike_score": None if usual is None else (reports - usual) / math.sqrt(usual + 1),
-        "status": "too few answers" if answers < MIN_SAMPLE else status,
+        "status": "too few predictions" if predictions < MIN_SAMPLE else status,
     }
 
 
@@ -122,10 +122,10 @@ def rate(answers: int, reports: int, before: int, windows: float) -> Row:
 
 def scaling(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     expected = {}
-    for model, (clock, answers) in by_model(oracle).items():
+    for model, (clock, inferences) in by_model(oracle).items():
         end = clock.replace(second=clock.second // 10 * 10, microsecond=0)
         ages = {
-            event.request_id: (end - utc(event.event_time)).total_seconds() for event in answers
+            event.request_id: (end - utc(event.event_time)).total_seconds() for event in inferences
         }
         ages = {name: age for name, age in ages.items() if age > 0}
 
@@ -134,10 +134,10 @@ def scaling(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
 
         latencies = [
             event.latency_ms
-            for event in answers
+            for event in inferences
             if event.latency_ms is not None and 0 < ages.get(event.request_id, 0) <= 300
         ]
-        first = min(utc(event.event_time) for event in answers)
+        first = min(utc(event.event_time) for event in inferences)
         minutes = range(min(math.floor((end - first).total_seconds() / 60), 60))
         x = [-float(ago) for ago in minutes]
         y = [sum(60 * m < age <= 60 * m + 60 for age in ages.values()) / 60 for m in minutes]
@@ -178,12 +178,12 @@ def fit(
 
 def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     expected = {}
-    for model, (clock, answers) in by_model(oracle).items():
+    for model, (clock, inferences) in by_model(oracle).items():
         follows = model == MODELS[0] and oracle.is_serving(model, "v1", timedelta(days=1))
         version = "v1" if follows else None
         served = [
             event
-            for event in answers
+            for event in inferences
             if event.variant == "champion" and version in (None, event.model_version)
         ]
         if not served:
@@ -216,7 +216,7 @@ def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
 
 
 def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, float] | None:
-    """How many answers a point speaks of, and its value."""
+    """How many predictions a point has, and its value."""
     if metric == "error_rate":
         return len(events), sum(event.error is not None for event in events) / len(events)
     truth = {

@@ -44,7 +44,8 @@
 {%- endmacro %}
 
 {#-
-  Numbers put into bins, as CTEs, the last of them `{{ name }}`: `by`, bin, reference, current.
+  Numbers put into bins, as CTEs, the last of them `{{ name }}`: `by`, bin, first_bucket,
+  last_bucket, reference, current.
 
   relation  has `by`, bucket (without ties; rises with the number), reference and current (counts,
             at least 0)
@@ -80,6 +81,8 @@
         select
             {{ keys }},
             {{ headrace.number_bin('bucket', 'reference', 'below', 'numbers', 'lone') }} as bin,
+            min(bucket) as first_bucket,
+            max(bucket) as last_bucket,
             sum(reference) as reference,
             sum(current) as current
         from {{ name }}_placed

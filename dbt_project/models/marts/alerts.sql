@@ -1,4 +1,4 @@
--- What somebody should look at now, from every view that holds a value against a threshold.
+-- What needs attention now: every value at its threshold, from all views that have one.
 -- An alert fires at its threshold. One whose value fell back, though not below clear_ratio of the
 -- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps. So does
 -- drift that may still be chance.
@@ -9,39 +9,27 @@ with policies as (
 ),
 
 checked as (
+    {%- for view, alert, subject, may_halt in [
+        ('feature_psi', 'feature_drift', 'feature', false),
+        ('prediction_drift', 'prediction_drift', 'model_version', true),
+        ('label_drift', 'label_drift', "''", false)
+    ] %}
     select
         model,
-        'feature_drift' as alert,
-        feature as subject,
+        '{{ alert }}' as alert,
+        {{ subject }} as subject,
         psi_excess as value,
         status not in ('drifted', 'halt') as is_doubtful,
         'psi_alert' as policy,
-        'warning' as severity
-    from {{ ref('feature_psi') }}
-    where status != 'too few rows'
-    union all
-    select
-        model,
-        'prediction_drift' as alert,
-        model_version as subject,
-        psi_excess as value,
-        status not in ('drifted', 'halt') as is_doubtful,
-        'psi_alert' as policy,
+        {%- if may_halt %}
         case when status = 'halt' then 'critical' else 'warning' end as severity
-    from {{ ref('prediction_drift') }}
-    where status != 'too few rows'
-    union all
-    select
-        model,
-        'label_drift' as alert,
-        '' as subject,
-        psi_excess as value,
-        status not in ('drifted', 'halt') as is_doubtful,
-        'psi_alert' as policy,
+        {%- else %}
         'warning' as severity
-    from {{ ref('label_drift') }}
+        {%- endif %}
+    from {{ ref(view) }}
     where status != 'too few rows'
     union all
+    {%- endfor %}
     select
         model,
         'concept_drift' as alert,

@@ -1,6 +1,6 @@
 -- The champion of each model, and whether it serves. What watches a model follows its champion only
--- while that serves: a version may be promoted while the application's own server goes on answering
--- with versions of its own, and then all versions that serve count as one.
+-- while that serves: a version may be promoted while the application's own server goes on serving
+-- versions of its own, and then all versions that serve count as one.
 -- It serves while its last prediction is at most a day older than the model's last one.
 -- grain: model that has a champion.  key: model.  lateness: any.
 {{ config(stored=true) }}

@@ -1,146 +1,17 @@
 -- Whether what is right has changed: the Page-Hinkley test (Page 1954) of a rise in the champion's
--- error, hour by hour in the order in which labels were known, since its first label. Without a
--- champion that predictions all versions count as one.
+-- error, over hourly_error.
 -- An hour of few labels says little, so hours are pooled until min_sample labels are together; a
 -- pool of less than half of that does not count.
--- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
 -- grain: model.  key: model.
 -- lateness: any; a revised label changes the hour in which it was known.
-with champion as (
-    select
-        model,
-        model_version
-    from {{ ref('champions') }}
-    where is_serving
-),
-
-models as (
+with models as (
     select
         clock.model,
         champion.model_version,
         policies.min_sample,
         policies.page_hinkley_delta,
-        policies.page_hinkley_threshold,
-        positive.positive_label,
-        clock.event_clock,
-        policies.default_label,
-        policies.label_window,
-        {{ settled_at() }} as settled_at
-    from {{ ref('model_clock') }} as clock
-    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
-    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
-    left join champion on clock.model = champion.model
-),
-
-{{ known_spans('silent_spans', 'models') }},
-
-judged as (
-    select
-        models.model,
-        panes.pane_start,
-        panes.label,
-        panes.prediction,
-        models.positive_label,
-        panes.examples,
-        panes.scored,
-        panes.score_micro,
-        panes.score_squared_micro,
-        panes.measured,
-        panes.absolute_error
-    from models
-    inner join {{ ref('label_panes') }} as panes on models.model = panes.model
-    where
-        panes.clock = 'label'
-        and panes.grain = '1 hour'
-        and panes.variant != 'shadow'
-        and panes.examples != 0
-        and panes.model_version = coalesce(models.model_version, panes.model_version)
-        and {{ is_known('panes.pane_start', 'models') }}
-    union all
-    select
-        silent.model,
-        {{ known_hour('silent.pane_start', 'silent.label_window') }} as pane_start,
-        silent.label,
-        silent.prediction,
-        silent.positive_label,
-        silent.examples,
-        silent.scored,
-        silent.score_micro,
-        silent.score_squared_micro,
-        silent.measured,
-        silent.absolute_error
-    from (
-        {{ silence(
-            'silent_spans', ['model', 'positive_label', 'label_window'],
-            'coalesce(spans.model_version, panes.model_version) = panes.model_version'
-        ) }}
-    ) as silent
-),
-
-hours as (
-    select
-        model,
-        pane_start,
-        coalesce(sum(examples) filter (
-            where label is not null and prediction is not null
-        ), 0) as classified,
-        coalesce(sum(examples) filter (where label != prediction), 0) as wrong,
-        coalesce(sum(scored) filter (
-            where label is not null and positive_label is not null
-        ), 0) as scored,
-        coalesce(sum(
-            score_squared_micro
-            + case when label = positive_label then 1000000 * scored - 2 * score_micro
-                else 0 end
-        ) filter (where label is not null and positive_label is not null), 0)
-            as squared_micro,
-        sum(measured) as measured,
-        coalesce(sum(measured) filter (where label is null or prediction is null), 0)
-            as measures,
-        sum(absolute_error) as absolute_error
-    from judged
-    group by model, pane_start
-),
-
-kinds as (
-    select
-        *,
-        case
-            when
-                sum(classified) over of_model > 0
-                and sum(classified) over of_model >= sum(measures) over of_model
-                then 'misclassification'
-            when
-                sum(scored) over of_model > 0
-                and sum(scored) over of_model >= sum(measures) over of_model
-                then 'brier'
-            when sum(measured) over of_model > 0 then 'relative absolute error'
-        end as error_kind
-    from hours
-    window of_model as (
-        partition by model
-        order by pane_start
-        rows between unbounded preceding and unbounded following
-    )
-),
-
-errors as (
-    select
-        model,
-        pane_start,
-        error_kind,
-        case error_kind
-            when 'misclassification' then classified
-            when 'brier' then scored
-            else measured
-        end as examples,
-        case error_kind
-            when 'misclassification' then wrong::double precision
-            when 'brier' then squared_micro::double precision / 1000000
-            else absolute_error::double precision
-        end as error
-    from kinds
-    where error_kind is not null
+        policies.page_hinkley_threshold
+    from {{ watched_models() }}
 ),
 
 ordered as (
@@ -148,15 +19,14 @@ ordered as (
         *,
         sum(examples) over (
             partition by model
-            order by pane_start
+            order by hour
             rows between unbounded preceding and current row
         ) - examples as examples_before,
         row_number() over (
             partition by model
-            order by pane_start
+            order by hour
         ) as place
-    from errors
-    where examples > 0
+    from {{ ref('hourly_error') }}
 ),
 
 -- Errors of a regression are in its own unit: those of its first 24 hours of labels make it 1.
@@ -165,14 +35,14 @@ scaled as (
         *,
         case
             when error_kind = 'relative absolute error' then
-                sum(case when place <= 24 then error end) over of_model
+                sum(case when place <= 24 then error_sum end) over of_model
                 / nullif(sum(case when place <= 24 then examples end) over of_model, 0)
             else 1
         end as unit
     from ordered
     window of_model as (
         partition by model
-        order by pane_start
+        order by hour
         rows between unbounded preceding and unbounded following
     )
 ),
@@ -202,8 +72,8 @@ points as (
     select
         model,
         page_hinkley_threshold as threshold,
-        min(pane_start) as hour,
-        sum(error) / nullif(sum(examples) * max(unit), 0) as error,
+        min(hour) as hour,
+        sum(error_sum) / nullif(sum(examples) * max(unit), 0) as error,
         max(page_hinkley_delta) as delta
     from pools
     group by model, page_hinkley_threshold, pool

@@ -1,4 +1,4 @@
--- What kind of drift a model is in, told apart by what has moved: its inputs (covariate drift),
+-- Which kind of drift a model is in, by what has moved: its inputs (covariate drift),
 -- the mix of labels (label drift), or what is right for the same input (concept drift: its error
 -- rises). The output moves with all three.
 -- grain: model.  key: model.  lateness: any; as of the four views that it reads.

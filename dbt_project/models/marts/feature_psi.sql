@@ -2,8 +2,8 @@
 -- The population stability index, psi = sum((current - reference) * ln(current / reference)), is
 -- over the bins of feature_reference and over what the reference never held, empty ones smoothed by
 -- half a row. Status follows psi_excess, what chance alone adds to it taken off, where chi-square
--- over the same bins is significant, too: many bins and few rows have a high psi without any change,
--- and with rows enough any difference is significant.
+-- over the same bins is significant, too: many bins and few rows have a high psi without any
+-- change, and with rows enough any difference is significant.
 -- grain: feature of a model.  key: (model, feature).
 -- lateness: any; windows are those of drift_windows.
 with spans as (

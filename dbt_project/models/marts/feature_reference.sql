@@ -1,7 +1,7 @@
 -- What a feature looked like when the serving version was trained: the bins that it is compared by.
--- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it for
--- the others, their edges at bucket edges; strings and bools: their categories; a missing value is a
--- bin of its own. What the reference never held, and is compared by too, has no row here.
+-- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
+-- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
+-- is a bin of its own. What the reference never held, and is compared by too, has no row here.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late predictions of the reference's time change it, and so does a new champion.
 with spans as (
@@ -17,40 +17,21 @@ panes as (
     where is_reference
 ),
 
-buckets as (
+opened as (
     {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
 ),
 
-ranked as (
+buckets as (
     select
         model,
         feature,
         bin as bucket,
-        predictions,
-        sum(predictions) over (
-            partition by model, feature
-            order by bin
-            rows between unbounded preceding and current row
-        ) - predictions as below,
-        sum(predictions) over (
-            partition by model, feature
-            order by bin
-            rows between unbounded preceding and unbounded following
-        ) as numbers
-    from buckets
+        predictions as reference,
+        0::bigint as current
+    from opened
 ),
 
-number_bins as (
-    select
-        model,
-        feature,
-        {{ held_bin('bucket', 'predictions', 'below', 'numbers') }} as bin,
-        min(bucket) as first_bucket,
-        max(bucket) as last_bucket,
-        sum(predictions)::bigint as predictions
-    from ranked
-    group by 1, 2, 3
-),
+{{ binned_numbers('number_bins', 'buckets', ['model', 'feature']) }},
 
 others as (
     select
@@ -74,7 +55,7 @@ select
     last_bucket,
     {{ sketch_value('first_bucket') }} as low,
     {{ sketch_value('last_bucket') }} as high,
-    predictions
+    reference::bigint as predictions
 from number_bins
 union all
 select

@@ -1,8 +1,9 @@
--- Whether the wheel turns: how many predictions a day are judged, how soon, how well they did, and
--- which versions came of it.
+-- Whether the loop turns: how many predictions a day are labelled, how soon, how good they were,
+-- and which versions were made.
 -- The last 30 days behind the model's clock, without shadow predictions.
 -- grain: day of a model on which something happened.  key: (model, day).
--- lateness: any; a late label or a revision changes the days of its prediction and of its own.
+-- lateness: any; a late label or a revision changes the day of its prediction and the day it became
+-- known.
 {#- Written out where it is read, so that a query for one day reads the panes of that day. -#}
 {%- set spans %}(
     select
@@ -90,35 +91,9 @@ delay_bins as (
     {{ opened_blocks('delay_rows', ['model', 'day'], sketch_block()) }}
 ),
 
-delay_ranks as (
-    select
-        model,
-        day,
-        bin,
-        sum(predictions) over (
-            partition by model, day
-            order by bin
-            rows between unbounded preceding and current row
-        ) as up_to,
-        sum(predictions) over (
-            partition by model, day
-            order by bin
-            rows between unbounded preceding and unbounded following
-        ) as total
-    from delay_bins
-),
-
-delays as (
-    select
-        model,
-        day,
-        {{ sketch_value('min(bin) filter (where up_to >= 0.50 * total)') }} / 3600
-            as label_delay_p50_hours,
-        {{ sketch_value('min(bin) filter (where up_to >= 0.95 * total)') }} / 3600
-            as label_delay_p95_hours
-    from delay_ranks
-    group by model, day
-),
+{{ quantiles(
+    'delays', 'delay_bins', ['model', 'day'], {'p50_seconds': 0.5, 'p95_seconds': 0.95}
+) }},
 
 steps as (
     select
@@ -175,8 +150,8 @@ select
     labelled.correct::double precision
     / nullif(labelled.predicted, 0)::double precision as accuracy,
     {{ as_double('labelled.reward') }} / nullif(labelled.labels, 0) as mean_reward,
-    delays.label_delay_p50_hours,
-    delays.label_delay_p95_hours,
+    delays.p50_seconds / 3600 as label_delay_p50_hours,
+    delays.p95_seconds / 3600 as label_delay_p95_hours,
     -- versions of the day
     coalesce(lives.versions_trained, 0) as versions_trained,
     coalesce(lives.versions_published, 0) as versions_published,

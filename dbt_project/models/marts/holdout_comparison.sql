@@ -1,9 +1,9 @@
 -- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
 -- alone.
--- The last 30 days behind the model's clock, by the hour of the prediction, without shadow predictions.
--- Silence counts as the default_label (macros/silence.sql).
+-- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
+-- predictions. Silence counts as the default_label (macros/silence.sql).
 -- grain: model.  key: model.
--- lateness: any; a late label or a revision counts for the prediction that it speaks of.
+-- lateness: any; a late label or a revision counts for the prediction that it is about.
 with prediction_sums as (
     select
         panes.model,

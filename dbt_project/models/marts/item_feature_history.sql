@@ -1,9 +1,9 @@
 -- What was known of an item at any past moment, of the 30 days before it.
--- Predictions and labels of an hour count from its end on, so that no prediction knows of itself, and for
--- 30 days. An item of which nothing is left has a row of nulls.
+-- Predictions and labels of an hour count from its end on, so that no prediction knows of itself,
+-- and for 30 days. An item without any left has a row of nulls.
 -- grain: end of an hour at which something began or ceased to count.
 -- key: (model, item_id, event_timestamp).
--- lateness: any; late events count from the hour that they speak of, a revised label from its
+-- lateness: any; late events count from the hour of their event_time, a revised label from its
 -- revision on and no longer before.
 with facts as (
     {{ item_facts() }}

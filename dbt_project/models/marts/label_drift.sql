@@ -1,71 +1,20 @@
 -- How far the labels have moved from those that the serving version was trained on.
--- The reference is that of drift_windows; as labels are late, the current window ends with the
--- hour of the newest inference that has one, is metric_window long and never reaches back into the
--- reference. Labels that are measures count as one class. Silence counts as the default_label
--- (macros/silence.sql), and all predictions have a label then. Status follows psi_excess, what chance
--- alone adds to psi taken off, where chi-square is significant, too.
+-- Reference and current window are those of label_windows. Labels that are measures count as one
+-- class. Silence counts as the default_label (macros/silence.sql), so that all predictions have a
+-- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
+-- significant, too.
 -- grain: model.  key: model.
--- lateness: any; by the time of the inference, in whole hours, so a late label changes its own hour.
-with newest as (
-    {{ newest_pane(
-        ref('label_panes'),
-        "clock = 'inference' and grain = '1 hour' and variant != 'shadow' and examples != 0"
-    ) }}
-),
-
-asked as (
-    {{ newest_pane(ref('request_panes'), "grain = '1 hour' and variant != 'shadow'") }}
-),
-
-hours as (
+-- lateness: any; by the time of the inference, in whole hours, so a late label changes its own
+-- hour.
+with spans as (
     select
-        reference.model,
-        reference.model_version,
-        policies.metric_window,
+        windows.*,
         policies.min_sample,
         policies.drift_alpha,
         policies.psi_alert,
-        policies.default_label,
-        {{ pane_start('1 hour', settled_at('reference.window_end')) }} as settled_hour,
-        case
-            when policies.default_label is null
-                then newest.pane_start + interval '1 hour'
-            when asked.pane_start is not null
-                then least(
-                    asked.pane_start + interval '1 hour',
-                    coalesce(
-                        {{ pane_start('1 hour', settled_at('reference.window_end')) }},
-                        asked.pane_start + interval '1 hour'
-                    )
-                )
-        end as label_clock,
-        {{ pane_start('1 hour', 'reference.reference_start') }} as reference_start,
-        {{ pane_start('1 hour', 'reference.reference_end') }} + interval '1 hour'
-            as reference_end
-    from {{ ref('drift_windows') }} as reference
-    inner join {{ ref('model_policies') }} as policies
-        on reference.model = policies.model
-    left join newest on reference.model = newest.model
-    left join asked on reference.model = asked.model
-),
-
-spans as (
-    select
-        model,
-        model_version,
-        min_sample,
-        drift_alpha,
-        psi_alert,
-        default_label,
-        settled_hour,
-        reference_start,
-        reference_end,
-        case when label_clock is not null then greatest(
-            {{ pane_start('1 hour', '(label_clock - metric_window)') }}, reference_end
-        ) end as window_start,
-        case when label_clock is not null then greatest(label_clock, reference_end) end
-            as window_end
-    from hours
+        policies.default_label
+    from {{ ref('label_windows') }} as windows
+    inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
 ),
 
 parts as (

@@ -1,7 +1,7 @@
 -- What a model can learn from: a prediction beside the label it should have had.
--- Where the policy default_label is set, silence speaks, too: a prediction that nobody judged within
--- label_window has that label until somebody does. Shadow predictions, which nobody could judge, and
--- what is older than labels are kept for, stay without one.
+-- Where the policy default_label is set, silence counts: a prediction without feedback within
+-- label_window has that label until feedback comes. Shadow predictions, which nobody saw, and what
+-- is older than labels are kept for, stay without one.
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision replaces the label, and status turns final when the window closes.
 -- Reads the topic itself: a view of a CTE could not be read newest first.

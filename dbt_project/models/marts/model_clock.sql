@@ -1,4 +1,4 @@
--- Each model's own time: the latest moment that any of its events speaks of.
+-- Each model's own time: the latest event_time of its events.
 -- Windows end here and not at the wall's time, so that a replay of last year works as today does.
 -- grain: model.  key: model.  lateness: none; a clock never goes back.
 {{ config(stored=true) }}

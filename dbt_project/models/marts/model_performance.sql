@@ -24,35 +24,9 @@ latency_buckets as (
     {{ opened_blocks('latency_rows', by, sketch_block()) }}
 ),
 
-latency_ranks as (
-    select
-        {{ keys }},
-        bin,
-        sum(predictions) over (
-            partition by {{ keys }}
-            order by bin
-            rows between unbounded preceding and current row
-        ) as up_to,
-        sum(predictions) over (
-            partition by {{ keys }}
-            order by bin
-            rows between unbounded preceding and unbounded following
-        ) as total
-    from latency_buckets
-),
-
-latency as (
-    select
-        {{ keys }},
-        {{ sketch_value('min(bin) filter (where up_to >= 0.50 * total)') }}
-            as latency_p50_ms,
-        {{ sketch_value('min(bin) filter (where up_to >= 0.95 * total)') }}
-            as latency_p95_ms,
-        {{ sketch_value('min(bin) filter (where up_to >= 0.99 * total)') }}
-            as latency_p99_ms
-    from latency_ranks
-    group by {{ keys }}
-),
+{{ quantiles('latency', 'latency_buckets', by, {
+    'latency_p50_ms': 0.5, 'latency_p95_ms': 0.95, 'latency_p99_ms': 0.99
+}) }},
 
 labels as (
     select * from {{ window_rows(ref('label_panes')) }} as panes

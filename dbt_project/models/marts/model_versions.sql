@@ -1,4 +1,4 @@
--- Every version that was ever heard of, and what became of it.
+-- Every version that has a model event, and its status.
 -- Steps of the same instant are taken in the order of a life (life_order), whatever their ids.
 -- grain: version.  key: (model, model_version).  lateness: any; the latest step wins.
 {{ config(stored=true) }}

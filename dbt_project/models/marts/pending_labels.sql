@@ -1,4 +1,4 @@
--- Predictions that nobody has judged yet.
+-- Predictions that have no label yet.
 -- grain: inference without a label.  key: request_id.
 -- lateness: any; a row leaves when its label comes. Age is by the model's clock.
 -- Reads the topic itself: a view of a CTE could not be read newest first.

@@ -1,5 +1,5 @@
--- What a policy would have earned a prediction, from predictions that another policy chose (off-policy
--- evaluation), for the policies that always choose one arm and for what was done.
+-- What a policy would have earned a prediction, estimated from predictions that another policy
+-- chose (off-policy evaluation), for the policies that always choose one arm and for what was done.
 --   ips    inverse propensity scoring (Horvitz and Thompson 1952): unbiased, wide
 --   snips  that, divided by the sum of the weights (Swaminathan and Joachims 2015): narrower
 --   dr     doubly robust (Dudik, Langford, Li 2011): the arm's mean reward, corrected by ips
@@ -8,7 +8,8 @@
 --   ips = sum(w r) / n      snips = sum(w r) / sum(w)      dr = q + sum(w (r - q)) / n
 -- and the variances of the means of w r and w (r - q) over all n rows, and for snips that of a
 -- ratio by the delta method, sum(w^2 (r - snips)^2) / sum(w)^2.
--- The last 30 days behind the model's clock, by the hour of the prediction, without shadow predictions.
+-- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
+-- predictions.
 -- grain: policy of a model.  key: (model, policy).
 -- lateness: any; a late label or a revision changes the reward of its prediction.
 with arms as (

@@ -1,5 +1,5 @@
 -- The label that a model's score is the probability of.
--- The policy says it; else the version that serves; else a label that means yes; else the
+-- Set by policy; else that of the version that serves; else a label that means yes; else the
 -- prediction that comes with the highest scores.
 -- grain: model.  key: model.  lateness: any; an inferred one may change as events come.
 {{ config(stored=true) }}

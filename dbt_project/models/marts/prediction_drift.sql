@@ -1,100 +1,19 @@
 -- How far the output of each serving version has moved from how it began.
--- The baseline is the version's first drift_window of predictions, the current window the drift_window
--- before the model's clock; the two never overlap. Scores are compared by the tenths of the
+-- Baseline and current window are those of output_windows. Scores are compared by the tenths of the
 -- baseline, by what it never held and by its commonest scores (psi), and by their whole histogram
 -- (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon), predictions by their classes. Status follows
--- psi_excess, what chance alone adds to psi taken off, where chi-square is significant, too.
--- grain: version that serves, that is the champion and every version that answered in the current
--- window.  key: (model, model_version).
--- lateness: any; a late prediction may change the baseline. Both windows are whole panes, of hours
--- where they begin more than two days before the clock.
-with champion as (
+-- psi_excess (psi without what chance alone adds to it) where chi-square is significant, too.
+-- grain: version that serves.  key: (model, model_version).
+-- lateness: any; a late prediction may change the baseline.
+with spans as (
     select
-        model,
-        model_version
-    from {{ ref('model_versions') }}
-    where status = 'champion'
-),
-
-activity as (
-    select
-        model,
-        model_version,
-        min(first_event_time) as first_event_time,
-        max(last_event_time) as last_event_time
-    from {{ ref('model_activity') }}
-    where variant != 'shadow'
-    group by model, model_version
-),
-
-serving as (
-    select
-        activity.model,
-        activity.model_version,
-        clock.event_clock,
+        windows.*,
         policies.min_sample,
         policies.drift_alpha,
         policies.psi_alert,
-        policies.psi_halt,
-        activity.first_event_time as reference_from,
-        activity.first_event_time + policies.drift_window as reference_to,
-        clock.event_clock - policies.drift_window as window_from,
-        {{ pane_start('1 hour', 'clock.event_clock') }} - interval '2 days' as fine_from
-    from activity
-    inner join {{ ref('model_clock') }} as clock on activity.model = clock.model
-    inner join {{ ref('model_policies') }} as policies
-        on activity.model = policies.model
-    left join champion on activity.model = champion.model
-    where
-        activity.model_version = champion.model_version
-        or activity.last_event_time >= clock.event_clock - policies.drift_window
-),
-
-grains as (
-    select
-        *,
-        case when reference_from < fine_from then '1 hour' else '1 minute' end
-            as reference_grain,
-        case when window_from < fine_from then '1 hour' else '1 minute' end
-            as window_grain
-    from serving
-),
-
-aligned as (
-    select
-        *,
-        case
-            when reference_grain = '1 hour'
-                then {{ pane_start('1 hour', 'reference_from') }}
-            else {{ pane_start('1 minute', 'reference_from') }}
-        end as reference_start,
-        case
-            when reference_grain = '1 hour'
-                then {{ pane_start('1 hour', 'reference_to') }} + interval '1 hour'
-            else {{ pane_start('1 minute', 'reference_to') }} + interval '1 minute'
-        end as reference_end,
-        case
-            when window_grain = '1 hour' then {{ pane_start('1 hour', 'window_from') }}
-            else {{ pane_start('1 minute', 'window_from') }}
-        end as first_window_pane
-    from grains
-),
-
-spans as (
-    select
-        model,
-        model_version,
-        min_sample,
-        drift_alpha,
-        psi_alert,
-        psi_halt,
-        reference_grain,
-        window_grain,
-        reference_start,
-        reference_end,
-        greatest(first_window_pane, reference_end) as window_start,
-        greatest(event_clock, reference_end) as window_end
-    from aligned
+        policies.psi_halt
+    from {{ ref('output_windows') }} as windows
+    inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
 ),
 
 outputs {{ as_inlined() }} (
@@ -135,6 +54,7 @@ score_bins as (
         model,
         model_version,
         bin as bin_order,
+        bin as bucket,
         {{ score_value('bin') }} as value,
         coalesce(sum(predictions) filter (where is_reference), 0) as reference,
         coalesce(sum(predictions) filter (where not is_reference), 0) as current
@@ -144,17 +64,7 @@ score_bins as (
 
 {{ histogram_distances('scores', 'score_bins', ['model', 'model_version']) }},
 
-score_buckets as (
-    select
-        model,
-        model_version,
-        bin_order as bucket,
-        reference,
-        current
-    from score_bins
-),
-
-{{ binned_numbers('binned_scores', 'score_buckets', ['model', 'model_version']) }},
+{{ binned_numbers('binned_scores', 'score_bins', ['model', 'model_version']) }},
 
 {{ category_distances(
     'tenths', 'binned_scores', ['model', 'model_version'], 'bin'

@@ -1,5 +1,5 @@
--- How often people prefer a version's prediction to another version's, and how strong that makes it.
--- Strengths are those of Bradley and Terry (1952): i is preferred to j with probability
+-- How often people prefer a version's prediction to another version's, and how strong that makes
+-- it. Strengths are those of Bradley and Terry (1952): i is preferred to j with probability
 -- strength_i / (strength_i + strength_j), the likeliest ones after half a win was given to either
 -- side of every pair that met. They come from a fixed number of Newman's (2023) steps,
 --   strength_i = sum_j(wins_ij strength_j / (strength_i + strength_j))

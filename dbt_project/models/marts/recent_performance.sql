@@ -21,11 +21,8 @@ with models as (
         policies.default_label,
         policies.label_window,
         {{ settled_at() }} as settled_at
-    from {{ ref('model_clock') }} as clock
-    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    from {{ watched_models() }}
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
-    left join {{ ref('champions') }} as champion
-        on clock.model = champion.model and champion.is_serving
 ),
 
 {{ known_spans('silent_spans', 'models', 'first_pane') }},

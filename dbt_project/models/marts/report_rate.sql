@@ -1,8 +1,9 @@
 -- How often people report predictions: per 100,000 predictions, and against what is usual.
 -- The latest window of each length, up to the end of the minute (of the hour, for a day) that the
 -- model's clock stands in. A report counts when it became known, whenever its prediction was given.
--- Usual is the mean of up to 24 windows before (7 for a day: a week); the spike score is the distance
--- from it in standard deviations of a Poisson count, (reports - expected) / sqrt(expected + 1).
+-- Usual is the mean of up to 24 windows before (7 for a day: a week); the spike score is the
+-- distance from it in standard deviations of a Poisson count, (reports - expected) / sqrt(expected
+-- + 1).
 -- grain: window of a model.  key: (model, window_name).  lateness: as the panes.
 {%- set windows = [
     ('5 minutes', '1 minute', '10 seconds', 300, 24),

@@ -1,143 +1,14 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
 -- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
 -- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
--- drifted while labels are late. Feature drift alone alerts and does not retrain: it leads.
--- Never due for a model that is watched only (policy learn). While a champion waits for its first
--- answer, or no longer gives any, what the others serve says nothing of it: only labels, the schedule
--- and drift make another run due.
+-- drifted while labels are late. Feature drift alone raises an alert and does not retrain.
+-- Never due for a model that is watched only (policy learn). While a champion has made no
+-- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
+-- schedule and drift make a run due.
 -- Silence counts as the default_label (macros/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
-with policies as (
-    select * from {{ ref('model_policies') }}
-),
-
-runs as (
-    select
-        events.model,
-        events.event,
-        events.event_time,
-        coalesce(claims.known_at, events.ingested_at) as known_at,
-        row_number() over (
-            partition by events.model
-            order by
-                events.event_time desc,
-                claims.known_at desc nulls last,
-                {{ life_order('desc', 'events') }}
-        ) as place,
-        count(*) over (
-            partition by events.model
-            order by events.event_id
-            rows between unbounded preceding and unbounded following
-        ) as ended
-    from {{ ref('stg_model_events') }} as events
-    left join {{ source('control', 'claims') }} as claims
-        on events.run_id = claims.run_id
-    where events.event in ('trained', 'rejected')
-),
-
-last_run as (
-    select
-        model,
-        event,
-        event_time,
-        known_at,
-        ended
-    from runs
-    where place = 1
-),
-
--- Whole minutes by the pane; the minute in which the last run looked, label by label.
-arrived as (
-    select
-        arrivals.model,
-        arrivals.pane_start as minute,
-        arrivals.labels
-    from {{ ref('label_arrivals') }} as arrivals
-    left join last_run on arrivals.model = last_run.model
-    where
-        arrivals.labels > 0
-        and (last_run.model is null or arrivals.pane_start > last_run.known_at)
-    union all
-    select
-        labels.model,
-        {{ pane_start('1 minute', 'labels.ingested_at') }} as minute,
-        1 as labels
-    from last_run
-    inner join {{ ref('labels') }} as labels
-        on
-            last_run.model = labels.model
-            and labels.variant != 'shadow'
-            and last_run.known_at < labels.ingested_at
-            and labels.ingested_at
-            < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
-),
-
-spans as (
-    select
-        arrived.model,
-        last_run.known_at,
-        sum(arrived.labels)::bigint as new_labels,
-        min(arrived.minute) as first_minute
-    from arrived
-    left join last_run on arrived.model = last_run.model
-    group by arrived.model, last_run.known_at
-),
-
--- The first of them to the microsecond, from the labels of that minute alone.
-fresh as (
-    select
-        spans.model,
-        spans.new_labels,
-        heard_first.first_new_label_at
-    from spans
-    inner join {{ lateral() }} (
-        select
-            span.model,
-            min(labels.ingested_at) as first_new_label_at
-        from {{ span(['model', 'known_at', 'first_minute']) }} as span
-        inner join {{ ref('labels') }} as labels
-            on
-                span.model = labels.model
-                and span.first_minute
-                = {{ pane_start('1 minute', 'labels.ingested_at') }}
-                and span.first_minute <= labels.ingested_at
-                and labels.ingested_at < span.first_minute + interval '1 minute'
-        where
-            labels.variant != 'shadow'
-            and (span.known_at is null or labels.ingested_at > span.known_at)
-        group by span.model
-    ) as heard_first on spans.model = heard_first.model
-),
-
-known as (
-    select
-        model,
-        sum(examples)::bigint as examples,
-        count(*) as classes
-    from {{ ref('label_counts') }}
-    where examples > 0
-    group by model
-),
-
-{{ silence_counts('silenced') }},
-
--- What was said and what silence says, together.
-told as (
-    select
-        clock.model,
-        coalesce(known.examples, 0) + coalesce(silenced.examples, 0) as examples,
-        coalesce(known.classes, 0) + case
-            when silenced.examples > 0 and not silenced.is_said then 1 else 0
-        end as classes,
-        coalesce(fresh.new_labels, 0) + coalesce(silenced.new_examples, 0) as new_labels
-    from {{ ref('model_clock') }} as clock
-    left join known on clock.model = known.model
-    left join silenced on clock.model = silenced.model
-    left join fresh on clock.model = fresh.model
-),
-
-heard as (
+with heard as (
     select
         model,
         max(last_known_at) as last_known_at
@@ -180,16 +51,16 @@ facts as (
         concept.statistic as page_hinkley,
         falling.metric as falling_metric,
         falling.crosses_at,
-        last_run.event as last_outcome,
-        last_run.event_time as last_run_at,
-        fresh.first_new_label_at,
-        coalesce(last_run.ended, 0) as runs,
-        told.examples,
-        told.classes,
+        labels.last_outcome,
+        labels.last_run_at,
+        labels.first_new_label_at,
+        labels.runs,
+        labels.examples,
+        labels.classes,
         coalesce(recent.labeled, 0) as recent_labels,
-        told.new_labels,
+        labels.new_labels,
         coalesce(drifted.features, 0) as drifted_features,
-        told.new_labels >= policies.min_new_labels as labels_due,
+        labels.new_labels >= policies.min_new_labels as labels_due,
         coalesce(
             recent.labeled >= policies.min_sample
             and recent.auc < recent.baseline_auc * (1 - policies.max_metric_drop),
@@ -202,7 +73,7 @@ facts as (
         coalesce(
             policies.retrain_every > interval '0 seconds'
             and clock.event_clock
-            >= coalesce(last_run.event_time, clock.first_event_time)
+            >= coalesce(labels.last_run_at, clock.first_event_time)
             + policies.retrain_every,
             false
         ) as schedule_due,
@@ -213,13 +84,11 @@ facts as (
             false
         ) as drift_due
     from {{ ref('model_clock') }} as clock
-    inner join policies on clock.model = policies.model
+    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    inner join {{ ref('labels_since_run') }} as labels on clock.model = labels.model
     left join {{ ref('champions') }} as champion on clock.model = champion.model
     left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
-    left join last_run on clock.model = last_run.model
-    left join fresh on clock.model = fresh.model
-    inner join told on clock.model = told.model
     left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
     left join falling on clock.model = falling.model

@@ -1,8 +1,8 @@
 -- Predictions worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
 -- margin between the two labels turned round (Settles 2009).
--- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most) that
--- nobody has judged, and keeps 100.
--- grain: answer without a label.  key: request_id.  lateness: any; a row leaves with its label.
+-- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most)
+-- that have no label, and keeps 100.
+-- grain: prediction without a label.  key: request_id.  lateness: any; a row leaves with its label.
 {%- set newest_first = 'predictions.event_time desc, predictions.request_id desc' %}
 with spans as (
     select

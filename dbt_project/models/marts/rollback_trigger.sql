@@ -3,7 +3,7 @@
 -- half, when canary_verdict finds a canary worse, or when the champion's output left its baseline
 -- (the circuit breaker: that version is halted).
 -- trigger_id names the version and when it came into its place: it is taken back once.
--- A version that serves without a model event that told of it can only be halted.
+-- A version that serves without any model event can only be halted.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; the window is the rollback_window before the model's clock.
 with earlier as (

@@ -1,7 +1,7 @@
 -- Whether a model needs more capacity or less: requests, latency, and where both are going.
--- Windows end where the pane of 10 seconds begins that the model's clock stands in: what is still
--- coming in is not counted. Shadow predictions are work, too. Requests in progress follow from Little's
--- law (1961), rate x mean latency; the trend is a least-squares line through the minutes of an hour.
+-- Windows end at the start of the 10-second pane that the model's clock is in: it is not full yet.
+-- Shadow predictions count, as they are work, too. Requests in progress follow from Little's law
+-- (1961), rate x mean latency; the trend is a least-squares line through the minutes of an hour.
 -- up     p95 latency is at max_latency_ms; or at clear_ratio of it, while requests rise
 -- down   p95 latency is below clear_ratio of it, while requests fall
 -- Requests rise or fall where the slope is more than two standard errors from zero; latency is
@@ -115,31 +115,7 @@ measured as (
             {{ opened_blocks('timed', ['model'], sketch_block()) }}
         ),
 
-        ranks as (
-            select
-                model,
-                bin,
-                sum(predictions) over (
-                    partition by model
-                    order by bin
-                    rows between unbounded preceding and current row
-                ) as up_to,
-                sum(predictions) over (
-                    partition by model
-                    order by bin
-                    rows between unbounded preceding and unbounded following
-                ) as total
-            from buckets
-        ),
-
-        tail as (
-            select
-                model,
-                {{ sketch_value('min(bin) filter (where up_to >= 0.95 * total)') }}
-                    as p95_ms
-            from ranks
-            group by model
-        ),
+        {{ quantiles('tail', 'buckets', ['model'], {'p95_ms': 0.95}) }},
 
         totals as (
             select

@@ -1,9 +1,9 @@
 -- What was known of a segment at any past moment: feedback of the 30 days before.
--- Feedback of a minute count from its end on, so that no prediction knows of what was said of it, nor
+-- Feedback counts from the end of its minute on, so that no prediction sees its own feedback, nor
 -- of anything that was not known yet.
 -- grain: end of a minute in which something became known.
 -- key: (model, segment, event_timestamp).
--- lateness: any; late feedback counts from the minute that it speaks of.
+-- lateness: any; late feedback counts from the minute of its event_time.
 with feedback as (
     select
         panes.pane_start,

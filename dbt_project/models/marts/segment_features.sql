@@ -1,6 +1,6 @@
 -- What is known of every segment now; Feast serves it online.
 -- The newest row of segment_feature_history, without the rows before it: it is served as soon as an
--- opinion is known, and is history from the end of that minute on.
+-- feedback is known, and is history from the end of that minute on.
 -- grain: segment of a model.  key: (model, segment).  lateness: as segment_feature_history.
 with latest as (
     select

@@ -1,8 +1,8 @@
 -- How far a shadow version agrees with what was served, and which of the two was right: either
 -- one on all labels of its own predictions, the served one as champion or canary.
--- The last 30 days behind the model's clock, by the hour of the shadow's answer.
+-- The last 30 days behind the model's clock, by the hour of the shadow's prediction.
 -- grain: pair of shadow and served version.  key: (model, shadow_version, served_version).
--- lateness: any; either answer may come first, and labels follow.
+-- lateness: any; either prediction may come first, and labels follow.
 with agreement as (
     select
         panes.model,

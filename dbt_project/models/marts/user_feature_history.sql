@@ -1,9 +1,9 @@
 -- What was known of a user at any past moment, of the 30 days before it.
--- A prediction or a label counts from the microsecond after it happened, so that no prediction knows of
--- itself, and for 30 days. A user of whom nothing is left has a row of nulls.
+-- A prediction or a label counts from the microsecond after it happened, so that no prediction
+-- knows of itself, and for 30 days. A user without any left has a row of nulls.
 -- grain: moment at which something began or ceased to count.
 -- key: (model, user_id, event_timestamp).
--- lateness: any; late events count from the moment that they speak of, a revised label from its
+-- lateness: any; late events count from their event_time, a revised label from its
 -- revision on and no longer before.
 with facts as (
     select

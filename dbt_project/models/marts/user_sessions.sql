@@ -1,9 +1,10 @@
--- What users did in one go: their predictions, and what came of them.
+-- Sessions of users: their predictions, and the feedback on them.
 -- A session is the application's own where it names one; else it lasts until the user is inactive
 -- for longer than session_gap (session windows: Akidau et al. 2015).
 -- grain: session of a user.  key: (model, user_id, session_id, session_start); session_id is null
 -- where the application names none.
--- lateness: any; a late prediction may join two sessions. Predictions of the 30 days behind the model's
+-- lateness: any; a late prediction may join two sessions. Predictions of the 30 days behind the
+-- model's
 -- clock count, without shadow predictions: a session across that edge is cut there.
 with predictions as (
     select

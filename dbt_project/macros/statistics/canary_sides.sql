@@ -1,0 +1,70 @@
+{#-
+  CTEs of what a canary is compared by, the last of them `sides`: a row for the canary and one for
+  its champion with
+    model, model_version, champion_version, began_at  of the canary
+    variant, side_version                             whose predictions count
+    event_clock, default_label, settled_at            as of the model
+    start_hour                                        first pane of an hour that is read
+    first_minute, first_pane                          first pane of a minute and of 10 seconds that
+                                                      is read before it, while kept; else null
+-#}
+{% macro canary_sides() -%}
+    versions as (
+        select
+            model,
+            model_version,
+            status,
+            changed_at,
+            max(case when status = 'champion' then model_version end) over (
+                partition by model
+                order by model_version
+                rows between unbounded preceding and unbounded following
+            ) as champion_version
+        from {{ ref('model_versions') }}
+    ),
+
+    canaries as (
+        select
+            canary.model,
+            canary.model_version,
+            canary.champion_version,
+            canary.changed_at as began_at,
+            clock.event_clock,
+            policies.default_label,
+            {{ headrace.settled_at() }} as settled_at,
+            {{ headrace.pane_start('1 hour', 'canary.changed_at') }} as first_hour,
+            {{ headrace.pane_start('1 hour', 'canary.changed_at') }}
+            >= {{ headrace.minutes_kept_from('clock.event_clock') }} as is_recent
+        from versions as canary
+        inner join {{ ref('model_policies') }} as policies on canary.model = policies.model
+        left join {{ ref('model_clock') }} as clock on canary.model = clock.model
+        where canary.status = 'canary'
+    ),
+
+    sides as (
+        {%- for variant, version in [
+            ('canary', 'model_version'), ('champion', 'champion_version')
+        ] %}
+        {%- if not loop.first %}
+        union all
+        {%- endif %}
+        select
+            model,
+            model_version,
+            champion_version,
+            began_at,
+            '{{ variant }}' as variant,
+            {{ version }} as side_version,
+            event_clock,
+            default_label,
+            settled_at,
+            case when is_recent then first_hour + interval '1 hour' else first_hour end
+                as start_hour,
+            case when is_recent then {{ headrace.pane_start('1 minute', 'began_at') }} end
+                as first_minute,
+            case when is_recent then {{ headrace.pane_start('10 seconds', 'began_at') }} end
+                as first_pane
+        from canaries
+        {%- endfor %}
+    )
+{%- endmacro %}

@@ -1,0 +1,139 @@
+-- The champion's error hour by hour, in the order in which its labels became known, since its first
+-- label: concept_drift looks for a rise. Without a champion that serves all versions count as one.
+-- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
+-- grain: hour of a model in which labels became known.  key: (model, hour).
+-- lateness: any; a revised label changes the hour in which it was known.
+with models as (
+    select
+        clock.model,
+        champion.model_version,
+        positive.positive_label,
+        clock.event_clock,
+        policies.default_label,
+        policies.label_window,
+        {{ settled_at() }} as settled_at
+    from {{ watched_models() }}
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+),
+
+{{ known_spans('silent_spans', 'models') }},
+
+judged as (
+    select
+        models.model,
+        panes.pane_start,
+        panes.label,
+        panes.prediction,
+        models.positive_label,
+        panes.examples,
+        panes.scored,
+        panes.score_micro,
+        panes.score_squared_micro,
+        panes.measured,
+        panes.absolute_error
+    from models
+    inner join {{ ref('label_panes') }} as panes on models.model = panes.model
+    where
+        panes.clock = 'label'
+        and panes.grain = '1 hour'
+        and panes.variant != 'shadow'
+        and panes.examples != 0
+        and panes.model_version = coalesce(models.model_version, panes.model_version)
+        and {{ is_known('panes.pane_start', 'models') }}
+    union all
+    select
+        silent.model,
+        {{ known_hour('silent.pane_start', 'silent.label_window') }} as pane_start,
+        silent.label,
+        silent.prediction,
+        silent.positive_label,
+        silent.examples,
+        silent.scored,
+        silent.score_micro,
+        silent.score_squared_micro,
+        silent.measured,
+        silent.absolute_error
+    from (
+        {{ silence(
+            'silent_spans', ['model', 'positive_label', 'label_window'],
+            'coalesce(spans.model_version, panes.model_version) = panes.model_version'
+        ) }}
+    ) as silent
+),
+
+hours as (
+    select
+        model,
+        pane_start,
+        coalesce(sum(examples) filter (
+            where label is not null and prediction is not null
+        ), 0) as classified,
+        coalesce(sum(examples) filter (where label != prediction), 0) as wrong,
+        coalesce(sum(scored) filter (
+            where label is not null and positive_label is not null
+        ), 0) as scored,
+        coalesce(sum(
+            score_squared_micro
+            + case when label = positive_label then 1000000 * scored - 2 * score_micro
+                else 0 end
+        ) filter (where label is not null and positive_label is not null), 0)
+            as squared_micro,
+        sum(measured) as measured,
+        coalesce(sum(measured) filter (where label is null or prediction is null), 0)
+            as measures,
+        sum(absolute_error) as absolute_error
+    from judged
+    group by model, pane_start
+),
+
+-- One kind of error for the whole history of a model: that of most of its labels.
+kinds as (
+    select
+        *,
+        case
+            when
+                sum(classified) over of_model > 0
+                and sum(classified) over of_model >= sum(measures) over of_model
+                then 'misclassification'
+            when
+                sum(scored) over of_model > 0
+                and sum(scored) over of_model >= sum(measures) over of_model
+                then 'brier'
+            when sum(measured) over of_model > 0 then 'relative absolute error'
+        end as error_kind
+    from hours
+    window of_model as (
+        partition by model
+        order by pane_start
+        rows between unbounded preceding and unbounded following
+    )
+),
+
+errors as (
+    select
+        model,
+        pane_start as hour,
+        error_kind,
+        (case error_kind
+            when 'misclassification' then classified
+            when 'brier' then scored
+            else measured
+        end)::bigint as examples,
+        case error_kind
+            when 'misclassification' then wrong::double precision
+            when 'brier' then squared_micro::double precision / 1000000
+            else absolute_error::double precision
+        end as error_sum
+    from kinds
+    where error_kind is not null
+)
+
+select
+    model,
+    hour,
+    error_kind,
+    examples,
+    error_sum,
+    error_sum / nullif(examples, 0) as mean_error
+from errors
+where examples > 0

@@ -1,0 +1,138 @@
+-- What a model can learn from now: its labels, their classes, and how many of them are new since
+-- its last run. retrain_trigger judges it.
+-- Silence counts as the default_label (macros/silence.sql), once the label window is over.
+-- grain: model.  key: model.  lateness: any; a late label is new when it comes.
+with policies as (
+    select
+        model,
+        default_label,
+        label_window
+    from {{ ref('model_policies') }}
+),
+
+runs as (
+    select
+        events.model,
+        events.event,
+        events.event_time,
+        coalesce(claims.known_at, events.ingested_at) as known_at,
+        row_number() over (
+            partition by events.model
+            order by
+                events.event_time desc,
+                claims.known_at desc nulls last,
+                {{ life_order('desc', 'events') }}
+        ) as place,
+        count(*) over (
+            partition by events.model
+            order by events.event_id
+            rows between unbounded preceding and unbounded following
+        ) as ended
+    from {{ ref('stg_model_events') }} as events
+    left join {{ source('control', 'claims') }} as claims
+        on events.run_id = claims.run_id
+    where events.event in ('trained', 'rejected')
+),
+
+last_run as (
+    select
+        model,
+        event,
+        event_time,
+        known_at,
+        ended
+    from runs
+    where place = 1
+),
+
+-- Whole minutes by the pane; the minute in which the last run looked, label by label.
+arrived as (
+    select
+        arrivals.model,
+        arrivals.pane_start as minute,
+        arrivals.labels
+    from {{ ref('label_arrivals') }} as arrivals
+    left join last_run on arrivals.model = last_run.model
+    where
+        arrivals.labels > 0
+        and (last_run.model is null or arrivals.pane_start > last_run.known_at)
+    union all
+    select
+        labels.model,
+        {{ pane_start('1 minute', 'labels.ingested_at') }} as minute,
+        1 as labels
+    from last_run
+    inner join {{ ref('labels') }} as labels
+        on
+            last_run.model = labels.model
+            and labels.variant != 'shadow'
+            and last_run.known_at < labels.ingested_at
+            and labels.ingested_at
+            < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
+),
+
+spans as (
+    select
+        arrived.model,
+        last_run.known_at,
+        sum(arrived.labels)::bigint as new_labels,
+        min(arrived.minute) as first_minute
+    from arrived
+    left join last_run on arrived.model = last_run.model
+    group by arrived.model, last_run.known_at
+),
+
+-- The first of them to the microsecond, from the labels of that minute alone.
+fresh as (
+    select
+        spans.model,
+        spans.new_labels,
+        heard_first.first_new_label_at
+    from spans
+    inner join {{ lateral() }} (
+        select
+            span.model,
+            min(labels.ingested_at) as first_new_label_at
+        from {{ span(['model', 'known_at', 'first_minute']) }} as span
+        inner join {{ ref('labels') }} as labels
+            on
+                span.model = labels.model
+                and span.first_minute
+                = {{ pane_start('1 minute', 'labels.ingested_at') }}
+                and span.first_minute <= labels.ingested_at
+                and labels.ingested_at < span.first_minute + interval '1 minute'
+        where
+            labels.variant != 'shadow'
+            and (span.known_at is null or labels.ingested_at > span.known_at)
+        group by span.model
+    ) as heard_first on spans.model = heard_first.model
+),
+
+known as (
+    select
+        model,
+        sum(examples)::bigint as examples,
+        count(*) as classes
+    from {{ ref('label_counts') }}
+    where examples > 0
+    group by model
+),
+
+{{ silence_counts('silenced') }}
+
+select
+    clock.model,
+    coalesce(known.examples, 0) + coalesce(silenced.examples, 0) as examples,
+    coalesce(known.classes, 0) + case
+        when silenced.examples > 0 and not silenced.is_said then 1 else 0
+    end as classes,
+    coalesce(fresh.new_labels, 0) + coalesce(silenced.new_examples, 0) as new_labels,
+    fresh.first_new_label_at,
+    coalesce(last_run.ended, 0) as runs,
+    last_run.event as last_outcome,
+    last_run.event_time as last_run_at
+from {{ ref('model_clock') }} as clock
+left join known on clock.model = known.model
+left join silenced on clock.model = silenced.model
+left join fresh on clock.model = fresh.model
+left join last_run on clock.model = last_run.model
