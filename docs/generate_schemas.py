@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
 def schemas() -> dict[str, str]:
-    """Return file name -> text of every schema."""
+    """Return the text of each schema by file name."""
     return {f"{topic}.json": _render(topic) for topic in STRUCTS}
 
 
@@ -39,7 +39,7 @@ def _render(topic: str) -> str:
 
 
 def _limit(name: str) -> dict[str, Any]:
-    """How long a text may be. JSON Schema counts characters, which are no more than the bytes."""
+    """Return the limit of a text. JSON Schema counts characters: never more than the bytes."""
     if name in ("error", "reason"):
         return {"maxLength": MAX_TEXT}
     most = max_bytes(name)

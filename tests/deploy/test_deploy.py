@@ -30,7 +30,7 @@ MANIFESTS: list[dict[str, Any]] = [
 ]
 EXAMPLE = (DEPLOY / ".env.example").read_text()
 SETTINGS = {variable for variable, _, _ in describe()}
-# Of Grafana's data source and of the migration, not of the product; see headrace.settings.IGNORED.
+# For Grafana's data source and the migration, not settings; see headrace.settings.IGNORED.
 OUTSIDE = "HEADRACE_PG"
 
 
@@ -108,13 +108,13 @@ def test_the_settings_of_kubernetes_are_sound() -> None:
     assert kind("KafkaNodePool")[0]["spec"]["replicas"] >= settings.kafka_replicas
 
 
-def test_every_variable_of_compose_is_asked_for() -> None:
+def test_every_variable_of_compose_is_in_the_example() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
     required = set(re.findall(r"\$\{(\w+):\?", text))
     assert required <= set(example)
     assert set(example) - {"COMPOSE_PROFILES"} <= set(re.findall(r"\$\{(\w+):", text))
-    assert not set(re.findall(r"\$\{?(\w+)\}", text)), "each says what to do when it is missing"
+    assert not set(re.findall(r"\$\{?(\w+)\}", text)), "each needs a message or a default"
 
 
 def test_secrets_come_from_outside() -> None:
@@ -143,7 +143,7 @@ def test_gateways_know_their_names_and_their_owner() -> None:
     (service,) = (each["metadata"]["name"] for each in kind("Service"))
     space = f"{service}.{namespace['metadata']['name']}"
     assert names == [service, space, f"{space}.svc", f"{space}.svc.cluster.local"]
-    # Several gateways have to know the same key.
+    # Several gateways need the same key.
     (gateway,) = (each for each in containers() if each["name"] == "gateway")
     assert "HEADRACE_OWNER_KEY" in {variable["name"] for variable in gateway["env"]}
 
@@ -200,7 +200,7 @@ def test_the_scripts_of_the_migration_are_the_same_and_real() -> None:
     assert called == ["migrate", "psql"] and set(called) <= root.commands.keys()
 
 
-def test_every_service_is_watched_limited_and_waits_for_what_it_needs() -> None:
+def test_every_service_has_a_healthcheck_limits_and_its_dependencies() -> None:
     for name, service in SERVICES.items():
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
         if name != "migrate":
@@ -266,7 +266,7 @@ def test_custom_resources_have_fields_that_were_read() -> None:
             assert set(group) == {"name", "replicas", "template"}
 
 
-def test_secrets_and_services_that_are_named_are_described() -> None:
+def test_named_secrets_and_services_exist() -> None:
     readme = (DEPLOY / "README.md").read_text()
     named = {
         each.get("name")

@@ -1,4 +1,4 @@
-"""Every code block of the documents works as it stands, against one fresh `headrace up`."""
+"""Every code block of the docs runs as written, against one fresh `headrace up`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST = [block for block in blocks.blocks() if block.page.name == "README.md"]
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    # Not below pytest's own folder: each pytest of root closes that to PostgreSQL's user.
+    # Not in pytest's own folder: run by root, pytest makes that unreadable for PostgreSQL's user.
     with tempfile.TemporaryDirectory(prefix="headrace-docs-") as name:
         folder = Path(name)
         (folder / ".venv").symlink_to(sys.prefix)
@@ -46,7 +46,7 @@ def place() -> Iterator[Place]:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**own, "HEADRACE_PORT": "0"},
         )  # fmt: skip
         try:
-            said = first_words(up, folder)
+            said = output_until_ready(up, folder)
             (url,) = re.findall(r"http://\S+", said)
             home = folder / ".headrace"
             engine = Engine(embedded_postgres(Settings(home=home)).dsn, Settings(home=home))
@@ -57,8 +57,8 @@ def place() -> Iterator[Place]:
         assert up.returncode == 0
 
 
-def first_words(up: subprocess.Popen[str], folder: Path) -> str:
-    """Read what the first `up` says until all is ready; it speaks before it works."""
+def output_until_ready(up: subprocess.Popen[str], folder: Path) -> str:
+    """Return what the first `up` prints until it is ready; it prints before it works."""
     assert up.stdout is not None
     said = up.stdout.readline()
     assert said == f"home     {folder / '.headrace'}\n"
@@ -81,7 +81,7 @@ def test_block_works(place: Place, block: Block) -> None:
 
 
 def test_the_first_lines_of_an_application_are_watched(place: Place) -> None:
-    """What README says: its model is in the views, and nobody trains or replaces it."""
+    """As README says, its model is in the views and is not trained or replaced."""
     script = next(block for block in FIRST if block.language == "python")
     (model,) = re.findall(r'model="(\w+)"', script.text)
     blocks.check(script, place)
@@ -126,7 +126,7 @@ def test_a_broken_block_is_found(place: Place, language: str, text: str) -> None
         blocks.check(Block(ROOT / "README.md", 7, name, tuple(options), text), place)
 
 
-def test_what_is_not_run_is_still_written() -> None:
+def test_every_skipped_command_occurs() -> None:
     found = {
         blocks.left_out(statement)
         for block in blocks.blocks()

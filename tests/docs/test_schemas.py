@@ -1,4 +1,4 @@
-"""The published JSON Schemas are those of the contract, and take whatever it takes."""
+"""The published JSON Schemas follow the contract and accept every event that it accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_they_are_fresh() -> None:
 
 
 @given(payloads())
-def test_what_the_contract_takes_is_valid(case: tuple[Topic, dict[str, Any]]) -> None:
+def test_what_the_contract_accepts_is_valid(case: tuple[Topic, dict[str, Any]]) -> None:
     topic, payload = case
     try:
         parse(topic, payload)

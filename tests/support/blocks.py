@@ -1,8 +1,8 @@
-"""The code blocks of the documents, and how each kind of them is run.
+"""The code blocks of the docs, and how to run each kind.
 
-A block without a language, or with one that is not in RUN, is an error: so is what a new block says
-looked at by default. Output and diagrams are `text`. In shells the commands of NOT_HERE are left
-out. A request that shall be refused says so in a comment, with the status: `# 422: no such label`.
+A block without a language, or with one that is not in RUN, is an error, so a new block is run by
+default. Output and diagrams are `text`. Shell commands in NOT_HERE are skipped. A request that must
+be refused says so in a comment, with the status: `# 422: no such label`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from headrace.events.contract import STRUCTS, parse
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "deploy" / "README.md",
     ROOT / "data" / "README.md",
 ]
-# What a command begins with, and why it is not run.
+# First words of a command, and why it is not run.
 NOT_HERE = {
     "make": "make demo is tests/demo/test_demo.py, make test is what runs this",
-    "headrace up": "blocks run beside one that is up already",
+    "headrace up": "blocks run beside one that is already up",
     "headrace dashboards push": "it needs a Grafana: tests/dashboards/test_push.py",
     "docker": "there is no daemon: deploy/README.md says what was checked",
     "kubectl": "there is no cluster: deploy/README.md says what was checked",
 }
 OWNER_SQL = ("alter", "create", "delete", "grant", "insert", "truncate", "update")
 TIMEOUT_S = 300
-# Tells the status of each answer on standard error.
+# Prints the status of each response on standard error.
 CURL = """\
 #!/bin/sh
 exec {curl} --write-out '%{{stderr}}STATUS %{{http_code}}\\n' "$@"
@@ -47,7 +48,7 @@ exec {curl} --write-out '%{{stderr}}STATUS %{{http_code}}\\n' "$@"
 
 @dataclass(frozen=True)
 class Block:
-    """What is between two fences; `line` is that of the first one."""
+    """The text between two fences; `line` is that of the first one."""
 
     page: Path
     line: int
@@ -61,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a `.headrace` that is up, in which blocks are run as a user would."""
+    """A folder with a running `.headrace`, in which blocks run as a user would run them."""
 
     folder: Path
     url: str
@@ -75,11 +76,11 @@ class Place:
 
 
 class BrokenBlockError(AssertionError):
-    """A block does not do what it should."""
+    """A block failed."""
 
 
 def blocks() -> list[Block]:
-    """Return all blocks of all pages, in their order."""
+    """Return all blocks of all pages, in order."""
     return [block for page in PAGES for block in _of_page(page)]
 
 
@@ -87,7 +88,7 @@ def check(block: Block, place: Place) -> None:
     """Run a block.
 
     Raises:
-        BrokenBlockError: it says where the block is, and what came of it.
+        BrokenBlockError: with the place of the block and its output.
     """
     try:
         run = RUN[block.language]
@@ -100,7 +101,7 @@ def check(block: Block, place: Place) -> None:
 
 
 def statements(text: str) -> Iterator[str]:
-    """Cut a shell script into commands that are complete, with their line ends."""
+    """Split a shell script into complete commands, with their line ends."""
     begun = ""
     for line in text.splitlines(keepends=True):
         begun += line
@@ -113,7 +114,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def left_out(statement: str) -> str | None:
-    """Return the beginning for which a command is not run, or None."""
+    """Return the key of NOT_HERE that matches a command, or None."""
     words = statement.strip().removeprefix(".venv/bin/")
     return next((begin for begin in NOT_HERE if f"{words} ".startswith(f"{begin} ")), None)
 
@@ -128,18 +129,18 @@ def _of_page(page: Path) -> Iterator[Block]:
 
 
 def _here(text: str, place: Place) -> str:
-    """Put the address of the place where a block has the usual one."""
+    """Replace the default address by that of the place."""
     address = place.url.removeprefix("http://")
     text = re.sub(r"(127\.0\.0\.1|localhost):8321", address, text)
     return text.replace("Client()", f'Client("{place.url}")')
 
 
 def _python(block: Block, place: Place) -> str:
-    # Numbered as in the page, for the traceback.
+    # The line numbers of a traceback are those of the page.
     script = place.folder / f"{block.page.stem}-{block.line}.py"
     script.write_text("\n" * block.line + _here(block.text, place))
     done = place.run(sys.executable, str(script))
-    # A client that could not deliver something logs it, and goes on.
+    # A client that could not deliver events logs it and goes on.
     return done.stdout + done.stderr if done.returncode or done.stderr else ""
 
 
