@@ -51,7 +51,7 @@ panes as (
     select
         *,
         case when is_reference then predictions else 0 end as reference,
-        case when is_reference then 0 else serves end as current
+        case when is_reference then 0 else predictions end as current
     from compared
 ),
 

@@ -97,7 +97,7 @@ spans as (
     from aligned
 ),
 
-predictions {{ as_inlined() }} (
+outputs {{ as_inlined() }} (
     {%- for is_reference, grain, bounds in [
         ('true', 'reference_grain', 'spans.reference_start <= panes.pane_start
             and spans.reference_end > panes.pane_start'),
@@ -126,7 +126,7 @@ predictions {{ as_inlined() }} (
 
 opened as (
     {{ opened_blocks(
-        'predictions', ['model', 'model_version', 'is_reference'], score_block(), block='0'
+        'outputs', ['model', 'model_version', 'is_reference'], score_block(), block='0'
     ) }}
 ),
 
@@ -160,19 +160,19 @@ score_buckets as (
     'tenths', 'binned_scores', ['model', 'model_version'], 'bin'
 ) }},
 
-predictions as (
+class_counts as (
     select
         model,
         model_version,
         prediction,
         coalesce(sum(inferences) filter (where is_reference), 0) as reference,
         coalesce(sum(inferences) filter (where not is_reference), 0) as current
-    from predictions
+    from outputs
     group by model, model_version, prediction
 ),
 
 {{ category_distances(
-    'classes', 'predictions', ['model', 'model_version'], 'prediction'
+    'classes', 'class_counts', ['model', 'model_version'], 'prediction'
 ) }},
 
 measured as (
