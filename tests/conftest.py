@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from headrace.deploy import migrate
 from headrace.engine import Engine
-from headrace.engine.embedded import EmbeddedPostgres, embedded_postgres
+from headrace.engine.embedded import EmbeddedPostgres
 from headrace.settings import Settings
 from tests.support import risingwave_views as views
+from tests.support import servers
 from tests.support.standin import standing_in
 
 pytest_plugins = ["tests.support.formula_database", "tests.support.risingwave_sql_database"]
@@ -28,18 +27,18 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedPostgres]:
-    # Not below pytest's own folder: each pytest of root closes that to PostgreSQL's user.
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
-        settings = Settings(home=Path(folder) / ".headrace")
-        with embedded_postgres(settings).running() as running:
-            yield running
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    """A server of this process; everything is deployed in it if a test of the run needs that."""
+    assert request.config.cache
+    used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    cache = request.config.cache.mkdir("deployed")
+    with servers.running(servers.deployed(cache) if "template" in used else None) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def template(server: EmbeddedPostgres) -> EmbeddedPostgres:
     """The server, with everything deployed in its main database."""
-    migrate(Engine(server.dsn, Settings(home=server.folder.parent)))
     return server
 
 
