@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -113,21 +113,22 @@ def _inference(rng: random.Random, request_id: str, number: int) -> Inference:
 
 def _feedback(rng: random.Random, inference: Inference, other: Inference) -> Feedback:
     assert inference.score is not None
-    feedback = Feedback(
-        feedback_id=f"f-{inference.request_id}",
-        request_id=inference.request_id,
-        event_time=moment(inference) + timedelta(seconds=rng.expovariate(1 / DELAY_S)),
-        user_id=inference.user_id,
-    )
+    delay = timedelta(seconds=rng.expovariate(1 / DELAY_S))
+    fields: dict[str, Any]
     match rng.random():
         case chance if chance < 0.01:
-            feedback.kind = "report"
+            fields = {"kind": "report"}
         case chance if chance < 0.02:
-            feedback.kind = "preference"
-            feedback.rejected_request_id = other.request_id
+            fields = {"kind": "preference", "rejected_request_id": other.request_id}
         case _:
-            feedback.label = "yes" if rng.random() < inference.score else "no"
-    return feedback
+            fields = {"label": "yes" if rng.random() < inference.score else "no"}
+    return Feedback(
+        feedback_id=f"f-{inference.request_id}",
+        request_id=inference.request_id,
+        event_time=moment(inference) + delay,
+        user_id=inference.user_id,
+        **fields,
+    )
 
 
 def moment(event: Event) -> datetime:

@@ -48,7 +48,7 @@ class _Group(click.Group):
     "--home", type=click.Path(path_type=Path), help="Folder of all local data (.headrace)."
 )
 def root(home: Path | None) -> None:
-    """Feed a production model what people made of its predictions."""
+    """Live SQL views, features and fine-tunes from predictions and the feedback on them."""
 
 
 def command(

@@ -7,7 +7,7 @@ describes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import TracebackType
@@ -74,7 +74,10 @@ class ClaimTable(Protocol):
 
 def claim_table(engine: Engine) -> ClaimTable:
     """Return the claims of this engine."""
-    tables = {"postgres": PostgresClaims, "risingwave": RisingWaveClaims}
+    tables: dict[str, Callable[[Engine], ClaimTable]] = {
+        "postgres": PostgresClaims,
+        "risingwave": RisingWaveClaims,
+    }
     return tables[engine.dialect.name](engine)
 
 

@@ -122,8 +122,8 @@ def _subscribe(engine: Engine, schema: str, name: str, handle: Callable[[Change]
             values = dict(row._mapping)
             del values["rw_timestamp"]
             # Insert, UpdateInsert, Delete, UpdateDelete
-            kind = "insert" if values.pop("op").endswith("Insert") else "delete"
-            handle(Change(kind, values))
+            is_insert = values.pop("op").endswith("Insert")
+            handle(Change("insert" if is_insert else "delete", values))
 
     version = extract_rw_version(engine.rows("select version() as it")[0]["it"])
     opened = create_engine("risingwave://", creator=connect).connect()

@@ -203,9 +203,9 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
 def _watching_kafka(engine: Engine) -> AbstractContextManager[object]:
     if not engine.settings.kafka:
         return nullcontext()
-    from headrace.events.kafka.ends import EndsKeeper
+    from headrace.events.kafka.end_offsets import EndOffsetsRecorder
 
-    return EndsKeeper(engine)
+    return EndOffsetsRecorder(engine)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -80,7 +80,7 @@ _STATUS: tuple[tuple[type[HeadraceError], int, str, int | None], ...] = (
 def http_error(error: HeadraceError) -> HttpError:
     """Return the response for one of the `EXPECTED` errors."""
     details = describe(error) if isinstance(error, ContractError) else None
-    status, kind, retry_after_s = next(rest for of, *rest in _STATUS if isinstance(error, of))
+    status, kind, retry_after_s = next(row[1:] for row in _STATUS if isinstance(error, row[0]))
     return HttpError(status, kind, str(error), retry_after_s=retry_after_s, details=details)
 
 

@@ -106,12 +106,12 @@ def test_threads_get_their_own_features(reader: FeatureReader, labels: Labels) -
         )
     )
 
-    def labels(size: int) -> object:
+    def read(size: int) -> object:
         return reader.online([entity("fraud", f"s{size}")])[0][reader.names[0]]
 
     asked = [1 + number % 8 for number in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(labels, asked)) == asked
+        assert list(pool.map(read, asked)) == asked
 
 
 def test_no_skew(reader: FeatureReader, labels: Labels) -> None:

@@ -23,7 +23,7 @@ from headrace.gateway.app import create_app
 from headrace.operate.status import status_of
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import Trainer
-from tests.features.conftest import START, Opinions
+from tests.features.conftest import START, Labels
 from tests.trainer.test_loop import MODEL, customers, send
 
 
@@ -101,7 +101,7 @@ def test_the_gateway_answers_and_sends(fed: Engine) -> None:
 def test_features_are_those_of_postgresql(engine: Engine, standin: Engine) -> None:
     with EventLog(engine) as log:
         later = START + timedelta(hours=2)
-        Opinions(log).send(
+        Labels(log).send(
             ("m", "eu", START, "yes"), ("m", "eu", later, "no"), ("n", None, START, "yes")
         )
     with FeatureReader(engine) as here, FeatureReader(standin) as there:

@@ -377,12 +377,12 @@ def test_ingest_joins_as_the_member_that_it_was(
     """In the group of its database, under a name that its home keeps."""
     joined: list[tuple[str, str]] = []
 
-    def stop(self: reader.Reader) -> Any:
+    def stop(self: reader.TopicReader) -> Any:
         joined.append((self._options["group_id"], self._options["group_instance_id"]))
         stopping.set()
         return []
 
-    monkeypatch.setattr(reader.Reader, "read", stop)
+    monkeypatch.setattr(reader.TopicReader, "read", stop)
     for _ in range(2):
         stopping = threading.Event()
         ingest(kafka_engine, stopping)
