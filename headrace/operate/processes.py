@@ -171,11 +171,18 @@ class Family:
             EngineError: it failed for another reason, or the database stayed away for two minutes.
         """
         server = self._server.pid()
+        deadline: float | None = None
 
         def went_away(error: BaseException) -> bool:
             return isinstance(error, psycopg.Error | EngineError) and bool(
                 self._server.pid() != server or _AWAY.search(str(error))
             )
+
+        def took_too_long(_: RetryCallState) -> bool:
+            nonlocal deadline
+            # From the first failure on: the step by itself may take longer than that.
+            deadline = deadline or time.monotonic() + START_TIMEOUT_S
+            return time.monotonic() > deadline
 
         def look_after(state: RetryCallState) -> None:
             nonlocal server
@@ -187,7 +194,7 @@ class Family:
 
         retrying = Retrying(
             retry=retry_if_exception(went_away),
-            stop=stop_after_delay(START_TIMEOUT_S),
+            stop=took_too_long,
             wait=wait_fixed(FIRST_PAUSE_S),
             before_sleep=look_after,
             reraise=True,
