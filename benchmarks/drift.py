@@ -23,7 +23,7 @@ ROWS, QUICK_ROWS = 1_000_000, 20_000
 FEATURES = 10
 # Half of the rows is the reference (the first hour), the other half the current window.
 MINUTES, CURRENT_FROM = 30, 100
-GAMMA = 1.0202020202020203  # as in macros/sketches.sql
+GAMMA = 1.0202020202020203  # as in macros/statistics/sketches.sql
 BELOW, BETWEEN, ABOVE, BUCKET = 10, 11, 12, 13  # bins beside the tenths, 0 to 9
 CHUNK = 50_000
 TOLERANCE = 1e-6
@@ -117,7 +117,7 @@ def _events(frame: pd.DataFrame, first: int, last: int, prefix: str = "") -> Ite
 
 
 def _psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """PSI over the bins of macros/number_bins.sql, made of whole DDSketch buckets."""
+    """PSI over the bins of macros/statistics/number_bins.sql, made of whole DDSketch buckets."""
     return {
         str(name): _psi_of(_buckets(reference[name]), _buckets(current[name])) for name in reference
     }

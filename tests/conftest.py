@@ -20,7 +20,7 @@ from tests.support import servers
 from tests.support.once import once
 from tests.support.standin import standing_in
 
-pytest_plugins = ["tests.support.formula_database", "tests.support.standin_database"]
+pytest_plugins = ["tests.support.formula_database", "tests.support.risingwave_sql_database"]
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,4 +1,4 @@
--- Every feedback is in exactly one of attributed_feedback and orphan_feedback.
+-- Each feedback event is in exactly one of attributed_feedback and orphan_feedback.
 select
     feedback.feedback_id,
     count(attributed.feedback_id) as attributed,

@@ -1,5 +1,5 @@
--- Every inference is in exactly one of labeled_examples and pending_labels, but for those that
--- nobody judged in time: a default label does not end the wait.
+-- Every inference is in exactly one of labeled_examples and pending_labels, except those that have
+-- a default label: it does not end the wait.
 select
     inference.request_id,
     count(labeled.request_id) as labeled,

@@ -1,4 +1,4 @@
--- What Feast serves online is what it would train on as of now.
+-- The features that Feast serves online equal those that it would train on as of now.
 with newest as (
     select
         model,

@@ -1,6 +1,6 @@
--- Nothing is lost or counted twice on the way from the events into the panes. Fine panes are kept
--- for two days behind the model's clock, so they are compared there; hours and labels are kept for
--- 400 days, so a model with older events is left out there.
+-- No event is lost or counted twice in the panes. Fine panes are kept for two days behind the
+-- model's clock and compared there; hours and labels are kept for 400 days, so models with older
+-- events are left out.
 {%- set panes = [
     ('inferences', 'inference_panes', "grain = '1 minute'", true),
     ('inferences', 'inference_panes', "grain = '1 hour'", false),

@@ -1,4 +1,4 @@
--- A model that has a champion gives away every request exactly once.
+-- The traffic of a model with a champion adds up to 1.
 select
     model,
     sum(traffic) as traffic

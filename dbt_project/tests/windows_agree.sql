@@ -1,4 +1,4 @@
--- Windows that do not overlap tell the same labels, whatever their length, where both are kept:
+-- Windows that do not overlap count the same labels, whatever their length, where both are kept:
 -- minutes for two days behind the model's clock, hours for 400.
 with kept as (
     select

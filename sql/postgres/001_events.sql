@@ -1,12 +1,12 @@
--- The three topics as append-only tables, what broke the contract (`origin`: the message of Kafka
--- that it came in, if it did), and what was kept out.
--- grain: one row an event.  key: the event's id; a repeated id is counted once: the first stays.
+-- The three topics as append-only tables, the events that broke the contract (`origin` names the
+-- message of Kafka, if there was one), and conflicting events.
+-- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
 -- lateness: any; a row is accepted however old its event_time is.
--- `ingested_at` is the engine's clock when the row came in. Rows of a batch under way are not there
--- yet: events.ingested_up_to() gives a moment up to which nothing will be added any more.
+-- `ingested_at` is the engine's clock when the row came in. Rows of an open batch are not visible
+-- yet: events.ingested_up_to() gives a time up to which no more rows will appear.
 
 create schema if not exists events;
--- Histograms of panes are its `vector`s, which are added up in C.
+-- pgvector: histograms of panes are its `vector`s, which are added in C.
 create extension if not exists vector with schema public;
 
 create table if not exists events.inference (
@@ -90,8 +90,8 @@ create table if not exists events.rejected (
     origin text unique
 );
 
--- What came under an id that was stored before with other content, and was kept out; `differing`
--- names the columns that are not as they are stored.
+-- Events that were refused because their id is stored with other content; `differing` names the
+-- columns that differ.
 -- grain: one content.  key: (topic, event_id, content_md5).
 create table if not exists events.conflicts (
     topic text not null,
@@ -105,19 +105,19 @@ create table if not exists events.conflicts (
     primary key (topic, event_id, content_md5)
 );
 
--- Locks are tables without rows, in a schema of which nobody but the owner may name anything: what
--- ingest waits for, a reader cannot hold. They are taken in modes that let pg_dump pass.
--- Autovacuum would take a lock of its own on them, and has nothing to do there.
+-- Locks are tables without rows, in a schema that only the owner may use, so a reader cannot hold
+-- what ingest waits for. The modes in which they are locked do not block pg_dump. Autovacuum is off
+-- because it would lock them for nothing.
 create schema if not exists locks;
--- Batches under way hold it in share mode; who wants them all to have ended, in exclusive mode.
+-- Every open batch holds it in share mode; exclusive mode waits for all of them.
 create table if not exists locks.batches () with (autovacuum_enabled = false);
--- The batch whose turn it is.
+-- Held by the batch that updates the panes.
 create table if not exists locks.turn () with (autovacuum_enabled = false);
--- The deployment whose turn it is to change a view.
+-- Held by the deployment that changes a view.
 create table if not exists locks.deployment () with (autovacuum_enabled = false);
 
--- Several batches may come in side by side, but one after the other goes on to the panes, so that a
--- join finds each pair once: the later one sees all of the earlier one.
+-- Batches are inserted in parallel but update the panes one at a time, so that a join finds each
+-- pair once: the later batch sees everything of the earlier one.
 drop function if exists events.one_at_a_time() cascade;
 
 create or replace function events.begin_batch() returns trigger
@@ -140,7 +140,7 @@ begin
 end
 $$;
 
--- Statement triggers fire in the order of their names: the turn comes before all panes.
+-- Statement triggers fire in the order of their names: a_turn comes before those of the panes.
 create or replace trigger begin_batch before insert on events.inference
 for each statement execute function events.begin_batch();
 create or replace trigger begin_batch before insert on events.feedback
@@ -154,8 +154,8 @@ for each statement execute function events.take_turn();
 create or replace trigger a_turn after insert on events.model_events
 for each statement execute function events.take_turn();
 
--- A moment up to which all events are there: `ingested_at <= it` names the same rows for ever.
--- Waits for the batches under way; those that follow wait for the end of this transaction.
+-- A time up to which all events are there: `ingested_at <=` it selects the same rows for ever.
+-- Waits for open batches; later ones wait for the end of this transaction.
 create or replace function events.ingested_up_to() returns timestamptz
 language plpgsql as $$
 begin

@@ -1,8 +1,9 @@
--- Thresholds are rows: changing one needs no redeploy, and the views follow at once. The rows that
--- come with Headrace are those of sql/policies.csv and sql/label_policies.csv.
+-- Policies: thresholds of the views, and how feedback becomes a label. Changing one needs no
+-- deployment; the views follow at once. The defaults are in sql/policies.csv and
+-- sql/label_policies.csv.
 
 -- grain: one policy that exists.  key: policy.
--- Its kind is number, interval, text, or all that it may be: on|off.
+-- kind: number, interval, text, or the words that it may be (on|off).
 create table if not exists control.policy_kinds (
     policy text primary key,
     kind text not null,
@@ -10,11 +11,11 @@ create table if not exists control.policy_kinds (
     description text not null
 );
 
--- Of an earlier version, which had no policies that are one of some words.
+-- Remove the constraint of an earlier version, which had no policies of words.
 alter table control.policy_kinds drop constraint if exists policy_kinds_kind_check;
 
 -- grain: one threshold of one model.  key: (model, policy).
--- model '*' holds what holds for all; a row with the model's own name wins over it.
+-- model '*' holds the default; a row with the model's own name overrides it.
 create table if not exists control.policies (
     model text not null,
     policy text not null references control.policy_kinds,
@@ -23,7 +24,7 @@ create table if not exists control.policies (
     primary key (model, policy)
 );
 
--- A value that a view could not cast would break the view, so it is refused here.
+-- Refuses a value that a view could not cast.
 create or replace function control.check_policy() returns trigger
 language plpgsql as $$
 declare
@@ -54,10 +55,10 @@ create or replace trigger check_policy before insert or update on control.polici
 for each row execute function control.check_policy();
 
 -- grain: how one kind of feedback on one model becomes a label.  key: (model, kind).
--- model '*' holds what holds for all; a row with the model's own name wins over it.
---   wins      which of several opinions of this kind counts
---   priority  which kind counts where several speak: the highest, then the latest
---   weight    reward of a value of 1, or of a right answer where the kind carries no value
+-- model '*' holds the default; a row with the model's own name overrides it.
+--   wins      which of several feedback events of this kind counts
+--   priority  among several kinds the one of the highest priority counts, then the latest
+--   weight    reward of a value of 1, or of a right prediction where there is no value
 create table if not exists control.label_policies (
     model text not null,
     kind text not null check (kind in (
@@ -70,7 +71,7 @@ create table if not exists control.label_policies (
     primary key (model, kind)
 );
 
--- Labels are made again when it changes, and not beside a batch that still follows the old one.
+-- Labels are recomputed when it changes, and not while a batch still applies the old rules.
 create or replace trigger a_turn
 after insert or update or delete on control.label_policies
 for each statement execute function events.take_turn();

@@ -1,4 +1,4 @@
--- Tells whoever listens on `headrace_model_events` that the serving plan may have changed.
+-- Notifies listeners of `headrace_model_events` that the serving plan may have changed.
 
 create or replace function events.notify_model_events() returns trigger
 language plpgsql as $$

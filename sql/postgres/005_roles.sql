@@ -1,6 +1,6 @@
--- Who may read what: `headrace_reader` sees the marts and nothing else, holds nothing that others
--- wait for, and leaves nothing behind.
--- On an external PostgreSQL the role is made by its administrator, or here where we may.
+-- The role `headrace_reader`: it reads the marts and nothing else, cannot hold locks that others
+-- wait for, and cannot store anything. On an external PostgreSQL its administrator creates the
+-- role, or this file does where it is allowed to.
 
 create schema if not exists headrace;
 
@@ -9,7 +9,7 @@ begin
     if not exists (select 1 from pg_roles where rolname = 'headrace_reader') then
         create role headrace_reader nologin;
         if current_setting('is_superuser') = 'off' then
-            -- Else who made it could neither see nor end what its sessions do.
+            -- Otherwise its creator could neither see nor end its sessions.
             grant headrace_reader to current_user with inherit true;
         end if;
     end if;
@@ -18,9 +18,9 @@ exception when insufficient_privilege then
 end
 $$;
 
--- Functions that everybody may call at first, and that hold, store or send something: locks, large
--- objects, notifications, records of the write-ahead log.
--- (pg_advisory_unlock_all lets go only, and pools call it.)
+-- Functions that PUBLIC may call by default and that do more than read: advisory locks, large
+-- objects, notifications, messages in the write-ahead log. (pg_advisory_unlock_all only releases,
+-- and connection pools call it.)
 create or replace function control.more_than_reading()
 returns table (called regprocedure)
 language sql stable as $$
@@ -33,7 +33,7 @@ language sql stable as $$
         and has_function_privilege('headrace_reader', oid, 'execute')
 $$;
 
--- What holds for a session of the reader unless it says otherwise.
+-- Default settings of the reader's sessions; a session can change them.
 create or replace function control.reader_defaults()
 returns table (name text, value text)
 language sql immutable as $$
@@ -45,9 +45,9 @@ language sql immutable as $$
     ('temp_file_limit', '4GB')
 $$;
 
--- Brings the reader's rights, limits and defaults to what they should be, so far as we may; nothing
--- is written when they are. A role can change its own password and defaults, and no grant prevents
--- that: where it is ours, `verifier` says what its password is, and both are set back.
+-- Restores the reader's rights, limits and defaults, as far as the current user may; writes nothing
+-- when they are right. A role can change its own password and defaults, and no grant prevents that:
+-- where Headrace owns the role, `verifier` is the password's verifier, and both are set back.
 create or replace function control.keep_reader(verifier text default null)
 returns void
 language plpgsql
@@ -163,8 +163,8 @@ exception when insufficient_privilege then
 end
 $$;
 
--- Ends what the reader began longer ago, whatever time-out its session has set for itself: as long
--- as it goes on, deployments wait and what was deleted is kept. Returns how many there were.
+-- Ends reads that began longer ago than `longest`, whatever timeout their session has set: while
+-- they run, deployments wait and deleted rows are kept. Returns their number.
 create or replace function control.end_reads(longest interval) returns bigint
 language sql as $$
     select count(*) filter (where pg_terminate_backend(pid))

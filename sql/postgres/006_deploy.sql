@@ -1,31 +1,20 @@
--- What deployments and the log use to keep the views: swapping without a gap, and expiry.
+-- How deployments change panes and marts while readers go on reading.
 
--- grain: one grain of one pane.  key: (pane, grain).  Written by dbt from the pane's `retention`.
-create table if not exists control.retentions (
-    pane text not null,
-    grain text not null,
-    time_column text not null,
-    keep interval not null,
-    primary key (pane, grain)
+-- grain: one part of the deployment (the SQL files, the dbt project).  key: name.
+create table if not exists control.deployed (
+    name text primary key,
+    sha256 text not null,
+    deployed_at timestamptz not null default clock_timestamp()
 );
 
--- grain: what was dropped of one pane and model; rows before `horizon` are never made again.
--- key: (pane, grain, model).
-create table if not exists control.horizons (
-    pane text not null,
-    grain text not null,
-    model text not null,
-    horizon timestamptz not null,
-    primary key (pane, grain, model)
-);
-
--- grain: a pane.  key: pane.  What the stored table was made from: a changed digest makes it anew.
+-- What the stored table of a pane was made from; dbt rebuilds it when the digest changes.
+-- grain: pane.  key: pane.
 create table if not exists control.pane_digests (
     pane text primary key,
     digest text not null
 );
 
--- The views that read a relation, with what they say of it now.
+-- The views that read a relation, with their definitions.
 create or replace function control.views_on(relation regclass)
 returns table (view_name text, definition text)
 language sql stable as $$
@@ -43,9 +32,9 @@ language sql stable as $$
         and pg_rewrite.ev_class != relation
 $$;
 
--- Runs a change that takes several locks without making a reader wait for long, let alone in a
--- circle: it lets go of all of them and tries again, waiting now shorter and now longer. A reader
--- that holds on to them for long is ended at last.
+-- Runs a change that takes several locks, in short tries: where a lock is not to be had soon, or in
+-- a deadlock, it releases all of them and tries again, so readers wait for milliseconds. Reads that
+-- block it for long are ended.
 create or replace function control.patiently(change text) returns void
 language plpgsql as $$
 begin
@@ -68,9 +57,9 @@ begin
 end
 $$;
 
--- Runs `change` after the relation has stepped aside as NAME__stale, and binds the views that read
--- it to what has its name then. A view that does not fit the new one reads the old rows until the
--- deployment that is under way gives it another body.
+-- Renames a relation to NAME__stale_OID, runs `change`, which makes another one of that name, and
+-- points the views that read the old one to it. A view that does not fit reads the old rows until
+-- the deployment replaces it, too.
 create or replace function control.step_aside(relation regclass, change text)
 returns void
 language plpgsql as $$
@@ -78,7 +67,7 @@ declare
     kept jsonb := (select jsonb_agg(to_jsonb(v)) from control.views_on(relation) as v);
     reader jsonb;
 begin
-    -- All locks at once, before the work that takes time: readers then wait, and only once.
+    -- Take all locks first, before the work that takes time, so a reader waits only once.
     for reader in select value from jsonb_array_elements(coalesce(kept, '[]')) loop
         execute format('alter view %s owner to %I', reader ->> 'view_name', current_user);
     end loop;
@@ -106,7 +95,7 @@ begin
 end
 $$;
 
--- Makes a view, or gives it another body, while readers go on reading.
+-- Creates or replaces a view while readers go on reading.
 create or replace function control.replace_view(view_name text, body text)
 returns void
 language plpgsql as $$
@@ -123,8 +112,8 @@ exception when invalid_table_definition or wrong_object_type then
 end
 $$;
 
--- Puts the table `fresh` into the place of `stale`, with its triggers, which keep what is driven
--- by it going until that is made anew, too.
+-- Swaps the table `fresh` in for `stale`. It gets the triggers of `stale`, so the panes above go on
+-- until they are rebuilt, too.
 create or replace function control.replace_table(stale regclass, fresh regclass)
 returns void
 language plpgsql as $$
@@ -149,8 +138,8 @@ begin
 end
 $$;
 
--- Says what a relation and its columns mean by comments, which any client shows; writes only what
--- changed.  meanings: column -> text; what is not in it loses its comment.
+-- Comments on a relation and its columns, which any client shows; writes only what changed.
+-- meanings: column -> text; a column that is not in it loses its comment.
 create or replace function control.describe(
     relation regclass, meaning text, meanings jsonb
 )
@@ -185,7 +174,7 @@ begin
 end
 $$;
 
--- Drops what stepped aside and is read by nobody any more.
+-- Drops stale relations that no view reads any more.
 create or replace function control.drop_stale() returns void
 language plpgsql as $$
 declare
@@ -212,49 +201,5 @@ begin
             end if;
         end loop;
     end loop;
-end
-$$;
-
--- Drops what panes hold beyond their retention, counted back from each model's clock in whole
--- hours. Returns the number of rows.
-create or replace function control.expire() returns bigint
-language plpgsql as $$
-declare
-    kept record;
-    dropped bigint := 0;
-    of_pane bigint;
-begin
-    if to_regclass('headrace.model_clock') is null then
-        return 0;
-    end if;
-    lock table locks.turn in exclusive mode;
-    for kept in
-        select retentions.*
-        from control.retentions
-        where to_regclass(retentions.pane) is not null
-    loop
-        insert into control.horizons as stored (pane, grain, model, horizon)
-        select
-            kept.pane,
-            kept.grain,
-            model,
-            date_trunc('hour', event_clock, 'UTC') - kept.keep
-        from headrace.model_clock
-        on conflict (pane, grain, model) do update set horizon = excluded.horizon
-        where stored.horizon < excluded.horizon;
-        execute format(
-            'delete from %s as expired using control.horizons as horizons
-            where
-                horizons.pane = %L and horizons.grain = %L
-                and expired.model = horizons.model %s
-                and expired.%I < horizons.horizon',
-            kept.pane, kept.pane, kept.grain,
-            case when kept.grain != '' then format('and expired.grain = %L', kept.grain) end,
-            kept.time_column
-        );
-        get diagnostics of_pane = row_count;
-        dropped := dropped + of_pane;
-    end loop;
-    return dropped;
 end
 $$;

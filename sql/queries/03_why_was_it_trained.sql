@@ -1,4 +1,4 @@
--- Why was each model trained, what came of it, and what is held back at the moment?
+-- Why was each model trained, with what result, and which triggers are held back now?
 select
     event_time,
     model,

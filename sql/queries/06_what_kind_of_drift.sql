@@ -1,4 +1,4 @@
--- Did the input, the labels or what is right change, and suddenly or gradually?
+-- Did the input, the labels or the relation between them change, and suddenly or gradually?
 select
     summary.model,
     summary.kind,

@@ -1,4 +1,4 @@
--- Which predictions are most worth a person's look?
+-- Which predictions should people label next?
 select
     model,
     request_id,

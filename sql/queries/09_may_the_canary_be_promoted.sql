@@ -1,4 +1,4 @@
--- May the canary be promoted, and what would a shadow have said?
+-- May the canary be promoted, and does a shadow version agree with what was served?
 select
     model,
     model_version,

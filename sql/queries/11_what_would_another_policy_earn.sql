@@ -1,4 +1,4 @@
--- What would always answering the same have earned, by what was logged?
+-- What reward would always predicting one class have earned, by the logged propensities?
 select
     model,
     policy,

@@ -1,4 +1,4 @@
--- Is anything wrong with what comes in, what was refused, and what came under an id of another?
+-- Is anything wrong with the data, which events were refused, and which ids conflict?
 select
     'alert: ' || alert as what,
     model || ' ' || subject as about,

@@ -1,4 +1,4 @@
--- How much of what was answered gets judged, and how long does it take?
+-- What share of predictions gets feedback, and how long does it take?
 select
     model,
     day,

@@ -1,4 +1,4 @@
--- When is a metric going to cross its threshold, if it goes on like this?
+-- When will a metric cross its threshold if its trend continues?
 select
     model,
     metric,

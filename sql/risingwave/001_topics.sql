@@ -1,15 +1,17 @@
--- The topics of Kafka: the bytes, what they hold, their place, and when they were sent and came in.
+-- The topics of Kafka as sources: the bytes of each message, what they hold, their position, and
+-- when the message was sent and came in.
 -- grain: one message.  key: (message_partition, message_offset) of its topic.
 -- lateness: any; a source reads its topic from the beginning, as far back as the brokers hold it.
---   raw      the text; null where it is no UTF-8
+--   raw      the text; null where it is not UTF-8
 --   is_json  whether that is JSON
---   payload  the object, without NUL characters (escaped: behind an even number of backslashes)
---   moment   date, time, fraction, hours and minutes of the offset of its event_time, as RFC 3339
---            has them, up to microseconds
--- Bytes, so that what is no JSON can be told from what is missing. An expression that cannot be
--- computed is null. It is computed once here, rather than wherever a view says it again; a
--- generated column can't read another one.
--- A source stores nothing: 004_ingest.sql makes what reads it.
+--   payload  the object; null where it has NUL characters (an escape after an even number of
+--            backslashes)
+--   moment   the parts of event_time by RFC 3339: date, time, fraction up to microseconds, hours and
+--            minutes of the offset
+-- Sources are of bytes, so that a message that is not JSON differs from a missing one. An
+-- expression that fails is null. These columns are computed once here and not in each view that
+-- reads them; a generated column cannot read another one. A source stores nothing; the sinks of
+-- 007_ingest.sql read it.
 
 create schema if not exists events;
 

@@ -1,9 +1,8 @@
--- The three topics as append-only tables, and what broke the contract (`origin`: the message of
--- Kafka that it came in).
--- grain: one row an event.  key: the event's id; a repeated id is counted once: the first stays.
--- lateness: any; a row is accepted however old its event_time is.
--- `ingested_at` is the engine's clock when the message came in. Rows come with a checkpoint, all
--- tables together.
+-- The three topics as append-only tables, and the events that broke the contract (`origin` names
+-- the message of Kafka).
+-- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
+-- lateness: any; a row is accepted however old its event_time is. `ingested_at` is the engine's
+-- clock when the message came in. Rows appear with a checkpoint, in all tables together.
 
 create table if not exists events.inference (
     request_id varchar primary key,
@@ -59,7 +58,8 @@ create table if not exists events.model_events (
     reason varchar
 ) append only on conflict do nothing;
 
--- Stays empty here: what to compare a message with would be all messages (docs/engines.md).
+-- Stays empty on RisingWave: each message would have to be compared with all others
+-- (docs/engines.md).
 create table if not exists events.conflicts (
     topic varchar,
     event_id varchar,
@@ -72,7 +72,7 @@ create table if not exists events.conflicts (
     primary key (topic, event_id, content_md5)
 ) append only on conflict do nothing;
 
--- `rejected_id` is made from the message's place, so that reading it again gives the same number.
+-- `rejected_id` is derived from the message's position: reading it again gives the same number.
 create table if not exists events.rejected (
     rejected_id bigint primary key,
     ingested_at timestamptz,

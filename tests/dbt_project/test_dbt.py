@@ -109,7 +109,7 @@ def test_build_from_nothing_twice_and_with_a_changed_pane(engine: Engine, tmp_pa
 
     # A click no longer counts as a label: the pane and all that stands on it is made anew.
     project = copy_of_project(tmp_path)
-    macro = project / "macros/labels.sql"
+    macro = project / "macros/pane/labels.sql"
     replace(macro, "f.label is not null\n", "f.label is not null and f.kind != 'click'\n")
     # Views stand right on this one.
     replace(project / "models/panes/feedback_panes.sql", "count(*)", "count(feedback_id)")

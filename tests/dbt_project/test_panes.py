@@ -203,7 +203,7 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
         "feedback_time\nfrom (",
         "feedback_time as feedback_time\nfrom (",
     )
-    replace(project / "macros/labels.sql", "where rank = 1\n", "where rank = 1 and true\n")
+    replace(project / "macros/pane/labels.sql", "where rank = 1\n", "where rank = 1 and true\n")
     dbt(engine, "run", "--project-dir", str(project))
     assert state() == [2, 1, 3, 4, 3]
     send(log, answers("first3", "second2", "second3"))

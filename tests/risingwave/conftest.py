@@ -1,4 +1,4 @@
-"""The loop on the stand-in for RisingWave: events go to Kafka, and what reads it is PostgreSQL."""
+"""The loop on the dialect stand-in: events go to Kafka, and PostgreSQL reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["brokers", "kafka_engine"]
 
 @pytest.fixture
 def fed(kafka_engine: Engine, standin: Engine) -> Iterator[Engine]:
-    """The stand-in, whose events come in from topics, as RisingWave reads them by itself."""
+    """The stand-in with a consumer, as RisingWave reads topics by itself."""
     stop = threading.Event()
     reading = threading.Thread(target=ingest, args=(kafka_engine, stop), kwargs=CONSUMER)
     reading.start()

@@ -8,7 +8,7 @@ from headrace.events.kafka.brokers import topic_name
 from headrace.events.rows import COLUMNS
 from headrace.settings import Settings, project_path
 from tests.support.risingwave_ddl import RULES, Statement, column_names, violations
-from tests.support.risingwave_sql_standin import AFTER, FILES, VALUES, statements
+from tests.support.risingwave_sql_on_postgres import AFTER, FILES, VALUES, statements
 
 SOURCE = """create source if not exists s.m (
     message bytea,

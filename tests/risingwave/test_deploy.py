@@ -1,4 +1,4 @@
-"""A deployment by dbt's adapter of RisingWave, on the PostgreSQL that stands in for one."""
+"""Deployments by dbt's RisingWave adapter, on the SQL stand-in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from headrace.deploy import dbt_environment
 from headrace.engine import Engine
 from headrace.settings import Settings, project_path
+from tests.support.risingwave_sql_database import SqlStandIn
 from tests.support.risingwave_views import marts
-from tests.support.standin_database import StandIn
 
-# What the adapter and our macros ask RisingWave's catalogue.
+# The part of RisingWave's catalogue that the adapter and our macros query.
 CATALOGUE = """
 create schema rw_catalog;
 create view rw_catalog.rw_schemas as select oid::bigint as id, nspname as name from pg_namespace;
@@ -32,19 +32,19 @@ Dbt = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def dbt(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
+def dbt(sql_standin: SqlStandIn, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
     """Run dbt on the stand-in as if it were RisingWave."""
-    stand_in.connection.execute(CATALOGUE)
-    name = stand_in.connection.info.dbname
-    stand_in.connection.execute(
+    sql_standin.connection.execute(CATALOGUE)
+    name = sql_standin.connection.info.dbname
+    sql_standin.connection.execute(
         f"alter database {name} set search_path = public, rw_catalog".encode()
     )
     home = tmp_path_factory.mktemp("deploy")
-    environment = dbt_environment(Engine(stand_in.dsn, Settings(home=home)))
+    environment = dbt_environment(Engine(sql_standin.dsn, Settings(home=home)))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tests.support.dbt_on_standin", *arguments],
+            [sys.executable, "-m", "tests.support.risingwave_dbt_on_postgres", *arguments],
             env={
                 **os.environ,
                 **environment,
@@ -60,11 +60,11 @@ def dbt(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Dbt:
     return run
 
 
-def made(stand_in: StandIn) -> dict[str, int]:
-    """Number of each view, which tells one that was made again."""
+def made(sql_standin: SqlStandIn) -> dict[str, int]:
+    """The oid of each view: a view that was recreated has another one."""
     return {
         f"{schema}.{name}": number
-        for schema, name, number in stand_in.connection.execute(
+        for schema, name, number in sql_standin.connection.execute(
             "select home.name, made.name, made.id "
             "from rw_catalog.rw_relations as made "
             "inner join rw_catalog.rw_schemas as home on made.schema_id = home.id "
@@ -73,44 +73,46 @@ def made(stand_in: StandIn) -> dict[str, int]:
     }
 
 
-def test_a_project_is_deployed_and_deployed_again(dbt: Dbt, stand_in: StandIn) -> None:
+def test_a_project_is_deployed_and_deployed_again(dbt: Dbt, sql_standin: SqlStandIn) -> None:
     first = dbt("run")
     assert first.returncode == 0, first.stdout[-3000:]
-    views = made(stand_in)
+    views = made(sql_standin)
     assert {f"headrace.{mart}" for mart in marts()} <= set(views)
     assert not [name for name in views if name.startswith("staging")]
-    plain = stand_in.connection.execute(
+    plain = sql_standin.connection.execute(
         "select name from rw_catalog.rw_relations where relation_type = 'view'"
     )
     assert {"labeled_examples", "user_features"} <= {row[0] for row in plain}
 
     assert dbt("run").returncode == 0
-    assert made(stand_in) == views
+    assert made(sql_standin) == views
 
     some = dbt("run", "--full-refresh", "--select", "model_clock")
     assert some.returncode != 0
     assert "select all of them" in some.stdout
-    assert made(stand_in) == views
+    assert made(sql_standin) == views
 
     again = dbt("run", "--full-refresh")
     assert again.returncode == 0, again.stdout[-3000:]
-    fresh = made(stand_in)
+    fresh = made(sql_standin)
     assert fresh.keys() == views.keys()
     assert not set(fresh.values()) & set(views.values())
 
-    # What others made on top of a mart is never taken along.
-    stand_in.connection.execute("create view public.theirs as select * from headrace.alerts")
+    # A view of a user on top of a mart is never dropped.
+    sql_standin.connection.execute("create view public.theirs as select * from headrace.alerts")
     refused = dbt("run", "--full-refresh")
     assert refused.returncode != 0
     assert "theirs" in refused.stdout
-    stand_in.connection.execute("drop view public.theirs")
+    sql_standin.connection.execute("drop view public.theirs")
     assert dbt("run", "--full-refresh").returncode == 0
-    assert made(stand_in).keys() == views.keys()
+    assert made(sql_standin).keys() == views.keys()
 
 
-def test_a_view_that_is_no_part_of_the_project_any_more_goes(dbt: Dbt, stand_in: StandIn) -> None:
-    connection: psycopg.Connection[object] = stand_in.connection
+def test_a_view_that_is_no_part_of_the_project_any_more_goes(
+    dbt: Dbt, sql_standin: SqlStandIn
+) -> None:
+    connection: psycopg.Connection[object] = sql_standin.connection
     assert dbt("run").returncode == 0
     connection.execute("create materialized view panes.old as select * from headrace.model_clock")
     assert dbt("run", "--full-refresh").returncode == 0
-    assert "panes.old" not in made(stand_in)
+    assert "panes.old" not in made(sql_standin)

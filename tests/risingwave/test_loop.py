@@ -1,4 +1,4 @@
-"""The whole loop by what is sent to RisingWave, on the stand-in."""
+"""The whole loop through the dialect of RisingWave, on the dialect stand-in."""
 
 from __future__ import annotations
 

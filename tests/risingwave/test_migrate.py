@@ -1,4 +1,4 @@
-"""Deploying to RisingWave: in which order, by which statements, and without telling a secret."""
+"""`headrace migrate` on RisingWave: the order of statements, and no secret in messages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_error_tells_no_secret(standin: Engine, tmp_path: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose SQL of RisingWave is such that PostgreSQL takes it."""
+    """A project whose sql/risingwave runs on PostgreSQL."""
     for name in ("policies", "label_policies"):
         rows = (project_path("sql") / f"{name}.csv").read_text()
         (tmp_path / "sql").mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bare(kafka_engine: Engine, standin: Engine) -> Engine:
-    """An engine with the stand-in's tables, of which nothing was deployed."""
+    """An engine with the tables of the stand-in and nothing deployed."""
     brokers = kafka_engine.settings
     with standin.connect() as connection:
         connection.execute("delete from control.deployed")
@@ -117,7 +117,7 @@ def test_topics_then_sql_then_policies_then_dbt_then_what_reads_views(
             connection.execute("drop table if exists made_by_dbt")
             connection.execute("create table made_by_dbt (a int)")
 
-    monkeypatch.setattr(Engine, "dbt", dbt)
+    monkeypatch.setattr(deploy, "dbt", dbt)
     with pytest.raises(EngineError, match="run `headrace migrate` once"):
         prepare(bare)
     migrate(bare)

@@ -15,7 +15,7 @@ from headrace.settings import project_path
 from headrace.trainer.dataset import NUMBER_TEXT
 from tests.support.formulas import EXAMPLES, Connection
 
-FILE = project_path("dbt_project") / "macros" / "number_text.sql"
+FILE = project_path("dbt_project") / "macros" / "engine" / "number_text.sql"
 MACROS: Any = Environment().from_string(FILE.read_text()).module
 MACRO = str(MACROS.number_text("x"))
 EDGES = [0.00001, 0.0001, 1e15, 1e16, 2.0**53, 2.0**63, -(2.0**63)]

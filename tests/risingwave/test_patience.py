@@ -1,4 +1,4 @@
-"""RisingWave comes back, is slow, or waits for its brokers: by the errors that it and they give."""
+"""RisingWave restarts, is slow, or waits for its brokers: simulated by the errors it gives then."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Refusing:
-    """Answers with errors first, then as what it stands before."""
+    """A proxy that returns errors first, then what its target returns."""
 
     def __init__(self, then: Callable[..., Any], *errors: Exception) -> None:
         self.then, self.errors = then, list(errors)
@@ -49,7 +49,7 @@ class Refusing:
 def test_what_a_dead_node_took_along_is_written_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written, not flushed yet, and gone when the cluster is back: with flush or without."""
+    """A row that was written but not flushed is gone after a restart: with flush or without."""
     lost = {"flush": 2, "insert into t values ('b')": 1}
 
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
@@ -114,7 +114,7 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, when: Callable[[str], bool], times: int = 2) -> None:
-    """Have statements refused as by a RisingWave that recovers, each of them so many times."""
+    """Refuse each statement this many times, as a recovering RisingWave does."""
     refused: dict[str, int] = {}
 
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:

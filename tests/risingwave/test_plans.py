@@ -1,4 +1,4 @@
-"""What the views cost a RisingWave: actors that run all the time, and the scans of a question."""
+"""The cost of the views on RisingWave: actors that run all the time, and scans of a query."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlglot import exp
 
 from tests.support.risingwave_ddl import Statement
 from tests.support.risingwave_plans import Views, operators, scans
-from tests.support.risingwave_sql_standin import AFTER, FILES, statements
+from tests.support.risingwave_sql_on_postgres import AFTER, FILES, statements
 from tests.support.risingwave_views import View
 
 # A cluster warns above 100 actors a parallelism and makes no more views above 400.
 ACTORS = 200
-# Above 1,000 scans at a time a question may end in an error; each is planned whenever it is asked.
+# A query with more than 1,000 scans at a time may fail; plain views are planned in each query.
 SCANS = 400
-# The table itself, and what takes the rows that are written to it.
+# Actors of a table: the table itself, and the one that receives the rows.
 TABLE = 2
 
 

@@ -1,4 +1,4 @@
-"""The loop on a RisingWave, where there is one: see tests/support/risingwave_real.py."""
+"""The loop on a real RisingWave, if there is one: see tests/support/risingwave_real.py."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_events_become_a_version_that_is_taken_back(real: Engine, tmp_path: Path
 
 
 def test_what_is_known_at_a_moment_stays_what_it_is(real: Engine) -> None:
-    """A claim's `known_at` is `now()`: rows that came in by then are all there, for ever."""
+    """A claim's `known_at` is `now()`: rows ingested by then are visible, and no more appear."""
     query = "select count(*) as n from events.inference where ingested_at <= %s"
     sending = threading.Thread(target=send, args=(real, customers(2_000, seed=7)))
     sending.start()

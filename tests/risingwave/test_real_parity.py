@@ -1,4 +1,4 @@
-"""The same comparisons on a real RisingWave: see tests/support/risingwave_real.py."""
+"""The comparisons of test_contract and test_views on a real RisingWave (see risingwave_real.py)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from headrace.events.kafka.brokers import topic_name
 from headrace.events.log import EventLog
 from headrace.events.rows import REJECTED
 from tests.dbt_project.test_views import empty, log  # noqa: F401
-from tests.risingwave.test_contract import SENT, changes, disagreements
+from tests.risingwave.test_contract import disagreements
 from tests.risingwave.test_views import crowded
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
+from tests.support.contract_messages import SENT, changes
 from tests.support.policies import set_policies
 from tests.support.risingwave_real import database, needs_servers, publish, show
-from tests.support.risingwave_sql_standin import PREFIX
+from tests.support.risingwave_sql_on_postgres import PREFIX
 from tests.support.streams import send
 
 pytestmark = needs_servers
@@ -36,7 +37,7 @@ def real(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> 
     All tests share it, in their order: it takes minutes to make.
     """
     home = tmp_path_factory.mktemp("real")
-    # Messages that were sent months ago are to stay.
+    # Brokers must keep messages that were sent months ago.
     with database(server, home, kafka_partitions=1, kafka_retention_h=100_000) as engine:
         yield engine
 
@@ -47,7 +48,7 @@ def flush(engine: Engine) -> None:
 
 
 def until(engine: Engine, holds: Callable[[], bool]) -> None:
-    """Wait for what Kafka still holds to come in."""
+    """Wait until all messages of Kafka are ingested."""
     deadline = time.monotonic() + WAIT_S
     while not holds():
         assert time.monotonic() < deadline, f"nothing more came in for {WAIT_S} s"

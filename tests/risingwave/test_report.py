@@ -1,4 +1,4 @@
-"""The report of a run on a RisingWave, on a PostgreSQL with as much of its catalogue."""
+"""The report of a run on a RisingWave, on a PostgreSQL with that part of its catalogue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from headrace.events.contract import TOPICS
 from headrace.events.kafka.brokers import access, make_topics, topic_name
 from headrace.events.rows import REJECTED
 from headrace.operate.doctor.risingwave import actors
-from tests.risingwave.test_contract import changes
 from tests.support import risingwave_real as real
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
-from tests.support.risingwave_sql_standin import PREFIX
+from tests.support.contract_messages import changes
+from tests.support.risingwave_sql_on_postgres import PREFIX
 from tests.support.standin import violations
 
 # Two jobs on two cores: a materialized view of two fragments, one of which runs once, and a sink.
@@ -84,7 +84,7 @@ def test_what_is_asked_of_the_catalogue_can_be_asked() -> None:
 
 
 def test_marts_side_by_side(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that cannot be read and one that has a row too many, among those that are the same."""
+    """One mart cannot be read, one has a row too many, and the others are equal."""
     with engine.connect() as here, engine.connect() as there:
         assert not [each for each in report.compare(there, here) if each.differences]
 

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import risingwave_sql_standin as standin
+from tests.support import risingwave_sql_on_postgres as on_postgres
 from tests.support import risingwave_views as views
 from tests.support.risingwave_ddl import Statement
+from tests.support.risingwave_sql_database import SqlStandIn
 from tests.support.risingwave_unions import differing
-from tests.support.standin_database import StandIn
 
 
 def test_every_union_of_the_models(
-    stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
+    sql_standin: SqlStandIn, risingwave_views: list[views.View]
 ) -> None:
-    made = views.compiled(tmp_path_factory.mktemp("compiled"))
-    views.create(stand_in.connection, made)
+    views.create(sql_standin.connection, risingwave_views)
     found = [
         f"{view.name}: {problem}"
-        for view in made
-        for problem in differing(stand_in.connection, view.select.replace('"dev".', ""))
+        for view in risingwave_views
+        for problem in differing(sql_standin.connection, view.select.replace('"dev".', ""))
     ]
     assert not found, "\n".join(found)
 
 
-def test_every_union_of_the_ingest(stand_in: StandIn) -> None:
+def test_every_union_of_the_ingest(sql_standin: SqlStandIn) -> None:
     found = [
         f"{statement.name}: {problem}"
-        for file in standin.FILES
-        for text in standin.statements(file)
+        for file in on_postgres.FILES
+        for text in on_postgres.statements(file)
         if (statement := Statement(text)).select
-        for problem in differing(stand_in.connection, standin.translated(statement.select))
+        for problem in differing(sql_standin.connection, on_postgres.translated(statement.select))
     ]
     assert not found, "\n".join(found)
 
@@ -50,9 +49,9 @@ def test_every_union_of_the_ingest(stand_in: StandIn) -> None:
     ],
 )
 def test_a_branch_of_another_type_is_found(
-    stand_in: StandIn, query: str, columns: list[str]
+    sql_standin: SqlStandIn, query: str, columns: list[str]
 ) -> None:
-    found = differing(stand_in.connection, query)
+    found = differing(sql_standin.connection, query)
     assert [problem.split()[2] for problem in found] == columns
 
 
@@ -64,5 +63,5 @@ def test_a_branch_of_another_type_is_found(
         "select x from (select 1 as x union all select null) as t union all select 1",
     ],
 )
-def test_what_it_converts_passes(stand_in: StandIn, query: str) -> None:
-    assert differing(stand_in.connection, query) == []
+def test_what_it_converts_passes(sql_standin: SqlStandIn, query: str) -> None:
+    assert differing(sql_standin.connection, query) == []

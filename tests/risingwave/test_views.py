@@ -18,11 +18,11 @@ from headrace.engine import Engine
 from headrace.events.contract import TOPICS, Event, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import empty, log  # noqa: F401
-from tests.support import risingwave_sql_standin as standin
+from tests.support import risingwave_sql_on_postgres as on_postgres
 from tests.support import risingwave_views as views
 from tests.support.policies import set_policies
 from tests.support.rewards import Story, crowd, stories
-from tests.support.standin_database import StandIn
+from tests.support.risingwave_sql_database import SqlStandIn
 from tests.support.streams import MODELS, START, send
 
 COPIED = (
@@ -30,7 +30,7 @@ COPIED = (
     "events.conflicts", "control.losses",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
 )  # fmt: skip
-# What a test of one of them would set, all together: they reach into each other's views.
+# The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
     [
         {},
@@ -48,8 +48,8 @@ POLICIES = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def with_views(stand_in: StandIn, risingwave_views: list[views.View]) -> list[views.View]:
-    connection = stand_in.connection
+def with_views(sql_standin: SqlStandIn, risingwave_views: list[views.View]) -> list[views.View]:
+    connection = sql_standin.connection
     connection.execute("drop view control.consumed")
     connection.execute(
         "create table control.consumed (topic text, partition integer, next_offset bigint, "
@@ -68,28 +68,28 @@ def with_views(stand_in: StandIn, risingwave_views: list[views.View]) -> list[vi
 def test_every_mart_has_the_same_rows(
     engine: Engine,
     log: EventLog,  # noqa: F811
-    stand_in: StandIn,
+    sql_standin: SqlStandIn,
     with_views: list[views.View],
     story: Story,
     policies: dict[str, str],
     claimed: int,
 ) -> None:
     tell(engine, log, story, policies, claimed)
-    found = compared(engine, stand_in, with_views)
+    found = compared(engine, sql_standin, with_views)
     assert not found, "\n".join(found[:20])
 
 
 def test_a_crowd_fills_every_mart(
     engine: Engine,
     log: EventLog,  # noqa: F811
-    stand_in: StandIn,
+    sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
     story = crowded()
     tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
-    found = compared(engine, stand_in, with_views)
+    found = compared(engine, sql_standin, with_views)
     assert found == []
-    empty_ones = [mart for mart in views.marts() if not views.rows(stand_in.connection, mart)]
+    empty_ones = [mart for mart in views.marts() if not views.rows(sql_standin.connection, mart)]
     assert empty_ones == []
 
 
@@ -111,7 +111,7 @@ def crowded() -> Story:
 
 
 def visitors() -> Iterator[tuple[Topic, Event]]:
-    """What the crowd does not bring: users, items and sessions, features that move, orphans."""
+    """Events that the crowd lacks: users, items and sessions, features that drift, orphans."""
     for number in range(400):
         yield (
             "inference",
@@ -149,19 +149,19 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
 def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
     engine: Engine,
     log: EventLog,  # noqa: F811
-    stand_in: StandIn,
+    sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
-    """The same events, taken in at other moments: only the columns of TAKEN_IN may differ."""
+    """The same events, ingested at other times: only the columns of TAKEN_IN may differ."""
     tell(engine, log, crowded(), {"min_new_labels": "3", "min_sample": "5"}, 0)
     with engine.connect() as connection:
-        take_over(connection, stand_in.connection)
+        take_over(connection, sql_standin.connection)
         for topic in TOPICS:
-            stand_in.connection.execute(
+            sql_standin.connection.execute(
                 f"update events.{topic} set ingested_at = ingested_at + "
                 "(hashtext(ingested_at::text) % 1000 + 5000) * interval '1 second'".encode()
             )
-        views.refresh(stand_in.connection, with_views)
+        views.refresh(sql_standin.connection, with_views)
         found = [
             difference
             for mart, key in views.marts().items()
@@ -169,7 +169,7 @@ def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
             for difference in views.differences(
                 mart,
                 key,
-                views.rows(stand_in.connection, mart),
+                views.rows(sql_standin.connection, mart),
                 views.rows(connection, mart),
                 views.TAKEN_IN,
             )
@@ -178,10 +178,10 @@ def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
 
 
 def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
-    stand_in: StandIn, with_views: list[views.View]
+    sql_standin: SqlStandIn, with_views: list[views.View]
 ) -> None:
     """Such a sum would end its materialized view, and the database with it."""
-    there = stand_in.connection
+    there = sql_standin.connection
     for table in ("events.inference", "events.feedback", "control.label_policies"):
         there.execute(f"truncate {table}".encode())
     there.execute("insert into control.label_policies values ('*', 'dwell', 'sum', 1, 1)")
@@ -208,16 +208,16 @@ def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
     )
 
 
-def compared(engine: Engine, stand_in: StandIn, made: list[views.View]) -> list[str]:
-    """Return what the views say differently over the events of `engine`."""
+def compared(engine: Engine, sql_standin: SqlStandIn, made: list[views.View]) -> list[str]:
+    """Return the differences of the views over the events of `engine`."""
     with engine.connect() as connection:
-        take_over(connection, stand_in.connection)
-        views.refresh(stand_in.connection, made)
+        take_over(connection, sql_standin.connection)
+        views.refresh(sql_standin.connection, made)
         return [
             difference
             for mart, key in views.marts().items()
             for difference in views.differences(
-                mart, key, views.rows(stand_in.connection, mart), views.rows(connection, mart)
+                mart, key, views.rows(sql_standin.connection, mart), views.rows(connection, mart)
             )
         ]
 
@@ -229,7 +229,7 @@ def tell(
     policies: dict[str, str],
     claimed: int,
 ) -> None:
-    """Store a story, with thresholds and with claims of the triggers that it may have."""
+    """Store a story, with policies and with claims of its triggers."""
     empty(engine)
     with engine.connect() as connection:
         connection.execute("delete from control.policies where model != '*'")
@@ -287,7 +287,7 @@ def take_over(here: psycopg.Connection[Any], there: psycopg.Connection[Any]) -> 
 def copy(
     here: psycopg.Connection[Any], there: psycopg.Connection[Any], table: str, other: str
 ) -> None:
-    names = ", ".join(standin.columns(there, other))
+    names = ", ".join(on_postgres.columns(there, other))
     there.execute(f"truncate {other}".encode())
     with (
         here.cursor().copy(f"copy (select {names} from {table}) to stdout".encode()) as read,

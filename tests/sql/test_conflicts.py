@@ -1,4 +1,4 @@
-"""Nothing vanishes: of a repeated id the first content stays, and every other is listed."""
+"""No event is lost: the first content of an id stays, and every other one is listed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Sent = tuple[Topic, dict[str, Any]]
 
 @st.composite
 def payloads(draw: st.DrawFn) -> Sent:
-    """An event of one of three ids of a topic, with any of a few values in its fields."""
+    """An event with one of three ids of a topic, and any of a few values in its fields."""
     topic = draw(st.sampled_from([*NAMES]))
     names = {*NAMES[topic], "event_time"}
     payload = {name: draw(st.sampled_from(VALUES[name])) for name in sorted(names)}
@@ -47,7 +47,7 @@ def payloads(draw: st.DrawFn) -> Sent:
 
 
 def content(topic: Topic, payload: dict[str, Any]) -> dict[str, Any]:
-    """What an event says, with its numbers compared as numbers."""
+    """The content of an event, with its numbers as numbers."""
     event = parse(topic, payload)
     return {name: getattr(event, name) for name in STRUCTS[topic].__struct_fields__}
 
@@ -103,15 +103,15 @@ def test_conflicts_equal_recompute(
         shown = json.dumps(json.loads(row["payload"]), sort_keys=True)
         found[row["topic"], row["event_id"], shown, row["differing"]] += row["times"]
         stored = first[row["topic"], row["event_id"]]
-        answer = first.get(("inference", stored.get("request_id", "")), {})
-        assert row["model"] == stored.get("model", answer.get("model"))
+        prediction = first.get(("inference", stored.get("request_id", "")), {})
+        assert row["model"] == stored.get("model", prediction.get("model"))
         assert row["ingested_at"] <= row["last_ingested_at"]
     assert found == expected
     assert len({(row["topic"], row["event_id"], row["content_md5"]) for row in rows}) == len(rows)
 
 
 def said(topic: Topic, payload: dict[str, Any]) -> str:
-    """The payload of a conflict: the whole event, but for a time that nobody said."""
+    """The payload of a conflict: the whole event, without a time that its sender did not give."""
     event = content(topic, payload)
     if payload["event_time"] is None:
         del event["event_time"]
@@ -131,7 +131,7 @@ def said(topic: Topic, payload: dict[str, Any]) -> str:
 def test_whoever_sends_what_at_once_each_id_is_stored_once_and_nothing_vanishes(
     engine: Engine, batches: list[list[Sent]], logs: int
 ) -> None:
-    """Several senders, also through logs of several processes; small batches, so that many meet."""
+    """Several senders, also through logs of several processes; small batches, so many overlap."""
     empty(engine)
     small = Engine(engine.dsn, replace(engine.settings, batch_rows=3, linger_ms=0))
     with ExitStack() as opened, ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""An event with every text as long as the contract lets it be is stored, with all that it moves."""
+"""An event with every text at the limit of the contract is stored, and updates all panes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headrace.events.log import EventLog
 MOST = 2_704
 HEADER = 8
 START = datetime(2024, 5, 1, tzinfo=UTC)
-# What nothing compresses: a character of four bytes is one of some 40,000.
+# Text that does not compress: characters of four bytes, drawn from some 40,000.
 RANDOM = random.Random(5)
 
 
@@ -27,8 +27,8 @@ def text(size: int = MAX_ID) -> str:
     return "".join(chr(RANDOM.randrange(0x20000, 0x2A6D0)) for _ in range(size // 4))
 
 
-def answer(**fields: Any) -> dict[str, Any]:
-    """An inference with every text at its limit; what is not given is its own."""
+def inference(**fields: Any) -> dict[str, Any]:
+    """An inference with every text at its limit, unless given."""
     names = ("endpoint", "segment", "user_id", "session_id", "item_id", "request_id", "prediction")
     return {
         **{name: text() for name in names},
@@ -51,10 +51,10 @@ def send(log: EventLog, topic: Topic, *payloads: dict[str, Any]) -> None:
 def stuffed(engine: Engine) -> Engine:
     """A database with an event of each kind, each of its texts at its limit."""
     model = text()
-    first = answer(model=model, model_version=text())
-    # A class of a label has 64 characters at most; what is longer is none in some panes.
-    other = answer(model=model, model_version=text(), prediction=text(4 * 64))
-    shadow = answer(
+    first = inference(model=model, model_version=text())
+    # A class has at most 64 characters; some panes have null for a longer label.
+    other = inference(model=model, model_version=text(), prediction=text(4 * 64))
+    shadow = inference(
         model=model, model_version=text(), variant="shadow", shadow_of=first["request_id"]
     )
     late = (START + timedelta(hours=1)).isoformat()
@@ -123,7 +123,7 @@ def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> N
         for index in indexes(stuffed)
         if not stuffed.rows(f"select from {index['relation']} limit 1")
     }
-    # Of Kafka, and what nothing was refused for; claims have a test of their own.
+    # Tables of Kafka and of refused events; claims have a test of their own.
     of_kafka = {"control.consumed", "control.topic_ends", "control.losses"}
     assert empty == of_kafka | {"control.claims", "events.rejected"}
 

@@ -1,4 +1,4 @@
-"""The examples for analysts run, as the role that analysts have, and answer what they ask."""
+"""The example queries for analysts run in their role and return rows."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def filled(engine: Engine) -> Engine:
 
 def test_all_run_as_the_reader(filled: Engine) -> None:
     assert len(QUERIES) >= 12
-    answered = {}
+    returned = {}
     with psycopg.connect(filled.dsn, autocommit=True) as connection:
         connection.execute("set role headrace_reader")
         for path in QUERIES:
-            answered[path.stem] = len(connection.execute(path.read_text()).fetchall())
+            returned[path.stem] = len(connection.execute(path.read_text()).fetchall())
         for schema in ("events.inference", "panes.labels", "control.policies"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"select * from {schema}")
-    silent = {name for name, rows in answered.items() if rows == 0}
-    # Nothing was trained, moved, shadowed or left without a label in this story.
+    silent = {name for name, rows in returned.items() if rows == 0}
+    # In this story nothing was trained, drifted, shadowed or left without a label.
     assert silent <= {
         "04_how_long_is_the_loop",
         "05_which_features_moved",

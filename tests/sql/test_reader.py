@@ -1,4 +1,4 @@
-"""What the reader can do at worst: it is tried as the reader."""
+"""The worst that the reader can do, tried in its role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.settings import Settings
 
-# Time-outs that the reader's sessions have, until they say otherwise.
+# Default timeouts of the reader's sessions.
 TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout")
 
 
@@ -29,7 +29,7 @@ def address(engine: Engine, template: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def reader(address: str) -> Iterator[Connection]:
-    """A session of the reader that has thrown off all that it can throw off."""
+    """A session of the reader that has reset every setting it can."""
     with psycopg.connect(address, autocommit=True) as connection:
         for name in TIMEOUTS:
             connection.execute(f"set {name} = 0")
@@ -38,7 +38,7 @@ def reader(address: str) -> Iterator[Connection]:
 
 
 def own(engine: Engine, server: EmbeddedPostgres) -> Engine:
-    """The same database as one that is embedded, whose reader is ours."""
+    """The same database as an embedded one, where Headrace owns the reader."""
     return Engine(engine.dsn, Settings(home=server.folder.parent))
 
 

@@ -1,4 +1,4 @@
-"""What the database itself says of panes and marts."""
+"""Comments of the database on panes and marts."""
 
 from __future__ import annotations
 

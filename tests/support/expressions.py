@@ -1,4 +1,4 @@
-"""What the expressions of a syntax tree are: where a column comes from, and what it cannot be."""
+"""Properties of expressions in a syntax tree: where a column comes from, and its bounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from tests.support.risingwave_words import JSONB, JSONB_CALLS
 
-# What sqlglot calls some functions.
+# Functions that sqlglot names differently.
 SQLGLOT_NAMES = {
     "explode": "unnest",
     "exploding_generate_series": "generate_series",
@@ -19,7 +19,7 @@ SQLGLOT_NAMES = {
 
 
 def origins(column: exp.Column) -> list[exp.Expr]:
-    """What a column is in the subquery or CTE that it comes from; empty where that is a table."""
+    """The expressions behind a column, in the subquery or CTE it comes from; none for a table."""
     select = column.find_ancestor(exp.Select)
     return _outputs(_relations(select, column.table), column.name) if select else []
 

@@ -16,6 +16,13 @@ from headrace.settings import project_path
 
 Connection = psycopg.Connection[Any]
 
+# The files of macros/statistics that are formulas; the others need panes or an engine's dialect.
+FILES = (
+    "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "least_squares",
+    "page_hinkley", "chi_square", "psi", "category_distances", "drift_status",
+    "histogram_distances", "number_bins",
+)  # fmt: skip
+
 EXAMPLES = settings(
     max_examples=25,
     deadline=None,
@@ -32,13 +39,13 @@ def raise_compiler_error(message: str) -> NoReturn:
 
 
 def load_macros() -> dict[str, Callable[..., str]]:
-    """The macros of these files, rendered by plain Jinja: dbt takes a second for each."""
-    package = SimpleNamespace(fence=lambda: "offset 0")  # as planning.sql has it
+    """Return the macros of these files, rendered by plain Jinja: dbt takes a second for each."""
+    package = SimpleNamespace(fence=lambda: "offset 0")  # as engine/planning.sql has it
     environment = Environment()
     environment.globals["headrace"] = package
     environment.globals["exceptions"] = SimpleNamespace(raise_compiler_error=raise_compiler_error)
-    for name in ("statistics", "drift_statistics", "category_distances", "number_bins"):
-        path: Path = project_path("dbt_project") / "macros" / f"{name}.sql"
+    for name in FILES:
+        path: Path = project_path("dbt_project") / "macros" / "statistics" / f"{name}.sql"
         module = environment.from_string(path.read_text()).module
         package.__dict__.update(
             {key: value for key, value in vars(module).items() if not key.startswith("_")}
@@ -52,7 +59,9 @@ NUMBERS = [None, math.nan, math.inf, -math.inf, 0.0, 1.0, -1.0, 0.3, 3.0, 40.0]
 NUMBERS += [5e-324, -5e-324, 1e-300, 1e-30, 1e-12, 1e12, 1e30, 1.7e308, -1.7e308]
 SHARES = [None, 0.0, 1e-18, 0.25, 1.0]
 SUMS = [None, 0.0, 1e-9, 1.0, 1e12]
-# Whatever may come as each argument, and whether the value is in [0, 1].
+DIFFERENCES = [-1e30, -0.5, 0.0, 1e-9, 1.0, 1e30]
+VARIANCES = [None, -1.0, 0.0, 1e-9, 0.25, 1e12]
+# The values that each argument is tested with, and whether the result is in [0, 1].
 SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "normal_cdf": ([NUMBERS], True),
     "normal_p_value": ([NUMBERS], True),
@@ -60,6 +69,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "wilson_high": ([COUNTS, COUNTS], True),
     "two_proportion_z": ([COUNTS] * 4, False),
     "always_valid_p_value": ([COUNTS] * 4, True),
+    "mixture_p_value": ([DIFFERENCES, VARIANCES, VARIANCES], True),
     "chi_square_p_value": ([NUMBERS, COUNTS], True),
     "cramers_v": ([NUMBERS, COUNTS, COUNTS], True),
     "ks_p_value": ([NUMBERS, COUNTS, COUNTS], True),

@@ -1,4 +1,4 @@
-"""What RisingWave asks of the statements of sql/risingwave, as rules over their text.
+"""Rules of RisingWave on the statements of sql/risingwave, checked over their text.
 
 A rule takes a `Statement` and returns readable violations. The SELECT of a view or a sink is looked
 at by the rules of risingwave.py and risingwave_words.py. docs/engines.md says where they come from.
@@ -20,7 +20,7 @@ HEAD = re.compile(
 GRANT = re.compile(
     r"grant (usage on schema|select on all (materialized )?views in schema) \w+ to headrace_reader"
 )
-# Functions of RisingWave that these statements may call, and models need not.
+# Functions of RisingWave that only these statements call.
 MORE = {
     "convert_from", "jsonb_path_exists", "jsonb_path_query_array", "jsonb_path_query_first",
     "proctime", "now",
@@ -80,7 +80,7 @@ def column_names(statement: Statement) -> list[str]:
 
 
 def _parts(text: str) -> list[str]:
-    """What the first parentheses of a text hold, cut at its commas."""
+    """The contents of the first parentheses of a text, split at commas."""
     depth, parts, quoted = 0, [""], False
     for char in text:
         quoted ^= char == "'"
@@ -99,7 +99,7 @@ def _parts(text: str) -> list[str]:
 
 
 def repeatable(statement: Statement) -> list[str]:
-    """A second run changes nothing: every statement creates what is not there, or grants."""
+    """A second run changes nothing: statements create with IF NOT EXISTS, or grant."""
     head = HEAD.match(statement.text)
     if statement.text == "set sink_decouple = false" or GRANT.fullmatch(statement.text):
         return []
@@ -109,7 +109,7 @@ def repeatable(statement: Statement) -> list[str]:
 
 
 def words(statement: Statement) -> list[str]:
-    """No words that RisingWave lacks or takes otherwise."""
+    """No words that RisingWave lacks or reads differently."""
     text = " ".join(re.sub(r"'[^']*'", "''", statement.text).lower().split())
     return [
         f"{phrase}: {why}"
@@ -153,7 +153,7 @@ def keys(statement: Statement) -> list[str]:
 
 
 def sources(statement: Statement) -> list[str]:
-    """Bytes are one column beside those that are computed from it, and from nothing computed."""
+    """A source of bytes has one column, and others that are computed from it directly."""
     if statement.kind != "source":
         return []
     found = []
@@ -175,7 +175,7 @@ def sources(statement: Statement) -> list[str]:
 
 
 def sinks(statement: Statement) -> list[str]:
-    """A sink into a table names its columns and is append-only; one to a topic says what of."""
+    """A sink into a table names its columns and is append-only; one to a topic names its source."""
     if statement.kind != "sink":
         return []
     into = re.search(r"\binto ([\w.]+)\s*(\([^)]*\))?", statement.text)
@@ -197,7 +197,7 @@ def sinks(statement: Statement) -> list[str]:
 
 
 def subscriptions(statement: Statement) -> list[str]:
-    """A subscription is in the schema of what it follows, and keeps changes for some time."""
+    """A subscription is in the schema of its source and has a retention."""
     if statement.kind != "subscription":
         return []
     follows = re.search(r"\bfrom (\w+)\.\w+", statement.text)
@@ -210,7 +210,7 @@ def subscriptions(statement: Statement) -> list[str]:
 
 
 def patterns(statement: Statement) -> list[str]:
-    """Regular expressions look neither around nor back; paths are strict, and name their limits."""
+    """Regular expressions have no look-around or back-references; JSON paths are strict."""
     found = []
     for text in re.findall(r"'((?:[^']|'')*)'", statement.text):
         if re.search(r"\(\?(=|!|<)|\\[1-9]", text):

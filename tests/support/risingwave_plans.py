@@ -1,4 +1,4 @@
-"""How large RisingWave's plans become, counted over syntax trees; nothing of it runs there.
+"""The size of RisingWave's plans, estimated from syntax trees without a RisingWave.
 
 A streaming plan keeps an actor running for each of its operators (at parallelism 1), of which a
 cluster allows 400 at most and 100 with a good conscience. A batch plan is a tree: a view or a CTE
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-# Query by name; those that are no plain view are tables to their readers.
+# Queries of plain views by name; any other relation is a table to its readers.
 Views = Mapping[str, exp.Query]
 Scope = dict[str, tuple[exp.Query, "Scope"]]
 
 
 @dataclass
 class _Streaming:
-    """Counts operators; what is named twice is kept once."""
+    """Counts operators; a CTE that is referenced twice counts once."""
 
     views: Views
     operators: int = 0

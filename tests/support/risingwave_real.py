@@ -1,4 +1,4 @@
-"""A RisingWave that is really there: databases of one's own on it, which leave nothing behind.
+"""A real RisingWave: tests get databases of their own, which are dropped afterwards.
 
 HEADRACE_TEST_RISINGWAVE is the connection string of one whose role may make databases, and
 HEADRACE_TEST_KAFKA the address of brokers that both it and this machine reach. One run takes both:
@@ -29,7 +29,7 @@ from headrace.errors import EngineError
 from headrace.events.kafka.brokers import access, topic_name
 from headrace.settings import Settings
 from tests.support.risingwave_report import SCHEMAS, costs, expenses, nodes
-from tests.support.risingwave_sql_standin import PREFIX, Message
+from tests.support.risingwave_sql_on_postgres import PREFIX, Message
 
 DSN = os.environ.get("HEADRACE_TEST_RISINGWAVE", "")
 KAFKA = os.environ.get("HEADRACE_TEST_KAFKA", "")
@@ -76,13 +76,13 @@ def database(server: EmbeddedPostgres, home: Path, **changed: Any) -> Iterator[E
 
 
 def show(engine: Engine) -> None:
-    """Print what everything costs."""
+    """Print the cost of every object."""
     with engine.connect() as connection:
         print("", expenses(costs(connection), nodes(connection)), sep="\n")
 
 
 def empty(connection: psycopg.Connection[Any]) -> None:
-    """Drop what Headrace made in a database, the newest first: what reads another is younger."""
+    """Drop what Headrace created in a database, newest first: a view is newer than its sources."""
     for schema, name, kind in connection.execute(MADE).fetchall():
         what = SQL(kind)  # of its own catalogue: table, source, sink, view, materialized view ...
         connection.execute(SQL("drop {} if exists {}").format(what, Identifier(schema, name)))
@@ -93,13 +93,13 @@ def empty(connection: psycopg.Connection[Any]) -> None:
 def publish(
     settings: Settings, sent: Iterable[tuple[str, bytes | None]], moment: int
 ) -> list[Message]:
-    """Send (topic, value) to the first partitions, all of one time in ms; return where they are."""
+    """Send (topic, value) to the first partitions, all with one time in ms; return the messages."""
     producer = KafkaProducer(**access(settings), acks="all", max_request_size=2_000_000)
     receipts = [
         (
             topic,
             value,
-            # A message without a value is taken with a key only.
+            # A message without a value is accepted only with a key.
             producer.send(
                 topic_name(settings, topic), value, b"key", partition=0, timestamp_ms=moment
             ),

@@ -1,4 +1,4 @@
-"""What is printed after a run on a RisingWave: how its marts differ, and what all of it costs.
+"""The report of a run on a RisingWave: how its marts differ, and what its objects cost.
 
 Columns of its catalogue (`rw_catalog`) were read in its source: an actor runs one fragment of a
 streaming job on one core, and a job keeps its state in tables of its own, internal ones included.
@@ -66,7 +66,7 @@ class Cost(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One mart on both engines: its rows, and what differs or was raised."""
+    """One mart on both engines: its rows, and its differences or the error."""
 
     mart: str
     there: int
@@ -78,7 +78,7 @@ class Compared(NamedTuple):
 def compare(
     there: psycopg.Connection[Any], here: psycopg.Connection[Any], ignored: Collection[str] = ()
 ) -> list[Compared]:
-    """Read every mart of both engines; one that cannot be read hides no other."""
+    """Read every mart on both engines; an error in one does not stop the others."""
     found = []
     for mart, key in views.marts().items():
         if mart in views.OF_THE_ENGINE:
@@ -96,7 +96,7 @@ def compare(
 
 
 def costs(connection: psycopg.Connection[Any]) -> list[Cost]:
-    """Return what each object of Headrace's costs, the dearest first."""
+    """Return the cost of each object of Headrace, most expensive first."""
     return [
         Cost(name, kind, *map(int, numbers))
         for name, kind, *numbers in connection.execute(COSTS).fetchall()
@@ -122,7 +122,7 @@ def differences(compared: Iterable[Compared]) -> str:
 
 
 def expenses(found: Sequence[Cost], cluster: Iterable[tuple[int, int, int]]) -> str:
-    """The table of what runs or keeps something, its sum, and each node beside its limits."""
+    """The table of objects with actors or state, their sum, and each node with its limits."""
     dear = [each for each in found if each.actors or each.bytes]
     lines = [(*each[:5], _bytes(each.bytes)) for each in dear]
     fragments, actors, tables, size = (

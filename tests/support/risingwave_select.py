@@ -1,4 +1,4 @@
-"""What RisingWave asks of a SELECT, as rules over compiled SQL; nothing of it runs there.
+"""Rules of RisingWave on a SELECT, checked over compiled SQL without a RisingWave.
 
 A rule takes a syntax tree (those of `TREE`) or tokens (those of risingwave_words.py) and returns
 readable violations. docs/engines.md says where the rules come from.
@@ -33,13 +33,13 @@ from tests.support.risingwave_words import PLAIN, SET_RETURNING, WORDS, words
 
 S = TypeVar("S")
 UNFRAMED = (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead)
-# What makes a text of a number.
+# Expressions that convert a number to text.
 TEXTS = (exp.Cast, exp.Concat, exp.ConcatWs, exp.DPipe)
-# Where a subquery stands for a relation.
+# Parents of a subquery that is a relation.
 RELATIONS = (exp.From, exp.Join, exp.SetOperation, exp.CTE, exp.Subquery)
 # sqlglot does not parse these; models that use them are checked by plain rules alone.
 KNOWN_FALLBACKS = {"emit", "watermark", "session"}
-# Violations that stand, by model and by how they begin, each with its reason.
+# Accepted violations, by model and by how they begin, each with its reason.
 ACCEPTED: dict[str, dict[str, str]] = {
     "ingest_lag": {
         "wall clock: now": "in WHERE alone, and brokers are asked at the wall's time",
@@ -48,7 +48,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "division: by what may be zero: labels_30d": "a row is in its own window",
     },
     "segment_features": {
-        "division: by what may be zero: labels_30d": "a pane has an opinion",
+        "division: by what may be zero: labels_30d": "a pane has a label",
     },
 }
 
@@ -76,13 +76,13 @@ def read(name: str, sql: str) -> Model:
 
 
 def violations(model: Model) -> list[str]:
-    """Return what RisingWave would refuse in a model, or PostgreSQL stumble over: "rule: what"."""
+    """Return what RisingWave would refuse in a model, or PostgreSQL raise on, as "rule: what"."""
     accepted = tuple(ACCEPTED.get(model.name, ()))
     return [text for text in raw_violations(model) if not text.startswith(accepted)]
 
 
 def raw_violations(model: Model) -> list[str]:
-    """Return also those that are accepted."""
+    """Return all violations, accepted ones included."""
     found = _apply(WORDS, model.tokens)
     if model.tree is not None:
         return found + _apply(TREE, model.tree)
@@ -258,7 +258,7 @@ def _is_numeric(node: exp.Expr) -> bool:
 
 
 def set_returning(tree: exp.Query) -> list[str]:
-    """Functions that return sets stand bare in the select list, or after FROM.
+    """Functions that return sets are bare in the select list, or in FROM.
 
     Those that do run side by side; one inside an expression multiplies the rows of the others.
     """
@@ -280,7 +280,7 @@ def _sql(node: exp.Expr) -> str:
 
 
 def jsonb_keys(tree: exp.Query) -> list[str]:
-    """JSON is no key: not to group, to be distinct, to partition, to join, nor in a plain union."""
+    """JSON is no key of GROUP BY, DISTINCT, PARTITION BY or a join, and in no plain UNION."""
     return [f"{where}: {_sql(key)}" for where, key in _keys(tree) if is_jsonb(key)]
 
 
@@ -326,7 +326,7 @@ def _output(select: exp.Select, key: exp.Expr) -> exp.Expr:
 
 
 def ordering(tree: exp.Query) -> list[str]:
-    """A view has no order; DISTINCT ON takes the first by an order that its own keys lead."""
+    """A view has no ORDER BY; one of DISTINCT ON begins with its keys."""
     found = []
     on = None
     for select in [*tree.find_all(exp.Select)][::-1]:

@@ -1,4 +1,4 @@
-"""The types of the branches of a UNION, as the PostgreSQL that stands in infers them.
+"""The types of the branches of a UNION, as PostgreSQL infers them.
 
 RisingWave converts the types of two SELECTs that stand side by side, and of nothing else: from the
 third branch on, and in parentheses, the columns must have the same types.
@@ -17,7 +17,7 @@ from tests.support.expressions import branches
 
 
 def differing(connection: psycopg.Connection[Any], query: str) -> list[str]:
-    """Return the columns of branches whose types are not those of the first, once for each."""
+    """Return the columns whose type in a branch differs from the first branch, each once."""
     tree = sqlglot.parse_one(query, read="risingwave")
     found = []
     for union in tree.find_all(exp.SetOperation):
@@ -34,7 +34,7 @@ def differing(connection: psycopg.Connection[Any], query: str) -> list[str]:
 
 
 def converted(union: exp.SetOperation) -> bool:
-    """Whether its branches are two plain SELECTs, whose types RisingWave brings together."""
+    """Whether its branches are two plain SELECTs, whose types RisingWave unifies."""
     return isinstance(union.left, exp.Select) and isinstance(union.right, exp.Select)
 
 

@@ -1,4 +1,4 @@
-"""The views as dbt compiles them for RisingWave, and their rows beside those of another engine."""
+"""The views as dbt compiles them for RisingWave, and their rows compared with another engine's."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from psycopg.rows import dict_row
 from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.settings import Settings, project_path
-from tests.support.risingwave_sql_standin import otherwise
+from tests.support.risingwave_sql_on_postgres import otherwise
 
-# Doubles that were added up in another order.
+# Tolerance of doubles that were added in another order.
 RELATIVE, ABSOLUTE = 1e-9, 1e-9
-# Columns that say when the engine took something in, which is another moment on each.
+# Columns with the time of ingest, which differs between engines.
 TAKEN_IN = frozenset({"ingested_at", "last_ingested_at", "first_new_label_at", "published_at"})
 # Times that are computed from doubles.
 COMPUTED = frozenset({"crosses_at"})
@@ -75,7 +75,7 @@ def _view(node: dict[str, Any]) -> View:
 
 
 def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
-    """Make the views as materialized ones of PostgreSQL, which `refresh` computes again."""
+    """Create the views as materialized views of PostgreSQL, which `refresh` recomputes."""
     for view in views:
         connection.execute(
             sql.SQL("create schema if not exists {}").format(sql.Identifier(view.schema))
@@ -94,7 +94,7 @@ def refresh(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
 
 
 def marts() -> dict[str, list[str]]:
-    """The marts, each with the columns that name a row."""
+    """The marts, each with its key."""
     found = {}
     for path in sorted(project_path("dbt_project").glob("models/marts/*.yml")):
         for model in yaml.safe_load(path.read_text()).get("models", []):
@@ -121,7 +121,7 @@ def differences(
     right: list[dict[str, Any]],
     ignored: Collection[str] = (),
 ) -> list[str]:
-    """Return what two engines say differently of one mart."""
+    """Return the differences of one mart between two engines."""
     here, there = (
         {tuple(str(row[name]) for name in key): row for row in side} for side in (left, right)
     )

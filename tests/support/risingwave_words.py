@@ -1,8 +1,8 @@
-"""What RisingWave asks of the words of a SELECT: rules over tokens, for any SQL.
+"""Rules of RisingWave over the tokens of a SELECT, for any SQL.
 
-`WORDS` holds what words alone can tell. `PLAIN` stands in, more roughly, for the rules of
-risingwave.py where sqlglot cannot parse. What a model may call or cast to is on a list, so that
-what nobody has looked up is a violation too. docs/engines.md says where the lists come from.
+`WORDS` are the rules that need tokens alone. `PLAIN` are coarser versions of the rules of
+risingwave_select.py, for SQL that sqlglot cannot parse. Functions and types are on lists, and
+anything not on them is a violation. docs/engines.md says where the lists come from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JSONB_CALLS = _names(
     jsonb_set jsonb_strip_nulls to_jsonb
     """
 )
-# What both engines have with the same meaning.
+# Functions that both engines have with the same meaning.
 BOTH = _names(
     """
     abs acos asin atan atan2 cbrt ceil cos degrees exp floor greatest least ln log10 mod pi power
@@ -51,7 +51,7 @@ BOTH = _names(
     dense_rank first_value lag last_value lead rank row_number
     """
 )
-# What RisingWave alone has: for the macros that are written for it.
+# Functions that only RisingWave has, for macros that are written for it.
 ITS_OWN = _names(
     """
     approx_count_distinct approx_percentile array_distinct array_max array_min array_sort array_sum
@@ -59,7 +59,7 @@ ITS_OWN = _names(
     """
 )
 FUNCTIONS = BOTH | ITS_OWN | SET_RETURNING | JSONB_CALLS
-# What PostgreSQL users reach for, and what to write instead.
+# Common functions that RisingWave lacks or computes differently, and what to write instead.
 INSTEAD = {
     "corr": "sums of products",
     "date_bin": "the macro pane_start",
@@ -73,7 +73,7 @@ INSTEAD = {
     "variance": "var_samp",
     "width_bucket": "floor, or a join with edges by a key",
 }
-# A parenthesis after these words is no call.
+# A parenthesis after these words is not a call.
 SYNTAX = _names(
     """
     all and any array as between by case cube distinct else except exists filter from group having
@@ -108,7 +108,7 @@ TYPES = _names(
     time timestamp timestamptz varchar
     """
 ) | {"double precision"}
-# What it reads as an interval.
+# Texts that it reads as intervals.
 INTERVAL = re.compile(
     r"(?=.*\d) *([+-]?\d+ *(y|years?|yrs?|months?|mons?|d|days?|h|hours?|hrs?|m|minutes?|mins?"
     r"|s|seconds?|secs?)( +|(?=[+-])|$))*([+-]?\d+:[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?",
@@ -137,7 +137,7 @@ def absent(tokens: list[Token]) -> list[str]:
 
 
 def wall_clock(tokens: list[Token]) -> list[str]:
-    """Views are a function of the events: windows end at `model_clock`, never at the wall's."""
+    """Views depend on the events alone: windows end at `model_clock`, never at the wall clock."""
     return [f"{word}: write event_clock" for word in words(tokens) if word in WALL_CLOCK]
 
 
@@ -151,7 +151,7 @@ def types(tokens: list[Token]) -> list[str]:
 
 
 def intervals(tokens: list[Token]) -> list[str]:
-    """An interval is whole numbers of its units, and a time of day for what is less."""
+    """An interval has whole numbers of its units, and a time of day for less than a day."""
     return [
         f"'{token.text}': write it as '1 day 00:00:00.5'"
         for token in _interval_texts(tokens)
@@ -169,7 +169,7 @@ def _interval_texts(tokens: list[Token]) -> Iterator[Token]:
 
 
 def numbers(tokens: list[Token]) -> list[str]:
-    """Numbers are exact: one that 28 digits do not hold is refused."""
+    """A number that does not fit into 28 digits is refused."""
     return [
         f"{token.text}: write '{token.text}'::double precision"
         for token in tokens
@@ -180,7 +180,7 @@ def numbers(tokens: list[Token]) -> list[str]:
 
 
 def endless(tokens: list[Token]) -> list[str]:
-    """Times and numbers end; an endless interval of somebody's is sent to be refused."""
+    """Times and numbers are finite. An infinite interval of a user is sent, and refused there."""
     return [
         f"'{token.text}': there is none"
         for token, _, kind in zip(tokens, tokens[1:], tokens[2:], strict=False)
@@ -191,7 +191,7 @@ def endless(tokens: list[Token]) -> list[str]:
 
 
 def limits(tokens: list[Token]) -> list[str]:
-    """LIMIT and OFFSET take a number as it is: no parameter, text or expression."""
+    """LIMIT and OFFSET take a literal number: no parameter, text or expression."""
     return [
         f"{_text(token)} {following.text}: write a number"
         for token, following in pairwise(tokens)
@@ -202,7 +202,7 @@ def limits(tokens: list[Token]) -> list[str]:
 
 
 def arrays(tokens: list[Token]) -> list[str]:
-    """No array as a text but the empty one: it is parsed otherwise."""
+    """No array as a text but the empty one: RisingWave parses it differently."""
     return [
         f"'{token.text}' as an array: write array[...]"
         for token, cast, _, bracket in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)

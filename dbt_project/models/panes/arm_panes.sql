@@ -1,11 +1,10 @@
--- Rewards of what was tried, with the weights that make up for how often it was tried.
--- An arm is a predicted class; w is 1 / propensity. Predictions without a propensity count as pulls
--- only.
+-- Rewards of arms, with the weights of inverse propensity scoring. An arm is a predicted class, and
+-- w is 1 / propensity. A prediction without a propensity counts as a pull only.
 -- grain: hour of the inference, version, variant and arm.  key: all but the measures.
 -- lateness: any; a revised label changes its reward.
 {{ config(
     key=['model', 'pane_start', 'model_version', 'variant', 'arm'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

@@ -1,10 +1,10 @@
--- How long labels take: a DDSketch of seconds from the prediction to what decided its label.
--- Shadow predictions, which share the labels of others, are left out.
+-- Label delay: a DDSketch of the seconds from a prediction to the feedback that decided its label.
+-- Shadow predictions share the labels of others and are left out.
 -- grain: hour in which the label was known, and block of buckets.  key: all but the measures.
 -- lateness: any; a revised label moves.
 {{ config(
     key=['model', 'pane_start', 'block'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

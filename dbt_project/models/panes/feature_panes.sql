@@ -1,13 +1,12 @@
--- The distribution of every feature, whatever the events carry; shadow predictions, which repeat
--- what was asked before, are left out.
--- A number falls into a DDSketch bucket, a string or bool is its own category, a missing value
--- has neither.
+-- The distribution of every feature that events carry. Shadow predictions repeat the features of
+-- others and are left out. A number falls into a DDSketch bucket, a string or bool is its own
+-- category, a missing value has neither.
 -- grain: pane of 1 minute or 1 hour by feature, type and block of buckets or category.
 -- key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'feature', 'type', 'block', 'category'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
+    parallel=true,
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
@@ -96,7 +95,9 @@ select
     sum(predictions)::bigint as predictions,
     case
         when {{ bucket_block('bucket') }} is not null
-            then {{ block_counts(bucket_place('bucket'), sketch_block(), 'predictions') }}
+            then {{ block_counts(
+                bucket_place('bucket'), sketch_block(), 'predictions'
+            ) }}
     end as counts
 from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
 group by 2, 3, 4, 5, 6, 7

@@ -1,16 +1,16 @@
--- Feedback by the minute in which they were known, and all of them ever; never taken back, so any
--- past moment can be asked what was known then.
+-- Feedback by the minute in which it became known, and all of it ('ever'). Nothing is ever taken
+-- out, so what was known at any past time can be queried.
 -- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'segment', 'kind', 'label'],
-    drivers=['events.inference', 'events.feedback'],
-    only={
+    deltas={
         'events.inference': '
             select n.* from new_rows as n where exists (
                 select from panes.waiting_feedback as w where w.awaited_id = n.request_id
             )',
+        'events.feedback': 'select * from new_rows',
     },
     merge={
         'last_known_at': 'max', 'first_feedback_time': 'min', 'last_feedback_time': 'max'

@@ -5,8 +5,7 @@
     key=[
         'model', 'grain', 'pane_start', 'model_version', 'variant', 'segment', 'prediction'
     ],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

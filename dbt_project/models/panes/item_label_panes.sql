@@ -1,9 +1,9 @@
--- What was made of predictions about an item, by the time it was known.
+-- Labels and rewards of predictions about an item, by the time at which they became known.
 -- grain: hour, item and label.  key: all but the measures.
 -- lateness: any; a revised label moves.
 {{ config(
     key=['model', 'item_id', 'pane_start', 'label'],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention='400 days'
 ) }}
 

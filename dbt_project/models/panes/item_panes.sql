@@ -1,9 +1,8 @@
--- How often items were shown.
+-- How often each item was predicted; shadow predictions are left out.
 -- grain: hour and item.  key: (model, item_id, pane_start).  lateness: any.
 {{ config(
     key=['model', 'item_id', 'pane_start'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     merge={'last_event_time': 'max'},
     retention='400 days'
 ) }}

@@ -1,8 +1,8 @@
--- When labels came in, by the engine's clock: how many are new since any moment.
--- Shadow predictions, which nobody learns from, are left out.
--- grain: minute in which the engine had answer and label.  key: (model, pane_start).
+-- When labels arrived, by the engine's clock: tells how many are new since a given time.
+-- Shadow predictions are not trained on and are left out.
+-- grain: minute in which the engine had both prediction and label.  key: (model, pane_start).
 -- lateness: any; a revised label arrives anew.
-{{ config(key=['model', 'pane_start'], drivers=['panes.labels']) }}
+{{ config(key=['model', 'pane_start'], deltas=['panes.labels']) }}
 
 select
     model,

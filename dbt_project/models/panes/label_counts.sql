@@ -1,6 +1,6 @@
--- How many examples carry each label; shadow predictions, which nobody learns from, are left out.
+-- How many examples have each label. Shadow predictions are not trained on and are left out.
 -- grain: label of a model.  key: (model, label).  lateness: any.
-{{ config(key=['model', 'label'], drivers=['panes.labels']) }}
+{{ config(key=['model', 'label'], deltas=['panes.labels']) }}
 
 select
     model,

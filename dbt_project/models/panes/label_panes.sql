@@ -1,14 +1,15 @@
--- Labels against predictions and scores: all that AUC, log loss, F1, RMSE and calibration need.
--- By the time of the inference (1 minute, 1 hour) and by the time its label was known (1 hour).
+-- Labels against predictions and scores: what AUC, log loss, F1, RMSE and calibration are computed
+-- from. By the time of the inference (1 minute, 1 hour) and by the time its label became known (1
+-- hour).
 -- grain: pane, version, variant, label and prediction; the hourly ones by segment, too. Labels and
 -- predictions that are measures rather than classes are null.  key: all but the measures.
--- lateness: any; a revised label is taken out of its old row and put into the new one.
+-- lateness: any; a revised label moves from its old row to the new one.
 {{ config(
     key=[
         'model', 'clock', 'grain', 'pane_start', 'model_version', 'variant', 'segment',
         'label', 'prediction'
     ],
-    drivers=['panes.labels'],
+    deltas=['panes.labels'],
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

@@ -1,13 +1,12 @@
--- What is held to be right about a prediction, after all that was said about it.
--- Of one kind of feedback the first, the last, the largest or the sum counts, of several kinds
--- the one of the highest priority, then the latest: control.label_policies says which.
--- Feedback on a prediction speaks of its shadow predictions, too.
+-- The label of each prediction, chosen from all feedback on it by the rules of
+-- control.label_policies (macro chosen_labels). Feedback on a prediction also labels its shadow
+-- predictions.
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision or a changed policy replaces the label.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select n.request_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id
@@ -25,7 +24,7 @@
     },
     indexes=[['model', 'ingested_at'], ['model', 'user_id', 'known_at']],
     retention='400 days',
-    time='inference_time'
+    time_column='inference_time'
 ) }}
 
 {{ chosen_labels() }}

@@ -1,10 +1,9 @@
 -- Latency of predictions as a DDSketch: quantiles of any window with 1 % relative error.
 -- grain: pane of 10 seconds or 1 hour by version, variant, endpoint and block of buckets; the
--- block is null where no latency came.  key: all but the measures.  lateness: any.
+-- block is null without a latency.  key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'variant', 'endpoint', 'block'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 

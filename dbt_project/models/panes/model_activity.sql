@@ -1,8 +1,8 @@
--- First and last sign of life of every version, by its own clock and by ours.
+-- First and last prediction of every version, by the clock of the events and by the engine's.
 -- grain: version in one role.  key: (model, model_version, variant).  lateness: any.
 {{ config(
     key=['model', 'model_version', 'variant'],
-    drivers=['events.inference'],
+    deltas=['events.inference'],
     merge={
         'first_event_time': 'min', 'last_event_time': 'max',
         'first_ingested_at': 'min', 'last_ingested_at': 'max'

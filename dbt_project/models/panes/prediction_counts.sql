@@ -1,6 +1,6 @@
--- How often each prediction was given, and how sure the model was of it.
+-- How often each label was predicted, and with which scores.
 -- grain: prediction of a model.  key: (model, prediction).  lateness: any.
-{{ config(key=['model', 'prediction'], drivers=['events.inference']) }}
+{{ config(key=['model', 'prediction'], deltas=['events.inference']) }}
 
 select
     model,

@@ -1,9 +1,9 @@
--- Preferences between versions.
+-- How often users preferred one version's prediction to another's.
 -- grain: hour, preferred and rejected version, segment.  key: all but the measures.
 -- lateness: any.
 {{ config(
     key=['model', 'pane_start', 'preferred_version', 'rejected_version', 'segment'],
-    drivers=['panes.preferences'],
+    deltas=['panes.preferences'],
     retention='400 days'
 ) }}
 

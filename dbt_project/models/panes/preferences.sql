@@ -1,12 +1,12 @@
--- Two predictions to one question, and which of them somebody preferred.
--- Reads the events themselves: a staging model that is named twice would be made twice, whole.
--- Models are compared in a way that no index predictions, so that joins go by request_id alone.
--- grain: preference whose two predictions are there.  key: feedback_id.
+-- Pairs of predictions of which a user preferred one.
+-- Reads the sources: a staging model that is referenced twice would be computed twice, in full.
+-- Models are compared by an expression that no index serves, so that joins use request_id alone.
+-- grain: preference whose two predictions have come.  key: feedback_id.
 -- lateness: any; feedback waits in its topic until both its inferences come.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['feedback_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select w.feedback_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
@@ -14,7 +14,7 @@
             select feedback_id from new_rows where rejected_request_id is not null',
     },
     retention='400 days',
-    time='feedback_time'
+    time_column='feedback_time'
 ) }}
 
 select

@@ -1,10 +1,9 @@
--- Requests and their errors: the narrow pane of all views that only count predictions.
+-- Requests and their errors: a narrow pane for the views that only count predictions.
 -- grain: pane of 10 seconds or 1 hour by version and variant.
 -- key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'variant'],
-    drivers=['events.inference'],
-    ahead=true,
+    deltas=['events.inference'],
     retention={'10 seconds': '2 days', '1 hour': '400 days'}
 ) }}
 

@@ -1,11 +1,11 @@
--- What a shadow version would have said beside what was said; a prediction is no shadow of itself.
--- grain: shadow prediction whose answered request is there.  key: request_id (of the shadow).
+-- Shadow predictions with the predictions that were served; a prediction is no shadow of itself.
+-- grain: shadow prediction whose served prediction has come.  key: request_id (of the shadow).
 -- lateness: any; a shadow prediction may come before the one that it shadows.
--- Reads the events themselves: a staging model that is named twice would be made twice, whole.
--- Models are compared in a way that no index predictions, so that joins go by request_id alone.
+-- Reads the sources: a staging model that is referenced twice would be computed twice, in full.
+-- Models are compared by an expression that no index serves, so that joins use request_id alone.
 {{ config(
     key=['request_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select request_id from new_rows where shadow_of is not null
             union all
@@ -13,7 +13,7 @@
             inner join events.inference as i on i.shadow_of = n.request_id',
     },
     retention='400 days',
-    time='event_time'
+    time_column='event_time'
 ) }}
 
 select

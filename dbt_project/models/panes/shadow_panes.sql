@@ -1,8 +1,8 @@
--- How far shadow versions agree with what was served.
+-- How often shadow versions agree with what was served.
 -- grain: hour, shadow and served version, segment.  key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'pane_start', 'shadow_version', 'served_version', 'segment'],
-    drivers=['panes.shadow_pairs'],
+    deltas=['panes.shadow_pairs'],
     retention='400 days'
 ) }}
 

@@ -1,11 +1,12 @@
--- Feedback that came before its prediction, or whose prediction never comes: almost empty in a healthy
--- system. New predictions ask here who waits for them, not the whole topic, so this pane is the last
--- to hear of them: triggers fire in the order of their names, its readers' come before 'w'.
+-- Feedback whose prediction has not come, or never comes: almost empty in a healthy system. For
+-- each new prediction, panes look here for feedback that waits for it, instead of in the whole
+-- topic. So this pane must be updated last: triggers fire in the order of their names, and those of
+-- its readers come before 'w'.
 -- grain: feedback and a prediction that it awaits; a preference awaits up to two.
 -- key: (feedback_id, awaited_id).  lateness: any; a row leaves when its prediction comes.
 {{ config(
     key=['feedback_id', 'awaited_id'],
-    drivers={
+    recompute={
         'events.inference': '
             select w.feedback_id from new_rows as n
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
@@ -18,7 +19,7 @@
             left join events.inference as i on n.rejected_request_id = i.request_id
             where n.rejected_request_id is not null and i.request_id is null',
     },
-    leaving=true,
+    deletes=true,
     indexes=[['awaited_id']]
 ) }}
 

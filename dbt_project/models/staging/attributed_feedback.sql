@@ -1,5 +1,5 @@
--- The request-ID join: feedback beside the prediction it is about, whichever came first.
--- grain: feedback that has its inference.  key: feedback_id.  lateness: any; feedback waits in
+-- The request-ID join: feedback with the prediction that it is about, whichever came first.
+-- grain: feedback whose inference has come.  key: feedback_id.  lateness: any; feedback waits in
 -- its topic until the inference comes.
 select
     f.feedback_id,

@@ -1,5 +1,5 @@
--- One opinion on a prediction, with the label that it stands for.
--- A number stands for itself ("1" for a click); some kinds say nothing about the right answer.
+-- One feedback event on a prediction, with the label that it implies.
+-- A number is its own label ("1" for a click); some kinds imply no label.
 -- grain: feedback.  key: feedback_id.  lateness: any.
 select
     -- ids
@@ -10,7 +10,7 @@ select
     -- times
     event_time,
     ingested_at,
-    -- what was said
+    -- what it says
     kind,
     source,
     value,

@@ -1,10 +1,10 @@
--- One answer of a model.
+-- One prediction of a model.
 -- grain: inference.  key: request_id.  lateness: any.
 select
     -- ids
     request_id,
     shadow_of,
-    coalesce(shadow_of, request_id) as answered_id,
+    coalesce(shadow_of, request_id) as served_id,
     model,
     model_version,
     variant,
@@ -16,7 +16,7 @@ select
     -- times
     event_time,
     ingested_at,
-    -- what went in and what came out
+    -- input and output
     features,
     input,
     output,

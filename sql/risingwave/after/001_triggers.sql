@@ -1,5 +1,6 @@
--- What other systems follow: triggers that became due, as a change feed and as messages of a topic.
--- Trainers write them: a materialized view of retrain_trigger would keep hundreds of actors running.
+-- Triggers that became due, for other systems: as a change feed and as messages of a topic.
+-- Trainers write them: a materialized view of retrain_trigger would keep hundreds of actors
+-- running.
 
 -- grain: one trigger that became due, kept for a week.
 -- Delivered at least once: `declare … subscription cursor for control.due_triggers_changes`.

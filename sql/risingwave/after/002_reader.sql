@@ -1,5 +1,5 @@
--- Who may read what: `headrace_reader` sees the marts and nothing else.
--- A new version of the views drops the grants with them; they are then given again.
+-- `headrace_reader` may read the marts and nothing else. Grants are dropped with the views of an
+-- older version, so they are given again after each deployment.
 
 grant usage on schema headrace to headrace_reader;
 

@@ -1,0 +1,115 @@
+{#- Features of an entity (an item, a segment) over rolling 30 days. -#}
+
+{#-
+  Predictions and labels of items, an hour's pane a row: model, item_id, happened_at (start of the
+  pane), answered_at, predictions, label, labels, reward.
+-#}
+{% macro item_facts() -%}
+    select
+        model,
+        item_id,
+        pane_start as happened_at,
+        last_event_time as answered_at,
+        inferences as predictions,
+        null::text as label,
+        0::bigint as labels,
+        0::numeric as reward
+    from {{ ref('item_panes') }}
+    union all
+    select
+        model,
+        item_id,
+        pane_start as happened_at,
+        null::timestamptz as answered_at,
+        0::bigint as predictions,
+        label,
+        labels,
+        reward
+    from {{ ref('item_label_panes') }}
+    where labels != 0
+{%- endmacro %}
+
+{#-
+  CTEs and a query of an entity's rolling 30 days, with a row for each time at which a fact starts
+  or stops counting. It follows a CTE `facts` with the columns of item_facts.
+
+  entity  the column that names the entity
+  delay   interval after which a fact counts, so that no prediction sees its own outcome
+  now     the last time that is reported: an expression over `clock`, a row of model_clock
+-#}
+{% macro feature_history(entity, delay, now) -%}
+-- Each fact twice: where it starts to count, and where it stops.
+steps as (
+    select
+        *,
+        generate_series(0, 1) as ceased
+    from facts
+),
+
+signed as (
+    select
+        steps.model,
+        steps.{{ entity }},
+        steps.happened_at + interval '{{ delay }}' + steps.ceased * interval '30 days'
+            as event_timestamp,
+        case when steps.ceased = 0 then steps.answered_at end as answered_at,
+        (1 - 2 * steps.ceased) * steps.predictions as predictions,
+        (1 - 2 * steps.ceased) * steps.labels as labels,
+        case
+            when steps.label = positive.positive_label
+                then (1 - 2 * steps.ceased) * steps.labels
+            else 0
+        end as positives,
+        (1 - 2 * steps.ceased) * steps.reward as reward
+    from steps
+    inner join {{ ref('positive_labels') }} as positive on steps.model = positive.model
+),
+
+moments as (
+    select
+        model,
+        {{ entity }},
+        event_timestamp,
+        max(answered_at) as answered_at,
+        sum(predictions) as predictions,
+        sum(labels) as labels,
+        sum(positives) as positives,
+        sum(reward) as reward
+    from signed
+    group by model, {{ entity }}, event_timestamp
+),
+
+rolling as (
+    select
+        model,
+        {{ entity }},
+        event_timestamp,
+        max(answered_at) over until_then as answered_at,
+        (sum(predictions) over until_then)::bigint as predictions,
+        (sum(labels) over until_then)::bigint as labels,
+        (sum(positives) over until_then)::bigint as positives,
+        (sum(reward) over until_then)::double precision as reward
+    from moments
+    window until_then as (
+        partition by model, {{ entity }}
+        order by event_timestamp
+        rows between unbounded preceding and current row
+    )
+)
+
+select
+    rolling.model,
+    rolling.{{ entity }},
+    rolling.event_timestamp,
+    case when rolling.predictions > 0 then rolling.answered_at end as last_seen
+    {%- for count in ['predictions', 'labels', 'positives'] %},
+    case when rolling.predictions + rolling.labels > 0 then rolling.{{ count }} end
+        as {{ count }}_30d
+    {%- endfor %},
+    rolling.positives::double precision / nullif(rolling.labels, 0)
+        as positive_rate_30d,
+    case when rolling.predictions + rolling.labels > 0 then rolling.reward end as reward_30d
+from rolling
+inner join {{ ref('model_clock') }} as clock on rolling.model = clock.model
+where rolling.event_timestamp <= {{ now }}
+{%- endmacro %}

@@ -1,0 +1,42 @@
+{#-
+  A function that changes the pane, and the statement trigger that calls it. Transition tables have
+  no statistics and plans are kept for the session, so joins are forced to use indexes, whatever the
+  first batch looked like.
+
+  driver      the table with the trigger, 'schema.table'
+  operation   'insert', 'update' or 'delete'
+  body        statements of PL/pgSQL; may use `touched`, and `delta` where parallel
+  transition  whether the body reads new_rows (and old_rows, in an update)
+  parallel    whether it runs before the batch takes its turn (events.take_turn)
+-#}
+{% macro pane_trigger(driver, operation, body, transition=true, parallel=false) -%}
+    {%- set name = (this.identifier ~ '__' ~ driver ~ '_' ~ operation) | replace('.', '_') -%}
+    create or replace function {{ this.schema }}.{{ name }}() returns trigger
+    language plpgsql
+    set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+    set work_mem = '64MB'
+    as $pane$
+    declare
+        touched text [];
+        {%- if parallel %}
+        delta {{ this.include(database=false) }} [];
+        {%- endif %}
+    begin
+        {%- if transition %}
+        if not exists (select from {{ 'old_rows' if operation == 'delete' else 'new_rows' }}) then
+            return null;
+        end if;
+        {%- endif %}
+        {{ body }}
+        return null;
+    end
+    $pane$;
+    {#- Triggers fire in the order of their names: `a_NAME` before a_turn, NAME after it. -#}
+    drop trigger if exists {{ '' if parallel else 'a_' }}{{ name }} on {{ driver }};
+    create or replace trigger {{ 'a_' if parallel }}{{ name }} after {{ operation }} on {{ driver }}
+    {%- if transition %}
+    referencing new table as new_rows
+    {%- if operation == 'update' %} old table as old_rows {%- endif %}
+    {%- endif %}
+    for each statement execute function {{ this.schema }}.{{ name }}();
+{%- endmacro %}

@@ -1,0 +1,173 @@
+{#-
+  The windows of model_performance. A query measures panes window by window:
+
+      {% call windowed() %} select ... from {{ window_rows(ref('a_pane')) }} ... {% endcall %}
+
+  It adds window_name, window_start, window_end and model to what the body selects. A window is
+  [start, end), its end a multiple of its step since 1970-01-01; the newest one ends at the first
+  such time after the model's clock. The body groups by window_keys() and by columns of its own; its
+  rows carry the model's positive_label.
+
+  PostgreSQL runs the body once for each window that is asked for, over the panes of that window
+  alone; RisingWave puts every pane into each window that it belongs to.
+-#}
+
+{#-
+  Name, grain of the panes (none: the finest of a pane), length and step in seconds, and for how
+  many seconds behind the model's clock the windows are kept.
+-#}
+{% macro windows() -%}
+    {{ return([
+        ('1 minute', none, 60, 60, 172800),
+        ('5 minutes', none, 300, 60, 172800),
+        ('1 hour', '1 hour', 3600, 3600, 34560000),
+        ('1 day', '1 hour', 86400, 86400, 34560000),
+        ('30 days', '1 hour', 2592000, 86400, 34560000),
+    ]) }}
+{%- endmacro %}
+
+{% macro windowed() -%}
+    {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
+{%- endmacro %}
+
+{% macro default__windowed(body) %}{{ body }}{% endmacro %}
+
+{% macro postgres__windowed(body) -%}
+with models as (
+    select
+        clock.model,
+        positive.positive_label,
+        extract(epoch from clock.first_event_time)::bigint as first_second,
+        extract(epoch from clock.event_clock)::bigint as last_second
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+),
+
+ends as (
+    {%- for name, grain, length, step, kept in headrace.windows() %}
+    {%- if not loop.first %}
+    union all
+    {%- endif %}
+    select
+        model,
+        positive_label,
+        '{{ name }}' as window_name,
+        {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
+        {{ length }} as seconds,
+        generate_series(
+            greatest(first_second, last_second - {{ kept }}) / {{ step }} * {{ step }} + {{ step }},
+            last_second / {{ step }} * {{ step }} + {{ step }},
+            {{ step }}
+        ) as last_second
+    from models
+    {%- endfor %}
+),
+
+spans as (
+    select
+        model,
+        positive_label,
+        window_name,
+        grain,
+        to_timestamp(last_second - seconds) as window_start,
+        to_timestamp(last_second) as window_end
+    from ends
+)
+
+select
+    spans.window_name,
+    spans.window_start,
+    spans.window_end,
+    spans.model,
+    measured.*
+from spans
+cross join lateral (
+    {{ body }}
+) as measured
+{%- endmacro %}
+
+{% macro risingwave__windowed(body) %}{{ headrace.default__windowed(body) }}{% endmacro %}
+
+{#-
+  The panes of the window, a relation for FROM.
+
+  fine  the finest grain of the pane, at most a minute
+-#}
+{% macro window_rows(relation, fine='1 minute') -%}
+    {{ return(adapter.dispatch('window_rows', 'headrace')(relation, fine)) }}
+{%- endmacro %}
+
+{% macro default__window_rows(relation, fine) -%}
+    (
+        {%- for name, grain, length, step, kept in headrace.windows() %}
+        {%- set first_end -%}
+        floor(extract(epoch from panes.pane_start) / {{ step }})::bigint * {{ step }} + {{ step }}
+        {%- endset %}
+        {%- if not loop.first %}
+        union all
+        {%- endif %}
+        select
+            placed.*,
+            '{{ name }}' as window_name,
+            to_timestamp(placed.last_second - {{ length }}) as window_start,
+            to_timestamp(placed.last_second) as window_end
+        from (
+            select
+                panes.*,
+                positive.positive_label,
+                {%- if length > step %}
+                generate_series(
+                    {{ first_end }},
+                    {{ first_end }} + {{ length - step }},
+                    {{ step }}
+                ) as last_second
+                {%- else %}
+                {{ first_end }} as last_second
+                {%- endif %}
+            from {{ relation }} as panes
+            inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
+            where panes.grain = '{{ grain or fine }}'
+        ) as placed
+        inner join {{ ref('model_clock') }} as clock
+            on
+                placed.model = clock.model
+                and to_timestamp(placed.last_second - {{ step }}) <= clock.event_clock
+                and to_timestamp(placed.last_second + {{ kept }}) > clock.event_clock
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+{% macro postgres__window_rows(relation, fine) -%}
+    (
+        select
+            panes.*,
+            spans.positive_label
+        from {{ relation }} as panes
+        where
+            panes.model = spans.model
+            and panes.grain = coalesce(spans.grain, '{{ fine }}')
+            and panes.pane_start >= spans.window_start
+            and panes.pane_start < spans.window_end
+    )
+{%- endmacro %}
+
+{% macro risingwave__window_rows(relation, fine) -%}
+    {{ headrace.default__window_rows(relation, fine) }}
+{%- endmacro %}
+
+{#- The columns that the body groups by. -#}
+{% macro window_keys() -%}
+    {{ return(adapter.dispatch('window_keys', 'headrace')()) }}
+{%- endmacro %}
+
+{% macro default__window_keys() -%}
+    {{ return(['window_name', 'window_start', 'window_end', 'model']) }}
+{%- endmacro %}
+
+{% macro postgres__window_keys() -%}
+    {{ return([]) }}
+{%- endmacro %}
+
+{% macro risingwave__window_keys() -%}
+    {{ return(headrace.default__window_keys()) }}
+{%- endmacro %}

@@ -1,0 +1,81 @@
+-- What trainers write: claims of triggers, and training sets.
+
+-- grain: one attempt at one trigger.  key: (trigger_id, attempt). The first row of a key stays, so one
+-- worker has it. A claim whose heartbeat is older than the lease may be taken over (attempt + 1).
+create table if not exists control.attempts (
+    trigger_id varchar,
+    attempt integer,
+    model varchar,
+    worker varchar,
+    run_id varchar,
+    claimed_at timestamptz,
+    known_at timestamptz,
+    event_clock timestamptz,
+    primary key (trigger_id, attempt)
+) append only on conflict do nothing;
+
+-- grain: one attempt at one trigger.  key: (trigger_id, attempt); the last row stays.
+create table if not exists control.heartbeats (
+    trigger_id varchar,
+    attempt integer,
+    heartbeat_at timestamptz,
+    finished_at timestamptz,
+    primary key (trigger_id, attempt)
+);
+
+-- grain: one claimed trigger, with its latest attempt.  key: trigger_id.
+create view if not exists control.claims as
+with latest as (
+    select distinct on (trigger_id)
+        trigger_id,
+        model,
+        worker,
+        run_id,
+        attempt,
+        claimed_at,
+        known_at,
+        event_clock
+    from control.attempts
+    order by trigger_id, attempt desc
+)
+
+select
+    latest.trigger_id,
+    latest.model,
+    latest.worker,
+    latest.run_id,
+    latest.attempt,
+    latest.claimed_at,
+    coalesce(heartbeats.heartbeat_at, latest.claimed_at) as heartbeat_at,
+    latest.known_at,
+    latest.event_clock,
+    heartbeats.finished_at
+from latest
+left join control.heartbeats as heartbeats
+    on
+        latest.trigger_id = heartbeats.trigger_id
+        and latest.attempt = heartbeats.attempt;
+
+-- grain: one trigger that became due, as a trainer first saw it.  key: trigger_id; the first row stays.
+create table if not exists control.due_triggers (
+    trigger_id varchar primary key,
+    model varchar,
+    model_version varchar,
+    reason varchar,
+    new_labels bigint,
+    examples bigint,
+    first_new_label_at timestamptz,
+    seen_at timestamptz default now()
+) append only on conflict do nothing;
+
+-- grain: one compiled training set.  key: dataset_id; the last row stays.
+create table if not exists control.datasets (
+    dataset_id varchar primary key,
+    model varchar,
+    run_id varchar,
+    known_at timestamptz,
+    examples bigint,
+    content_sha256 varchar,
+    query jsonb,
+    created_at timestamptz default now()
+);
