@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
 
 .DEFAULT_GOAL := help
 
@@ -20,9 +21,13 @@ setup: .venv/installed ## make .venv with everything in it
 demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short form
 	$(BIN)/headrace demo $(ARGS)
 
-# A file's tests stay together, on one of as many processes as there are cores, at most four.
+# A file's tests stay together, on one process more than there are cores: some of them wait.
 test: setup ## run all tests; ARGS='-k name' for some
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+check: setup ## lint and the tests that are not marked slow, for while you work
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' -q $(ARGS)
 
 # Both servers must reach each other's ports, as RisingWave reads the topics by itself.
 test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... port=4566 user=root dbname=dev' KAFKA=host:port
@@ -34,11 +39,21 @@ test-kafka: setup ## run the tests of Kafka on brokers of yours: KAFKA=host:port
 	HEADRACE_TEST_KAFKA=$(or $(KAFKA),$(error KAFKA=host:port says where they are)) \
 	    $(BIN)/python -m pytest tests/events/kafka tests/operate/test_doctor_kafka.py $(ARGS)
 
-lint: setup ## ruff, mypy --strict, sqlfluff
+lint: setup ## ruff, mypy --strict, sqlfluff, side by side
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy sqlfluff
+
+ruff:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+mypy:
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests sql/postgres sql/queries
+
+sqlfluff:
+	$(BIN)/sqlfluff lint dbt_project/models dbt_project/tests sql/postgres sql/queries
+
+hooks: setup ## have git run ruff, mypy and sqlfluff before each commit
+	$(BIN)/pre-commit install
 
 # Evidently is only compared with; where it can't be had, its column is left out.
 .venv/bench: .venv/installed
@@ -54,4 +69,4 @@ lock: ## pin what is installed now
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test test-kafka test-risingwave lint bench lock clean
+.PHONY: help setup demo test check test-kafka test-risingwave lint ruff mypy sqlfluff hooks bench lock clean

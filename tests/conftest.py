@@ -17,6 +17,7 @@ from headrace.engine.embedded import EmbeddedPostgres
 from headrace.settings import Settings
 from tests.support import risingwave_views as views
 from tests.support import servers
+from tests.support.once import once
 from tests.support.standin import standing_in
 
 pytest_plugins = ["tests.support.formula_database", "tests.support.risingwave_sql_database"]
@@ -27,12 +28,18 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
-    """A server of this process; everything is deployed in it if a test of the run needs that."""
+def shared(request: pytest.FixtureRequest) -> Path:
+    """A folder that all processes of a run share, and that later runs find again."""
     assert request.config.cache
+    return request.config.cache.mkdir("headrace")
+
+
+@pytest.fixture(scope="session")
+def server(shared: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    """A server of this process; everything is deployed in it if a test of the run needs that."""
     used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    cache = request.config.cache.mkdir("deployed")
-    with servers.running(servers.deployed(cache) if "template" in used else None) as running:
+    deployed = once(shared, "deployed", servers.deploy) if "template" in used else None
+    with servers.running(deployed) as running:
         yield running
 
 
@@ -43,9 +50,15 @@ def template(server: EmbeddedPostgres) -> EmbeddedPostgres:
 
 
 @pytest.fixture(scope="session")
-def risingwave_views(tmp_path_factory: pytest.TempPathFactory) -> list[views.View]:
+def risingwave_target(shared: Path) -> Path:
+    """The target folder of dbt after all models were compiled for RisingWave."""
+    return once(shared, "risingwave", views.compile_all)
+
+
+@pytest.fixture(scope="session")
+def risingwave_views(risingwave_target: Path) -> list[views.View]:
     """Every pane and mart as dbt compiles it for RisingWave, in an order they can be made in."""
-    return views.compiled(tmp_path_factory.mktemp("risingwave"))
+    return views.compiled(risingwave_target)
 
 
 @pytest.fixture

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from headrace.deploy import dbt
-from headrace.engine import Engine
-from headrace.settings import Settings, project_path
+from headrace.settings import project_path
 from tests.support.risingwave_select import ACCEPTED, Model, raw_violations, read, violations
 from tests.support.risingwave_words import JSONB
 
-OFFLINE = ("--no-populate-cache", "--no-introspect")
 ENGINES = (project_path("dbt_project").parent / "docs" / "engines.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model]]:
+def models(risingwave_target: Path) -> dict[str, Model]:
     """Every model as compiled for RisingWave, with nothing there to connect to."""
-    home = tmp_path_factory.mktemp("risingwave")
-    nowhere = Engine("host=127.0.0.1 port=1 dbname=dev user=root", Settings(home=home))
-    dbt(nowhere, "compile", "--target", "risingwave", *OFFLINE)
-    compiled = home / "dbt" / "target" / "compiled" / "headrace" / "models"
-    yield {path.stem: read(path.stem, path.read_text()) for path in compiled.glob("*/*.sql")}
+    compiled = risingwave_target / "compiled" / "headrace" / "models"
+    return {path.stem: read(path.stem, path.read_text()) for path in compiled.glob("*/*.sql")}
 
 
 def test_every_model_compiles_and_keeps_the_rules(models: dict[str, Model]) -> None:

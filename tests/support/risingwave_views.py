@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
@@ -43,11 +45,17 @@ class View(NamedTuple):
     stored: bool
 
 
-def compiled(home: Path) -> list[View]:
-    """Compile all models for RisingWave, offline, in the order of their dependencies."""
-    nowhere = Engine("host=127.0.0.1 port=1 dbname=dev user=root", Settings(home=home))
-    dbt(nowhere, "compile", "--target", "risingwave", "--no-populate-cache", "--no-introspect")
-    manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
+def compile_all(target: Path) -> None:
+    """Have dbt compile all models for RisingWave, offline, into a target folder."""
+    with tempfile.TemporaryDirectory() as home:
+        nowhere = Engine("host=127.0.0.1 port=1 dbname=dev user=root", Settings(home=Path(home)))
+        dbt(nowhere, "compile", "--target", "risingwave", "--no-populate-cache", "--no-introspect")
+        shutil.copytree(Path(home) / "dbt" / "target", target)
+
+
+def compiled(target: Path) -> list[View]:
+    """Return all models as compiled for RisingWave, in the order of their dependencies."""
+    manifest = json.loads((target / "manifest.json").read_text())
     nodes = {
         name: node
         for name, node in manifest["nodes"].items()
