@@ -30,7 +30,6 @@ PRODUCT = ("headrace", "trainer", "dashboards", "feature_repo")
 OTHERS = ("tests", "benchmarks", "docs")
 # Declared and imported by none of our modules: what needs them.
 INDIRECT = {
-    "uuid-utils": "headrace.events",
     "crc32c": "kafka-python",
     "lz4": "kafka-python",
     "python-snappy": "kafka-python",
