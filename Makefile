@@ -25,9 +25,21 @@ demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short f
 test: setup ## run all tests; ARGS='-k name' for some
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: setup ## lint and the tests that are not marked slow, for while you work
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' -q $(ARGS)
+check: setup ## for while you work, under two minutes: ruff, mypy, the quick tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy quick
+
+# No training, no brokers, no processes; of the views those that all others read.
+QUICK := control deploy sql/test_limits.py sql/test_queries.py sql/test_reader.py \
+    dbt_project/test_statistics.py dbt_project/test_drift_statistics.py dbt_project/test_views.py \
+    docs/test_documented.py docs/test_schemas.py docs/test_views_documented.py \
+    events/test_contract.py events/test_log.py events/kafka/test_messages.py \
+    gateway/test_http.py operate/test_doctor.py \
+    risingwave/test_ddl_rules.py risingwave/test_number_text.py risingwave/test_standin.py \
+    trainer/test_gate.py trainer/test_suspicion.py \
+    test_cli.py test_client.py test_extras.py test_settings.py
+quick: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix tests/,$(QUICK)) \
+	    --deselect tests/test_cli.py::test_a_migration_says_how_far_it_is $(ARGS)
 
 # Both servers must reach each other's ports, as RisingWave reads the topics by itself.
 test-risingwave: setup ## run on a RisingWave and brokers: RISINGWAVE='host=... port=4566 user=root dbname=dev' KAFKA=host:port
@@ -69,4 +81,4 @@ lock: ## pin what is installed now
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test check test-kafka test-risingwave lint ruff mypy sqlfluff hooks bench lock clean
+.PHONY: help setup demo test check quick test-kafka test-risingwave lint ruff mypy sqlfluff hooks bench lock clean
