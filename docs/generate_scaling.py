@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.stream import JUDGED, SHARES  # noqa: E402
+from benchmarks.stream import LABELED, SHARES  # noqa: E402
 
 PAGE = ROOT / "docs" / "scaling.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,7 +23,7 @@ MODELS = ROOT / "dbt_project" / "models"
 DAY = 86_400
 SECONDS = {"10 seconds": 10, "1 minute": 60, "1 hour": 3_600, "1 day": DAY}
 # Feedback events per inference in the benchmarks' stream; shadows get none.
-FEEDBACK = JUDGED * (1 - SHARES["shadow"][1])
+FEEDBACK = LABELED * (1 - SHARES["shadow"][1])
 # Share of the feedback that has a label; the rest are reports and preferences.
 LABELS = 0.98
 BILLION = 1e9 / DAY * (1 + FEEDBACK)

@@ -130,8 +130,10 @@ def look(database: Connection, old: Counts, new: Counts) -> list[dict[str, Any]]
 def look_at_numbers(database: Connection, looks: Iterator[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Measure samples of numbers: one row a look."""
     buckets = [[[bucket(x) for x in side.tolist()] for side in pair] for pair in looks]
-    rows = [tuple(row.values()) for row in binned(database, [(a, b) for a, b in buckets])]
-    rows = [(g, place, int(old), int(new)) for g, place, old, new in rows]
+    rows = [
+        (row["g"], row["bin"], int(row["reference"]), int(row["current"]))
+        for row in binned(database, [(a, b) for a, b in buckets])
+    ]
     return table(database, "category_distances", ["g", "bin", "reference", "current"], rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 import pytest
-from semver import Version
+from risingwave.core import extract_rw_version
 
 from headrace.engine import Engine
 from headrace.engine.changes import Change, frame, watch
@@ -68,7 +68,8 @@ def test_a_plain_view_is_polled_on_both_engines(
         monkeypatch,
         either,
         "insert into control.policies (model, policy, value) values ('m', 'learn', 'on')",
-        "insert into events.inference (request_id, event_time, model) values ('r', now(), 'm')",
+        "insert into events.inference (request_id, event_time, model, model_version, variant) "
+        "values ('r', now(), 'm', 'v', 'champion')",
     )
     (seen,) = collect(either, "headrace.retrain_trigger", 1)
     assert seen.kind == "insert" and seen.row["model"] == "m"
@@ -112,7 +113,8 @@ def test_a_stored_relation_is_followed_by_its_subscription(
     connect: Callable[..., Any] = psycopg2.connect
     monkeypatch.setattr(Feed, "asked", [], raising=False)
     monkeypatch.setattr(psycopg2, "connect", lambda dsn: connect(dsn, cursor_factory=Feed))
-    monkeypatch.setattr("risingwave.core.extract_rw_version", lambda _: Version(2, 8, 4))
+    version = extract_rw_version("PostgreSQL 13.14.0-RisingWave-2.8.4 (x)")
+    monkeypatch.setattr("risingwave.core.extract_rw_version", lambda _: version)
     seen = collect(standin, "control.due_triggers", 4)
     assert [(each.kind, each.row) for each in seen] == [
         (kind, {"trigger_id": f"t{number}"})

@@ -303,7 +303,7 @@ def test_a_port_in_use_is_one_clear_line(settings: Settings) -> None:
 @contextmanager
 def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
     program = (
-        "from headrace.gateway import serve; from headrace.settings import Settings; "
+        "from headrace.gateway.server import serve; from headrace.settings import Settings; "
         "serve(Settings.load(), on_ready=lambda url: print(url, flush=True))"
     )
     environment = {

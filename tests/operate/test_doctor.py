@@ -52,7 +52,7 @@ def test_a_sound_deployment(engine: Engine) -> None:
             ("catalogue", "headrace.rejected_events is missing"),
         ]),
         (
-            "alter table events.inference disable trigger a_item_panes__events_inference_insert",
+            "alter table events.inference disable trigger item_panes__events_inference_insert",
             [("catalogue", f"panes.item_panes {NOT_UPDATED}")],
         ),
         (

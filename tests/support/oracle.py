@@ -213,7 +213,7 @@ class Oracle:
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
         return {
-            "predictions": len(events),
+            "inferences": len(events),
             "errors": sum(event.error is not None for event in events),
             "mean_score": mean(event.score for event in events if event.score is not None),
             "latency_p50_ms": quantile(latencies, 0.50),

@@ -37,7 +37,7 @@ BOTH = _names(
     """
     abs acos asin atan atan2 cbrt ceil cos degrees exp floor greatest least ln log10 mod pi power
     radians round sign sin sqrt tan tanh trunc
-    cast coalesce nullif
+    cast coalesce nullif version
     ascii btrim char_length chr concat concat_ws convert_from convert_to decode encode initcap left
     length lower lpad ltrim md5 octet_length overlay position regexp_count regexp_match
     regexp_replace repeat replace reverse right rpad rtrim sha256 split_part starts_with strpos

@@ -234,7 +234,7 @@ def test_a_rejected_payload_that_cannot_be_cut_stops_nothing(
     rows = [rejected_row("inference", "a", "b", "{}"), row("r-0")]
     writer.write(rows)
     assert rows[1].receipt == ACCEPTED
-    assert "could not be kept" in caplog.text and "100" in caplog.text
+    assert "could not be stored" in caplog.text and "100" in caplog.text
 
 
 def test_what_is_wrong_with_the_brokers_refuses_no_event(
@@ -269,7 +269,7 @@ def test_the_sender_is_told_of_the_one_event_and_the_limit(
         answer = http.post("/v1/inferences", json=sent, timeout=60)
         assert answer.status_code == 422
         body = answer.json()
-        assert (body[ACCEPTED], body["ids"]) == (2, ["r-0", None, "r-1"])
+        assert (body["accepted"], body["ids"]) == (2, ["r-0", None, "r-1"])
         (refused,) = body["rejected"]
         assert refused["index"] == 1 and f"{LIMIT:,}" in refused["message"]
         assert http.post("/v1/inferences", json=payload("r-2")).status_code == 201
