@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -51,7 +50,6 @@ class Brief:
     """What a run has to know; from here on it does not use the engine.
 
     Attributes:
-        next_version: the name of the candidate.
         positive_label: by the policies and events of the model; None before its first label.
         artifacts: folder of published versions.
     """
@@ -59,7 +57,6 @@ class Brief:
     claim: Claim
     dataset: Dataset
     champion: Champion | None
-    next_version: str
     positive_label: str | None
     gate: GatePolicy
     artifacts: Path
@@ -88,30 +85,11 @@ def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
         claim=claim,
         dataset=dataset,
         champion=Champion(**champions[0]) if champions else None,
-        next_version=next_version(engine, model),
         positive_label=positives[0]["positive_label"] if positives else None,
         gate=GatePolicy(**gate),
         artifacts=engine.settings.artifacts_path,
         marks=marks.reached("compiled_at"),
     )
-
-
-def next_version(engine: Engine, model: str) -> str:
-    """Return the first free name of the form v1, v2, …; names that others used stay theirs."""
-    rows = engine.rows(
-        """
-        select model_version from headrace.model_versions where model = %(model)s
-        union
-        select model_version from panes.model_activity where model = %(model)s
-        """,
-        {"model": model},
-    )
-    used = {row["model_version"] for row in rows}
-    counted = [int(name[1:]) for name in used if re.fullmatch(r"v[0-9]{1,9}", name)]
-    number = max(counted, default=0) + 1
-    while f"v{number}" in used:
-        number += 1
-    return f"v{number}"
 
 
 def _feedback_marks(engine: Engine, claim: Claim) -> Marks:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.errors import ModelError
@@ -12,8 +15,10 @@ from headrace.trainer.dataset import record_dataset
 from headrace.trainer.run import Candidate, Outcome
 
 
-def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> None:
-    """Write what a run came to: the record of its dataset, the promoted artifact, the events.
+def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> Outcome:
+    """Write what a run came to, and return it with the name of its version.
+
+    That is the record of its dataset, the promoted artifact, and the events.
 
     A trainer that dies in between leaves a record and a folder, which the one that takes the
     claim over replaces. The events, `trained` and `promoted` or else `rejected`, are one commit.
@@ -23,6 +28,8 @@ def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> No
         ContractError: what the run says of itself is no event.
         ModelError: the log refuses the events.
     """
+    version = outcome.model_version or next_version(engine, claim.model)
+    outcome = replace(outcome, model_version=version)
     if outcome.dataset is not None:
         record_dataset(engine, claim, outcome.dataset)
     uri = None
@@ -30,7 +37,7 @@ def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> No
         place = save_version(
             engine.settings.artifacts_path,
             claim.model,
-            outcome.model_version,
+            version,
             outcome.candidate.artifact,
             model_card(claim, outcome, outcome.candidate),
         )
@@ -40,6 +47,25 @@ def publish(engine: Engine, log: EventLog, claim: Claim, outcome: Outcome) -> No
     for receipt in log.append("model_events", events):
         if receipt.status == "rejected":
             raise ModelError(f"the events of the run were rejected: {receipt.reason}")
+    return outcome
+
+
+def next_version(engine: Engine, model: str) -> str:
+    """Return the first free name of the form v1, v2, …; names that others used stay theirs."""
+    rows = engine.rows(
+        """
+        select model_version from headrace.model_versions where model = %(model)s
+        union
+        select model_version from panes.model_activity where model = %(model)s
+        """,
+        {"model": model},
+    )
+    used = {row["model_version"] for row in rows}
+    counted = [int(name[1:]) for name in used if re.fullmatch(r"v[0-9]{1,9}", name)]
+    number = max(counted, default=0) + 1
+    while f"v{number}" in used:
+        number += 1
+    return f"v{number}"
 
 
 def _event(claim: Claim, outcome: Outcome, name: str, uri: str | None) -> ModelEvent:

@@ -40,14 +40,15 @@ class Outcome:
     """What a run came to, as `publish` writes it.
 
     Attributes:
+        model_version: None for a candidate, which is named when it is published.
         metrics: of the event; empty where the run failed.
         dataset: None where the run failed before it had one.
         candidate: None where the run failed.
     """
 
-    model_version: str
     promoted: bool
     reason: str
+    model_version: str | None = None
     parent: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     dataset: Dataset | None = None
@@ -57,7 +58,8 @@ class Outcome:
 def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Outcome:
     """The outcome of a run that ended in an error."""
     reason = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
-    return Outcome(f"failed-{claim.run_id}", promoted=False, reason=reason, dataset=dataset)
+    name = f"failed-{claim.run_id}"
+    return Outcome(promoted=False, reason=reason, model_version=name, dataset=dataset)
 
 
 def train(brief: Brief, progress: Progress) -> Outcome:
@@ -88,7 +90,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     positive = brief.positive_label or ""
     if positive not in artifact.labels:
         positive = artifact.labels[-1]
-    adapter = _as_served(artifact, brief.next_version)
+    adapter = _as_served(artifact)
     measured = _measure(adapter, newest, old, positive)
     if champion is not None and brief.champion is not None:
         rival = _measure(champion, newest, old, positive)
@@ -108,7 +110,6 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     marks = marks.reached("gated_at")
 
     return Outcome(
-        brief.next_version,
         promoted=verdict.passed,
         reason=verdict.reason,
         parent=brief.champion.model_version if brief.champion else None,
@@ -149,11 +150,11 @@ def _activations(has_text: bool) -> ActivationCache | None:
     return shared_activations() if has_text else None
 
 
-def _as_served(artifact: Artifact, version: str) -> Adapter:
+def _as_served(artifact: Artifact) -> Adapter:
     """Load the candidate as the gateway will: from its files."""
     cache = _activations(artifact.schema.has_text)
     with tempfile.TemporaryDirectory() as folder:
-        artifact.save(Path(folder), version)
+        artifact.save(Path(folder), "candidate")
         return load_adapter(Path(folder), cache.backbone if cache else None)
 
 

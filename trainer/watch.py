@@ -128,7 +128,7 @@ class Trainer:
     def _publish(self, held: Claim, outcome: Outcome) -> Outcome:
         """Write the outcome, or where that cannot be, that it failed; return what was written."""
         try:
-            publish(self.engine, self._log, held, outcome)
+            return publish(self.engine, self._log, held, outcome)
         except MAY_PASS:
             raise
         except Exception as error:

@@ -13,7 +13,8 @@ select
     model,
     shadow_version as model_version,
     'shadow' as verdict,
-    'agrees in ' || round(100 * agreement_rate::numeric) || ' % of predictions' as reason,
+    'agrees in ' || round(100 * agreement_rate::numeric) || ' % of predictions'
+        as reason,
     compared as labels,
     null as difference,
     null as always_valid_p_value

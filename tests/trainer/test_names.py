@@ -19,7 +19,7 @@ from headrace.errors import ContractError, ModelError
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.model.artifact import Artifact, artifact_path, folder_name, save_version
-from headrace.trainer.brief import next_version
+from headrace.trainer.publish import next_version
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.standin import grow_old
 from tests.trainer.test_loop import customers, send

@@ -1,7 +1,7 @@
 -- What each arm has earned, and how much it still deserves to be tried. An arm is a predicted
 -- class; a pull is a labelled prediction, which carries a reward.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
--- predictions. Silence counts as the default_label (macros/silence.sql).
+-- predictions. Silence counts as the default_label (macros/pane/silence.sql).
 -- grain: arm of a model.  key: (model, arm).
 -- lateness: any; a late label or a revision changes the reward of its prediction.
 with {{ earned('earned') }},

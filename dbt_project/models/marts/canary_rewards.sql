@@ -1,6 +1,6 @@
 -- The rewards of each canary's labels beside those of its champion, over the predictions given
 -- since the canary began. canary_verdict judges them.
--- Silence counts as the default_label (macros/silence.sql). The hour in which a canary began is
+-- Silence counts as the default_label (macros/pane/silence.sql). The hour in which a canary began is
 -- read by the minute while minute panes are kept, else whole.
 -- grain: canary version with labels on either side.  key: (model, model_version).
 -- lateness: any; a late label or a revision counts for the prediction that it is about.

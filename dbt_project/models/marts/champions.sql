@@ -29,7 +29,8 @@ select
     champion.metrics,
     answered.last_prediction_at,
     coalesce(
-        answered.last_prediction_at >= newest.last_prediction_at - interval '1 day', false
+        answered.last_prediction_at >= newest.last_prediction_at - interval '1 day',
+        false
     ) as is_serving
 from {{ ref('model_versions') }} as champion
 left join answered

@@ -13,8 +13,9 @@ with reference as (
         clock.event_clock,
         policies.drift_window,
         {{ minutes_kept_from('clock.event_clock') }} as minutes_from,
-        coalesce({{ metric_time('train_from', 'champion.metrics') }}, clock.first_event_time)
-            as reference_start,
+        coalesce(
+            {{ metric_time('train_from', 'champion.metrics') }}, clock.first_event_time
+        ) as reference_start,
         coalesce(
             {{ metric_time('train_to', 'champion.metrics') }},
             clock.first_event_time + policies.drift_window

@@ -143,8 +143,8 @@ select
     -- predictions of the day
     coalesce(answered.predictions, 0) as predictions,
     coalesce(judged.judged_predictions, 0) as judged_predictions,
-    coalesce(judged.judged_predictions, 0)::double precision / nullif(answered.predictions, 0)
-        as label_coverage,
+    coalesce(judged.judged_predictions, 0)::double precision
+    / nullif(answered.predictions, 0) as label_coverage,
     -- labels of the day
     coalesce(labelled.labels, 0) as labels,
     labelled.correct::double precision

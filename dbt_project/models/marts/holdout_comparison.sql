@@ -1,7 +1,7 @@
 -- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
 -- alone.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
--- predictions. Silence counts as the default_label (macros/silence.sql).
+-- predictions. Silence counts as the default_label (macros/pane/silence.sql).
 -- grain: model.  key: model.
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 with prediction_sums as (
@@ -65,5 +65,6 @@ select
     compared.p_value,
     compared.always_valid_p_value
 from prediction_sums
-inner join {{ ref('model_policies') }} as policies on prediction_sums.model = policies.model
+inner join {{ ref('model_policies') }} as policies
+    on prediction_sums.model = policies.model
 left join compared on prediction_sums.model = compared.model

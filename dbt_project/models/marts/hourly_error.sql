@@ -1,6 +1,6 @@
 -- The champion's error hour by hour, in the order in which its labels became known, since its first
 -- label: concept_drift looks for a rise. Without a champion that serves all versions count as one.
--- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
+-- Silence counts as the default_label (macros/pane/silence.sql), known when the label window closes.
 -- grain: hour of a model in which labels became known.  key: (model, hour).
 -- lateness: any; a revised label changes the hour in which it was known.
 with models as (

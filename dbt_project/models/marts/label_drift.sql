@@ -1,6 +1,6 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- Reference and current window are those of label_windows. Labels that are measures count as one
--- class. Silence counts as the default_label (macros/silence.sql), so that all predictions have a
+-- class. Silence counts as the default_label (macros/pane/silence.sql), so that all predictions have a
 -- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
 -- significant, too.
 -- grain: model.  key: model.

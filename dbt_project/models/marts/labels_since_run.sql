@@ -1,6 +1,6 @@
 -- What a model can learn from now: its labels, their classes, and how many of them are new since
 -- its last run. retrain_trigger judges it.
--- Silence counts as the default_label (macros/silence.sql), once the label window is over.
+-- Silence counts as the default_label (macros/pane/silence.sql), once the label window is over.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
 with policies as (
     select

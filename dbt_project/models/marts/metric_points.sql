@@ -2,7 +2,7 @@
 -- an hour in the champion's first three days. metric_forecast draws its lines through them.
 -- Of the 30 days behind the model's clock, by the time of the prediction. Without a champion that
 -- serves, all predictions of variant 'champion' count.
--- Silence counts as the default_label (macros/silence.sql).
+-- Silence counts as the default_label (macros/pane/silence.sql).
 -- grain: point of a metric.  key: (model, metric, point_start).
 -- lateness: any; late labels change the points that they belong to.
 {%- set point_start -%}
@@ -76,9 +76,9 @@ inner join {{ lateral() }} (
 
     judged as (
         select
-            spans.model,
-            spans.is_daily,
-            spans.positive_label,
+            hours.model,
+            hours.is_daily,
+            hours.positive_label,
             panes.pane_start,
             panes.label,
             panes.prediction,
@@ -86,14 +86,14 @@ inner join {{ lateral() }} (
             panes.scored,
             panes.log_score_micro,
             panes.log_complement_micro
-        from hours as spans
+        from hours
         inner join {{ ref('label_panes') }} as panes
             on
-                spans.model = panes.model
-                and spans.grain = panes.grain
-                and spans.span_start <= panes.pane_start
-                and spans.span_end > panes.pane_start
-                and {{ of_versions }}
+                hours.model = panes.model
+                and hours.grain = panes.grain
+                and hours.span_start <= panes.pane_start
+                and hours.span_end > panes.pane_start
+                and {{ of_versions | replace('spans.', 'hours.') }}
         where
             panes.clock = 'inference'
             and panes.variant = 'champion'
@@ -139,18 +139,18 @@ inner join {{ lateral() }} (
 
     answered as (
         select
-            spans.model,
-            spans.is_daily,
+            hours.model,
+            hours.is_daily,
             panes.pane_start,
             panes.inferences,
             panes.errors
-        from hours as spans
+        from hours
         inner join {{ ref('request_panes') }} as panes
             on
-                spans.model = panes.model
-                and spans.grain = panes.grain
-                and spans.span_start <= panes.pane_start
-                and {{ of_versions }}
+                hours.model = panes.model
+                and hours.grain = panes.grain
+                and hours.span_start <= panes.pane_start
+                and {{ of_versions | replace('spans.', 'hours.') }}
         where panes.variant = 'champion'
     )
 

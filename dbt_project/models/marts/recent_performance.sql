@@ -1,7 +1,7 @@
 -- How good a model has been lately, on labels in the order in which they became known: its champion
 -- while that serves, else all versions as one.
 -- The labels of one prediction may come months after it: what is known now is what triggers go by.
--- Silence counts as the default_label (macros/silence.sql), known when the label window closes.
+-- Silence counts as the default_label (macros/pane/silence.sql), known when the label window closes.
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
 {%- set measures = [

@@ -95,8 +95,10 @@ expected as (
                 then reports_before / nullif(windows_before, 0)
         end as expected,
         100000 * reports::double precision / nullif(predictions, 0) as reports_per_100k,
-        100000 * {{ wilson_low('predictions_reported', 'predictions') }} as per_100k_low,
-        100000 * {{ wilson_high('predictions_reported', 'predictions') }} as per_100k_high
+        100000 * {{ wilson_low('predictions_reported', 'predictions') }}
+            as per_100k_low,
+        100000 * {{ wilson_high('predictions_reported', 'predictions') }}
+            as per_100k_high
     from counted
 )
 
