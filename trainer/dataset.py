@@ -33,7 +33,7 @@ OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
-# The text of a double, as the macro `number_text` of dbt_project/macros/engine/number_text.sql has it.
+# The text of a double, as `number_text` of dbt_project/macros/engine/number_text.sql has it.
 NUMBER_TEXT = """case
         when {x} = trunc({x}) and abs({x}) < '9223372036854775808'::double precision
             then {x}::bigint::text
@@ -42,8 +42,8 @@ NUMBER_TEXT = """case
         else {x}::text
     end"""
 # Candidates are the labelled predictions, or all of them where silence is a label. The labels of
-# the chosen ones are worked out from the feedback by the policies of the claim, by the rules of
-# `chosen_labels` in dbt_project/macros/pane/labels.sql. Both engines run this; `{kinds}` takes (kind,
+# the chosen ones are worked out from the feedback by the policies of the claim, as `chosen_labels`
+# in dbt_project/macros/pane/labels.sql does. Both engines run this; `{kinds}` takes (kind,
 # wins, priority) of each policy, `{value_text}` and `{total_text}` the text of these numbers.
 _KNOWN = """
 with final as (
