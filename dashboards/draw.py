@@ -5,7 +5,7 @@ strokes keep their size on any screen.
 """
 
 # By hand because a library could draw only the time series, half of this module, and would cost
-# more. For the eight of the dashboard, with three versions and 16 windows, on two busy cores:
+# more. For the eight of the dashboard (made-up rows: 3 versions, 16 windows), on two busy cores:
 #
 #                                 draw     import   size
 #   this module                   0.02 s   0.1 s    50 kB
