@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from headrace.engine import Engine, Say, open_engine
 from headrace.engine.dialect import Connection
 from headrace.engine.patience import patiently
+from headrace.engine.reach import has
 from headrace.errors import EngineError
 from headrace.machine import end_with_parent
 from headrace.settings import Settings, project_path
@@ -61,7 +62,8 @@ def prepare(engine: Engine, say: Say | None = None) -> None:
     if engine.dialect.migrates_by_itself:
         migrate(engine, say=say)
         return
-    deployed = _deployed(engine, DBT_PROJECT)
+    with engine.connect() as connection:
+        deployed = _deployed(connection, DBT_PROJECT)
     if deployed is None:
         raise EngineError("there are no views yet: run `headrace migrate` once")
     if deployed != digests(engine)[DBT_PROJECT]:
@@ -150,7 +152,7 @@ def _make_topics(settings: Settings) -> None:
 
 
 def _apply_sql(engine: Engine, connection: Connection, digest: str, force: bool, say: Say) -> None:
-    if not force and _deployed(engine, SQL_FILES) == digest:
+    if not force and _deployed(connection, SQL_FILES) == digest:
         return
     say("tables: making them, and the roles")
     for file in _sql_files(engine):
@@ -160,7 +162,7 @@ def _apply_sql(engine: Engine, connection: Connection, digest: str, force: bool,
 
 
 def _apply_dbt(engine: Engine, connection: Connection, digest: str, force: bool, say: Say) -> None:
-    if not force and _deployed(engine, DBT_PROJECT) == digest:
+    if not force and _deployed(connection, DBT_PROJECT) == digest:
         return
     say("views: reading the project, the longest part of a first start")
     patiently(lambda: dbt(engine, *engine.dialect.dbt_run, say=say))
@@ -242,11 +244,13 @@ def _tail(lines: Iterable[str], say: Say) -> list[str]:
     return list(said)
 
 
-def _deployed(engine: Engine, name: str) -> str | None:
-    if not engine.has("control.deployed"):
+def _deployed(connection: Connection, name: str) -> str | None:
+    if not has(connection, "control.deployed"):
         return None
-    rows = engine.rows("select sha256 from control.deployed where name = %s", [name])
-    return rows[0]["sha256"] if rows else None
+    row = connection.execute(
+        "select sha256 from control.deployed where name = %s", [name]
+    ).fetchone()
+    return row[0] if row else None
 
 
 def _seeds(name: str) -> list[dict[str, str]]:

@@ -72,12 +72,8 @@ class Engine:
 
     def has(self, relation: str) -> bool:
         """Whether there is a table or view of this name, given as schema.name."""
-        (found,) = self.rows(
-            "select count(*) as tables from information_schema.tables "
-            "where table_schema = %s and table_name = %s",
-            relation.split("."),
-        )
-        return bool(found["tables"])
+        with self.connect() as connection:
+            return has(connection, relation)
 
     @property
     def knows_reader(self) -> bool:
@@ -90,6 +86,16 @@ class Engine:
             return self.settings.reader_dsn or self.dsn
         embedded = embedded_postgres(self.settings)
         return make_conninfo(self.dsn, user=READER, password=embedded.password(READER))
+
+
+def has(connection: Connection, relation: str) -> bool:
+    """Whether there is a table or view of this name, given as schema.name."""
+    found = connection.execute(
+        "select count(*) from information_schema.tables "
+        "where table_schema = %s and table_name = %s",
+        relation.split("."),
+    ).fetchone()
+    return bool(found and found[0])
 
 
 @contextmanager
@@ -111,5 +117,4 @@ def open_engine(settings: Settings, *, say: Say | None = None) -> Iterator[Engin
         made = (server.data / "PG_VERSION").exists()
         say(f"PostgreSQL: {'starting' if made else 'making the database'} in {server.folder}")
     with server.running():
-        engine = Engine(server.dsn, settings)
-        yield engine
+        yield Engine(server.dsn, settings)

@@ -15,10 +15,8 @@ from contextlib import contextmanager
 import httpx
 import psycopg
 from tenacity import (
-    RetryCallState,
     RetryError,
     Retrying,
-    retry_if_exception,
     retry_if_exception_type,
     retry_if_result,
     stop_after_delay,
@@ -170,39 +168,22 @@ class Family:
         Raises:
             EngineError: it failed for another reason, or the database stayed away for two minutes.
         """
-        server = self._server.pid()
+        # By hand: tenacity's stop_after_delay counts the step itself, which may take longer.
         deadline: float | None = None
-
-        def went_away(error: BaseException) -> bool:
-            return isinstance(error, psycopg.Error | EngineError) and bool(
-                self._server.pid() != server or _AWAY.search(str(error))
-            )
-
-        def took_too_long(_: RetryCallState) -> bool:
-            nonlocal deadline
-            # From the first failure on: the step by itself may take longer than that.
-            deadline = deadline or time.monotonic() + START_TIMEOUT_S
-            return time.monotonic() > deadline
-
-        def look_after(state: RetryCallState) -> None:
-            nonlocal server
-            error = state.outcome and state.outcome.exception()
-            assert error
-            self._say_once(f"{one_line(error)}; trying again")
-            self.look_after()
+        while True:
             server = self._server.pid()
-
-        retrying = Retrying(
-            retry=retry_if_exception(went_away),
-            stop=took_too_long,
-            wait=wait_fixed(FIRST_PAUSE_S),
-            before_sleep=look_after,
-            reraise=True,
-        )
-        try:
-            retrying(step)
-        except (psycopg.Error, EngineError) as error:
-            raise EngineError(one_line(error)) from None
+            try:
+                step()
+            except (psycopg.Error, EngineError) as error:
+                went_away = self._server.pid() != server or _AWAY.search(str(error))
+                deadline = deadline or time.monotonic() + START_TIMEOUT_S
+                if not went_away or time.monotonic() > deadline:
+                    raise EngineError(one_line(error)) from None
+                self._say_once(f"{one_line(error)}; trying again")
+                time.sleep(FIRST_PAUSE_S)
+                self.look_after()
+            else:
+                return
 
     def wait_until_ready(self, url: str, gateway: Child) -> None:
         """Return once the gateway at `url` is ready.

@@ -4,8 +4,7 @@
   too). New are those since the clock of the last run, from the first whole minute after it, so that
   what that run may have known does not count twice.
 
-  Reads the CTEs policies (model_policies), last_run (model, event_time) and known (model, examples:
-  labels from feedback).
+  Reads the CTEs last_run (model, event_time) and known (model, examples: labels from feedback).
 -#}
 {% macro silence_counts(name) -%}
     {%- set settled_hour = headrace.pane_start('1 hour', 'settled_at') -%}
@@ -18,7 +17,7 @@
             {{ headrace.minutes_kept_from('clock.event_clock') }} as minutes_from,
             last_run.event_time - policies.label_window as known_until
         from {{ ref('model_clock') }} as clock
-        inner join policies on clock.model = policies.model
+        inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
         left join last_run on clock.model = last_run.model
         where policies.default_label is not null
     ),

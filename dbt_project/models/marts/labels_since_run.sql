@@ -2,15 +2,7 @@
 -- its last run. retrain_trigger judges it.
 -- Silence counts as the default_label (macros/pane/silence.sql), once the label window is over.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
-with policies as (
-    select
-        model,
-        default_label,
-        label_window
-    from {{ ref('model_policies') }}
-),
-
-runs as (
+with runs as (
     select
         events.model,
         events.event,
