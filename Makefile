@@ -21,9 +21,10 @@ setup: .venv/installed ## make .venv with everything in it
 demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short form
 	$(BIN)/headrace demo $(ARGS)
 
-# A file's tests stay together, on one process more than there are cores: some of them wait.
+# A file's tests stay together, on one process more than there are cores: some of them wait. The
+# files that take longest begin (tests/conftest.py).
 test: setup ## run all tests; ARGS='-k name' for some
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## for while you work, under two minutes: ruff, mypy, the quick tests
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy quick

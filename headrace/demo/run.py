@@ -118,11 +118,11 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
         replay = Replay(url, MODEL)
 
         def hold() -> None:
-            """Pause while a version is trained and loaded: this takes almost no event time."""
+            """Pause while a version is due, trained or loaded: this takes almost no event time."""
             while True:
                 for part in parts:
                     part.check()
-                busy = _busy(connection)
+                busy = _is_training(connection) or _is_due(connection)
                 if not busy and _is_served(connection, replay):
                     display.doing = "replaying"
                     return
@@ -141,10 +141,25 @@ def _replay(engine: Engine, url: str, parts: list[Child], console: Console, fast
             replay.close()
 
 
-def _busy(connection: Any) -> bool:
-    """Whether a training run is in progress."""
+def _is_training(connection: Any) -> bool:
     row = connection.execute(
         "select exists (select 1 from control.claims where model = %s and finished_at is null)",
+        [MODEL],
+    ).fetchone()
+    return bool(row[0])
+
+
+def _is_due(connection: Any) -> bool:
+    """Whether a trigger waits for the trainer, whose next look a quick replay would outrun."""
+    row = connection.execute(
+        """
+        select exists (
+            select 1 from headrace.retrain_trigger as due
+            where
+                due.model = %s and due.due
+                and not exists (select 1 from control.claims where trigger_id = due.trigger_id)
+        )
+        """,
         [MODEL],
     ).fetchone()
     return bool(row[0])

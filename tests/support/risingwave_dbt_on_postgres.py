@@ -16,6 +16,8 @@ import psycopg2.extensions
 from dbt.adapters.risingwave.connections import RisingWaveConnectionManager
 from dbt.cli.main import dbtRunner
 
+from tests.support.risingwave_sql_on_postgres import apart
+
 MAKES_VIEW = re.compile(r"create view if not exists (\S+) as")
 
 
@@ -27,7 +29,7 @@ class Cursor(psycopg2.extensions.cursor):  # type: ignore[misc]
             super().execute("select to_regclass(%s) is not null", [made[1]])
             exists = (self.fetchone() or [False])[0]
             query = "select 1" if exists else query.replace(" if not exists", "", 1)
-        super().execute(query, parameters)
+        super().execute(apart(query), parameters)
 
 
 def without_transactions(handle: Any, _: object) -> None:

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.settings import Settings, project_path
-from tests.support.risingwave_sql_on_postgres import otherwise
+from tests.support.risingwave_sql_on_postgres import apart, otherwise
 
 # Tolerance of doubles that were added in another order.
 RELATIVE, ABSOLUTE = 1e-9, 1e-9
@@ -80,7 +80,7 @@ def create(connection: psycopg.Connection[Any], views: Iterable[View]) -> None:
         connection.execute(
             sql.SQL("create schema if not exists {}").format(sql.Identifier(view.schema))
         )
-        select = otherwise(view.select)
+        select = apart(otherwise(view.select))
         connection.execute(
             f'create materialized view "{view.schema}"."{view.name}" as {select}'.encode()
         )
