@@ -10,23 +10,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
-from headrace.deploy import migrate
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres, embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
 from tests.gateway.conftest import running_gateway
+from tests.support import servers
+from tests.support.once import once
 
 KILLS = 3
 WORKERS = 6
 
 
 @pytest.fixture
-def victim(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    server = embedded_postgres(Settings(home=tmp_path / ".headrace"))
-    with server.running():
+def victim(shared: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server with everything deployed and the settings of a real one."""
+    home = tmp_path / ".headrace"
+    servers.copy(once(shared, "deployed", servers.deploy), home)
+    with embedded_postgres(Settings(home=home)).running() as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("alter system reset all")
+            connection.execute("select pg_reload_conf()")
         yield server
 
 
@@ -49,7 +56,6 @@ def post(client: httpx.Client, worker: int, number: int) -> list[tuple[str, str]
 def test_acknowledged_events_survive_kill_9_of_the_database(victim: EmbeddedPostgres) -> None:
     settings = Settings(home=victim.folder.parent, port=0)
     engine = Engine(victim.dsn, settings)
-    migrate(engine)
     acknowledged: list[tuple[str, str]] = []
     stopping = threading.Event()
 

@@ -35,7 +35,7 @@ def running(deployed: Path | None = None) -> Iterator[EmbeddedPostgres]:
     with tempfile.TemporaryDirectory(prefix="headrace-", dir=_memory()) as folder:
         home = Path(folder) / ".headrace"
         if deployed:
-            _copy(deployed, home)
+            copy(deployed, home)
         with embedded_postgres(Settings(home=home)).running() as server:
             with psycopg.connect(server.dsn, autocommit=True) as connection:
                 for name, value in THROWN_AWAY.items():
@@ -50,7 +50,7 @@ def deploy(home: Path) -> None:
         made = server.folder.parent
         migrate(Engine(server.dsn, Settings(home=made)))
         server.stop()
-        _copy(made, home)
+        copy(made, home)
 
 
 def _memory() -> Path | None:
@@ -58,5 +58,6 @@ def _memory() -> Path | None:
     return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM else None
 
 
-def _copy(home: Path, to: Path) -> None:
-    subprocess.run(["cp", "-a", home, to], check=True)  # keeps whose files they are
+def copy(home: Path, to: Path) -> None:
+    """Copy a stopped server; the files stay those of their owner."""
+    subprocess.run(["cp", "-a", home, to], check=True)
