@@ -1,4 +1,4 @@
-"""The files, modules and sections that the docs name exist."""
+"""The files, modules and sections that the docs and the Makefile name exist."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.events.contract import TOPICS
+from tests.conftest import LONGEST
 from tests.support.blocks import PAGES, ROOT
 
 WRITTEN = [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
@@ -63,3 +64,15 @@ def test_sections_exist(page: Path) -> None:
         if section:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             assert section in map(slug, headings), f"{page.name}: {target}#{section}"
+
+
+def test_the_quick_tests_exist() -> None:
+    listed = re.search(r"^QUICK := (.*?[^\\])$", (ROOT / "Makefile").read_text(), re.M | re.S)
+    assert listed
+    names = listed[1].replace("\\\n", " ").split()
+    assert len(names) > 20
+    assert [name for name in names if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_the_longest_tests_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).exists()] == []
