@@ -33,6 +33,10 @@ class Loader:
         self.backbone: Backbone | None = None
         self.reader: FeatureReader | None = None
 
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+
     def prepare(self) -> None:
         """Import what takes seconds to import, so that the first version serves sooner."""
         _quiet_threads()

@@ -71,6 +71,7 @@ class Serving:
     def __exit__(self, *exc: object) -> None:
         self._jobs.put(None)
         self._thread.join(STOP_TIMEOUT_S)
+        self._loader.close()
 
     def predict(self, model: str, request_id: str, example: Example) -> Future[Prediction]:
         """Queue a request; the future has the prediction, or a ModelError.

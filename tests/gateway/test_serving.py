@@ -132,7 +132,8 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         event = {"model": "m", "model_version": "1", "event": "promoted"}
         artifact = {"artifact_uri": str(place)}
         log.append("model_events", [parse("model_events", {**event, **artifact})])
-    served = FeatureReader(engine).online([{"model": "m", "segment": "s"}])[0][rate]
+    with FeatureReader(engine) as reader:
+        served = reader.online([{"model": "m", "segment": "s"}])[0][rate]
     assert served == pytest.approx(0.75)
 
     with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:

@@ -70,7 +70,7 @@ def test_brokers_that_are_away(engine: Engine) -> None:
     assert check == "brokers"
     assert says == "Kafka at 127.0.0.1:1 cannot be used: nobody listens at 127.0.0.1:1"
     assert [each.do for each in examine(engine.settings) if each.check == "brokers"] == [
-        "start the broker, or mend HEADRACE_KAFKA"
+        "start the broker, or correct HEADRACE_KAFKA"
     ]
 
 

@@ -75,7 +75,7 @@ def _failure(settings: Settings, host: str, port: int) -> FailedStep | None:
     except IncompatibleBrokerVersion:
         return FailedStep(
             2, f"{host}:{port} is no listener for clients (a controller's, or a very old broker's)",
-            f"mend the port in {PREFIX}KAFKA",
+            f"correct the port in {PREFIX}KAFKA",
         )  # fmt: skip
     except (KafkaError, ValueError):
         return None  # kafka-python may know better
@@ -106,30 +106,30 @@ def _use(settings: Settings, host: str, port: int) -> None:
             5,
             f"{host}:{port} answers, and sends clients to {first.host}:{first.port}, "
             f"which does not work from here ({str(failures[0]).partition(';')[0]})",
-            "mend advertised.listeners of the broker",
+            "correct advertised.listeners of the broker",
         )
 
 
 @contextmanager
 def _connected(host: str, port: int) -> Iterator[socket.socket]:
-    mend = f"mend {PREFIX}KAFKA"
+    correct = f"correct {PREFIX}KAFKA"
     try:
         sock = socket.create_connection((host, port), TIMEOUT_S)
     except (socket.gaierror, UnicodeError):
         raise FailedStep(
-            0, f"there is no host named {host}", f"{mend}, or the name service"
+            0, f"there is no host named {host}", f"{correct}, or the name service"
         ) from None
     except ConnectionRefusedError:
         raise FailedStep(
-            1, f"nobody listens at {host}:{port}", f"start the broker, or {mend}"
+            1, f"nobody listens at {host}:{port}", f"start the broker, or {correct}"
         ) from None
     except TimeoutError:
         raise FailedStep(
-            1, f"{host}:{port} does not answer", f"look after the network, or {mend}"
+            1, f"{host}:{port} does not answer", f"check the network, or {correct}"
         ) from None
     except OSError as error:
         raise FailedStep(
-            1, f"{host}:{port} cannot be reached ({error.strerror or error})", mend
+            1, f"{host}:{port} cannot be reached ({error.strerror or error})", correct
         ) from None
     with sock:
         yield sock
@@ -169,7 +169,7 @@ def _untrusted(error: ssl.SSLCertVerificationError, host: str, settings: Setting
         )  # fmt: skip
     return FailedStep(
         3, f"the broker's certificate is refused ({error.verify_message})",
-        f"mend it, or {PREFIX}KAFKA_CA",
+        f"correct it, or {PREFIX}KAFKA_CA",
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _log_in(conversation: Conversation, settings: Settings) -> None:
             its = f", or its credentials for {mechanism}" if mechanism != "PLAIN" else ""
             raise FailedStep(
                 4, f"user {settings.kafka_user!r} is not let in ({why})",
-                f"mend {PREFIX}KAFKA_USER or {PREFIX}KAFKA_PASSWORD{its}",
+                f"correct {PREFIX}KAFKA_USER or {PREFIX}KAFKA_PASSWORD{its}",
             )  # fmt: skip
         login.receive(response.auth_bytes)
 
@@ -223,11 +223,11 @@ def _wrong_protocol(settings: Settings, host: str, port: int, error: Exception) 
         if spoken and spoken != settings.kafka_security:
             return FailedStep(
                 2, f"{host}:{port} speaks {spoken}, not {settings.kafka_security}",
-                f"set {PREFIX}KAFKA_SECURITY={spoken}, or mend the port in {PREFIX}KAFKA",
+                f"set {PREFIX}KAFKA_SECURITY={spoken}, or correct the port in {PREFIX}KAFKA",
             )  # fmt: skip
     return FailedStep(
         2, f"{host}:{port} takes connections and does not answer as a broker ({error})",
-        f"look after the broker, or mend the port in {PREFIX}KAFKA",
+        f"check the broker, or correct the port in {PREFIX}KAFKA",
     )  # fmt: skip
 
 

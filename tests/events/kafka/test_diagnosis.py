@@ -65,7 +65,7 @@ def test_a_login(mechanism: str, secure: bool, authority: Authority) -> None:
             line = why(replace(right, **wrong))  # type: ignore[arg-type]
             user = wrong.get("kafka_user", "app")
             assert line.startswith(f"user '{user}' is not let in (Authentication failed")
-            assert "mend HEADRACE_KAFKA_USER or HEADRACE_KAFKA_PASSWORD" in line
+            assert "correct HEADRACE_KAFKA_USER or HEADRACE_KAFKA_PASSWORD" in line
 
 
 def test_the_brokers_of_the_tests(kafka_engine: Engine) -> None:
@@ -134,7 +134,7 @@ def test_a_file_of_authorities_that_goes_while_it_runs_is_waited_for(authority: 
 def test_nobody_there_and_somebody_else() -> None:
     assert why(Settings(kafka=f"127.0.0.1:{free_port()}")).startswith("nobody listens at 127.0.0.1")
     line = why(Settings(kafka="kafka.invalid:9092"))
-    assert line.startswith("there is no host named kafka.invalid; mend HEADRACE_KAFKA")
+    assert line.startswith("there is no host named kafka.invalid; correct HEADRACE_KAFKA")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         line = why(Settings(kafka=f"127.0.0.1:{silent.getsockname()[1]}"))
         assert "does not answer as a broker (timed out)" in line
@@ -146,7 +146,7 @@ def test_an_address_that_only_the_broker_knows() -> None:
     with Listener(advertised=("kafka.invalid", 9092)) as listener:
         line = why(to(listener))
         assert "sends clients to kafka.invalid:9092, which does not work from here" in line
-        assert line.endswith("mend advertised.listeners of the broker")
+        assert line.endswith("correct advertised.listeners of the broker")
 
 
 def test_one_broker_of_several_is_enough_and_else_the_nearest_is_told() -> None:
