@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ModelError
+from headrace.events.labels import class_of
 from headrace.model.artifact import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
@@ -158,10 +159,14 @@ def _start(
         old = read_config(parent) if parent else None
     except ModelError:
         old = None  # of another format: start from scratch
-    if old and seen <= set(old["labels"]) and old["finetune"]["rank"] == config.rank:
+    # The parent may have written a class in another way.
+    written = {class_of(label): label for label in seen}
+    known = [written.get(class_of(label), label) for label in old["labels"]] if old else []
+    fits = seen <= set(known) and len({class_of(label) for label in known}) == len(known)
+    if old and fits and old["finetune"]["rank"] == config.rank:
         schema = Schema.from_dict(old["schema"])
         if schema.fits(examples):
-            return tuple(old["labels"]), schema, True
+            return tuple(known), schema, True
     if len(seen) < 2:
         raise ValueError(f"a fine-tune needs examples of two labels or more, got {sorted(seen)}")
     return tuple(sorted(seen)), Schema.fit(examples), False

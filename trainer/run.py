@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headrace.control.claims import Claim
 from headrace.errors import NothingToLearnError, one_line
+from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Artifact, artifact_path, load_adapter, read_config
 from headrace.model.network import Adapter
 from headrace.trainer import gate
@@ -70,7 +73,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     """
     dataset, marks = brief.dataset, brief.marks
     rows, newest, old = dataset.split()
-    labels = sorted({row.label for row in rows})
+    labels = spellings(row.label for row in rows)
     if not 2 <= len(labels) <= MAX_LABELS:
         raise NothingToLearnError(
             f"a classifier needs 2 to {MAX_LABELS} labels: "
@@ -80,16 +83,15 @@ def train(brief: Brief, progress: Progress) -> Outcome:
 
     folder, champion = _load_champion(brief)
     artifact = finetune(
-        [TrainingExample(row.example, row.label) for row in rows],
+        [TrainingExample(row.example, labels[class_of(row.label)]) for row in rows],
         parent=folder,
         cache=_activations(any(row.example.text for row in rows)),
         progress=lambda step, steps, loss: _show(progress, step, steps, loss),
     )
     marks = marks.reached("trained_at")
 
-    positive = brief.positive_label or ""
-    if positive not in artifact.labels:
-        positive = artifact.labels[-1]
+    named = {class_of(label): label for label in artifact.labels}
+    positive = named.get(class_of(brief.positive_label or ""), artifact.labels[-1])
     adapter = _as_served(artifact)
     measured = _measure(adapter, newest, old, positive)
     if champion is not None and brief.champion is not None:
@@ -102,8 +104,8 @@ def train(brief: Brief, progress: Progress) -> Outcome:
         gate.decide(measured, rival, brief.gate, against=against),
         measured[gate.HOLDOUT],
         rival[gate.HOLDOUT],
-        [row.label for row in newest],
-        [(row.example, row.label) for row in rows],
+        [class_of(row.label) for row in newest],
+        [(row.example, class_of(row.label)) for row in rows],
         model=brief.claim.model,
         suspect_auc=brief.gate.suspect_auc,
     )
@@ -166,18 +168,22 @@ def _measure(
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.ModelMetrics] = {}
-    known = positive if positive in adapter.labels else None
+    classes = list(dict.fromkeys(map(class_of, adapter.labels)))
+    known = class_of(positive) if class_of(positive) in classes else None
     for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
         if not rows:
             continue
         probabilities = predict_cached(
             adapter, _activations(adapter.schema.has_text), [row.example for row in rows]
         )
-        actual = [row.label for row in rows]
-        measured[name] = gate.evaluate(probabilities, actual, adapter.labels, known)
+        # An old version may have two labels of one class.
+        names = [[class_of(label) == one for one in classes] for label in adapter.labels]
+        probabilities = probabilities @ np.array(names, dtype=probabilities.dtype)
+        actual = [class_of(row.label) for row in rows]
+        measured[name] = gate.evaluate(probabilities, actual, classes, known)
         if name == gate.HOLDOUT:
             segments = [row.example.segment for row in rows]
-            measured |= gate.evaluate_slices(probabilities, actual, segments, adapter.labels, known)
+            measured |= gate.evaluate_slices(probabilities, actual, segments, classes, known)
     return measured
 
 
@@ -186,8 +192,8 @@ def _measure_prior(
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
-    actual = [row.label for row in newest]
-    return {gate.HOLDOUT: gate.evaluate(guess, actual, artifact.labels, positive)}
+    actual, classes = [class_of(row.label) for row in newest], [*map(class_of, artifact.labels)]
+    return {gate.HOLDOUT: gate.evaluate(guess, actual, classes, class_of(positive))}
 
 
 def _show(progress: Progress, step: int, steps: int, loss: float) -> None:

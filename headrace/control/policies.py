@@ -13,8 +13,11 @@ from headrace.engine import Engine
 from headrace.engine.patience import passes
 from headrace.errors import ContractError
 from headrace.events.contract import MAX_ID
+from headrace.events.labels import label_text
 
 ALL_MODELS = "*"
+# Policies that name a label.
+LABELS = ("positive_label", "default_label")
 
 
 def read(engine: Engine, model: str) -> dict[str, Any]:
@@ -98,9 +101,12 @@ def _is_interval(engine: Engine, value: str) -> bool:
 
 
 def _text(policy: str, value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if policy in LABELS and isinstance(value, str | int | float):
+        text = label_text(value)
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ContractError(policy, "a string or a number", value)
-    text = str(value)
+    else:
+        text = str(value)
     try:
         storable = b"\0" not in text.encode()
     except UnicodeEncodeError:  # half a surrogate pair

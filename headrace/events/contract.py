@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import msgspec
 import uuid_utils
 
 from headrace.errors import ContractError
+from headrace.events.labels import label_text
 
 Topic = Literal["inference", "feedback", "model_events"]
 Variant = Literal["champion", "canary", "shadow", "explore", "holdout"]
@@ -39,21 +39,21 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ID = 512
 # Fields that are in no key. A trigger's id contains the model's name.
 _LONGER = {"trigger_id": 1_024, "artifact_uri": 2_000}
-# Most characters of a text, and of the name of a feature.
+# Most characters of a text, and of the name of a feature or of a class with a probability.
 MAX_TEXT, MAX_FEATURE = 100_000, 256
 MAX_FEATURES = 1_000
 MAX_NUMBER = 1e300
 # Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
-# Kinds that do not say which label was right.
-UNLABELED = ("preference", "report", "comment")
+# Kinds that do not say which label was right, and those of them that have no value either.
+UNLABELED, UNVALUED = ("preference", "report", "comment"), ("report", "comment")
 
 
 class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One prediction of a model. Unit of `latency_ms`: milliseconds.
 
     `shadow_of` is the request that a shadow version predicted, too; feedback on that request counts
-    for both predictions.
+    for both predictions. `probabilities` are those of the classes, by class.
     """
 
     model: str
@@ -71,6 +71,7 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     output: Any = None
     prediction: str | int | float | bool | None = None
     score: float | None = None
+    probabilities: dict[str, float] | None = None
     propensity: float | None = None
     latency_ms: float | None = None
     error: str | None = None
@@ -163,6 +164,7 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
             raise ContractError(name, "given", payload.get(name))
     present = {name: value for name, value in payload.items() if value is not None}
     _check_features(present.get("features"))
+    _check_probabilities(present.get("probabilities"))
     try:
         event: Event = msgspec.convert(present, struct)
     except msgspec.ValidationError as error:
@@ -170,39 +172,22 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
     _check_values(event)
     filled: dict[str, Any] = {"event_time": _checked_time(event.event_time or now, now)}
     if isinstance(event, Feedback):
-        filled["value"] = _checked_feedback_value(event)
-    if isinstance(event, Inference) and event.shadow_of and event.variant != "shadow":
-        raise ContractError("shadow_of", "given only with variant shadow", event.shadow_of)
+        filled |= _checked_feedback(event)
+    elif isinstance(event, Inference):
+        if event.shadow_of and event.variant != "shadow":
+            raise ContractError("shadow_of", "given only with variant shadow", event.shadow_of)
+        if event.prediction is not None:
+            filled["prediction"] = label_text(event.prediction) or None
+    elif event.traffic is not None and event.event != "canary":
+        raise ContractError("traffic", "given only with event canary", event.traffic)
     if not getattr(event, IDS[topic]):
         filled[IDS[topic]] = uuid7()
-    for name in ("prediction", "label"):
-        if (value := getattr(event, name, None)) is not None:
-            filled[name] = label_text(value)
     return msgspec.structs.replace(event, **filled)
 
 
 def filled_fields(payload: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the fields that `parse` fills in with another value each time it sees `payload`."""
     return () if payload.get("event_time") is not None else ("event_time",)
-
-
-def label_text(value: str | int | float | bool) -> str:
-    """Return the text of a label: ``true``, ``3`` (also for 3.0), ``0.5`` or the string itself.
-
-    Numbers have the same text on both engines: 64-bit integers their digits, others those of the
-    nearest double, with an exponent from 1e16 up and below 0.00001 (``1e+19``, ``1e-06``).
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return str(value)
-    number = float(value)
-    if number.is_integer() and abs(number) < 2**63:
-        return str(int(number))
-    text = repr(number)
-    return f"{Decimal(text):f}" if 0.00001 <= abs(number) < 0.0001 else text
 
 
 def uuid7() -> str:
@@ -253,6 +238,23 @@ def _check_features(features: object) -> None:
             )
         if value is not None and not isinstance(value, str | int | float | bool):
             raise ContractError(f"features.{name}", "a number, a string, a bool or null", value)
+
+
+def _check_probabilities(probabilities: object) -> None:
+    if probabilities is None:
+        return
+    allowed = "an object of class to number in [0, 1]"
+    if not isinstance(probabilities, Mapping):
+        raise ContractError("probabilities", allowed, probabilities)
+    if len(probabilities) > MAX_FEATURES:
+        got = f"{len(probabilities)} classes"
+        raise ContractError("probabilities", f"at most {MAX_FEATURES} classes", got)
+    for name, value in probabilities.items():
+        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
+            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
+            raise ContractError("probabilities", allowed, name)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ContractError("probabilities", allowed, value)
 
 
 def _check_values(event: Event) -> None:
@@ -337,17 +339,29 @@ def _checked_time(when: datetime, now: datetime) -> datetime:
     return when
 
 
-def _checked_feedback_value(event: Feedback) -> float | None:
-    """Return the value as a number, that of an occurrence filled in."""
-    if event.kind == "preference":
+def _checked_feedback(event: Feedback) -> dict[str, Any]:
+    """Return the label as text and the value as a number, that of an occurrence filled in."""
+    kind, value, label = event.kind, event.value, event.label
+    if label is not None:
+        label = label_text(label)
+        if not label:
+            raise ContractError("label", "not blank (left out where there is none)", event.label)
+    if kind == "preference":
         if not event.rejected_request_id:
             raise ContractError("rejected_request_id", "given for kind preference", None)
-    elif event.value is None and event.label is None:
-        if event.kind in OCCURRENCE:
-            return 1.0
-        if event.kind not in UNLABELED:
-            raise ContractError("label", f"given (or value) for kind {event.kind}", None)
-    return None if event.value is None else float(event.value)
+    elif event.rejected_request_id:
+        got = event.rejected_request_id
+        raise ContractError("rejected_request_id", "given only for kind preference", got)
+    if label is not None and kind in UNLABELED:
+        raise ContractError("label", f"left out for kind {kind}", label)
+    if value is not None and kind in UNVALUED:
+        raise ContractError("value", f"left out for kind {kind}", value)
+    if value is None and label is None:
+        if kind in OCCURRENCE:
+            return {"value": 1.0}
+        if kind not in UNLABELED:
+            raise ContractError("label", f"given (or value) for kind {kind}", None)
+    return {"label": label, "value": None if value is None else float(value)}
 
 
 def input_text(value: object) -> str:

@@ -18,7 +18,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     REJECTED: ("topic", "field", "reason", "payload", "origin"),
 }
 ID_AT: dict[str, int] = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
-_JSON = ("features", "input", "output", "metadata", "metrics")
+_JSON = ("features", "input", "output", "probabilities", "metadata", "metrics")
 _JSON_AT = {
     topic: [COLUMNS[topic].index(name) for name in _JSON if name in COLUMNS[topic]]
     for topic in TOPICS

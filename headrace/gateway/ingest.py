@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from headrace.errors import ContractError
-from headrace.events.contract import IDS, ModelEvent, Topic, filled_fields, parse
+from headrace.events.contract import IDS, Event, ModelEvent, Topic, filled_fields, parse
 from headrace.events.log import EventLog, Filled, Rejected
 from headrace.events.rows import Receipt
 from headrace.gateway.wire import HttpError, describe, respond
@@ -74,15 +74,17 @@ def stored_response(
         elif receipt.status == "rejected":
             error = ContractError("", f"storable ({receipt.reason})", payloads[index])
             rejected.append({"index": index, **describe(error)})
+        elif receipt.status == "conflict" and "model" in receipt.differing:
+            rejected.append({"index": index, **describe(_taken(topic, item.event))})
         else:
             ids[index] = getattr(item.event, IDS[topic])
-        if receipt.status == "conflict":
+        if receipt.status == "conflict" and ids[index] is not None:
             conflict = {"index": index, "id": ids[index], "fields": receipt.differing}
             conflicting.append(conflict)
     body = {
         "accepted": counts["accepted"],
         "duplicates": counts["duplicate"],
-        "conflicts": counts["conflict"],
+        "conflicts": len(conflicting),
         "conflicting": conflicting,
         "rejected": rejected,
         "ids": ids,
@@ -93,3 +95,10 @@ def stored_response(
     if len(items) == 1:
         message = rejected[0]["message"]
     return respond({"error": {"type": "contract", "message": message}, **body}, 422)
+
+
+def _taken(topic: Topic, event: Event) -> ContractError:
+    """What is wrong with an event whose id is that of another model's event."""
+    name = IDS[topic]
+    allowed = "unique over all models (an event of another model has this id)"
+    return ContractError(name, allowed, getattr(event, name))

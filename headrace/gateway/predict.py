@@ -26,7 +26,7 @@ FIELDS = (
     "endpoint", "user_id", "session_id", "item_id",
 )  # fmt: skip
 # Fields that may differ a little when the same request is sent again.
-MEASURED = ("score", "output", "latency_ms")
+MEASURED = ("score", "probabilities", "latency_ms")
 
 
 async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int, Any]:
@@ -94,7 +94,7 @@ def _inference(request: Inference, prediction: Prediction, latency_ms: float) ->
         features=dict(prediction.features),
         prediction=max(scores, key=scores.__getitem__),
         score=scores[prediction.positive],
-        output={"scores": scores},
+        probabilities=scores,
         latency_ms=round(latency_ms, 3),
     )
 
@@ -108,3 +108,5 @@ def _log_unstored(stored: Future[list[Receipt]]) -> None:
         logger.error(
             "a prediction was returned, but its inference was rejected: %s", receipt.reason
         )
+    elif "model" in receipt.differing:
+        logger.error("a prediction was returned, but its request_id is that of another model's")

@@ -138,13 +138,13 @@ async def read_json(request: Request) -> Any:
 def decode_leniently(body: bytes) -> Any:
     """Decode a body that is almost JSON, so that the contract rejects only the items at fault.
 
-    NaN, infinities and very long numbers become doubles, bytes that are not UTF-8 lone surrogates;
-    deeper nesting than MAX_DEPTH is cut off. None of these can be stored.
+    NaN and infinities (`nan` and `inf`, too) and very long numbers become doubles, bytes that are
+    not UTF-8 lone surrogates; nesting deeper than MAX_DEPTH is cut off. None of it can be stored.
 
     Raises:
         HttpError: 400 for anything else that is not JSON.
     """
-    text = body.decode(errors="surrogateescape")
+    text = _BARE.sub(_named, body.decode(errors="surrogateescape"))
     try:
         try:
             return _LENIENT.decode(text)
@@ -156,6 +156,14 @@ def decode_leniently(body: bytes) -> Any:
 
 def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < 400 else float(digits)
+
+
+# A string, terminated or not, or a bare word of C, R or Python for what is no number.
+_BARE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[-+]?\b(?:nan|inf)\b', re.DOTALL | re.IGNORECASE)
+
+
+def _named(token: re.Match[str]) -> str:
+    return token[0] if token[0].startswith('"') else "NaN"
 
 
 _LENIENT = json.JSONDecoder(parse_int=_number, strict=False)

@@ -26,11 +26,15 @@ create table if not exists events.inference (
     output jsonb,
     prediction text,
     score double precision,
+    probabilities jsonb,
     propensity double precision,
     latency_ms double precision,
     error text,
     shadow_of text
 );
+
+-- Add the column to a table of an earlier version.
+alter table events.inference add column if not exists probabilities jsonb;
 
 create index if not exists inference_model_time
 on events.inference (model, event_time);

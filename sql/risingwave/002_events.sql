@@ -21,6 +21,7 @@ create table if not exists events.inference (
     output jsonb,
     prediction varchar,
     score double precision,
+    probabilities jsonb,
     propensity double precision,
     latency_ms double precision,
     error varchar,

@@ -11,7 +11,18 @@
 --               ahead, too); when it came in, where that is not known either
 
 create view if not exists events.inference_read as
-with fields as (
+with texts as (
+    select
+        *,
+        -- without what is blank at its ends
+        btrim(
+            payload ->> 'prediction',
+            ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160) || chr(12288)
+        ) as prediction_text
+    from events.inference_messages
+),
+
+fields as (
     select
         message,
         message_partition,
@@ -21,12 +32,13 @@ with fields as (
         raw,
         is_json,
         payload,
+        prediction_text,
         '${prefix}inference/' || message_partition || '/' || message_offset as origin,
         payload - array[
             'model', 'model_version', 'request_id', 'event_time', 'variant',
             'endpoint', 'segment', 'user_id', 'session_id', 'item_id', 'features',
-            'input', 'output', 'prediction', 'score', 'propensity', 'latency_ms',
-            'error', 'shadow_of'
+            'input', 'output', 'prediction', 'score', 'probabilities', 'propensity',
+            'latency_ms', 'error', 'shadow_of'
         ]::varchar[] as others,
         -- what counts as missing
         coalesce((payload -> 'request_id')::text, 'null') in (
@@ -36,9 +48,18 @@ with fields as (
             moment[1] || ' ' || moment[2] || coalesce(moment[3], '')
             || coalesce(moment[4] || ':' || moment[5], '+00:00')
         )::timestamptz as event_time,
+        -- a number, also as a text: without leading zeros and with 15 significant digits at most
         case
             when jsonb_typeof(payload -> 'prediction') = 'number'
                 then (payload ->> 'prediction')::double precision
+            when
+                jsonb_typeof(payload -> 'prediction') = 'string'
+                and prediction_text ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$$'
+                and length(
+                    ltrim(split_part(split_part(lower(prediction_text), 'e', 1), '.', 1), '-')
+                    || rtrim(split_part(split_part(lower(prediction_text), 'e', 1), '.', 2), '0')
+                ) <= 15
+                then prediction_text::double precision
         end as prediction_number,
         case
             when
@@ -71,12 +92,16 @@ with fields as (
             else '{}'::jsonb
         end as features,
         case
+            when jsonb_typeof(payload -> 'probabilities') = 'object'
+                then payload -> 'probabilities'
+        end as probabilities,
+        case
             when jsonb_typeof(payload -> 'input') != 'null' then payload -> 'input'
         end as input,
         case
             when jsonb_typeof(payload -> 'output') != 'null' then payload -> 'output'
         end as output
-    from events.inference_messages
+    from texts
 ),
 
 checked as (
@@ -134,6 +159,25 @@ checked as (
                     ) #>> '{}'::varchar[]),
                     'a finite number (null stands for a missing one)'
                 ]
+            when
+                jsonb_typeof(payload -> 'probabilities') not in ('object', 'null')
+                or jsonb_path_exists(
+                    probabilities, 'strict $$.keyvalue() ? (@.value.type() != "number")'
+                )
+                or jsonb_path_exists(
+                    probabilities, 'strict $$.keyvalue() ? (@.value < 0 || @.value > 1)'
+                )
+                then array['probabilities', 'an object of class to number in [0, 1]']
+            when
+                jsonb_array_length(jsonb_path_query_array(probabilities, 'strict $$.*')) > 1000
+                then array['probabilities', 'at most 1000 classes']
+            when
+                jsonb_path_exists(probabilities, 'strict $$.keyvalue() ? (@.key == "")')
+                or jsonb_path_exists(
+                    probabilities,
+                    'strict $$.keyvalue() ? (@.key like_regex "^(.|\n){200}(.|\n){57}")'
+                )
+                then array['probabilities', 'an object with names of 1 to 256 characters']
             when
                 jsonb_typeof(payload -> 'model') not in ('string', 'null')
                 or octet_length(payload ->> 'model') > 512
@@ -252,8 +296,10 @@ select
     input,
     output,
     case
-        when jsonb_typeof(payload -> 'prediction') != 'number' then payload ->> 'prediction'
         when prediction_whole is not null then prediction_whole::text
+        when lower(prediction_text) = 'true' then '1'
+        when lower(prediction_text) = 'false' then '0'
+        when prediction_number is null then nullif(prediction_text, '')
         when
             prediction_number = trunc(prediction_number)
             and abs(prediction_number) < '9223372036854775808'::double precision
@@ -261,6 +307,7 @@ select
         else prediction_number::text
     end as prediction,
     score,
+    probabilities,
     propensity,
     latency_ms,
     payload ->> 'error' as error,

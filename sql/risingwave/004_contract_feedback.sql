@@ -5,7 +5,18 @@
 -- before 1970.
 
 create view if not exists events.feedback_read as
-with fields as (
+with texts as (
+    select
+        *,
+        -- without what is blank at its ends
+        btrim(
+            payload ->> 'label',
+            ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160) || chr(12288)
+        ) as label_text
+    from events.feedback_messages
+),
+
+fields as (
     select
         message,
         message_partition,
@@ -15,6 +26,7 @@ with fields as (
         raw,
         is_json,
         payload,
+        label_text,
         '${prefix}feedback/' || message_partition || '/' || message_offset as origin,
         payload - array[
             'request_id', 'feedback_id', 'event_time', 'kind', 'value', 'label',
@@ -28,9 +40,18 @@ with fields as (
             moment[1] || ' ' || moment[2] || coalesce(moment[3], '')
             || coalesce(moment[4] || ':' || moment[5], '+00:00')
         )::timestamptz as event_time,
+        -- a number, also as a text: without leading zeros and with 15 significant digits at most
         case
             when jsonb_typeof(payload -> 'label') = 'number'
                 then (payload ->> 'label')::double precision
+            when
+                jsonb_typeof(payload -> 'label') = 'string'
+                and label_text ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$$'
+                and length(
+                    ltrim(split_part(split_part(lower(label_text), 'e', 1), '.', 1), '-')
+                    || rtrim(split_part(split_part(lower(label_text), 'e', 1), '.', 2), '0')
+                ) <= 15
+                then label_text::double precision
         end as label_number,
         case
             when
@@ -49,7 +70,7 @@ with fields as (
             when jsonb_typeof(payload -> 'metadata') = 'object' then payload -> 'metadata'
             else '{}'::jsonb
         end as metadata
-    from events.feedback_messages
+    from texts
 ),
 
 checked as (
@@ -131,8 +152,18 @@ checked as (
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
                 then array['event_time', '1970-01-01 or later']
             when
+                jsonb_typeof(payload -> 'label') = 'string' and label_text = ''
+                then array['label', 'not blank (left out where there is none)']
+            when
                 kind = 'preference' and coalesce(payload ->> 'rejected_request_id', '') = ''
                 then array['rejected_request_id', 'given for kind preference']
+            when kind != 'preference' and payload ->> 'rejected_request_id' != ''
+                then array['rejected_request_id', 'given only for kind preference']
+            when
+                kind in ('preference', 'report', 'comment') and payload ->> 'label' is not null
+                then array['label', 'left out for this kind']
+            when kind in ('report', 'comment') and payload ->> 'value' is not null
+                then array['value', 'left out for this kind']
             when
                 kind not in (
                     'click', 'purchase', 'conversion', 'preference', 'report', 'comment'
@@ -155,8 +186,10 @@ select
         else value
     end as value,
     case
-        when jsonb_typeof(payload -> 'label') != 'number' then payload ->> 'label'
         when label_whole is not null then label_whole::text
+        when lower(label_text) = 'true' then '1'
+        when lower(label_text) = 'false' then '0'
+        when label_number is null then label_text
         when
             label_number = trunc(label_number)
             and abs(label_number) < '9223372036854775808'::double precision

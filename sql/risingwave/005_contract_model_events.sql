@@ -125,6 +125,8 @@ checked as (
             when
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
                 then array['event_time', '1970-01-01 or later']
+            when payload ->> 'traffic' is not null and payload ->> 'event' != 'canary'
+                then array['traffic', 'given only with event canary']
         end as problem
     from fields
 )

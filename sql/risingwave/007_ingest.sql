@@ -9,13 +9,13 @@ set sink_decouple = false;
 create sink if not exists events.inference_accepted
 into events.inference (
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, features, input, output, prediction, score, propensity,
-    latency_ms, error, shadow_of
+    user_id, session_id, item_id, features, input, output, prediction, score,
+    probabilities, propensity, latency_ms, error, shadow_of
 ) as
 select
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, features, input, output, prediction, score, propensity,
-    latency_ms, error, shadow_of
+    user_id, session_id, item_id, features, input, output, prediction, score,
+    probabilities, propensity, latency_ms, error, shadow_of
 from events.inference_read
 where problem is null
 with (type = 'append-only');

@@ -23,6 +23,8 @@ from headrace.events.contract import (
     uuid7,
 )
 
+PREFERRED = {"request_id": "r", "kind": "preference", "rejected_request_id": "s"}
+PROMOTED = {"model": "m", "model_version": "1", "event": "promoted"}
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -97,6 +99,19 @@ def test_an_accepted_event_is_whole_and_accepted_again(case: tuple[Topic, dict[s
         ("feedback", {"request_id": "r"}, "label"),
         ("feedback", {"request_id": "r", "kind": "shrug"}, "kind"),
         ("feedback", {"request_id": "r", "kind": "preference"}, "rejected_request_id"),
+        ("feedback", {"request_id": "r", "label": ""}, "label"),
+        ("feedback", {"request_id": "r", "label": " \t", "value": 1}, "label"),
+        ("feedback", {"request_id": "r", "kind": "report", "label": "yes"}, "label"),
+        ("feedback", {"request_id": "r", "kind": "comment", "label": 0}, "label"),
+        ("feedback", {"request_id": "r", "kind": "comment", "value": 0}, "value"),
+        ("feedback", {**PREFERRED, "label": "yes"}, "label"),
+        ("feedback", {**PREFERRED, "kind": "label", "label": "yes"}, "rejected_request_id"),
+        ("inference", {"model": "m", "probabilities": [1]}, "probabilities"),
+        ("inference", {"model": "m", "probabilities": {"a": 1.1}}, "probabilities"),
+        ("inference", {"model": "m", "probabilities": {"a": float("nan")}}, "probabilities"),
+        ("inference", {"model": "m", "probabilities": {"a": True}}, "probabilities"),
+        ("inference", {"model": "m", "probabilities": {"": 1}}, "probabilities"),
+        ("model_events", {**PROMOTED, "traffic": 0.5}, "traffic"),
         ("model_events", {"model": "m", "event": "trained"}, "model_version"),
         ("model_events", {"model": "m", "model_version": "1", "event": "sold"}, "event"),
         ("model_events", {"model": "m", "model_version": "1"}, "event"),
@@ -141,6 +156,16 @@ def test_what_is_missing_is_filled_in() -> None:
     assert event.event_time == now
     assert event.prediction == "3"
     assert event.variant == "champion"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(" yes ", "yes"), ("True", "1"), (False, "0"), ("1.0", "1"), (" ", None), ("", None)],
+)
+def test_a_prediction_is_one_text_or_missing(said: str | bool, kept: str | None) -> None:
+    event = parse("inference", {"model": "m", "prediction": said, "probabilities": {"a": 1}})
+    assert isinstance(event, Inference)
+    assert (event.prediction, event.probabilities) == (kept, {"a": 1.0})
 
 
 def test_a_time_without_an_offset_is_utc_and_others_are_converted() -> None:

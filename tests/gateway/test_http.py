@@ -60,6 +60,23 @@ def test_one_event_of_each_topic_is_there_when_it_is_answered(
         assert stored(engine, table, name) == [event[name]]
 
 
+def test_the_id_of_another_models_event_is_refused_by_name(
+    http: httpx.Client, engine: Engine
+) -> None:
+    first = {"model": "a", "request_id": "r1", "prediction": "yes"}
+    assert http.post("/v1/inferences", json=first).status_code == 201
+    again = {**first, "prediction": "no"}
+    response = http.post("/v1/inferences", json=[{**first, "model": "b"}, again, first])
+    body = response.json()
+    assert response.status_code == 422
+    assert (body["accepted"], body["duplicates"], body["conflicts"]) == (0, 1, 1)
+    assert body["ids"] == [None, "r1", "r1"]
+    (refused,) = body["rejected"]
+    assert (refused["index"], refused["field"], refused["got"]) == (0, "request_id", "'r1'")
+    listed = engine.rows("select differing from headrace.conflicting_events order by differing")
+    assert [row["differing"] for row in listed] == ["model", "prediction"]
+
+
 def test_the_same_id_with_other_content_is_a_conflict_that_a_view_lists(
     http: httpx.Client, engine: Engine
 ) -> None:
@@ -167,7 +184,7 @@ def test_the_good_of_a_batch_are_kept_and_the_bad_come_back_with_reasons(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff", b"nan", b"[1,]", b"[" * 100_000, b'[{"a": NaN}', b"{'a': 1}"]
+    "content", [b"", b"{", b"\xff", b"nil", b"[1,]", b"[" * 100_000, b'[{"a": NaN}', b"{'a': 1}"]
 )
 def test_what_is_not_json_is_a_400(http: httpx.Client, engine: Engine, content: bytes) -> None:
     response = http.post("/v1/inferences", content=content, headers=JSON)

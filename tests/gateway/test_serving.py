@@ -12,10 +12,12 @@ import pytest
 
 from headrace.engine import Engine
 from headrace.events.contract import parse
+from headrace.events.labels import label_text
 from headrace.events.log import EventLog
 from headrace.gateway.versions import share_of
 from headrace.model.inputs import Example
 from headrace.settings import Settings
+from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 from tests.gateway.conftest import running_gateway
 from tests.gateway.published import Published, publish, request, wait_for
 from tests.gateway.test_http import gateway_process
@@ -48,8 +50,28 @@ def test_an_answer_names_its_version_and_is_logged_as_it_was_served(
         assert row[name] == sent[name]
     for name in ("model_version", "variant", "prediction", "score", "latency_ms"):
         assert row[name] == answer[name]
-    assert row["output"] == {"scores": answer["scores"]}
+    assert row["probabilities"] == answer["scores"]
     assert row["event_time"].isoformat() == "2024-05-01T12:00:00+00:00"
+
+
+@pytest.mark.parametrize("old", [("true", "false"), ("Yes", "True", "true")])
+def test_a_version_with_labels_of_before_answers_in_the_classes_of_now(
+    engine: Engine, settings: Settings, old: tuple[str, ...]
+) -> None:
+    examples = [Example("", "s", {"size": float(number)}) for number in range(30)]
+    train = [TrainingExample(one, old[n % len(old)]) for n, one in enumerate(examples)]
+    folder = settings.artifacts_path.resolve() / "m" / "v1"
+    finetune(train, config=FinetuneConfig(tabular_steps=5)).save(folder, "v1")
+    event = {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": str(folder)}
+    publish(engine, event)
+    with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+        wait_for(http, "v1")
+        asked = {"model": "m", "request_id": "r", "segment": "s", "features": {"size": 3.0}}
+        answer = http.post("/v1/predict", json=asked).json()
+    assert set(answer["scores"]) == {label_text(label) for label in old}
+    assert sum(answer["scores"].values()) == pytest.approx(1, abs=1e-5)
+    (row,) = engine.rows("select prediction, probabilities from events.inference")
+    assert (row["prediction"], row["probabilities"]) == (answer["prediction"], answer["scores"])
 
 
 def test_text_is_short_for_input(http: httpx.Client) -> None:

@@ -99,6 +99,8 @@ def test_whatever_stands_in_one_row_the_others_are_stored(
     [
         ("features", b'{"age": NaN}', "features.age"),
         ("score", b"NaN", "score"),
+        ("score", b"nan", "score"),
+        ("features", b'{"age": -inf}', "features.age"),
         ("latency_ms", b"-Infinity", "latency_ms"),
         ("propensity", b"1e999", "propensity"),
         ("input", nested(2_000), "input"),

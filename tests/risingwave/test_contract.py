@@ -18,7 +18,7 @@ from tests.support.contract_messages import DROP, SENT, STRANGE, changes, said
 from tests.support.risingwave_sql_database import SqlStandIn
 from tests.support.risingwave_sql_on_postgres import PREFIX, Message
 
-JSON = ("features", "input", "output", "metadata", "metrics")
+JSON = ("features", "input", "output", "probabilities", "metadata", "metrics")
 
 _offset = iter(range(10**9))
 

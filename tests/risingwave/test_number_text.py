@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from headrace.events.contract import label_text
+from headrace.events.labels import UPPER, class_of, label_text
 from headrace.settings import project_path
 from headrace.trainer.dataset import NUMBER_TEXT
 from tests.support.formulas import EXAMPLES, Connection
@@ -18,6 +18,8 @@ from tests.support.formulas import EXAMPLES, Connection
 FILE = project_path("dbt_project") / "macros" / "engine" / "number_text.sql"
 MACROS: Any = Environment().from_string(FILE.read_text()).module
 MACRO = str(MACROS.number_text("x"))
+CLASSES = FILE.parent.parent / "pane" / "classes.sql"
+CLASS_OF = str(Environment().from_string(CLASSES.read_text()).module.class_of("x"))
 EDGES = [0.00001, 0.0001, 1e15, 1e16, 2.0**53, 2.0**63, -(2.0**63)]
 EDGES += [math.nextafter(x, to) for x in EDGES for to in (-math.inf, math.inf)]
 
@@ -32,6 +34,17 @@ def test_the_models_write_what_python_writes(database: Connection, numbers: list
     assert [row["text"] for row in found] == [label_text(x) for x in numbers]
 
 
+@EXAMPLES
+@given(st.lists(st.text(UPPER + UPPER.lower() + "trueTRUE 01.ßİıſ✓")))
+@example([UPPER, "true", "TRUE", "falsE", "Straße", "İstanbul", "1", ""])
+def test_the_models_name_the_class_that_python_names(database: Connection, said: list[str]) -> None:
+    texts = [label_text(each) for each in said]
+    numbered = "unnest(%s::text[]) with ordinality as given (x, n)"
+    query = f"select {CLASS_OF} as name from {numbered} order by n"
+    found = database.execute(query.encode(), [texts])
+    assert [row["name"] for row in found] == [class_of(text) for text in texts]
+
+
 def test_the_training_set_writes_what_the_models_write() -> None:
     assert NUMBER_TEXT.format(x="x").split() == MACRO.split()
 
@@ -39,7 +52,10 @@ def test_the_training_set_writes_what_the_models_write() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (True, "true"), ("1.0", "1.0"), (3.0, "3"), (-0.0, "0"), (0.5, "0.5"),
+        (True, "1"), (" True\t", "1"), ("FALSE", "0"), ("1.0", "1"), ("-0.0", "0"), ("1e3", "1000"),
+        ("1.000000000000000000e+00", "1"), ("007", "007"), ("12345678901234567890",) * 2,
+        ("1234567890123456.5",) * 2, ("Fraud ", "Fraud"), (" ", ""), (3.0, "3"), (-0.0, "0"),
+        (0.5, "0.5"),
         (1e15, "1" + "0" * 15), (1e16, "1" + "0" * 16), (2**63 - 1, "9223372036854775807"),
         (1e19, "1e+19"),
         (10**19, "1e+19"), (1e-5, "0.00001"), (-0.000012345, "-0.000012345"), (9.5e-6, "9.5e-06"),

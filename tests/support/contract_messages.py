@@ -19,7 +19,8 @@ VALID: dict[str, dict[str, Any]] = {
         "event_time": "2026-05-01T11:00:00Z", "features": {"age": 31, "vip": True, "x": None},
         "endpoint": "e", "segment": "s", "user_id": "u", "session_id": "n", "item_id": "i",
         "input": {"text": "hi"}, "output": [1, "two"], "prediction": "yes", "score": 0.25,
-        "propensity": 0.5, "latency_ms": 12.5, "error": None,
+        "probabilities": {"yes": 0.25, "Nö": 0, "1": 1}, "propensity": 0.5,
+        "latency_ms": 12.5, "error": None,
     },
     "feedback": {
         "feedback_id": "f", "request_id": "r", "event_time": "2026-05-01T11:00:00+02:00",
@@ -62,6 +63,15 @@ BYTES: list[bytes | None] = [
     b'{"model": "m", "features": {"a": "\\\\\\u0000"}}', b'{"a": 01}', b"\n{ }\t", b'{"a":1}{}',
     b'{"model": "m", "model": "n", "request_id": "r"}', b'{"model": "\\ud83d\\ude00"}',
     b'{"model": "m", "score": -Infinity}', b'{"request_id": "r", "value": ' + b"9" * 5_000 + b"}",
+]  # fmt: skip
+# Texts of labels and predictions: numbers, booleans, ids that look like numbers, blanks.
+SPELLINGS = [
+    "1.0", "-0.0", "-0", "0.0", "1e3", "1E+3", "-2.50", "1e-6", "1.0e-5", "12e99", "1e100",
+    "1.000000000000000000e+00", "0.30000000000000004", "123456789012345", "1234567890123456",
+    "1234567890123456.0", "12345678901234567890", "007", "00", "-01", "1.", ".5", "+1", "1_000",
+    "1,5", "0x10", "e3", "1e", "1e+", "- 1", "NaN", "inf", "٣", "١.٠", "true", "True", "TRUE",
+    "fAlSe", "t", "yes", " true ", "\t1.0\r\n", "fraud ", "\u00a0fraud\u3000", "\u2003x", "a b",
+    "\v\f1", " ", "\u00a0", "\n", "x\n1.0", "Straße", "TRUÉ",
 ]  # fmt: skip
 MANY: list[tuple[str, dict[str, Any]]] = [
     ("inference", {"features": {f"f{i}": i for i in range(1000)}}),
@@ -108,9 +118,22 @@ MANY: list[tuple[str, dict[str, Any]]] = [
             1e16, 1e17, 1e18, 9e18, 1e19, 1.5e20, 1e300, 1000000000000000.5, 0.0001, 0.00001,
             -0.000012345, 0.0000099, 1e-6, 1.25e-7, 1e-300, 5e-324, 10**15, 2**53 + 1, 10**18,
             2**63 - 1, -(2**63), 2**63, 2**64, -(2**63) - 1, 12345678901234567890123,
+            *SPELLINGS,
         ]
     ),
-    *(("model_events", {"event": event}) for event in ["trained", "rolled_back", "born", ""]),
+    *(
+        ("inference", {"probabilities": given})
+        for given in [
+            {"a": 0.5, "b": 1.5}, {"a": -1e-9}, {"a": "0.5"}, {"a": True}, {"a": None},
+            {"a": {}}, {"n" * 256: 1}, {"n" * 257: 1}, {"": 1}, {"true": 1, "True": 0},
+            {f"c{i}": 0.001 for i in range(1000)}, {f"c{i}": 0 for i in range(1001)},
+        ]
+    ),
+    *(
+        ("model_events", {"event": event, "traffic": traffic})
+        for event in ["canary", "trained", "promoted", "rolled_back", "born", ""]
+        for traffic in [None, 0, 0.5]
+    ),
 ]  # fmt: skip
 
 

@@ -276,7 +276,9 @@ def as_class(text: Any) -> str | None:
     """A label that names a class: short, or no number and of at most 64 characters."""
     if text is None or len(text) > 64:
         return None
-    return None if len(text) > 3 and number(text) is not None else str(text)
+    if len(text) > 3 and number(text) is not None:
+        return None
+    return {"true": "1", "false": "0"}.get(text.lower(), text.lower())
 
 
 def number(text: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from headrace.events.contract import Inference
 from tests.support.distances import text_of
 from tests.support.drift_oracle import DAY, HOUR, DriftOracle, at, share
-from tests.support.oracle import Row, bucket, is_number
+from tests.support.oracle import Row, as_class, bucket, hour, is_number, utc
 
 
 class QualityOracle(DriftOracle):
@@ -33,7 +33,30 @@ class QualityOracle(DriftOracle):
             limit = self.policies.volume_gap.total_seconds()
             status = "alert" if silence >= limit else "ok"
             rows[model, "volume_gap", ""] = {"current_value": silence, "status": status}
+            for check, strange in self._class_checks(model, events, clock):
+                few = len(strange) < self.policies.min_sample
+                status = "too few rows" if few else "alert" if all(strange) else "ok"
+                current = {"current_value": share(sum(strange), len(strange)), "status": status}
+                rows[model, check, ""] = {**current, "current_rows": len(strange)}
         return rows
+
+    def _class_checks(
+        self, model: str, events: list[Inference], clock: datetime
+    ) -> Iterator[tuple[str, list[bool]]]:
+        """Yield check and whether each label, or its prediction, is strange to the other side."""
+        held = self.oracle.labels
+        predicted = {as_class(event.prediction) for event in self.oracle.of(model)}
+        labels = {as_class(held[e.request_id].label) for e in events if e.request_id in held}
+        since = hour(clock - self.policies.metric_window)
+        pairs = [
+            (as_class(held[event.request_id].label), as_class(event.prediction))
+            for event in events
+            if event.request_id in held
+            and hour(max(at(event), utc(held[event.request_id].event.event_time))) >= since
+        ]
+        if pairs := [pair for pair in pairs if None not in pair]:
+            yield "label_never_predicted", [label not in predicted for label, _ in pairs]
+            yield "prediction_never_label", [said not in labels for _, said in pairs]
 
     def _check(
         self, check: str, old: list[bool], new: list[bool], expected: float | None = None

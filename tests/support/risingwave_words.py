@@ -115,7 +115,7 @@ INTERVAL = re.compile(
     re.IGNORECASE,
 )
 # Columns of the events that hold JSON; models keep their names.
-JSONB = {"features", "input", "output", "metadata", "metrics"}
+JSONB = {"features", "input", "output", "probabilities", "metadata", "metrics"}
 
 
 def functions(tokens: list[Token]) -> list[str]:

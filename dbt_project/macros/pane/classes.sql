@@ -1,17 +1,47 @@
-{#- Whether a label or prediction is a class or a measure, such as a price or a duration. -#}
+{#- Whether a label or prediction is a class or a measure, and which class it names. -#}
 
 {#-
-  A label or prediction as a class, or null where it is a measure: a number written with more than
-  three characters, or a text of more than 64.
+  The class that a label or prediction names: without upper and lower case, `1` for `true`. Events
+  keep what was said; whatever compares classes compares these. headrace/events/labels.py has the
+  same rule. Only these letters are folded, on both engines: PostgreSQL's lower() depends on the
+  database's locale.
+-#}
+{% macro class_of(x) -%}
+    {%- set upper -%}
+        ABCDEFGHIJKLMNOPQRSTUVWXYZ
+        ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞ
+        ĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽȘȚ
+        ΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫ
+        ЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯҐ
+    {%- endset -%}
+    {%- set upper = upper.split() | join -%}
+    case
+        when lower({{ x }}) = 'true' then '1'
+        when lower({{ x }}) = 'false' then '0'
+        when octet_length({{ x }}) = length({{ x }}) then lower({{ x }})
+        else translate({{ x }}, '{{ upper }}', '{{ upper | lower }}')
+    end
+{%- endmacro %}
+
+{#-
+  A label or prediction as a class, or null where it is a measure, such as a price or a duration: a
+  number written with more than three characters, or a text of more than 64.
 
   number  a column that holds as_number(x), where there is one
 -#}
 {% macro as_class(x, number=none) -%}
     {%- set is_measure = number ~ ' is not null' if number else headrace.is_number(x) -%}
     case
-        when length({{ x }}) <= 3 then {{ x }}
-        when length({{ x }}) <= 64 and not ({{ is_measure }}) then {{ x }}
+        when length({{ x }}) <= 3 or (length({{ x }}) <= 64 and not ({{ is_measure }}))
+            then {{ headrace.class_of(x) }}
     end
+{%- endmacro %}
+
+{#- 1 where a prediction and a label name the same class, else 0. -#}
+{% macro is_right(label, prediction) -%}
+    case
+            when {{ headrace.class_of(label) }} = {{ headrace.class_of(prediction) }} then 1 else 0
+        end
 {%- endmacro %}
 
 {#- A label or prediction as an exact number; null where it is not a number. -#}

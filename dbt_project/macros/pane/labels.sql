@@ -107,7 +107,7 @@ select
     propensity,
     -- what was right
     held as label,
-    weight * coalesce(worth, case when held = prediction then 1 else 0 end) as reward,
+    weight * coalesce(worth, {{ headrace.is_right('held', 'prediction') }}) as reward,
     kind,
     source,
     -- times

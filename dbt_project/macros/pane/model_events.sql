@@ -34,10 +34,46 @@
     end
 {%- endmacro %}
 
-{#- A time in the metrics, in seconds since 1970, up to the year 3000; else null. -#}
+{#-
+  A time in the metrics, up to the year 3000: in seconds since 1970, or as a text such as
+  2024-05-01T12:00:00Z, in UTC where it has no offset; else null.
+-#}
 {% macro metric_time(name, metrics='metrics') -%}
+    {%- set text = '(' ~ metrics ~ " ->> '" ~ name ~ "')" -%}
+    {%- set offset = '(Z|[+-][0-9]{2}:[0-9]{2})' -%}
+    {%- set day = '(19[7-9]|2[0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}' -%}
+    {%- set whole -%}
+        ({{ text }} || case when length({{ text }}) = 10 then ' 00:00' else '' end
+        || case when {{ text }} ~ '{{ offset }}$' then '' else '+00:00' end)
+    {%- endset -%}
     case
         when {{ headrace.metric_number(name, metrics) }} between 0 and 32503680000
             then to_timestamp({{ headrace.metric_number(name, metrics) }})
+        when
+            {{ text }} ~ '^{{ day }}([T ][0-9:.]{5,15}{{ offset }}?)?$'
+            and {{ headrace.is_timestamp(whole) }}
+            then {{ whole }}::timestamptz
+    end
+{%- endmacro %}
+
+{#- Whether a text can be cast to a timestamp; on RisingWave a cast that fails is null. -#}
+{% macro is_timestamp(x) -%}
+    {{ return(adapter.dispatch('is_timestamp', 'headrace')(x)) }}
+{%- endmacro %}
+
+{% macro default__is_timestamp(x) -%} true {%- endmacro %}
+
+{% macro postgres__is_timestamp(x) -%}
+    pg_input_is_valid({{ x }}, 'timestamptz')
+{%- endmacro %}
+
+{% macro risingwave__is_timestamp(x) %}{{ headrace.default__is_timestamp(x) }}{% endmacro %}
+
+{#- A label in the metrics, as a class. -#}
+{% macro metric_label(name, metrics='metrics') -%}
+    case
+        when jsonb_typeof({{ metrics }} -> '{{ name }}') = 'number'
+            then {{ headrace.number_text('(' ~ headrace.metric_number(name, metrics) ~ ')') }}
+        else {{ headrace.class_of('(' ~ metrics ~ " ->> '" ~ name ~ "')") }}
     end
 {%- endmacro %}

@@ -102,7 +102,9 @@
         {%- endfor %}
         {%- for name in ['reward', 'reward_squared'] %}
         (case
-            when panes.prediction = spans.default_label then {{ sign }}panes.{{ number }} else 0
+            when panes.prediction = {{ headrace.as_class('spans.default_label') }}
+                then {{ sign }}panes.{{ number }}
+            else 0
         end)::numeric as {{ name }},
         {%- endfor %}
         0 as measured,

@@ -13,6 +13,7 @@
             clock.model,
             clock.event_clock,
             policies.default_label,
+            {{ headrace.class_of('policies.default_label') }} as default_class,
             {{ headrace.settled_at() }} as settled_at,
             {{ headrace.minutes_kept_from('clock.event_clock') }} as minutes_from,
             last_run.event_time - policies.label_window as known_until
@@ -87,7 +88,7 @@
         inner join {{ ref('label_counts') }} as counts
             on
                 {{ name }}_quiet.model = counts.model
-                and {{ name }}_quiet.default_label = counts.label
+                and {{ name }}_quiet.default_class = counts.label
         where counts.examples > 0
         group by {{ name }}_quiet.model
     ),

@@ -1,6 +1,8 @@
 -- Whether the data still looks as it did when the serving version was trained: nulls, numbers out
--- of range, unseen categories, changed types, features that came or went, silence, errors.
--- Reference and current window are those of drift_windows, but for volume_gap (traffic_quality).
+-- of range, unseen categories, changed types, features that came or went, silence, errors, labels
+-- that share no class with the predictions.
+-- Reference and current window are those of drift_windows, but for volume_gap (traffic_quality) and
+-- the classes (class_overlap).
 -- grain: check of a feature, or of the model as a whole (subject '').
 -- key: (model, check_name, subject).
 -- lateness: any; late predictions change the window that they belong to.
@@ -8,6 +10,7 @@
   check_name, whether it is made, and for the reference and the current window: rows that count,
   of how many. Of the next categories as many are new as came once in the reference: Good (1953).
 -#}
+{%- set without_reference = "'volume_gap', 'label_never_predicted', 'prediction_never_label'" %}
 {%- set checks = [
     ('null_rate', 'true',
      'reference_all - reference_values', 'reference_all',
@@ -96,6 +99,22 @@ checks as (
         recent_predictions as current_rows,
         recent_start as since
     from traffic
+    {%- for check_name, column in [
+        ('label_never_predicted', 'never_predicted'),
+        ('prediction_never_label', 'never_labels')
+    ] %}
+    union all
+    select
+        model,
+        '{{ check_name }}' as check_name,
+        '' as subject,
+        null::double precision as reference_value,
+        {{ column }}::double precision / labels as current_value,
+        null::bigint as reference_rows,
+        labels as current_rows,
+        window_start as since
+    from {{ ref('class_overlap') }}
+    {%- endfor %}
 ),
 
 limited as (
@@ -107,6 +126,7 @@ limited as (
                 then extract(epoch from policies.volume_gap)::double precision
             when checks.check_name = 'error_rate' then policies.max_error_rate
             when checks.check_name in ('new_feature', 'missing_feature') then 0
+            when checks.check_name in ({{ without_reference }}) then 1
             else policies.quality_tolerance
         end as threshold
     from checks
@@ -117,7 +137,7 @@ judged as (
     select
         *,
         case
-            when check_name = 'volume_gap' then current_value >= threshold
+            when check_name in ({{ without_reference }}) then current_value >= threshold
             when check_name = 'error_rate' then current_value > threshold
             when check_name = 'new_feature' then reference_value = 0
             when check_name = 'missing_feature' then current_value = 0
@@ -127,7 +147,8 @@ judged as (
         end as is_bad,
         case
             when check_name = 'volume_gap' then false
-            when check_name = 'error_rate' then current_rows < min_sample
+            when check_name in ('error_rate', {{ without_reference }})
+                then current_rows < min_sample
             else least(reference_rows, current_rows) < min_sample
         end as is_small
     from limited
@@ -150,10 +171,12 @@ select
     judged.reference_rows,
     judged.current_rows,
     -- times
-    case when judged.check_name != 'volume_gap' then traffic.reference_start end
-        as reference_start,
-    case when judged.check_name != 'volume_gap' then traffic.reference_end end
-        as reference_end,
+    case when judged.check_name not in ({{ without_reference }})
+        then traffic.reference_start
+    end as reference_start,
+    case when judged.check_name not in ({{ without_reference }})
+        then traffic.reference_end
+    end as reference_end,
     coalesce(judged.since, traffic.window_start) as window_start,
     traffic.window_end
 from judged

@@ -23,8 +23,7 @@ select
     coalesce(labels.label, policies.default_label) as label,
     case
         when labels.request_id is not null then labels.reward
-        when inference.prediction = policies.default_label then 1
-        else 0
+        else {{ is_right('policies.default_label', 'inference.prediction') }}
     end as reward,
     coalesce(labels.kind, 'default') as kind,
     coalesce(labels.source, 'system') as source,

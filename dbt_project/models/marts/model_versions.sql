@@ -52,18 +52,42 @@ leader as (
     where place = 1 and event = 'promoted'
 ),
 
+named as (
+    select
+        model,
+        model_version,
+        event,
+        event_time,
+        event_id,
+        metrics,
+        jsonb_object_keys(metrics) as name
+    from {{ ref('stg_model_events') }}
+),
+
+told as (
+    select
+        model,
+        model_version,
+        name,
+        metrics -> name as value,
+        row_number() over (
+            partition by model, model_version, name
+            order by
+                {{ life_order('desc') }}
+        ) as place
+    from named
+),
+
+-- Any event may have metrics: the latest one that has a name tells its value.
 measured as (
     select
         model,
         model_version,
-        metrics,
-        row_number() over (
-            partition by model, model_version
-            order by
-                {{ life_order() }}
-        ) as place
-    from {{ ref('stg_model_events') }}
-    where event in ('trained', 'rejected')
+        jsonb_object_agg(name, value) as metrics
+    from told
+    -- RisingWave stores a null key, which jsonb_object_agg would end the view on
+    where place = 1 and name is not null
+    group by model, model_version
 )
 
 select
@@ -99,4 +123,3 @@ left join measured
     on
         life.model = measured.model
         and life.model_version = measured.model_version
-        and measured.place = 1

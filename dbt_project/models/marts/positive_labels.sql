@@ -7,7 +7,7 @@
 with served as (
     select
         model,
-        max(metrics ->> 'positive_label') as label
+        max({{ metric_label('positive_label') }}) as label
     from {{ ref('model_versions') }}
     where status = 'champion'
     group by model
@@ -47,7 +47,9 @@ ranked as (
 
 select
     policies.model,
-    coalesce(policies.positive_label, served.label, ranked.label) as positive_label,
+    coalesce(
+        {{ class_of('policies.positive_label') }}, served.label, ranked.label
+    ) as positive_label,
     case
         when policies.positive_label is not null then 'policy'
         when served.label is not null then 'version'

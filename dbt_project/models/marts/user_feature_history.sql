@@ -24,7 +24,7 @@ with facts as (
         known_at as happened_at,
         null::timestamptz as answered_at,
         0 as predictions,
-        label,
+        {{ class_of('label') }} as label,
         case when label is null then 0 else 1 end as labels,
         {{ exact('reward') }} as reward
     from {{ ref('labels') }}

@@ -19,7 +19,7 @@ with facts as (
         user_id,
         known_at as happened_at,
         null::timestamptz as answered_at,
-        label,
+        {{ class_of('label') }} as label,
         {{ exact('reward') }} as reward
     from {{ ref('labels') }}
     where user_id is not null and variant != 'shadow'

@@ -4,8 +4,8 @@
 
 select
     model,
-    label,
+    {{ class_of('label') }} as label,
     count(*) as examples
 from {{ ref('labels') }}
 where variant != 'shadow'
-group by model, label
+group by 1, 2

@@ -4,10 +4,10 @@
 
 select
     model,
-    prediction,
+    {{ class_of('prediction') }} as prediction,
     count(*) as predictions,
     count(score) as scored,
     coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro
 from {{ ref('stg_inference') }}
 where prediction is not null
-group by model, prediction
+group by 1, 2

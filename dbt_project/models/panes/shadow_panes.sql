@@ -16,7 +16,7 @@ select
     count(case
         when shadow_prediction is not null and served_prediction is not null then 1
     end) as compared,
-    count(case when shadow_prediction = served_prediction then 1 end) as agreed,
+    sum({{ is_right('shadow_prediction', 'served_prediction') }})::bigint as agreed,
     count(shadow_score - served_score) as scored,
     coalesce(sum({{ micro('abs(shadow_score - served_score)') }}), 0)::bigint
         as score_difference_micro,

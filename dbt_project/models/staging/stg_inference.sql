@@ -22,6 +22,7 @@ select
     output,
     prediction,
     score,
+    probabilities,
     propensity,
     latency_ms,
     error

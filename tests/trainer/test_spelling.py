@@ -1,0 +1,63 @@
+"""Labels of one class in several spellings are one label to a run, and to its parent."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from headrace.control.claims import Claim
+from headrace.trainer.brief import Brief, Champion, Marks
+from headrace.trainer.dataset import Dataset, LabeledExample
+from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
+from headrace.trainer.gate import HOLDOUT, GatePolicy
+from headrace.trainer.run import Outcome, train
+from tests.trainer.test_finetune import clicks
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLAIM = Claim("m/1", "m", "w", "run", 1, NOW, NOW, NOW)
+
+
+def run(spelled: dict[str, list[str]], champion: Champion | None, folder: Path) -> Outcome:
+    """Train on clicks, of which each label is written in one of several ways."""
+    rng = random.Random(3)
+    rows = [
+        LabeledExample(
+            f"r{number}", NOW + timedelta(minutes=number), NOW, one.example,
+            rng.choice(spelled[one.label]),
+        )
+        for number, one in enumerate(clicks(300, 5))
+    ]  # fmt: skip
+    dataset = Dataset("d", {}, "", rows)
+    brief = Brief(CLAIM, dataset, champion, "1", GatePolicy(suspect_auc=1), folder, Marks())
+    return train(brief, lambda _: None)
+
+
+@pytest.mark.parametrize("old", [("true", "false"), ("True", "0"), ("1", "0")])
+def test_a_run_learns_one_label_of_each_class(tmp_path: Path, old: tuple[str, str]) -> None:
+    folder = tmp_path / "m" / "v1"
+    words = {"yes": old[0], "no": old[1]}
+    parent = [TrainingExample(one.example, words[one.label]) for one in clicks(300, 4)]
+    finetune(parent, config=FinetuneConfig(tabular_steps=50)).save(folder, "v1")
+    spelled = {"yes": ["1", "1.0", "true", "TRUE"], "no": ["0", "False", "-0.0"]}
+
+    mixed = run(spelled, Champion("v1", str(folder)), tmp_path)
+    assert mixed.candidate is not None
+    artifact = mixed.candidate.artifact
+    assert set(artifact.labels) == {"0", "1"}
+    assert artifact.positive_label == mixed.metrics["positive_label"] == "1"
+    assert artifact.report["warm_started"] is True
+    rival = mixed.metrics["gate"]
+    plain = run({"yes": ["1"], "no": ["0"]}, Champion("v1", str(folder)), tmp_path)
+    assert rival == plain.metrics["gate"]
+    assert plain.candidate and mixed.candidate.rival == plain.candidate.rival
+    assert mixed.candidate.rival.accuracy > 0.6, HOLDOUT
+
+
+def test_the_commonest_spelling_is_the_label(tmp_path: Path) -> None:
+    spelled = {"yes": ["Fraud", "Fraud", "fraud"], "no": ["ok", "OK ", "ok"]}
+    outcome = run(spelled, None, tmp_path)
+    assert outcome.candidate is not None
+    assert outcome.candidate.artifact.labels == ("Fraud", "ok")
