@@ -1,4 +1,4 @@
-"""A number that is a label has one text: in Python, in the models and in the training set."""
+"""A number that is a label has one text: in Python and in the models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jinja2 import Environment
 
 from headrace.events.contract import label_text
 from headrace.settings import project_path
-from headrace.trainer.dataset import NUMBER_TEXT
 from tests.support.formulas import EXAMPLES, Connection
 
 FILE = project_path("dbt_project") / "macros" / "engine" / "number_text.sql"
@@ -30,10 +29,6 @@ def test_the_models_write_what_python_writes(database: Connection, numbers: list
     query = f"select {MACRO} as text from {numbered} order by n"
     found = database.execute(query.encode(), [numbers])
     assert [row["text"] for row in found] == [label_text(x) for x in numbers]
-
-
-def test_the_training_set_writes_what_the_models_write() -> None:
-    assert NUMBER_TEXT.format(x="x").split() == MACRO.split()
 
 
 @pytest.mark.parametrize(

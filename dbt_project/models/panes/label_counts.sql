@@ -7,5 +7,5 @@ select
     label,
     count(*) as examples
 from {{ ref('labels') }}
-where variant != 'shadow'
+where variant != 'shadow' and settled_at is not null
 group by model, label
