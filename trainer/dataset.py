@@ -73,7 +73,7 @@ chosen as (
 ),
 
 inferences as (
-    select inference.*
+    select inference.*, inference.request_id as served_id
     from chosen
     inner join events.inference as inference on chosen.request_id = inference.request_id
 ),

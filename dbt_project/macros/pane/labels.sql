@@ -14,7 +14,7 @@
   silence beside it. The reward of silence is its number, where it is one and the model hears values:
   0 where nobody clicked, whatever was predicted. Else it is 1 if the prediction was right, or 0.
 
-  inference  relation with the columns of events.inference
+  inference  relation with the columns of stg_inference
   feedback   relation with the columns of stg_feedback
   policies   relation with those of control.label_policies
   terms      relation with those of label_terms
@@ -77,7 +77,7 @@ known as (
         i.event_time + terms.label_window as closes_at,
         i.event_time + terms.label_window <= terms.event_clock as is_closed
     from {{ inference }} as i
-    left join said on coalesce(i.shadow_of, i.request_id) = said.request_id
+    left join said on i.served_id = said.request_id
     left join {{ policies }} as own on i.model = own.model and said.kind = own.kind
     left join {{ terms }} as terms on i.model = terms.model
     where

@@ -31,6 +31,6 @@
 ) }}
 
 {{ chosen_labels(
-    source('events', 'inference'), ref('stg_feedback'), source('control', 'label_policies'),
+    ref('stg_inference'), ref('stg_feedback'), source('control', 'label_policies'),
     '(' ~ label_terms(ref('clocks'), source('control', 'policies')) ~ ')'
 ) }}
