@@ -101,9 +101,9 @@ def _feedback_marks(engine: Engine, claim: Claim) -> Marks:
     )
     (new,) = engine.rows(
         """
-        select min(ingested_at) as first_at, max(ingested_at) as last_at
+        select min(arrived_at) as first_at, max(arrived_at) as last_at
         from panes.labels
-        where model = %s and ingested_at <= %s and ingested_at > %s
+        where model = %s and arrived_at <= %s and arrived_at > %s and kind != 'default'
         """,
         [claim.model, claim.known_at, earlier["known_at"] or datetime.fromtimestamp(0, UTC)],
     )

@@ -1,9 +1,9 @@
 """The training set of a run: final labels as known at the claim, rebuildable by its id.
 
-Labels are made from the events, not from what the views say now: a run does not see feedback that
-was ingested after its claim, and the label policies in force are recorded, so the same set comes
-out however often it is built. Features are those served with the prediction; where another server
-predicted, Feast gives them as of that time.
+Labels are made from the events, not from what the views say now, but by the views' own SQL: a run
+does not see feedback that was ingested after its claim, and the label policies in force are
+recorded, so the same set comes out however often it is built. Features are those served with the
+prediction; where another server predicted, Feast gives them as of that time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
 from headrace.model.inputs import Example
+from headrace.trainer.label_sql import chosen_labels, label_terms, staged_feedback
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
@@ -33,18 +34,9 @@ OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
 # The newest examples are held out to compare versions on what comes next.
 NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
-# The text of a double, as `number_text` of dbt_project/macros/engine/number_text.sql has it.
-NUMBER_TEXT = """case
-        when {x} = trunc({x}) and abs({x}) < '9223372036854775808'::double precision
-            then {x}::bigint::text
-        when abs({x}) >= 0.00001 and abs({x}) < '1e16'::double precision
-            then {x}::text::numeric::text
-        else {x}::text
-    end"""
-# Candidates are the labelled predictions, or all of them where silence is a label. The labels of
-# the chosen ones are worked out from the feedback by the policies of the claim, as `chosen_labels`
-# in dbt_project/macros/pane/labels.sql does. Both engines run this; `{kinds}` takes (kind,
-# wins, priority) of each policy, `{value_text}` and `{total_text}` the text of these numbers.
+# Candidates are the labelled predictions, or all of them where silence is a label. What is known of
+# the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
+# this; `{kinds}` takes (kind, wins, priority) of each policy.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -80,63 +72,53 @@ chosen as (
     select request_id from replayed
 ),
 
+inferences as (
+    select inference.*, inference.request_id as served_id
+    from chosen
+    inner join events.inference as inference on chosen.request_id = inference.request_id
+),
+
 known_feedback as (
-    select
-        f.request_id,
-        f.feedback_id,
-        f.kind,
-        f.value,
-        f.event_time as feedback_time,
-        coalesce(f.label, {value_text}) as label,
-        policies.wins,
-        policies.priority
+    select f.*
     from chosen
     inner join events.feedback as f on chosen.request_id = f.request_id
-    inner join (values {kinds}) as policies (kind, wins, priority) on f.kind = policies.kind
-    where f.ingested_at <= %(known_at)s and (f.label is not null or f.value is not null)
+    where f.ingested_at <= %(known_at)s
 ),
 
-by_kind as (
+feedback as ({feedback}),
+
+kinds as (
+    select '*' as model, kind, wins, priority, 1::double precision as weight
+    from (values {kinds}) as policies (kind, wins, priority)
+),
+
+clocks as (
     select
-        *,
-        row_number() over (
-            partition by request_id, kind
-            order by
-                case when wins = 'max' then value end desc nulls last,
-                case when wins = 'first' then feedback_time end asc,
-                case when wins != 'first' then feedback_time end desc,
-                case when wins = 'first' then feedback_id end asc,
-                case when wins != 'first' then feedback_id end desc
-        ) as place,
-        case
-            when wins = 'sum' then sum(value::numeric) over (partition by request_id, kind)
-        end::double precision as total
-    from known_feedback
+        %(model)s::text as model,
+        %(event_clock)s::timestamptz as event_clock,
+        0 as hears_values
 ),
 
-held as (
-    select distinct on (request_id)
-        request_id, coalesce({total_text}, label) as label, feedback_time
-    from by_kind
-    where place = 1
-    order by request_id asc, priority desc, feedback_time desc, feedback_id desc
-)
+policies as (
+    select '*' as model, 'default_label' as policy, coalesce(%(default_label)s::text, '') as value
+    union all
+    select '*' as model, 'label_window' as policy, %(label_window)s::text as value
+),
+
+terms as ({terms}),
+
+labels as ({labels})
 
 select
     inference.request_id,
-    coalesce(held.label, %(default_label)s) as label,
-    greatest(
-        inference.event_time,
-        coalesce(held.feedback_time, inference.event_time + %(label_window)s::interval)
-    ) as known_at,
+    labels.label,
+    labels.known_at,
     inference.event_time,
     inference.segment,
     inference.features,
     inference.input
-from chosen
-inner join events.inference as inference on chosen.request_id = inference.request_id
-left join held on chosen.request_id = held.request_id
-where coalesce(held.label, %(default_label)s) is not null
+from labels
+inner join events.inference as inference on labels.request_id = inference.request_id
 order by inference.event_time, inference.request_id
 """
 
@@ -272,10 +254,12 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
     for number, policy in enumerate(query["label_policies"]):
         kinds.append(f"(%(kind{number})s::text, %(wins{number})s::text, %(priority{number})s::int)")
         parameters |= {f"{name}{number}": value for name, value in policy.items()}
+    dialect = engine.dialect.name
     known = _KNOWN.format(
         kinds=", ".join(kinds),
-        value_text=NUMBER_TEXT.format(x="f.value"),
-        total_text=NUMBER_TEXT.format(x="total"),
+        feedback=staged_feedback(dialect, "known_feedback"),
+        terms=label_terms(dialect, "clocks", "policies"),
+        labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),
     )
     found = engine.rows(known, parameters)
     if not found:

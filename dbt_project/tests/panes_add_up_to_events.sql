@@ -1,6 +1,6 @@
 -- No event is lost or counted twice in the panes. Fine panes are kept for two days behind the
--- model's clock and compared there; hours and labels are kept for 400 days, so models with older
--- events are left out.
+-- model's clock and compared there; hours are kept for 400 days, so models with older events are
+-- left out.
 {%- set panes = [
     ('inferences', 'inference_panes', "grain = '1 minute'", true),
     ('inferences', 'inference_panes', "grain = '1 hour'", false),
@@ -36,13 +36,14 @@ facts as (
         'examples' as unit,
         inference_time as happened_at
     from {{ ref('labels') }}
+    where settled_at is not null
     union all
     select
         model,
         'not of shadows' as unit,
         inference_time as happened_at
     from {{ ref('labels') }}
-    where variant != 'shadow'
+    where variant != 'shadow' and settled_at is not null
 ),
 
 happened as (

@@ -71,7 +71,10 @@ create table if not exists control.label_policies (
     primary key (model, kind)
 );
 
--- Labels are recomputed when it changes, and not while a batch still applies the old rules.
+-- Labels are recomputed when they change, and not while a batch still applies the old rules.
+create or replace trigger a_turn
+after insert or update or delete on control.policies
+for each statement execute function events.take_turn();
 create or replace trigger a_turn
 after insert or update or delete on control.label_policies
 for each statement execute function events.take_turn();

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, close, empty
-from tests.support.oracle import Oracle, as_class, hour, label_of, minute, utc
+from tests.support.oracle import Oracle, Silence, as_class, hour, label_of, minute, utc
 from tests.support.policies import STRETCHES, stretched
+from tests.support.rewards import SILENCES, Story
 from tests.support.streams import Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
@@ -61,15 +62,18 @@ def log(engine: Engine) -> Iterator[EventLog]:
 
 
 @EXAMPLES
-@given(stream=streams(), stretch=STRETCHES)
+@given(stream=streams(), stretch=STRETCHES, silence=SILENCES)
 def test_features_equal_recompute(
-    engine: Engine, log: EventLog, stream: Stream, stretch: float
+    engine: Engine, log: EventLog, stream: Stream, stretch: float, silence: Silence | None
 ) -> None:
     empty(engine)
     stream = stretched(stream, stretch)
+    story = Story(stream, [], silence)
+    story.govern(engine)
     for number, batch in enumerate(stream.batches):
         send(log, batch)
-        oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])))
+        events = first_of_each(Stream(stream.batches[: number + 1]))
+        oracle = Oracle(*events, silence=story.silence)
         check_users(engine, oracle)
         check_items(engine, oracle)
         check_segments(engine, oracle)
@@ -84,10 +88,9 @@ def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
         of_key = found[event.model, key]
         asked = utc(event.event_time)
         of_key.inferences.append(asked)
-        if held := oracle.labels.get(event.request_id):
-            known_at = max(utc(held.event.event_time), asked)
+        if (held := oracle.settled.get(event.request_id)) and held.settled_at:
             positive = held.label == oracle.positive
-            of_key.labels.append((known_at, positive, oracle.reward(event)))
+            of_key.labels.append((held.settled_at, positive, oracle.reward(event)))
     return found
 
 

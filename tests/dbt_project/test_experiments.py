@@ -21,10 +21,10 @@ from tests.support.rewards import (
     EXAMPLES,
     Row,
     Story,
-    earned,
     interval,
     is_share,
     recent,
+    rewards,
     same,
     stories,
 )
@@ -37,7 +37,7 @@ MIN_SAMPLE = 3
 def pulls(oracle: Oracle) -> dict[str, list[Inference]]:
     """The labelled predictions of every model in its window, without shadows."""
     found: dict[str, list[Inference]] = defaultdict(list)
-    for request_id in oracle.labels:
+    for request_id in oracle.settled:
         event = oracle.inference[request_id]
         if event.variant != "shadow" and recent(oracle, event.model, utc(event.event_time)):
             found[event.model].append(event)
@@ -53,12 +53,14 @@ def arm_stats(oracle: Oracle) -> dict[tuple[str, str], Row]:
             if event.variant != "shadow" and recent(oracle, model, utc(event.event_time))
         ]
         by_arm: dict[str, list[float]] = defaultdict(list)
-        for event, reward in earned(oracle, shown):
+        for event in shown:
             arm = as_class(event.prediction)
             if arm is not None:
-                by_arm[arm].append(reward)
+                by_arm[arm] += rewards(oracle, [event])
         total = sum(map(len, by_arm.values()))
         for arm, values in by_arm.items():
+            if not values:
+                continue
             n, mean = len(values), float(np.mean(values))
             low, high = interval(values, is_share(values))
             unit = all(0 <= value <= 1 for value in values)
@@ -147,6 +149,7 @@ def policy_value(oracle: Oracle) -> dict[tuple[str, str], Row]:
 def test_policy_value(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
     set_policies(engine, min_sample=str(MIN_SAMPLE))
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.policy_value")

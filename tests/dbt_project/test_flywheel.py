@@ -21,7 +21,6 @@ from tests.support.rewards import (
     Row,
     Story,
     compared,
-    earned,
     floor,
     in_order,
     recent,
@@ -47,7 +46,7 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
             continue
         held = [event for event in shown if event.variant == "holdout"]
         rest = [event for event in shown if event.variant != "holdout"]
-        sides = [[reward for _, reward in earned(oracle, side)] for side in (rest, held)]
+        sides = [rewards(oracle, side) for side in (rest, held)]
         row = compared(sides[0], sides[1], "holdout")
         row |= {"predictions": len(rest), "holdout_predictions": len(held)}
         p = row["always_valid_p_value"]
@@ -90,10 +89,13 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
         asked = utc(event.event_time)
         if event.variant != "shadow":
             served[event.model, floor(asked, DAY)].append(event)
-        if event.variant != "shadow" and event.request_id in oracle.labels:
-            at = max(utc(oracle.labels[event.request_id].event.event_time), asked)
-            delays[event.model, floor(at, DAY)].append((at - asked).total_seconds() / 3600)
-            known[event.model, floor(at, DAY)].append(event)
+        held = oracle.labels.get(event.request_id)
+        if event.variant != "shadow" and held:
+            if held.event:
+                hours = (held.known_at - asked).total_seconds() / 3600
+                delays[event.model, floor(held.known_at, DAY)].append(hours)
+            if held.settled_at:
+                known[event.model, floor(held.settled_at, DAY)].append(event)
     steps: dict[tuple[str, datetime], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     published = set()
     for life in in_order(lives):
@@ -112,7 +114,7 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
         if not today - timedelta(days=29) <= day <= today:
             continue
         key = (model, day)
-        judged = sum(event.request_id in oracle.labels for event in served[key])
+        judged = sum(event.request_id in oracle.settled for event in served[key])
         earned, right = rewards(oracle, known[key]), verdicts(oracle, known[key])
         rows[key] = {
             "predictions": len(served[key]),
@@ -135,6 +137,7 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
 @given(story=stories())
 def test_flywheel_health(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.flywheel_health")

@@ -79,6 +79,7 @@ def shadows(oracle: Oracle) -> dict[tuple[str, str, str], Row]:
 @given(story=stories())
 def test_shadow_agreement(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
     empty(engine)
+    story.govern(engine)
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.shadow_agreement")

@@ -20,7 +20,7 @@ from tests.support.streams import MODELS, START, Stream, first_of_each, send, st
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 LABEL_WINDOW = timedelta(hours=6)
-DEFAULTS = {MODELS[0]: "no"}
+SILENCE = {MODELS[0]: Silence("no", LABEL_WINDOW)}
 
 
 @pytest.fixture
@@ -36,16 +36,19 @@ def test_training_views_equal_recompute(
 ) -> None:
     empty(engine)
     set_policies(engine, label_window=f"{LABEL_WINDOW.total_seconds()} seconds")
-    for model, label in DEFAULTS.items():
-        set_policies(engine, model, default_label=label)
+    for model, terms in SILENCE.items():
+        set_policies(engine, model, default_label=terms.label)
     stream = stretched(stream, stretch)
     for number, batch in enumerate(stream.batches):
         send(log, batch)
-        oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])))
+        events = first_of_each(Stream(stream.batches[: number + 1]))
+        oracle = Oracle(*events, silence=SILENCE)
         assert late_rows(engine) == late_feedback(oracle)
         assert queue(engine) == review_queue(oracle)
         assert example_rows(engine) == labeled_examples(oracle)
-        assert ids(engine, "request_id", "pending_labels") == sorted(oracle.pending_labels())
+        assert ids(engine, "request_id", "pending_labels") == sorted(
+            oracle.pending_labels(LABEL_WINDOW)
+        )
         rows = engine.rows("select model, new_labels, examples from headrace.retrain_trigger")
         assert {row["model"]: (row["new_labels"], row["examples"]) for row in rows} == counted(
             oracle
@@ -53,13 +56,11 @@ def test_training_views_equal_recompute(
 
 
 def counted(oracle: Oracle) -> dict[str, tuple[int, int]]:
-    """How many labels a first run would have, silence too: all of them are new."""
-    oracle.silence = {model: Silence(label, LABEL_WINDOW) for model, label in DEFAULTS.items()}
+    """How many labels a first run would have: all of them are new."""
     expected = {}
     for model in {event.model for event in oracle.inference.values()}:
         examples = sum(
-            event.request_id in oracle.labels
-            or (oracle.heard(event) is not None and oracle.is_settled(event))
+            event.request_id in oracle.settled
             for event in oracle.of(model)
             if event.variant != "shadow"
         )
@@ -148,8 +149,9 @@ def review_queue(oracle: Oracle) -> dict[str, list[tuple[Any, ...]]]:
         since = oracle.clock(model) - timedelta(days=1)
         open_ = []
         for event in oracle.of(model):
-            judged = event.request_id in oracle.labels or event.variant == "shadow"
-            if judged or utc(event.event_time) <= since:
+            held = oracle.labels.get(event.request_id)
+            judged = held is not None and held.event is not None
+            if judged or event.variant == "shadow" or utc(event.event_time) <= since:
                 continue
             reason = "uncertain" if event.score is not None else None
             reason = "explored" if event.variant == "explore" else reason
@@ -178,24 +180,17 @@ def example_rows(engine: Engine) -> dict[str, tuple[Any, ...]]:
 
 def labeled_examples(oracle: Oracle) -> dict[str, tuple[Any, ...]]:
     expected: dict[str, tuple[Any, ...]] = {}
-    for request_id, inference in oracle.inference.items():
-        asked = utc(inference.event_time)
-        closed = oracle.clock(inference.model) >= asked + LABEL_WINDOW
-        held = oracle.labels.get(request_id)
-        default = DEFAULTS.get(inference.model)
-        if held is not None:
-            expected[request_id] = (
-                held.event.feedback_id,
-                held.label,
-                oracle.reward(inference),
-                held.event.kind,
-                "final" if closed else "provisional",
-                max(utc(held.event.event_time), asked),
-            )
-        elif default is not None and closed and inference.variant != "shadow":
-            reward = float(inference.prediction == default)
-            known_at = asked + LABEL_WINDOW
-            expected[request_id] = (None, default, reward, "default", "final", known_at)
+    for request_id, held in oracle.labels.items():
+        inference = oracle.inference[request_id]
+        closed = oracle.clock(inference.model) >= utc(inference.event_time) + LABEL_WINDOW
+        expected[request_id] = (
+            held.event.feedback_id if held.event else None,
+            held.label,
+            oracle.reward(inference),
+            held.kind,
+            "final" if closed else "provisional",
+            held.known_at,
+        )
     return expected
 
 

@@ -148,7 +148,9 @@ def table(engine: Engine, name: str) -> list[str]:
     for row in rows:
         if row.get(COUNTED.get(name, "")) == 0:
             continue
-        kept.append(repr({k: v for k, v in row.items() if "ingested" not in k}))
+        kept.append(
+            repr({k: v for k, v in row.items() if "ingested" not in k and k != "arrived_at"})
+        )
     return sorted(kept)
 
 

@@ -1,4 +1,4 @@
-"""A number that is a label has one text: in Python, in the models and in the training set."""
+"""A number that is a label has one text: in Python and in the models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jinja2 import Environment
 
 from headrace.events.labels import UPPER, class_of, label_text
 from headrace.settings import project_path
-from headrace.trainer.dataset import NUMBER_TEXT
 from tests.support.formulas import EXAMPLES, Connection
 
 FILE = project_path("dbt_project") / "macros" / "engine" / "number_text.sql"
@@ -43,10 +42,6 @@ def test_the_models_name_the_class_that_python_names(database: Connection, said:
     query = f"select {CLASS_OF} as name from {numbered} order by n"
     found = database.execute(query.encode(), [texts])
     assert [row["name"] for row in found] == [class_of(text) for text in texts]
-
-
-def test_the_training_set_writes_what_the_models_write() -> None:
-    assert NUMBER_TEXT.format(x="x").split() == MACRO.split()
 
 
 @pytest.mark.parametrize(

@@ -80,24 +80,10 @@ class DriftOracle:
         return None
 
     def known(self, model: str) -> Iterator[tuple[Inference, str, datetime]]:
-        """Predictions with their labels and the hours in which these were known, silence too.
-
-        Silence of an hour of predictions is known when the windows of the first of them close, once
-        the last one's has; what was said counts in hours of which all silence is known.
-        """
-        terms = self.oracle.silence.get(model)
-        window = terms.window if terms else timedelta(0)
-        until = hour(hour(self.oracle.clock(model) - window) + window)
+        """Predictions with their labels and the hours from which on these count."""
         for event in self.predictions(model):
-            if (label := self.oracle.heard(event)) is None:
-                continue
-            if event.request_id in self.oracle.labels:
-                said = self.oracle.labels[event.request_id]
-                hour_known = hour(max(at(event), utc(said.event.event_time)))
-                if not window or hour_known < until:
-                    yield event, label, hour_known
-            elif self.oracle.is_settled(event, hourly=True):
-                yield event, label, hour(hour(at(event)) + window)
+            if held := self.oracle.settled.get(event.request_id):
+                yield event, held.label, hour(utc(held.settled_at))
 
     def reference(self, model: str) -> tuple[datetime, datetime]:
         champion = self.champion(model)
@@ -219,17 +205,16 @@ class DriftOracle:
         for model in self.models:
             champion = self.champion(model)
             first = hour(self.oracle.clock(model) - self.policies.metric_window)
-            judged = {
-                event.request_id: label
-                for event, label, known in self.known(model)
+            judged = [
+                event
+                for event, _, known in self.known(model)
                 if known >= first
                 and (champion is None or champion.model_version == event.model_version)
-            }
+            ]
             row: Row = {"model_version": champion.model_version if champion else None}
             row |= {"window_start": first, "labeled": len(judged), "auc": None}
             if judged:
-                events = [event for event in self.predictions(model) if event.request_id in judged]
-                found = self.oracle.quality(events, judged)
+                found = self.oracle.quality(judged)
                 row |= {name: found[name] for name in ("positives", "accuracy", "f1", "auc")}
             rows[model] = row
         return rows
@@ -240,26 +225,18 @@ class DriftOracle:
         return {model: self._labels(model) for model in self.models}
 
     def _labels(self, model: str) -> Row:
-        inferences, terms = self.predictions(model), self.oracle.silence.get(model)
         judged = [
-            (hour(at(event)), as_class(label))
-            for event in inferences
-            if (label := self.oracle.heard(event)) is not None
-            and self.oracle.is_settled(event, hourly=True)
+            (hour(at(event)), as_class(self.oracle.settled[event.request_id].label))
+            for event in self.predictions(model)
+            if event.request_id in self.oracle.settled
         ]
         start, end = (hour(time) for time in self.reference(model))
         end += HOUR
         row: Row = {"window_start": None, "window_end": None}
         old = [label for time, label in judged if start <= time < end]
         new = []
-        if inferences and (judged or terms):
-            last = (
-                max(hour(at(event)) for event in inferences) + HOUR
-                if terms
-                else HOUR + max(time for time, _ in judged)
-            )
-            if terms and terms.window:
-                last = min(last, hour(self.oracle.clock(model) - terms.window))
+        if judged:
+            last = HOUR + max(time for time, _ in judged)
             since = max(hour(last - self.policies.metric_window), end)
             row = {"window_start": since, "window_end": max(last, end)}
             new = [label for time, label in judged if since <= time < last]
@@ -313,14 +290,14 @@ class DriftOracle:
         for event, label, time in self.known(model):
             if champion and champion.model_version != event.model_version:
                 continue
-            prediction, said = event.prediction, event.request_id in self.oracle.labels
+            prediction = event.prediction
             classes = as_class(label), as_class(prediction)
             if None not in classes:
                 wrong.append((time, float(label != prediction)))
             if classes[0] is not None and event.score is not None:
                 hit = label == self.oracle.positive
                 squared.append((time, (event.score - hit) ** 2))
-            if said and number(label) is not None and number(prediction) is not None:
+            if number(label) is not None and number(prediction) is not None:
                 absolute.append((time, abs(number(label) - number(prediction))))
                 measures += None in classes
         for name, found in (("misclassification", wrong), ("brier", squared)):

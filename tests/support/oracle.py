@@ -31,6 +31,7 @@ WINDOWS = {
     "30 days": (30 * DAY, DAY, 400 * DAY),
 }
 UNLABELED = ("preference", "report", "comment")
+VALUED = ("rating", "thumbs", "click", "dwell", "purchase", "conversion")
 DEFAULT = ("last", 0, 1.0)
 Row = dict[str, Any]
 Grain = Callable[[datetime], datetime]
@@ -38,12 +39,22 @@ Grain = Callable[[datetime], datetime]
 
 @dataclass(frozen=True)
 class Held:
-    """The feedback that decides, the label and worth that it comes to, and a weight."""
+    """The feedback that decides (none: silence), the label and worth it comes to, and a weight.
 
-    event: Feedback
+    `known_at` is when both feedback and prediction had happened, or silence was a label;
+    `settled_at` is from when on the label counts, None while it does not.
+    """
+
+    event: Feedback | None
     label: str
     worth: float | None
     weight: float
+    known_at: datetime
+    settled_at: datetime | None
+
+    @property
+    def kind(self) -> str:
+        return self.event.kind if self.event else "default"
 
 
 @dataclass(frozen=True)
@@ -70,58 +81,82 @@ class Oracle:
         self.positive = positive
         # of every kind: which feedback wins, its priority and its weight
         self.policies = policies or {}
-        # by model; counted where something is decided, and in no other view
+        # by model
         self.silence = silence or {}
         self.labels = self._labels()
+        # those that count in the metrics
+        self.settled = {name: h for name, h in self.labels.items() if h.settled_at is not None}
 
     def _labels(self) -> dict[str, Held]:
-        """The label of every prediction, or of the one that it shadows."""
+        """The label of every prediction, or of the one that it shadows; silence may be one."""
+        clocks = {model: self.clock(model) for model in {e.model for e in self.inference.values()}}
+        valued = {
+            self.inference[event.request_id].model
+            for event in self.feedback.values()
+            if event.kind in VALUED and event.request_id in self.inference
+        }
         by_request: dict[str, list[Feedback]] = defaultdict(list)
         for event in self.feedback.values():
             if label_of(event) is not None:
                 by_request[event.request_id].append(event)
         held = {}
         for request_id, inference in self.inference.items():
+            asked = utc(inference.event_time)
+            terms = self.silence.get(inference.model)
+            closes_at = asked + terms.window if terms else asked
+            is_closed = closes_at <= clocks[inference.model]
             if heard := by_request.get(inference.shadow_of or request_id):
                 kinds = {event.kind for event in heard}
-                of_kinds = [self._held(kind, heard) for kind in kinds]
-                held[request_id] = max(
-                    of_kinds,
-                    key=lambda h: (
-                        self.policies.get(h.event.kind, DEFAULT)[1],
-                        h.event.event_time,
-                        h.event.feedback_id,
+                event, label, worth, weight = max(
+                    (self._heard(kind, heard) for kind in kinds),
+                    key=lambda said: (
+                        self.policies.get(said[0].kind, DEFAULT)[1],
+                        said[0].event_time,
+                        str(said[0].feedback_id).encode(),
                     ),
                 )
+                known_at = max(asked, utc(event.event_time))
+                settled_at = max(known_at, closes_at) if is_closed or not terms else None
+                held[request_id] = Held(event, label, worth, weight, known_at, settled_at)
+            elif terms and is_closed:
+                worth = number(terms.label) if inference.model in valued else None
+                held[request_id] = Held(None, terms.label, worth, 1.0, closes_at, closes_at)
         return held
 
-    def _held(self, kind: str, heard: list[Feedback]) -> Held:
-        """What all feedback of one kind comes to."""
+    def _heard(self, kind: str, heard: list[Feedback]) -> tuple[Feedback, str, float | None, float]:
+        """What all feedback of one kind comes to: what decides, label, worth and weight."""
         wins, _, weight = self.policies.get(kind, DEFAULT)
         of_kind = [event for event in heard if event.kind == kind]
-        of_kind.sort(key=lambda f: (f.event_time, f.feedback_id))
+        of_kind.sort(key=lambda f: (f.event_time, str(f.feedback_id).encode()))
         event = of_kind[0] if wins == "first" else of_kind[-1]
         values = [f.value for f in of_kind if f.value is not None]
         if wins == "max" and values:
             event = [f for f in of_kind if f.value == max(values)][-1]
         if wins == "sum" and values:
             total = math.fsum(values)
-            return Held(event, f"{total:g}", total, weight)
-        return Held(event, str(label_of(event)), event.value, weight)
+            return event, f"{total:g}", total, weight
+        return event, str(label_of(event)), event.value, weight
 
     def labeled_examples(self) -> set[tuple[Any, ...]]:
         return {
             (
                 request_id,
-                held.event.feedback_id,
+                held.event.feedback_id if held.event else None,
                 held.label,
-                max(utc(held.event.event_time), utc(self.inference[request_id].event_time)),
+                held.known_at,
             )
             for request_id, held in self.labels.items()
         }
 
-    def pending_labels(self) -> set[str]:
-        return set(self.inference) - set(self.labels)
+    def pending_labels(self, window: timedelta = timedelta(0)) -> set[str]:
+        """Predictions without a label whose label window is open; a window of 0 never closes."""
+        return {
+            request_id
+            for request_id, event in self.inference.items()
+            if request_id not in self.labels
+            and event.variant != "shadow"
+            and (not window or utc(event.event_time) + window > self.clock(event.model))
+        }
 
     def orphan_feedback(self) -> set[str]:
         return {
@@ -153,45 +188,26 @@ class Oracle:
         """Rows of model_performance by (window_name, window_end, model, version, variant)."""
         members: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
         clocks = {event.model: self.clock(event.model) for event in self.inference.values()}
+        first = {
+            model: min(utc(event.event_time).timestamp() for event in self.of(model))
+            for model in clocks
+        }
         for event in self.inference.values():
             clock = math.floor(clocks[event.model].timestamp())
             seconds = utc(event.event_time).timestamp()
             for name, (length, step, kept) in WINDOWS.items():
                 end = math.floor(seconds / step) * step + step
                 while end - length <= seconds and end <= clock // step * step + step:
-                    if end >= (clock - kept) // step * step + step:
+                    if end - length >= clock - kept or first[event.model] >= clock - kept:
                         key = (name, datetime.fromtimestamp(end, UTC), event.model)
                         members[(*key, event.model_version, event.variant)].append(event)
                     end += step
         return {key: self.quality(events) for key, events in members.items()}
 
-    def is_settled(self, event: Inference, *, hourly: bool = False) -> bool:
-        """Whether the pane of a prediction counts: silence in it is a label, if it is one at all.
-
-        Panes are minutes while these are kept, else hours.
-        """
-        terms = self.silence.get(event.model)
-        if terms is None or not terms.window:
-            return True
-        clock = self.clock(event.model)
-        until = clock - terms.window
-        fine = not hourly and hour(until) >= hour(clock) - timedelta(days=2)
-        grain = minute if fine else hour
-        return grain(utc(event.event_time)) < grain(until)
-
-    def heard(self, event: Inference) -> str | None:
-        """The label of a prediction, from feedback or from silence."""
-        if event.request_id in self.labels:
-            return self.labels[event.request_id].label
-        terms = self.silence.get(event.model)
-        return terms.label if terms and event.variant != "shadow" else None
-
-    def quality(self, events: list[Inference], heard: Mapping[str, str] | None = None) -> Row:
-        """Metrics of predictions by their labels, or by other labels that were `heard`."""
-        said = {name: held.label for name, held in self.labels.items()}
-        known = said if heard is None else heard
-        judged = [event for event in events if event.request_id in known]
-        truth = {event.request_id: known[event.request_id] for event in judged}
+    def quality(self, events: list[Inference]) -> Row:
+        """Metrics of predictions by their labels."""
+        judged = [event for event in events if event.request_id in self.settled]
+        truth = {event.request_id: self.settled[event.request_id].label for event in judged}
         classes = {name: as_class(label) for name, label in truth.items()}
         scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
         predicted = [
@@ -233,7 +249,7 @@ class Oracle:
             "calibration_error": calibration_error(y, p) if len(y) else None,
             "rmse": math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else None,
             "mae": mean(abs(e) for e in errors),
-            "mean_reward": mean(self.reward(event) for event in judged) if heard is None else None,
+            "mean_reward": mean(self.reward(event) for event in judged),
         }
 
     def reward(self, event: Inference) -> float:

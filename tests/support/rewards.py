@@ -173,30 +173,16 @@ def floor(time: datetime, step: int) -> datetime:
 
 
 def rewards(oracle: Oracle, events: Iterable[Inference]) -> list[float]:
-    """The reward of every labelled prediction."""
-    return [oracle.reward(event) for event in events if event.request_id in oracle.labels]
-
-
-def earned(oracle: Oracle, events: Iterable[Inference]) -> list[tuple[Inference, float]]:
-    """Predictions with their rewards as deciding views count them: silence, too, once a label."""
-    return [
-        (
-            event,
-            oracle.reward(event)
-            if event.request_id in oracle.labels
-            else float(event.prediction == oracle.heard(event)),
-        )
-        for event in events
-        if oracle.heard(event) is not None and oracle.is_settled(event)
-    ]
+    """The reward of every prediction whose label counts."""
+    return [oracle.reward(event) for event in events if event.request_id in oracle.settled]
 
 
 def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:
     """Whether each prediction was right, where both the prediction and the label are classes."""
     pairs = [
-        (as_class(event.prediction), as_class(oracle.labels[event.request_id].label))
+        (as_class(event.prediction), as_class(oracle.settled[event.request_id].label))
         for event in events
-        if event.request_id in oracle.labels
+        if event.request_id in oracle.settled
     ]
     return [said == held for said, held in pairs if said is not None and held is not None]
 

@@ -50,7 +50,7 @@ def sessions(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             parts[-1].append(event)
         for part in parts:
             start, end = utc(part[0].event_time), utc(part[-1].event_time)
-            judged = [event for event in part if event.request_id in oracle.labels]
+            judged = [event for event in part if event.request_id in oracle.settled]
             expected[*key, start] = {
                 "session_end": end,
                 "seconds": (end - start).total_seconds(),
@@ -222,8 +222,8 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
     truth = {
         event.request_id: label
         for event in events
-        if (label := as_class(oracle.heard(event))) is not None
-        and oracle.is_settled(event, hourly=True)
+        if event.request_id in oracle.settled
+        and (label := as_class(oracle.settled[event.request_id].label)) is not None
     }
     judged = [event for event in events if event.request_id in truth]
     if metric == "accuracy":

@@ -3,7 +3,7 @@
 {#-
   The text of a double: an integer of 64 bits in its digits; any other number in its digits where it
   is at least 0.00001 and below 1e16, else with an exponent ('1e-06'). The same rule is in
-  headrace/events/contract.py, NUMBER_TEXT of trainer/dataset.py and sql/risingwave.
+  headrace/events/contract.py and sql/risingwave.
 -#}
 {% macro number_text(x) -%}
     case
@@ -27,3 +27,17 @@
         || lpad(({{ units }} % {{ unit }})::text, {{ decimals }}, '0')
     end
 {%- endmacro %}
+
+{#-
+  A text to order by, byte by byte in UTF-8, whatever the collation of the database. RisingWave has
+  no other order.
+-#}
+{% macro in_bytes(x) -%}
+    {{ return(adapter.dispatch('in_bytes', 'headrace')(x)) }}
+{%- endmacro %}
+
+{% macro default__in_bytes(x) %}{{ x }}{% endmacro %}
+
+{% macro postgres__in_bytes(x) %}{{ x }} collate "C"{% endmacro %}
+
+{% macro risingwave__in_bytes(x) %}{{ headrace.default__in_bytes(x) }}{% endmacro %}

@@ -1,25 +1,54 @@
+{#- What the label of a prediction is. Nothing else says so: the pane, and the trainer, run this. -#}
+
 {#-
-  The label of every prediction that got feedback: one SELECT with a row a request_id.
+  The label of every prediction that has one: a SELECT with a row a request_id.
 
   Among several feedback events of one kind the first, last or largest counts, or their sum
-  (`wins`); among several kinds the one of the highest priority, then the latest. The reward is the
-  kind's weight times the value; where there is no value it is the weight if the prediction was
-  right, else 0.
+  (`wins`); among several kinds the one of the highest priority, then the latest. At the same
+  instant the greater feedback_id is the later one, byte by byte. The reward is the kind's weight
+  times the value; where there is no value it is the weight if the prediction was right, else 0.
 
-  trainer/dataset.py applies the same rules to what was known at the time of a claim: change both.
+  Silence is a label, too: the default_label of a prediction without feedback whose label window is
+  over by the model's clock, until feedback comes. Where it is one, labels count from the end of
+  their window on (settled_at; null before), as what was said at once would come long before the
+  silence beside it. The reward of silence is its number, where it is one and the model hears values:
+  0 where nobody clicked, whatever was predicted. Else it is 1 if the prediction was right, or 0.
+
+  inference  relation with the columns of stg_inference
+  feedback   relation with the columns of stg_feedback
+  policies   relation with those of control.label_policies
+  terms      relation with those of label_terms
 -#}
-{% macro chosen_labels() -%}
-with policies as (
+{% macro chosen_labels(inference, feedback, policies, terms) -%}
+with defaults as (
     select
-        defaults.kind,
+        kind,
+        wins,
+        priority,
+        weight
+    from {{ policies }}
+    where model = '*'
+),
+
+said as (
+    select
+        f.feedback_id,
+        f.request_id,
+        f.kind,
+        f.source,
+        f.label,
+        f.value,
+        f.event_time,
+        f.ingested_at,
         defaults.wins,
         defaults.priority,
         defaults.weight
-    from {{ source('control', 'label_policies') }} as defaults
-    where defaults.model = '*'
+    from {{ feedback }} as f
+    inner join defaults on f.kind = defaults.kind
+    where f.label is not null
 ),
 
-heard as (
+known as (
     select
         i.request_id,
         i.model,
@@ -32,23 +61,28 @@ heard as (
         i.score,
         i.propensity,
         i.event_time as inference_time,
-        f.feedback_id,
-        f.kind,
-        f.source,
-        f.label,
-        f.value,
-        f.event_time as feedback_time,
-        greatest(f.event_time, i.event_time) as known_at,
-        greatest(f.ingested_at, i.ingested_at) as ingested_at,
-        coalesce(own.wins, policies.wins) as wins,
-        coalesce(own.priority, policies.priority) as priority,
-        coalesce(own.weight, policies.weight) as weight
-    from {{ ref('stg_inference') }} as i
-    inner join {{ ref('stg_feedback') }} as f on i.served_id = f.request_id
-    inner join policies on f.kind = policies.kind
-    left join {{ source('control', 'label_policies') }} as own
-        on i.model = own.model and f.kind = own.kind
-    where f.label is not null
+        said.feedback_id,
+        said.kind,
+        said.source,
+        said.label,
+        said.value,
+        said.event_time as feedback_time,
+        greatest(said.event_time, i.event_time) as known_at,
+        greatest(said.ingested_at, i.ingested_at) as ingested_at,
+        coalesce(own.wins, said.wins) as wins,
+        coalesce(own.priority, said.priority) as priority,
+        coalesce(own.weight, said.weight) as weight,
+        terms.default_label,
+        terms.hears_values,
+        i.event_time + terms.label_window as closes_at,
+        i.event_time + terms.label_window <= terms.event_clock as is_closed
+    from {{ inference }} as i
+    left join said on i.served_id = said.request_id
+    left join {{ policies }} as own on i.model = own.model and said.kind = own.kind
+    left join {{ terms }} as terms on i.model = terms.model
+    where
+        said.feedback_id is not null
+        or i.event_time + terms.label_window <= terms.event_clock
 ),
 
 by_kind as (
@@ -60,27 +94,45 @@ by_kind as (
                 case when wins = 'max' then value end desc nulls last,
                 case when wins = 'first' then feedback_time end asc,
                 case when wins != 'first' then feedback_time end desc,
-                case when wins = 'first' then feedback_id end asc,
-                case when wins != 'first' then feedback_id end desc
+                case when wins = 'first' then {{ headrace.in_bytes('feedback_id') }} end asc,
+                case when wins != 'first' then {{ headrace.in_bytes('feedback_id') }} end desc
         ) as place,
-        case when wins = 'sum' then sum({{ exact('value', '1e18') }}) over of_kind end as total,
+        case when wins = 'sum' then sum({{ headrace.exact('value', '1e18') }}) over of_kind end
+            as total,
+        case
+            when wins = 'sum' then max(ingested_at) over of_kind
+            else min(ingested_at) over of_label
+        end as arrived_at,
         min(ingested_at) over of_kind as first_ingested_at
-    from heard
-    window of_kind as (
-        partition by request_id, kind
-        order by kind
-        rows between unbounded preceding and unbounded following
-    )
+    from known
+    window
+        of_kind as (
+            partition by request_id, kind
+            order by kind
+            rows between unbounded preceding and unbounded following
+        ),
+        of_label as (
+            partition by request_id, label
+            order by label
+            rows between unbounded preceding and unbounded following
+        )
 ),
 
 decided as (
     select
         *,
-        coalesce({{ headrace.number_text('(total::double precision)') }}, label) as held,
-        coalesce(total::double precision, value) as worth,
+        coalesce(
+            {{ headrace.number_text('(total::double precision)') }}, label, default_label
+        ) as held,
+        case
+            when feedback_id is not null then coalesce(total::double precision, value)
+            when hears_values = 1 and {{ headrace.is_number('default_label') }}
+                then default_label::double precision
+        end as worth,
         row_number() over (
             partition by request_id
-            order by priority desc, feedback_time desc, feedback_id desc
+            order by
+                priority desc, feedback_time desc, {{ headrace.in_bytes('feedback_id') }} desc
         ) as rank,
         min(first_ingested_at) over (
             partition by request_id
@@ -107,15 +159,112 @@ select
     propensity,
     -- what was right
     held as label,
-    weight * coalesce(worth, {{ headrace.is_right('held', 'prediction') }}) as reward,
-    kind,
-    source,
+    coalesce(weight, 1)
+    * coalesce(worth, {{ headrace.is_right('held', 'prediction') }}) as reward,
+    coalesce(kind, 'default') as kind,
+    coalesce(source, 'system') as source,
     -- times
     inference_time,
     feedback_time,
-    known_at,
+    case when feedback_id is null then closes_at else known_at end as known_at,
+    case
+        when default_label is null then known_at
+        when feedback_id is null then closes_at
+        when is_closed then greatest(known_at, closes_at)
+    end as settled_at,
     ingested_at,
+    arrived_at,
     first_heard_at as first_ingested_at
 from decided
 where rank = 1
+{%- endmacro %}
+
+{#-
+  What silence says, of the models where it says anything: model, event_clock, hears_values,
+  default_label, and label_window, in hours and not in days, so that no time zone changes its length.
+
+  clocks, policies  relations with the columns of panes.clocks and control.policies
+-#}
+{% macro label_terms(clocks, policies) -%}
+    select
+        clocks.model,
+        clocks.event_clock,
+        clocks.hears_values,
+        coalesce(own_label.value, any_label.value) as default_label,
+        extract(epoch from (coalesce(own_window.value, any_window.value))::interval)
+        ::double precision * interval '1 second' as label_window
+    from (
+        select model, event_clock, hears_values, '*' as all_models from {{ clocks }}
+    ) as clocks
+    {%- for policy in ['label', 'window'] %}
+    {%- set name = "'" ~ {'label': 'default_label', 'window': 'label_window'}[policy] ~ "'" %}
+    inner join {{ policies }} as any_{{ policy }}
+        on clocks.all_models = any_{{ policy }}.model and any_{{ policy }}.policy = {{ name }}
+    left join {{ policies }} as own_{{ policy }}
+        on clocks.model = own_{{ policy }}.model and own_{{ policy }}.policy = {{ name }}
+    {%- endfor %}
+    where coalesce(own_label.value, any_label.value) != ''
+{%- endmacro %}
+
+{#-
+  Predictions whose label window closes when a clock moves from old_rows to new_rows, and silent
+  ones of a model that hears its first value.
+-#}
+{% macro closing_predictions() -%}
+    select predictions.request_id
+    from new_rows as moved
+    inner join ({{ headrace.label_terms('panes.clocks', 'control.policies') }}) as terms
+        on moved.model = terms.model
+    left join old_rows as before on moved.model = before.model
+    inner join events.inference as predictions
+        on
+            moved.model = predictions.model
+            and predictions.event_time <= moved.event_clock - terms.label_window
+            and predictions.event_time
+            > coalesce(before.event_clock - terms.label_window, '-infinity')
+    union all
+    select silent.request_id
+    from new_rows as moved
+    inner join old_rows as before
+        on moved.model = before.model and moved.hears_values > before.hears_values
+    inner join panes.labels as silent on moved.model = silent.model and silent.kind = 'default'
+{%- endmacro %}
+
+{#- New predictions whose label window is over already. -#}
+{% macro closed_predictions() -%}
+    select n.request_id
+    from (
+        select distinct model from new_rows
+        where exists (
+            select from control.policies where policy = 'default_label' and value != ''
+        )
+    ) as models
+    inner join ({{ headrace.label_terms('panes.clocks', 'control.policies') }}) as terms
+        on models.model = terms.model
+    inner join new_rows as n
+        on
+            terms.model = n.model
+            and n.event_time <= terms.event_clock - terms.label_window
+{%- endmacro %}
+
+{#- Predictions of the models for which changed rows of control.policies change what silence says. -#}
+{% macro repoliced_predictions() -%}
+    select predictions.request_id
+    from panes.clocks as clocks
+    inner join events.inference as predictions on clocks.model = predictions.model
+    where
+        exists (
+            select from new_rows as changed
+            where changed.model in ('*', clocks.model) and changed.policy = 'default_label'
+        )
+        or (
+            exists (
+                select from new_rows as changed
+                where changed.model in ('*', clocks.model) and changed.policy = 'label_window'
+            )
+            and exists (
+                select from ({{ headrace.label_terms('panes.clocks', 'control.policies') }}) as terms
+                where terms.model = clocks.model
+            )
+        )
 {%- endmacro %}

@@ -44,14 +44,16 @@
     deltas       tables and panes whose new rows are aggregated and merged. A list, or a mapping of
                  each to a query of those of its `new_rows` that can change the pane
     recompute    a mapping of tables to a query of the keys (the first key column) that their
-                 `new_rows` touch
+                 `new_rows` touch. Of a pane, `old_rows` has its changed rows as they were; of a
+                 table in the schema control, `new_rows` has them as they were and as they are
   and, where they are needed:
     merge        {measure: 'min' or 'max'}; all others are added. With deltas
     parallel     true computes the delta before the batch takes its turn, while another one is
                  merged: for a SELECT that is expensive and reads nothing but the new rows. With
                  deltas
-    deletes      true where a row can disappear from the SELECT: stored rows of touched keys are
-                 deleted first. Such a pane drives no other one. With recompute
+    deletes      which of its drivers can make a row disappear from the SELECT. With recompute
+    apart        true where the SELECT is a union of parts that read one driver each: the new rows
+                 of one driver are merged without reading the others. With deltas
     retention    how long rows are kept behind the model's clock: an interval, or {grain: interval}.
                  Older rows are dropped and never made again
     time_column  the column that retention looks at; pane_start by default
@@ -59,8 +61,8 @@
 
   A changed pane is built beside the stored one and swapped in one step.
 
-  A pane over a pane subtracts the old rows of an update, so its own measures must be sums (a min or
-  max would keep the extreme that was ever seen).
+  A pane over a pane subtracts the old rows of an update and of a delete, so its own measures must
+  be sums (a min or max would keep the extreme that was ever seen).
 
   Triggers of one table fire in the order of their panes' names. A query that asks another pane of
   the same table what it held before the new rows belongs to a pane whose name comes first.
@@ -79,6 +81,7 @@
     {%- set merge = config.get('merge', {}) -%}
     {%- set parallel = config.get('parallel', false) -%}
     {%- set deletes = config.get('deletes', false) -%}
+    {%- set apart = config.get('apart', false) -%}
     {%- set retention = config.get('retention', {}) -%}
     {%- set retention = retention if retention is mapping else {'': retention} -%}
     {%- set time_column = config.get('time_column', 'pane_start') -%}
@@ -86,7 +89,7 @@
         [
             headrace.without_database(sql), key, deltas, recompute, merge, parallel, deletes,
             retention, time_column, config.get('indexes', [])
-        ],
+        ] + (['apart'] if apart else []),
         drivers
     ) -%}
     {%- set existing = load_cached_relation(this) -%}
@@ -136,12 +139,13 @@
             {%- for driver in deltas %}
             {{ headrace.pane_of_deltas(
                 sql, driver, deltas[driver] if deltas is mapping else none, parallel,
-                key, measures, merge, retention, time_column
+                drivers if apart else [], key, measures, merge, retention, time_column
             ) }}
             {%- endfor %}
             {%- for driver in recompute %}
             {{ headrace.pane_of_keys(
-                sql, driver, recompute[driver], deletes, key, measures, retention, time_column
+                sql, driver, recompute[driver], driver in (deletes or []), key, measures, retention,
+                time_column
             ) }}
             {%- endfor %}
         {% endcall %}

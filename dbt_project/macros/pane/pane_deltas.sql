@@ -4,13 +4,14 @@
   sql          the SELECT over everything
   driver       the table or pane whose rows drive it, 'schema.table'
   rows         a query of those of its new_rows that count; none: all
+  drivers      all drivers, where the SELECT reads each in a part of its own; else none
   parallel, key, merge, retention, time_column
                options of the pane (pane.sql)
   measures     the columns that are no key
 -#}
 
 {% macro pane_of_deltas(
-    sql, driver, rows, parallel, key, measures, merge, retention, time_column
+    sql, driver, rows, parallel, drivers, key, measures, merge, retention, time_column
 ) -%}
     {%- set schema, table = driver.split('.') -%}
     {%- set sql = headrace.without_database(sql) -%}
@@ -20,8 +21,17 @@
             'pane ' ~ this.identifier ~ ': its SQL does not read ' ~ driver
         ) }}
     {%- endif -%}
-    {%- set new = sql | replace(source, '(' ~ rows ~ ')' if rows else 'new_rows') -%}
-    {%- set old = sql | replace(source, 'old_rows') -%}
+    {%- set parts = namespace(sql=sql) -%}
+    {%- for other in drivers if other != driver -%}
+        {%- set relation = api.Relation.create(
+            schema=other.split('.')[0], identifier=other.split('.')[1]
+        ) | string -%}
+        {%- set parts.sql = parts.sql | replace(
+            relation, '(select * from ' ~ relation ~ ' where false)'
+        ) -%}
+    {%- endfor -%}
+    {%- set new = parts.sql | replace(source, '(' ~ rows ~ ')' if rows else 'new_rows') -%}
+    {%- set old = parts.sql | replace(source, 'old_rows') -%}
     {%- if parallel %}
     {%- set body %}
         delta := array(
@@ -43,13 +53,27 @@
     {{ headrace.pane_trigger(
         driver, 'update', headrace.pane_merge(delta, key, measures, merge, retention, time_column)
     ) }}
+    {%- if headrace.pane_loses_rows(table) %}
+    {%- set delta = headrace.pane_difference(none, old, key, measures, merge) %}
+    {{ headrace.pane_trigger(
+        driver, 'delete', headrace.pane_merge(delta, key, measures, merge, retention, time_column)
+    ) }}
+    {%- endif %}
     {%- endif -%}
 {%- endmacro %}
 
 
+{#- Whether rows of a pane can disappear, other than by its retention. -#}
+{% macro pane_loses_rows(pane) -%}
+    {%- set found = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model')
+        | selectattr('name', 'equalto', pane) | list -%}
+    {{ return((found[0].config.get('deletes') or []) | length > 0) }}
+{%- endmacro %}
+
+
 {#-
-  The delta of an update: new rows minus old ones. `x - x - x` is the negative of x, also where x is
-  a vector.
+  The delta of an update: new rows, if any, minus old ones. `x - x - x` is the negative of x, also
+  where x is a vector.
 -#}
 {% macro pane_difference(new, old, key, measures, merge) -%}
     {%- set keys = key | join(', ') -%}
@@ -59,11 +83,14 @@
         {{ merge.get(name, 'sum') }}({{ name }}) as {{ name }}
         {%- endfor %}
     from (
+        {%- if new %}
         select {{ keys }}, {{ measures | join(', ') }} from ({{ new }}) as added
         union all
+        {%- endif %}
         select {{ keys }}
         {%- for name in measures %},
-        {{ 'null' if name in merge else name ~ ' - ' ~ name ~ ' - ' ~ name }}
+        {{ 'nullif(' ~ name ~ ', ' ~ name ~ ')' if name in merge
+            else name ~ ' - ' ~ name ~ ' - ' ~ name }} as {{ name }}
         {%- endfor %}
         from ({{ old }}) as removed
     ) as changed

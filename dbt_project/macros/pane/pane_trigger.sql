@@ -5,11 +5,11 @@
 
   driver      the table with the trigger, 'schema.table'
   operation   'insert', 'update' or 'delete'
-  body        statements of PL/pgSQL; may use `touched`, and `delta` where parallel
-  transition  whether the body reads new_rows (and old_rows, in an update)
+  body        statements of PL/pgSQL; may read new_rows (inserted or updated) and old_rows (updated
+              or deleted), and use `touched`, and `delta` where parallel
   parallel    whether it runs before the batch takes its turn (events.take_turn)
 -#}
-{% macro pane_trigger(driver, operation, body, transition=true, parallel=false) -%}
+{% macro pane_trigger(driver, operation, body, parallel=false) -%}
     {%- set name = (this.identifier ~ '__' ~ driver ~ '_' ~ operation) | replace('.', '_') -%}
     create or replace function {{ this.schema }}.{{ name }}() returns trigger
     language plpgsql
@@ -22,11 +22,9 @@
         delta {{ this.include(database=false) }} [];
         {%- endif %}
     begin
-        {%- if transition %}
         if not exists (select from {{ 'old_rows' if operation == 'delete' else 'new_rows' }}) then
             return null;
         end if;
-        {%- endif %}
         {{ body }}
         return null;
     end
@@ -34,9 +32,8 @@
     {#- Triggers fire in the order of their names: `a_NAME` before a_turn, NAME after it. -#}
     drop trigger if exists {{ '' if parallel else 'a_' }}{{ name }} on {{ driver }};
     create or replace trigger {{ 'a_' if parallel }}{{ name }} after {{ operation }} on {{ driver }}
-    {%- if transition %}
-    referencing new table as new_rows
-    {%- if operation == 'update' %} old table as old_rows {%- endif %}
-    {%- endif %}
+    referencing
+    {%- if operation != 'delete' %} new table as new_rows {%- endif %}
+    {%- if operation != 'insert' %} old table as old_rows {%- endif %}
     for each statement execute function {{ this.schema }}.{{ name }}();
 {%- endmacro %}

@@ -3,7 +3,7 @@
   its champion with
     model, model_version, champion_version, began_at  of the canary
     variant, side_version                             whose predictions count
-    event_clock, default_label, settled_at            as of the model
+    event_clock                                       as of the model
     start_hour                                        first pane of an hour that is read
     first_minute, first_pane                          first pane of a minute and of 10 seconds that
                                                       is read before it, while kept; else null
@@ -30,13 +30,10 @@
             canary.champion_version,
             canary.changed_at as began_at,
             clock.event_clock,
-            policies.default_label,
-            {{ headrace.settled_at() }} as settled_at,
             {{ headrace.pane_start('1 hour', 'canary.changed_at') }} as first_hour,
             {{ headrace.pane_start('1 hour', 'canary.changed_at') }}
             >= {{ headrace.minutes_kept_from('clock.event_clock') }} as is_recent
         from versions as canary
-        inner join {{ ref('model_policies') }} as policies on canary.model = policies.model
         left join {{ ref('model_clock') }} as clock on canary.model = clock.model
         where canary.status = 'canary'
     ),
@@ -56,8 +53,6 @@
             '{{ variant }}' as variant,
             {{ version }} as side_version,
             event_clock,
-            default_label,
-            settled_at,
             case when is_recent then first_hour + interval '1 hour' else first_hour end
                 as start_hour,
             case when is_recent then {{ headrace.pane_start('1 minute', 'began_at') }} end

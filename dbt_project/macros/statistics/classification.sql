@@ -3,7 +3,6 @@
 
   relation  label_panes, or rows of them, with a positive_label
   by        columns that identify a row of the result
-  weight    a column of 1 and -1, where some rows are to be subtracted (silence)
 
   AUC is the probability that a positive scores above a negative, by rank sums over score bins
   (Hanley and McNeil 1982); pairs in the same bin count half, so it is off by at most auc_error. Log
@@ -12,14 +11,13 @@
   the middle of its bin. Precision, recall and F1 are of the positive label; macro_f1 is the mean
   over all classes. RMSE and MAE are over predictions and labels that are both numbers.
 -#}
-{% macro classification(name, relation, by, weight=none) -%}
+{% macro classification(name, relation, by) -%}
     {%- set keys = by | join(', ') -%}
     {%- set is_positive = 'label = positive_label' -%}
     {{ name }}_scores as (
         select
             {{ keys }},
             {{ is_positive }} as is_positive,
-            {{ weight ~ ',' if weight }}
             counts
         from {{ relation }}
         where label is not null and positive_label is not null
@@ -27,7 +25,7 @@
 
     {{ name }}_opened as (
         {{ headrace.opened_blocks(
-            name ~ '_scores', by + ['is_positive'], headrace.score_block(), block='0', weight=weight
+            name ~ '_scores', by + ['is_positive'], headrace.score_block(), block='0'
         ) }}
     ),
 

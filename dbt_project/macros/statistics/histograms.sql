@@ -68,24 +68,20 @@
   by        columns of the result
   size      bins of a block
   block     '0' where all counts are of one block
-  weight    a column of 1 and -1, where some rows are to be subtracted
 -#}
-{% macro opened_blocks(relation, by, size, block='block', weight=none) -%}
-    {{ return(adapter.dispatch('opened_blocks', 'headrace')(relation, by, size, block, weight)) }}
+{% macro opened_blocks(relation, by, size, block='block') -%}
+    {{ return(adapter.dispatch('opened_blocks', 'headrace')(relation, by, size, block)) }}
 {%- endmacro %}
 
-{% macro default__opened_blocks(relation, by, size, block, weight) -%}
+{% macro default__opened_blocks(relation, by, size, block) -%}
     select
         {{ by | join(', ') }},
         block * {{ size }} + place as bin,
-        sum(predictions{{ ' * weight' if weight }})::bigint as predictions
+        sum(predictions)::bigint as predictions
     from (
         select
             {{ by | join(', ') }},
             {{ block }} as block,
-            {%- if weight %}
-            {{ weight }} as weight,
-            {%- endif %}
             generate_series(0, {{ size | int - 1 }}) as place,
             unnest(counts) as predictions
         from {{ relation }}
@@ -93,10 +89,10 @@
     ) as opened
     where predictions != 0
     group by {{ by | join(', ') }}, block, place
-    having sum(predictions{{ ' * weight' if weight }}) != 0
+    having sum(predictions) != 0
 {%- endmacro %}
 
-{% macro postgres__opened_blocks(relation, by, size, block, weight) -%}
+{% macro postgres__opened_blocks(relation, by, size, block) -%}
     select
         {{ by | join(', ') }},
         bin,
@@ -110,12 +106,7 @@
             select
                 {{ by | join(', ') }},
                 {{ block }} as block,
-                {%- if weight %}
-                sum(case when {{ weight }} < 0 then counts - counts - counts else counts end)
-                    as counts
-                {%- else %}
                 sum(counts) as counts
-                {%- endif %}
             from {{ relation }}
             where {{ block }} is not null
             group by {{ by | join(', ') }}{{ ', ' ~ block if block != '0' }}
@@ -124,6 +115,6 @@
     where predictions != 0
 {%- endmacro %}
 
-{% macro risingwave__opened_blocks(relation, by, size, block, weight) -%}
-    {{ headrace.default__opened_blocks(relation, by, size, block, weight) }}
+{% macro risingwave__opened_blocks(relation, by, size, block) -%}
+    {{ headrace.default__opened_blocks(relation, by, size, block) }}
 {%- endmacro %}

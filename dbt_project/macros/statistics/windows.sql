@@ -5,7 +5,8 @@
 
   It adds window_name, window_start, window_end and model to what the body selects. A window is
   [start, end), its end a multiple of its step since 1970-01-01; the newest one ends at the first
-  such time after the model's clock. The body groups by window_keys() and by columns of its own; its
+  such time after the model's clock. A window that reaches back beyond what is kept of a longer
+  history is not there, as a part of it would look like the whole. The body groups by window_keys() and by columns of its own; its
   rows carry the model's positive_label.
 
   PostgreSQL runs the body once for each window that is asked for, over the panes of that window
@@ -14,7 +15,7 @@
 
 {#-
   Name, grain of the panes (none: the finest of a pane), length and step in seconds, and for how
-  many seconds behind the model's clock the windows are kept.
+  many seconds behind the model's clock its panes are kept.
 -#}
 {% macro windows() -%}
     {{ return([
@@ -55,7 +56,10 @@ ends as (
         {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
         {{ length }} as seconds,
         generate_series(
-            greatest(first_second, last_second - {{ kept }}) / {{ step }} * {{ step }} + {{ step }},
+            case
+                when first_second >= last_second - {{ kept }} then first_second
+                else last_second - {{ kept - length + 1 }}
+            end / {{ step }} * {{ step }} + {{ step }},
             last_second / {{ step }} * {{ step }} + {{ step }},
             {{ step }}
         ) as last_second
@@ -132,7 +136,12 @@ cross join lateral (
             on
                 placed.model = clock.model
                 and to_timestamp(placed.last_second - {{ step }}) <= clock.event_clock
-                and to_timestamp(placed.last_second + {{ kept }}) > clock.event_clock
+                and (
+                    to_timestamp(placed.last_second + {{ kept - length + 1 }})
+                    > clock.event_clock
+                    or clock.first_event_time
+                    >= clock.event_clock - interval '{{ kept // 3600 }} hours'
+                )
         {%- endfor %}
     )
 {%- endmacro %}

@@ -1,23 +1,28 @@
 -- What each arm has earned, and how much it still deserves to be tried. An arm is a predicted
 -- class; a pull is a labelled prediction, which carries a reward.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
--- predictions. Silence counts as the default_label (macros/pane/silence.sql).
+-- predictions.
 -- grain: arm of a model.  key: (model, arm).
 -- lateness: any; a late label or a revision changes the reward of its prediction.
-with {{ earned('earned') }},
-
-arms as (
+with arms as (
     select
-        model,
-        arm,
-        sum(pulls)::bigint as pulls,
-        sum(reward) as reward,
-        {{ spread('sum(pulls)', 'sum(reward_squared)', 'sum(reward)') }} as spread,
-        count(case when reward != reward_squared then 1 end) = 0 as is_share,
-        count(case when reward < reward_squared then 1 end) = 0 as is_unit
-    from earned
-    where arm is not null
-    group by model, arm
+        panes.model,
+        panes.arm,
+        sum(panes.pulls)::bigint as pulls,
+        sum(panes.reward) as reward,
+        {{ spread(
+            'sum(panes.pulls)', 'sum(panes.reward_squared)', 'sum(panes.reward)'
+        ) }} as spread,
+        count(case when panes.reward != panes.reward_squared then 1 end) = 0
+            as is_share,
+        count(case when panes.reward < panes.reward_squared then 1 end) = 0 as is_unit
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('arm_panes') }} as panes
+        on
+            clock.model = panes.model
+            and clock.event_clock - interval '30 days' < panes.pane_start
+    where panes.arm is not null and panes.pulls != 0
+    group by panes.model, panes.arm
 ),
 
 moments as (

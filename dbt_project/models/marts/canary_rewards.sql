@@ -1,13 +1,25 @@
 -- The rewards of each canary's labels beside those of its champion, over the predictions given
 -- since the canary began. canary_verdict judges them.
--- Silence counts as the default_label (macros/pane/silence.sql). The hour in which a canary began is
--- read by the minute while minute panes are kept, else whole.
+-- The hour in which a canary began is read by the minute while minute panes are kept, else whole.
 -- grain: canary version with labels on either side.  key: (model, model_version).
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 with {{ canary_sides() }},
 
 spans as (
-    {{ label_spans('sides', ['model', 'model_version', 'side_version', 'variant']) }}
+    select
+        *,
+        '1 hour' as grain,
+        start_hour as span_start,
+        event_clock + interval '1 second' as span_end
+    from sides
+    union all
+    select
+        *,
+        '1 minute' as grain,
+        first_minute as span_start,
+        start_hour as span_end
+    from sides
+    where first_minute is not null
 ),
 
 label_rows as (
@@ -28,20 +40,6 @@ label_rows as (
             and spans.span_start <= panes.pane_start
             and spans.span_end > panes.pane_start
     where panes.clock = 'inference' and panes.examples != 0
-    union all
-    select
-        model,
-        tested_version as model_version,
-        variant = 'champion' as is_base,
-        examples,
-        reward,
-        reward_squared
-    from (
-        {{ silence(
-            'spans', ['model', 'model_version as tested_version'],
-            'spans.side_version = panes.model_version and spans.variant = panes.variant'
-        ) }}
-    ) as silent
 ),
 
 {{ compared_rewards(

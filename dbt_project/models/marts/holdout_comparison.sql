@@ -1,7 +1,7 @@
 -- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
 -- alone.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
--- predictions. Silence counts as the default_label (macros/pane/silence.sql).
+-- predictions.
 -- grain: model.  key: model.
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 with prediction_sums as (
@@ -20,16 +20,19 @@ with prediction_sums as (
     group by panes.model
 ),
 
-{{ earned('earned') }},
-
 label_rows as (
     select
-        model,
-        variant = 'holdout' as is_base,
-        pulls as examples,
-        reward,
-        reward_squared
-    from earned
+        panes.model,
+        panes.variant = 'holdout' as is_base,
+        panes.pulls as examples,
+        panes.reward,
+        panes.reward_squared
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('arm_panes') }} as panes
+        on
+            clock.model = panes.model
+            and clock.event_clock - interval '30 days' < panes.pane_start
+    where panes.pulls != 0
 ),
 
 {{ compared_rewards('compared', 'label_rows', ['model'], 'holdout') }}

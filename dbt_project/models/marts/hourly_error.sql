@@ -1,22 +1,16 @@
 -- The champion's error hour by hour, in the order in which its labels became known, since its first
 -- label: concept_drift looks for a rise. Without a champion that serves all versions count as one.
--- Silence counts as the default_label (macros/pane/silence.sql), known when the label window closes.
+-- A default_label is known when its label window closes.
 -- grain: hour of a model in which labels became known.  key: (model, hour).
 -- lateness: any; a revised label changes the hour in which it was known.
 with models as (
     select
         clock.model,
         champion.model_version,
-        positive.positive_label,
-        clock.event_clock,
-        policies.default_label,
-        policies.label_window,
-        {{ settled_at() }} as settled_at
+        positive.positive_label
     from {{ watched_models() }}
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
 ),
-
-{{ known_spans('silent_spans', 'models') }},
 
 judged as (
     select
@@ -39,26 +33,6 @@ judged as (
         and panes.variant != 'shadow'
         and panes.examples != 0
         and panes.model_version = coalesce(models.model_version, panes.model_version)
-        and {{ is_known('panes.pane_start', 'models') }}
-    union all
-    select
-        silent.model,
-        {{ known_hour('silent.pane_start', 'silent.label_window') }} as pane_start,
-        silent.label,
-        silent.prediction,
-        silent.positive_label,
-        silent.examples,
-        silent.scored,
-        silent.score_micro,
-        silent.score_squared_micro,
-        silent.measured,
-        silent.absolute_error
-    from (
-        {{ silence(
-            'silent_spans', ['model', 'positive_label', 'label_window'],
-            'coalesce(spans.model_version, panes.model_version) = panes.model_version'
-        ) }}
-    ) as silent
 ),
 
 hours as (

@@ -1,7 +1,6 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- Reference and current window are those of label_windows. Labels that are measures count as one
--- class. Silence counts as the default_label (macros/pane/silence.sql), so that all predictions have a
--- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
+-- class. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
 -- significant, too.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own
@@ -11,8 +10,7 @@ with spans as (
         windows.*,
         policies.min_sample,
         policies.drift_alpha,
-        policies.psi_alert,
-        policies.default_label
+        policies.psi_alert
     from {{ ref('label_windows') }} as windows
     inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
 ),
@@ -27,11 +25,9 @@ parts as (
     {%- endif %}
     select
         model,
-        default_label,
         {{ is_reference }} as is_reference,
-        '1 hour' as grain,
         {{ start }} as span_start,
-        least({{ end }}, coalesce(settled_hour, {{ end }})) as span_end
+        {{ end }} as span_end
     from spans
     {%- endfor %}
 ),
@@ -52,15 +48,6 @@ judged as (
         panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
-    union all
-    select
-        model,
-        is_reference,
-        label,
-        examples
-    from (
-        {{ silence('parts', ['model', 'is_reference']) }}
-    ) as silent
 ),
 
 labels as (

@@ -1,7 +1,8 @@
--- What a model can learn from: a prediction beside the label it should have had.
--- Where the policy default_label is set, silence counts: a prediction without feedback within
--- label_window has that label until feedback comes. Shadow predictions, which nobody saw, and what
--- is older than labels are kept for, stay without one.
+-- What a model can learn from: a prediction beside the label it should have had, which feedback said,
+-- or silence (default_label).
+-- Status: provisional while the policy label_window is open, final afterwards. The trainer learns
+-- from final labels alone. Feedback that comes after that still replaces the label (late_feedback
+-- lists it), and runs from then on learn from the new one; runs that are over stay as they were.
 -- grain: labelled inference.  key: request_id.
 -- lateness: any; a revision replaces the label, and status turns final when the window closes.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
@@ -20,13 +21,10 @@ select
     inference.score,
     inference.propensity,
     -- what was right
-    coalesce(labels.label, policies.default_label) as label,
-    case
-        when labels.request_id is not null then labels.reward
-        else {{ is_right('policies.default_label', 'inference.prediction') }}
-    end as reward,
-    coalesce(labels.kind, 'default') as kind,
-    coalesce(labels.source, 'system') as source,
+    labels.label,
+    labels.reward,
+    labels.kind,
+    labels.source,
     case
         when clock.event_clock >= inference.event_time + policies.label_window
             then 'final'
@@ -35,17 +33,9 @@ select
     -- times
     inference.event_time,
     labels.feedback_time,
-    coalesce(labels.known_at, inference.event_time + policies.label_window) as known_at,
-    coalesce(labels.ingested_at, inference.ingested_at) as ingested_at
+    labels.known_at,
+    labels.ingested_at
 from {{ source('events', 'inference') }} as inference
+inner join {{ ref('labels') }} as labels on inference.request_id = labels.request_id
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
-left join {{ ref('labels') }} as labels on inference.request_id = labels.request_id
-where
-    labels.request_id is not null
-    or (
-        policies.default_label is not null
-        and inference.variant != 'shadow'
-        and inference.event_time + policies.label_window <= clock.event_clock
-        and inference.event_time > clock.event_clock - interval '400 days'
-    )

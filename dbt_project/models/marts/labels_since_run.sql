@@ -1,6 +1,8 @@
 -- What a model can learn from now: its labels, their classes, and how many of them are new since
 -- its last run. retrain_trigger judges it.
--- Silence counts as the default_label (macros/pane/silence.sql), once the label window is over.
+-- New is what arrived after that run looked, and what the label window closed upon after the model's
+-- clock had moved on from where that run saw it, in whole minutes. A label that is said again is not
+-- new.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
 with runs as (
     select
@@ -8,6 +10,7 @@ with runs as (
         events.event,
         events.event_time,
         coalesce(claims.known_at, events.ingested_at) as known_at,
+        coalesce(claims.event_clock, events.event_time) as event_clock,
         row_number() over (
             partition by events.model
             order by
@@ -32,6 +35,8 @@ last_run as (
         event,
         event_time,
         known_at,
+        {{ pane_start('1 minute', 'known_at') }} as known_minute,
+        event_clock,
         ended
     from runs
     where place = 1
@@ -50,17 +55,39 @@ arrived as (
         and (last_run.model is null or arrivals.pane_start > last_run.known_at)
     union all
     select
+        arrivals.model,
+        null::timestamptz as minute,
+        arrivals.labels
+    from last_run
+    inner join {{ ref('label_arrivals') }} as arrivals
+        on
+            last_run.model = arrivals.model
+            and last_run.known_minute > arrivals.pane_start
+            and last_run.event_clock < arrivals.closed_start
+    where arrivals.labels > 0
+    union all
+    select
         labels.model,
-        {{ pane_start('1 minute', 'labels.ingested_at') }} as minute,
-        1 as labels
+        case when labels.arrived_at > last_run.known_at then last_run.known_minute end
+            as minute,
+        1::bigint as labels
     from last_run
     inner join {{ ref('labels') }} as labels
         on
             last_run.model = labels.model
-            and labels.variant != 'shadow'
-            and last_run.known_at < labels.ingested_at
-            and labels.ingested_at
-            < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
+            and last_run.known_minute <= labels.arrived_at
+            and last_run.known_minute + interval '1 minute' > labels.arrived_at
+    where
+        labels.variant != 'shadow'
+        and labels.settled_at is not null
+        and (
+            labels.arrived_at > last_run.known_at
+            or (
+                (labels.kind = 'default' or labels.settled_at > labels.known_at)
+                and {{ pane_start('1 minute', 'labels.settled_at') }}
+                > last_run.event_clock
+            )
+        )
 ),
 
 spans as (
@@ -74,30 +101,31 @@ spans as (
     group by arrived.model, last_run.known_at
 ),
 
--- The first of them to the microsecond, from the labels of that minute alone.
+-- The first that arrived, to the microsecond, from the labels of that minute alone.
 fresh as (
     select
         spans.model,
         spans.new_labels,
-        heard_first.first_new_label_at
+        arrived_first.first_new_label_at
     from spans
-    inner join {{ lateral() }} (
+    left join {{ lateral() }} (
         select
             span.model,
-            min(labels.ingested_at) as first_new_label_at
+            min(labels.arrived_at) as first_new_label_at
         from {{ span(['model', 'known_at', 'first_minute']) }} as span
         inner join {{ ref('labels') }} as labels
             on
                 span.model = labels.model
                 and span.first_minute
-                = {{ pane_start('1 minute', 'labels.ingested_at') }}
-                and span.first_minute <= labels.ingested_at
-                and labels.ingested_at < span.first_minute + interval '1 minute'
+                = {{ pane_start('1 minute', 'labels.arrived_at') }}
+                and span.first_minute <= labels.arrived_at
+                and labels.arrived_at < span.first_minute + interval '1 minute'
         where
             labels.variant != 'shadow'
-            and (span.known_at is null or labels.ingested_at > span.known_at)
+            and labels.settled_at is not null
+            and (span.known_at is null or labels.arrived_at > span.known_at)
         group by span.model
-    ) as heard_first on spans.model = heard_first.model
+    ) as arrived_first on spans.model = arrived_first.model
 ),
 
 known as (
@@ -108,23 +136,18 @@ known as (
     from {{ ref('label_counts') }}
     where examples > 0
     group by model
-),
-
-{{ silence_counts('silenced') }}
+)
 
 select
     clock.model,
-    coalesce(known.examples, 0) + coalesce(silenced.examples, 0) as examples,
-    coalesce(known.classes, 0) + case
-        when silenced.examples > 0 and not silenced.is_said then 1 else 0
-    end as classes,
-    coalesce(fresh.new_labels, 0) + coalesce(silenced.new_examples, 0) as new_labels,
+    coalesce(known.examples, 0) as examples,
+    coalesce(known.classes, 0) as classes,
+    coalesce(fresh.new_labels, 0) as new_labels,
     fresh.first_new_label_at,
     coalesce(last_run.ended, 0) as runs,
     last_run.event as last_outcome,
     last_run.event_time as last_run_at
 from {{ ref('model_clock') }} as clock
 left join known on clock.model = known.model
-left join silenced on clock.model = silenced.model
 left join fresh on clock.model = fresh.model
 left join last_run on clock.model = last_run.model

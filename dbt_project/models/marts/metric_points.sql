@@ -2,7 +2,6 @@
 -- an hour in the champion's first three days. metric_forecast draws its lines through them.
 -- Of the 30 days behind the model's clock, by the time of the prediction. Without a champion that
 -- serves, all predictions of variant 'champion' count.
--- Silence counts as the default_label (macros/pane/silence.sql).
 -- grain: point of a metric.  key: (model, metric, point_start).
 -- lateness: any; late labels change the points that they belong to.
 {%- set point_start -%}
@@ -11,19 +10,13 @@
             end
 {%- endset %}
 {%- set columns = [
-    'model', 'window_start', 'event_clock', 'is_daily', 'first_version', 'last_version',
-    'default_label', 'settled_at', 'positive_label'
+    'model', 'window_start', 'is_daily', 'first_version', 'last_version', 'positive_label'
 ] %}
-{%- set of_versions = "spans.first_version <= panes.model_version
-            and spans.last_version >= panes.model_version" %}
 with served as (
     select
         clock.model,
         champion.model_version,
         clock.event_clock,
-        policies.default_label,
-        policies.label_window,
-        {{ settled_at() }} as settled_at,
         min(activity.model_version) as first_version,
         max(activity.model_version) as last_version,
         min(activity.first_event_time) as since
@@ -34,7 +27,7 @@ with served as (
             and activity.variant = 'champion'
             and coalesce(champion.model_version, activity.model_version)
             = activity.model_version
-    group by 1, 2, 3, 4, 5
+    group by 1, 2, 3
 ),
 
 spans as (
@@ -62,23 +55,11 @@ select
     spans.event_clock as window_end
 from spans
 inner join {{ lateral() }} (
-    with hours as (
+    with judged as (
         select
-            span.*,
-            '1 hour' as grain,
-            span.window_start as span_start,
-            coalesce(
-                {{ pane_start('1 hour', 'span.settled_at') }},
-                span.event_clock + interval '1 second'
-            ) as span_end
-        from {{ span(columns) }} as span
-    ),
-
-    judged as (
-        select
-            hours.model,
-            hours.is_daily,
-            hours.positive_label,
+            span.model,
+            span.is_daily,
+            span.positive_label,
             panes.pane_start,
             panes.label,
             panes.prediction,
@@ -86,36 +67,18 @@ inner join {{ lateral() }} (
             panes.scored,
             panes.log_score_micro,
             panes.log_complement_micro
-        from hours
+        from {{ span(columns) }} as span
         inner join {{ ref('label_panes') }} as panes
             on
-                hours.model = panes.model
-                and hours.grain = panes.grain
-                and hours.span_start <= panes.pane_start
-                and hours.span_end > panes.pane_start
-                and {{ of_versions | replace('spans.', 'hours.') }}
+                span.model = panes.model
+                and span.window_start <= panes.pane_start
+                and span.first_version <= panes.model_version
+                and span.last_version >= panes.model_version
         where
             panes.clock = 'inference'
+            and panes.grain = '1 hour'
             and panes.variant = 'champion'
             and panes.examples != 0
-        union all
-        select
-            model,
-            is_daily,
-            positive_label,
-            pane_start,
-            label,
-            prediction,
-            examples,
-            scored,
-            log_score_micro,
-            log_complement_micro
-        from (
-            {{ silence(
-                'hours', ['model', 'is_daily', 'positive_label'],
-                of_versions ~ " and panes.variant = 'champion'"
-            ) }}
-        ) as silent
     ),
 
     sums as (
@@ -139,19 +102,19 @@ inner join {{ lateral() }} (
 
     answered as (
         select
-            hours.model,
-            hours.is_daily,
+            span.model,
+            span.is_daily,
             panes.pane_start,
             panes.inferences,
             panes.errors
-        from hours
+        from {{ span(columns) }} as span
         inner join {{ ref('request_panes') }} as panes
             on
-                hours.model = panes.model
-                and hours.grain = panes.grain
-                and hours.span_start <= panes.pane_start
-                and {{ of_versions | replace('spans.', 'hours.') }}
-        where panes.variant = 'champion'
+                span.model = panes.model
+                and span.window_start <= panes.pane_start
+                and span.first_version <= panes.model_version
+                and span.last_version >= panes.model_version
+        where panes.grain = '1 hour' and panes.variant = 'champion'
     )
 
     select

@@ -8,7 +8,6 @@ with activity as (
         model,
         sum(inferences)::bigint as inferences,
         min(first_event_time) as first_event_time,
-        max(last_event_time) as last_event_time,
         max(last_ingested_at) as last_ingested_at
     from {{ ref('model_activity') }}
     group by model
@@ -17,8 +16,7 @@ with activity as (
 heard as (
     select
         model,
-        sum(feedback)::bigint as feedback,
-        max(last_feedback_time) as last_feedback_time
+        sum(feedback)::bigint as feedback
     from {{ ref('feedback_panes') }}
     where grain = 'ever'
     group by model
@@ -29,7 +27,8 @@ select
     activity.inferences,
     coalesce(heard.feedback, 0) as feedback,
     activity.first_event_time,
-    greatest(activity.last_event_time, heard.last_feedback_time) as event_clock,
+    clocks.event_clock,
     activity.last_ingested_at
 from activity
+inner join {{ ref('clocks') }} as clocks on activity.model = clocks.model
 left join heard on activity.model = heard.model

@@ -1,6 +1,7 @@
--- Predictions that have no label yet.
+-- Predictions whose label is awaited: they have none, and their label window is open, or there is no
+-- window (policy label_window 0). Nobody awaits a label of a shadow prediction.
 -- grain: inference without a label.  key: request_id.
--- lateness: any; a row leaves when its label comes. Age is by the model's clock.
+-- lateness: any; a row leaves when its label comes or its window closes. Age is by the model's clock.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
 select
     inference.request_id,
@@ -12,9 +13,18 @@ select
     inference.score,
     inference.event_time,
     clock.event_clock - inference.event_time as age,
-    clock.event_clock >= inference.event_time + policies.label_window as overdue
+    case
+        when policies.label_window > interval '0 seconds'
+            then inference.event_time + policies.label_window
+    end as closes_at
 from {{ source('events', 'inference') }} as inference
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labels') }} as labels on inference.request_id = labels.request_id
-where labels.request_id is null
+where
+    labels.request_id is null
+    and inference.variant != 'shadow'
+    and (
+        policies.label_window = interval '0 seconds'
+        or clock.event_clock < inference.event_time + policies.label_window
+    )

@@ -1,14 +1,9 @@
 -- How good a model has been lately, on labels in the order in which they became known: its champion
 -- while that serves, else all versions as one.
 -- The labels of one prediction may come months after it: what is known now is what triggers go by.
--- Silence counts as the default_label (macros/pane/silence.sql), known when the label window closes.
+-- A default_label is known when its label window closes.
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
-{%- set measures = [
-    'label', 'prediction', 'examples', 'scored', 'score_micro', 'score_squared_micro',
-    'log_score_micro', 'log_complement_micro', 'reward', 'measured', 'absolute_error',
-    'squared_error', 'counts'
-] %}
 with models as (
     select
         clock.model,
@@ -17,24 +12,15 @@ with models as (
         {{ metric_number('baseline_auc', 'champion.metrics') }} as baseline_auc,
         {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
             as first_pane,
-        clock.event_clock,
-        policies.default_label,
-        policies.label_window,
-        {{ settled_at() }} as settled_at
+        clock.event_clock
     from {{ watched_models() }}
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
 ),
 
-{{ known_spans('silent_spans', 'models', 'first_pane') }},
-
 known as (
     select
-        panes.model,
-        models.positive_label,
-        {%- for name in measures %}
-        panes.{{ name }},
-        {%- endfor %}
-        1 as weight
+        panes.*,
+        models.positive_label
     from models
     inner join {{ ref('label_panes') }} as panes
         on
@@ -46,24 +32,9 @@ known as (
         panes.clock = 'label'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
-        and {{ is_known('panes.pane_start', 'models') }}
-    union all
-    select
-        silent.model,
-        silent.positive_label,
-        {%- for name in measures %}
-        silent.{{ name }},
-        {%- endfor %}
-        silent.weight
-    from (
-        {{ silence(
-            'silent_spans', ['model', 'positive_label'],
-            'coalesce(spans.model_version, panes.model_version) = panes.model_version'
-        ) }}
-    ) as silent
 ),
 
-{{ classification('recent', 'known', ['model'], weight='weight') }}
+{{ classification('recent', 'known', ['model']) }}
 
 select
     models.model,

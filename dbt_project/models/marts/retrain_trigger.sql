@@ -5,7 +5,6 @@
 -- Never due for a model that is watched only (policy learn). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
--- Silence counts as the default_label (macros/pane/silence.sql), once the label window is over.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
 -- grain: model.  key: model.  lateness: any; windows end at the model's clock.
 with heard as (

@@ -1,7 +1,7 @@
 -- Predictions worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
 -- margin between the two labels turned round (Settles 2009).
 -- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most)
--- that have no label, and keeps 100.
+-- of which nobody has said what was right, and keeps 100.
 -- grain: prediction without a label.  key: request_id.  lateness: any; a row leaves with its label.
 {%- set newest_first = 'predictions.event_time desc, predictions.request_id desc' %}
 with spans as (
@@ -42,7 +42,7 @@ open as (
         1 - abs(2 * newest.score - 1) as uncertainty
     from newest
     left join {{ ref('labels') }} as labels on newest.request_id = labels.request_id
-    where labels.request_id is null
+    where labels.request_id is null or labels.kind = 'default'
 ),
 
 ranked as (

@@ -21,14 +21,14 @@ with facts as (
     select
         model,
         user_id,
-        known_at as happened_at,
+        settled_at as happened_at,
         null::timestamptz as answered_at,
         0 as predictions,
         {{ class_of('label') }} as label,
         case when label is null then 0 else 1 end as labels,
         {{ exact('reward') }} as reward
     from {{ ref('labels') }}
-    where user_id is not null and variant != 'shadow'
+    where user_id is not null and variant != 'shadow' and settled_at is not null
 ),
 
 {{ feature_history(

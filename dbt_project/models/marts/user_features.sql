@@ -17,12 +17,12 @@ with facts as (
     select
         model,
         user_id,
-        known_at as happened_at,
+        settled_at as happened_at,
         null::timestamptz as answered_at,
         {{ class_of('label') }} as label,
         {{ exact('reward') }} as reward
     from {{ ref('labels') }}
-    where user_id is not null and variant != 'shadow'
+    where user_id is not null and variant != 'shadow' and settled_at is not null
 ),
 
 counted as (

@@ -75,6 +75,7 @@ left join {{ ref('labels') }} as labels
         numbered.model = labels.model
         and numbered.user_id = labels.user_id
         and numbered.request_id = labels.request_id
+        and labels.settled_at is not null
 group by
     numbered.model,
     numbered.user_id,

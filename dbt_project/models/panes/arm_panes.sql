@@ -1,7 +1,7 @@
 -- Rewards of arms, with the weights of inverse propensity scoring. An arm is a predicted class, and
 -- w is 1 / propensity. A prediction without a propensity counts as a pull only.
 -- grain: hour of the inference, version, variant and arm.  key: all but the measures.
--- lateness: any; a revised label changes its reward.
+-- lateness: any; a label counts once it is settled, and a revised one changes its reward.
 {{ config(
     key=['model', 'pane_start', 'model_version', 'variant', 'arm'],
     deltas=['panes.labels'],
@@ -21,7 +21,7 @@ with pulls as (
             'greatest(abs(reward), 1) / nullif(propensity, 0)'
         ) }} as w
     from {{ ref('labels') }}
-    where variant != 'shadow' and label is not null
+    where variant != 'shadow' and settled_at is not null
     {{ fence() }}
 )
 

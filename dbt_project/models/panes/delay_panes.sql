@@ -1,5 +1,5 @@
 -- Label delay: a DDSketch of the seconds from a prediction to the feedback that decided its label.
--- Shadow predictions share the labels of others and are left out.
+-- Shadow predictions share the labels of others and are left out, and so is silence.
 -- grain: hour in which the label was known, and block of buckets.  key: all but the measures.
 -- lateness: any; a revised label moves.
 {{ config(
@@ -14,7 +14,7 @@ with waited as (
         {{ pane_start('1 hour', 'known_at') }} as pane_start,
         extract(epoch from known_at - inference_time)::double precision as seconds
     from {{ ref('labels') }}
-    where variant != 'shadow'
+    where variant != 'shadow' and kind != 'default'
     {{ fence() }}
 ),
 

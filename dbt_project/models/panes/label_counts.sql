@@ -7,5 +7,5 @@ select
     {{ class_of('label') }} as label,
     count(*) as examples
 from {{ ref('labels') }}
-where variant != 'shadow'
+where variant != 'shadow' and settled_at is not null
 group by 1, 2

@@ -1,6 +1,6 @@
 -- Labels against predictions and scores: what AUC, log loss, F1, RMSE and calibration are computed
--- from. By the time of the inference (1 minute, 1 hour) and by the time its label became known (1
--- hour).
+-- from. By the time of the inference (1 minute, 1 hour) and by the time from which its label counts
+-- (1 hour).
 -- grain: pane, version, variant, label and prediction; the hourly ones by segment, too. Labels and
 -- predictions that are measures rather than classes are null.  key: all but the measures.
 -- lateness: any; a revised label moves from its old row to the new one.
@@ -17,7 +17,7 @@
 {%- set panes = [
     ('inference', '1 minute', 'inference_time', 'null::text'),
     ('inference', '1 hour', 'inference_time', 'segment'),
-    ('label', '1 hour', 'known_at', 'segment')
+    ('label', '1 hour', 'settled_at', 'segment')
 ] %}
 with numbered as (
     select
@@ -26,7 +26,7 @@ with numbered as (
         variant,
         segment,
         inference_time,
-        known_at,
+        settled_at,
         label,
         prediction,
         score,
@@ -34,7 +34,7 @@ with numbered as (
         {{ as_number('label') }} as number,
         {{ as_number('prediction') }} as predicted_number
     from {{ ref('labels') }}
-    where label is not null
+    where settled_at is not null
     {{ fence() }}
 ),
 
@@ -45,7 +45,7 @@ judged as (
         variant,
         segment,
         inference_time,
-        known_at,
+        settled_at,
         {{ as_class('label', 'number') }} as label,
         {{ as_class('prediction', 'predicted_number') }} as prediction,
         {{ score_bin('score') }} as bin,

@@ -1,8 +1,8 @@
--- The label of each prediction, chosen from all feedback on it by the rules of
--- control.label_policies (macro chosen_labels). Feedback on a prediction also labels its shadow
--- predictions.
+-- The label of each prediction (macro chosen_labels): what was said, by the rules of
+-- control.label_policies, or the default_label once the label window has closed in silence.
+-- Feedback on a prediction, and silence, also labels its shadow predictions.
 -- grain: labelled inference.  key: request_id.
--- lateness: any; a revision or a changed policy replaces the label.
+-- lateness: any; later feedback, a revision or a changed policy replaces the label.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
@@ -14,17 +14,23 @@
             select n.request_id from new_rows as n
             where n.shadow_of is not null and exists (
                 select from events.feedback as f where f.request_id = n.shadow_of
-            )',
+            )
+            union all ' ~ closed_predictions(),
         'events.feedback': '
             select request_id from new_rows
             union all
             select i.request_id from new_rows as n
             inner join events.inference as i on i.shadow_of = n.request_id',
-        'control.label_policies': 'select request_id from panes.labels',
+        'panes.clocks': closing_predictions(),
+        'control.policies': repoliced_predictions(),
+        'control.label_policies': "
+            select request_id from panes.labels where kind != 'default'",
     },
-    indexes=[['model', 'ingested_at'], ['model', 'user_id', 'known_at']],
-    retention='400 days',
-    time_column='inference_time'
+    deletes=['control.policies'],
+    indexes=[['model', 'arrived_at'], ['model', 'user_id', 'settled_at']]
 ) }}
 
-{{ chosen_labels() }}
+{{ chosen_labels(
+    ref('stg_inference'), ref('stg_feedback'), source('control', 'label_policies'),
+    '(' ~ label_terms(ref('clocks'), source('control', 'policies')) ~ ')'
+) }}

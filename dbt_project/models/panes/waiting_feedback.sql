@@ -19,7 +19,7 @@
             left join events.inference as i on n.rejected_request_id = i.request_id
             where n.rejected_request_id is not null and i.request_id is null',
     },
-    deletes=true,
+    deletes=['events.inference'],
     indexes=[['awaited_id']]
 ) }}
 

@@ -1,0 +1,67 @@
+"""The SQL that makes labels: rendered from the dbt project, which is the only place that has it.
+
+The views apply it to everything, a training set to what was known at its claim.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from jinja2 import Environment
+
+from headrace.settings import project_path
+
+_MACROS = (
+    "pane/labels.sql",
+    "pane/classes.sql",
+    "engine/exact_numbers.sql",
+    "engine/number_text.sql",
+)
+_FEEDBACK = "models/staging/stg_feedback.sql"
+
+
+@cache
+def staged_feedback(engine: str, feedback: str) -> str:
+    """Return the query of feedback and the labels that it implies.
+
+    Args:
+        engine: name of the dialect.
+        feedback: relation with the columns of ``events.feedback``.
+    """
+    environment = _environment(engine)
+    environment.globals["source"] = lambda *_: feedback
+    text = (project_path("dbt_project") / _FEEDBACK).read_text()
+    return environment.from_string(text).render()
+
+
+@cache
+def chosen_labels(engine: str, inference: str, feedback: str, policies: str, terms: str) -> str:
+    """Return the query of the labels of predictions; the arguments are those of the macro."""
+    macros = _environment(engine).globals["headrace"]
+    return str(macros.chosen_labels(inference, feedback, policies, terms))
+
+
+@cache
+def label_terms(engine: str, clocks: str, policies: str) -> str:
+    """Return the query of what silence says; the arguments are those of the macro."""
+    return str(_environment(engine).globals["headrace"].label_terms(clocks, policies))
+
+
+def _environment(engine: str) -> Environment:
+    """What dbt gives to macros, as far as those of labels use it."""
+    macros: Any = SimpleNamespace()
+    environment = Environment()
+    environment.globals |= {
+        "headrace": macros,
+        "adapter": SimpleNamespace(dispatch=lambda name, _: getattr(macros, f"{engine}__{name}")),
+        "return": lambda value: value,
+    }
+    for file in _MACROS:
+        text = (project_path("dbt_project") / "macros" / file).read_text()
+        module = environment.from_string(text).module
+        found = {name: macro for name, macro in vars(module).items() if not name.startswith("_")}
+        vars(macros).update(found)
+        environment.globals |= found
+    return environment
