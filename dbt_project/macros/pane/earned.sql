@@ -10,7 +10,7 @@
             clock.event_clock,
             policies.default_label,
             {{ headrace.settled_at() }} as settled_at,
-            {{ headrace.pane_start('1 hour', '(clock.event_clock - interval \'30 days\')') }}
+            {{ headrace.pane_start('1 hour', '(clock.event_clock - interval \'720 hours\')') }}
             + interval '1 hour' as start_hour,
             null::timestamptz as first_minute
         from {{ ref('model_clock') }} as clock

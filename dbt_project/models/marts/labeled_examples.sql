@@ -48,5 +48,5 @@ where
         policies.default_label is not null
         and inference.variant != 'shadow'
         and inference.event_time + policies.label_window <= clock.event_clock
-        and inference.event_time > clock.event_clock - interval '400 days'
+        and inference.event_time > clock.event_clock - interval '9600 hours'
     )

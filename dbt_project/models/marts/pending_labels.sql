@@ -11,7 +11,7 @@ select
     inference.prediction,
     inference.score,
     inference.event_time,
-    clock.event_clock - inference.event_time as age,
+    greatest(clock.event_clock - inference.event_time, interval '0 seconds') as age,
     clock.event_clock >= inference.event_time + policies.label_window as overdue
 from {{ source('events', 'inference') }} as inference
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
