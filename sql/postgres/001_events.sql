@@ -3,7 +3,8 @@
 -- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
 -- lateness: any; a row is accepted however old its event_time is.
 -- `ingested_at` is the engine's clock when the row came in. Rows of an open batch are not visible
--- yet: events.ingested_up_to() gives a time up to which no more rows will appear.
+-- yet: events.ingested_up_to() gives a time up to which no more rows will appear, and
+-- events.ingest_horizon holds one that readers may ask for.
 
 create schema if not exists events;
 -- pgvector: histograms of panes are its `vector`s, which are added in C.
@@ -132,14 +133,100 @@ begin
             current_setting('transaction_isolation') using errcode = 'feature_not_supported';
     end if;
     lock table locks.batches in share mode;
+    perform pg_current_xact_id();
     return null;
 end
 $$;
+
+-- What the newest batch saw in its turn: which batches beside it were open, and since when.
+-- grain: the one row.
+create table if not exists events.last_turn (
+    one_row boolean primary key default true check (one_row),
+    seen_at timestamptz not null,
+    open_batches xid8 [] not null,
+    -- when the oldest of them began
+    open_since timestamptz not null
+) with (fillfactor = 10);
+
+-- No event whose ingested_at is before complete_until can still appear, beside those that the same
+-- snapshot shows. It waits for nobody, and once the open batches have ended it is when they were
+-- seen.
+-- grain: the one row.
+create or replace view events.ingest_horizon as
+select
+    case
+        when exists (
+            select from unnest(open_batches) as batch
+            where not pg_visible_in_snapshot(batch, pg_current_snapshot())
+        ) then open_since
+        else seen_at
+    end as complete_until
+from events.last_turn;
+
+-- Writes the row above. A batch that has no transaction id yet (begin_batch) has later rows.
+create or replace function events.note_turn() returns void
+language plpgsql as $$
+declare
+    moment timestamptz := clock_timestamp();
+    newest bigint := pg_current_xact_id()::text::bigint;
+    complete_until timestamptz := (select horizon.complete_until from events.ingest_horizon as horizon);
+begin
+    -- Else the first look at sessions is kept to the end of the transaction.
+    perform pg_stat_clear_snapshot();
+    insert into events.last_turn as stored (seen_at, open_batches, open_since)
+    with found as materialized (
+        select locktype, virtualtransaction, pid, transactionid::text::bigint as id
+        from pg_locks
+        where granted and (
+            (locktype = 'transactionid' and mode = 'ExclusiveLock')
+            or (
+                locktype = 'relation' and mode = 'ShareLock'
+                and relation = 'locks.batches'::regclass
+                and database = (select oid from pg_database where datname = current_database())
+            )
+        )
+    ),
+
+    batches as (
+        select
+            -- ids of 32 bits, as ids of 64 bits that are about as high as the own one
+            newest + ((transactions.id - newest) << 32 >> 32) as id,
+            -- unknown where the session is another role's, or a prepared transaction
+            sessions.xact_start as began_at
+        from found as held
+        inner join found as transactions using (virtualtransaction)
+        left join pg_stat_activity as sessions on held.pid = sessions.pid
+        where
+            held.locktype = 'relation'
+            and transactions.locktype = 'transactionid'
+            and held.pid is distinct from pg_backend_pid()
+    )
+
+    select
+        moment,
+        coalesce(array_agg(id::text::xid8), '{}'),
+        greatest(
+            complete_until,
+            case
+                when count(*) = count(began_at) then least(moment, min(began_at))
+                else to_timestamp(0)
+            end
+        )
+    from batches
+    on conflict (one_row) do update set
+        seen_at = excluded.seen_at,
+        open_batches = excluded.open_batches,
+        open_since = excluded.open_since;
+end
+$$;
+
+select events.note_turn() where not exists (select from events.last_turn);
 
 create or replace function events.take_turn() returns trigger
 language plpgsql as $$
 begin
     lock table locks.turn in exclusive mode;
+    perform events.note_turn();
     return null;
 end
 $$;

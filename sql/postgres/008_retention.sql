@@ -43,7 +43,8 @@ begin
             kept.pane,
             kept.grain,
             model,
-            date_trunc('hour', event_clock, 'UTC') - kept.keep
+            date_trunc('hour', event_clock, 'UTC')
+            - extract(epoch from kept.keep)::double precision * interval '1 second'
         from headrace.model_clock
         on conflict (pane, grain, model) do update set horizon = excluded.horizon
         where stored.horizon < excluded.horizon;

@@ -8,7 +8,7 @@ from headrace.labeled_examples as examples
 inner join headrace.model_clock as clock on examples.model = clock.model
 where
     examples.prediction is not null
-    and examples.event_time > clock.event_clock - interval '30 days'
+    and examples.event_time > clock.event_clock - interval '720 hours'
 group by examples.model, examples.segment
 having count(*) >= 20
 order by accuracy

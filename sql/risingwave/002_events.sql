@@ -59,6 +59,19 @@ create table if not exists events.model_events (
     reason varchar
 ) append only on conflict do nothing;
 
+-- No event whose ingested_at is before complete_until can still appear: what is visible is a
+-- checkpoint, which has all messages of its epochs.
+-- grain: the one row.
+create materialized view if not exists events.ingest_horizon as
+select max(ingested_at) + interval '00:00:00.000001' as complete_until
+from (
+    select ingested_at from events.inference
+    union all
+    select ingested_at from events.feedback
+    union all
+    select ingested_at from events.model_events
+) as stored;
+
 -- Stays empty on RisingWave: each message would have to be compared with all others
 -- (docs/engines.md).
 create table if not exists events.conflicts (

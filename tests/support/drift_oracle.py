@@ -24,6 +24,7 @@ from tests.support.oracle import (
     score_bin,
     utc,
 )
+from tests.support.samples import MONTH, Samples, began, samples, window_from
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -88,17 +89,29 @@ class DriftOracle:
     def reference(self, model: str) -> tuple[datetime, datetime]:
         champion = self.champion(model)
         if champion and champion.train:
-            return champion.train
+            first, last = champion.train
+            return max(first, last - MONTH), last
+        found = self.samples(model)
         first = min(at(event) for event in self.oracle.of(model))
-        return first, first + self.policies.drift_window
+        start = began(first, self.oracle.clock(model), found)
+        return start, self._baseline_end(start, found, HOUR)
+
+    def samples(self, model: str) -> Samples | None:
+        return samples(self.oracle.of(model), self.policies.min_sample)
+
+    def _baseline_end(self, start: datetime, found: Samples | None, whole: timedelta) -> datetime:
+        end = start + self.policies.drift_window
+        return max(end, found.last + whole) if found else end
 
     def _sides(
         self, model: str, events: list[Inference], clock: datetime
     ) -> tuple[list[Inference], list[Inference]]:
         """As feature_drift has them: whole minutes, of two days and more ago whole hours."""
         start, end = self.reference(model)
-        since = min(max(clock - self.policies.drift_window, end), clock)
         fine_from = hour(clock) - 2 * DAY
+        found = self.samples(model)
+        since = window_from(clock, self.policies.drift_window, fine_from, found)
+        since = min(max(since, end), clock)
         grain = hour if start < fine_from else minute
         last = max(hour(end - HOUR), hour(start)) if start < fine_from else end
         old = [e for e in events if grain(start) <= grain(at(e)) <= last]
@@ -125,8 +138,10 @@ class DriftOracle:
 
     def _output(self, events: list[Inference], clock: datetime) -> Row:
         policies, fine_from = self.policies, hour(clock) - 2 * DAY
-        first, recent = min(map(at, events)), clock - policies.drift_window
-        last = first + policies.drift_window
+        found = samples(events, policies.min_sample)
+        first = began(min(map(at, events)), clock, found)
+        recent = window_from(clock, policies.drift_window, fine_from, found)
+        last = self._baseline_end(first, found, 59 * MINUTE)
         start, end = (
             (hour(first), hour(last) + HOUR)
             if first < fine_from

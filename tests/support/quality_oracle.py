@@ -29,7 +29,10 @@ class QualityOracle(DriftOracle):
             for name in {name for event in old + new for name in event.features}:
                 for check, *compared in feature_checks(name, old, new):
                     rows[model, check, name] = self._check(check, *compared)
-            silence = longest_silence(events, clock, self.policies.volume_gap)
+            found = self.samples(model)
+            first = min(map(at, events))
+            first = max(first, found.first) if found else first
+            silence = longest_silence(events, first, clock, self.policies.volume_gap)
             limit = self.policies.volume_gap.total_seconds()
             status = "alert" if silence >= limit else "ok"
             rows[model, "volume_gap", ""] = {"current_value": silence, "status": status}
@@ -107,8 +110,9 @@ def feature_checks(name: str, old: list[Inference], new: list[Inference]) -> Ite
         yield "unseen_category", [False] * len(words[0]), unseen, once
 
 
-def longest_silence(events: list[Inference], clock: datetime, gap: timedelta) -> float:
-    first = min(map(at, events))
+def longest_silence(
+    events: list[Inference], first: datetime, clock: datetime, gap: timedelta
+) -> float:
     since = max(first, clock - min(max(gap, HOUR), 2 * DAY))
     ten = timedelta(seconds=10)
     ends = [since]

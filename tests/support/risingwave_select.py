@@ -44,6 +44,9 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "ingest_lag": {
         "wall clock: now": "in WHERE alone, and brokers are asked at the wall's time",
     },
+    "traffic_quality": {
+        "wall clock: now": "a plain view: computed by a query, not in a stream",
+    },
     "segment_feature_history": {
         "division: by what may be zero: labels_30d": "a row is in its own window",
     },

@@ -29,8 +29,9 @@ TAKEN_IN = frozenset({"ingested_at", "last_ingested_at", "first_new_label_at", "
 # Times that are computed from doubles.
 COMPUTED = frozenset({"crosses_at"})
 SLACK = timedelta(seconds=1)
-# Marts that measure the engine itself.
-OF_THE_ENGINE = frozenset({"feedback_loop_latency", "ingest_lag"})
+# Marts that measure the engine itself, and the one whose value each engine finds in its own way.
+OF_THE_ENGINE = frozenset({"feedback_loop_latency", "ingest_lag", "ingest_horizon"})
+ITS_OWN = frozenset({"ingest_horizon"})
 
 
 class View(NamedTuple):

@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss
 
 from headrace.events.contract import Inference
 from tests.support.oracle import Oracle, as_class, hour, mean, minute, quantile, utc
+from tests.support.samples import MONTH, samples
 from tests.support.streams import MODELS
 
 GAP, HORIZON = timedelta(minutes=90), timedelta(days=2)
@@ -27,6 +28,13 @@ def by_model(oracle: Oracle) -> dict[str, tuple[datetime, list[Inference]]]:
     """The clock and the predictions of every model."""
     models = {event.model for event in oracle.inference.values()}
     return {model: (oracle.clock(model), oracle.of(model)) for model in models}
+
+
+def beginning(inferences: list[Inference]) -> datetime:
+    """When a model began, but for predictions of another age."""
+    first = min(utc(event.event_time) for event in inferences)
+    found = samples(inferences, MIN_SAMPLE)
+    return max(first, found.first) if found else first
 
 
 # --- sessions ----------------------------------------------------------------------------------
@@ -78,7 +86,7 @@ def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             and oracle.inference[event.request_id].model == model
         ]
         served = [utc(event.event_time) for event in inferences if event.variant != "shadow"]
-        first = min(utc(event.event_time) for event in inferences)
+        first = beginning(inferences)
         for name, length, floor, before in [
             ("5 minutes", timedelta(minutes=5), minute, 24),
             ("1 hour", timedelta(hours=1), minute, 24),
@@ -137,7 +145,7 @@ def scaling(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             for event in inferences
             if event.latency_ms is not None and 0 < ages.get(event.request_id, 0) <= 300
         ]
-        first = min(utc(event.event_time) for event in inferences)
+        first = beginning(inferences)
         minutes = range(min(math.floor((end - first).total_seconds() / 60), 60))
         x = [-float(ago) for ago in minutes]
         y = [sum(60 * m < age <= 60 * m + 60 for age in ages.values()) / 60 for m in minutes]
@@ -189,6 +197,9 @@ def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
         if not served:
             continue
         since = min(utc(event.event_time) for event in served)
+        recent = [hour(utc(event.event_time)) for event in served]
+        recent = [time for time in recent if time >= clock - MONTH]
+        since = max(since, min(recent, default=since))
         daily = clock - since >= timedelta(days=3)
         start = hour(max(since, clock - timedelta(days=30)))
         points: dict[datetime, list[Inference]] = defaultdict(list)

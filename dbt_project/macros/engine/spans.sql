@@ -31,22 +31,36 @@
   The span of the current model, as seen from inside the subquery: a relation for FROM.
 
   columns  the columns of `spans` that the subquery needs
+  spans    the CTE, where it has another name
 -#}
-{% macro span(columns) -%}
-    {{ return(adapter.dispatch('span', 'headrace')(columns)) }}
+{% macro span(columns, spans='spans') -%}
+    {{ return(adapter.dispatch('span', 'headrace')(columns, spans)) }}
 {%- endmacro %}
 
-{% macro default__span(columns) %}spans{% endmacro %}
+{% macro default__span(columns, spans) %}{{ spans }}{% endmacro %}
 
-{% macro postgres__span(columns) -%}
-    (select spans.{{ columns | join(', spans.') }})
+{% macro postgres__span(columns, spans) -%}
+    (select {{ spans }}.{{ columns | join(', ' ~ spans ~ '.') }})
 {%- endmacro %}
 
-{% macro risingwave__span(columns) %}{{ headrace.default__span(columns) }}{% endmacro %}
+{% macro risingwave__span(columns, spans) %}{{ headrace.default__span(columns, spans) }}{% endmacro %}
 
 {#-
-  Ends a subquery that numbers its rows by `ordering` and of which only the first `most` are used,
-  so that PostgreSQL stops reading there.
+  What comes before such a subquery in FROM, where nothing of `spans` is read beside it.
+-#}
+{% macro each_of(spans) -%}
+    {{ return(adapter.dispatch('each_of', 'headrace')(spans)) }}
+{%- endmacro %}
+
+{% macro default__each_of(spans) %}{% endmacro %}
+
+{% macro postgres__each_of(spans) %}{{ spans }} cross join lateral{% endmacro %}
+
+{% macro risingwave__each_of(spans) %}{{ headrace.default__each_of(spans) }}{% endmacro %}
+
+{#-
+  Ends a subquery of which only the first `most` rows by `ordering` are used (the query around it
+  sees to that on RisingWave), so that PostgreSQL stops reading there.
 -#}
 {% macro no_more_than(most, ordering) -%}
     {{ return(adapter.dispatch('no_more_than', 'headrace')(most, ordering)) }}

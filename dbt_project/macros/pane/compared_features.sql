@@ -9,7 +9,9 @@
     {%- for grain, first_pane, bound, is_reference in [
         ('reference_grain', 'first_reference_pane',
          'spans.last_reference_pane >= panes.pane_start', 'true'),
-        ('window_grain', 'first_window_pane', 'spans.reference_end < panes.pane_start', 'false')
+        ('window_grain', 'first_window_pane',
+         'spans.reference_end < panes.pane_start
+            and spans.window_end >= panes.pane_start', 'false')
     ] %}
     {%- if not loop.first %}
     union all

@@ -50,7 +50,7 @@ signed as (
     select
         steps.model,
         steps.{{ entity }},
-        steps.happened_at + interval '{{ delay }}' + steps.ceased * interval '30 days'
+        steps.happened_at + interval '{{ delay }}' + steps.ceased * interval '720 hours'
             as event_timestamp,
         case when steps.ceased = 0 then steps.answered_at end as answered_at,
         (1 - 2 * steps.ceased) * steps.predictions as predictions,

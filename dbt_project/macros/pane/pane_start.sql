@@ -8,7 +8,8 @@
 {%- endmacro %}
 
 {% macro default__pane_start(grain, timestamp) -%}
-    date_bin(interval '{{ grain }}', {{ timestamp }}, '1970-01-01 00:00:00+00'::timestamptz)
+    {%- set length = '24 hours' if grain == '1 day' else grain -%}
+    date_bin(interval '{{ length }}', {{ timestamp }}, '1970-01-01 00:00:00+00'::timestamptz)
 {%- endmacro %}
 
 {% macro postgres__pane_start(grain, timestamp) -%}

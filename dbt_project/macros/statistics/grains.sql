@@ -5,7 +5,7 @@
 
 {#- From when on minute panes are kept. -#}
 {% macro minutes_kept_from(event_clock) -%}
-    {{ headrace.pane_start('1 hour', event_clock) }} - interval '2 days'
+    {{ headrace.pane_start('1 hour', event_clock) }} - interval '48 hours'
 {%- endmacro %}
 
 {#- '1 hour' or '1 minute': the finest grain that is kept of a window. -#}

@@ -29,7 +29,7 @@ select
     champion.metrics,
     answered.last_prediction_at,
     coalesce(
-        answered.last_prediction_at >= newest.last_prediction_at - interval '1 day',
+        answered.last_prediction_at >= newest.last_prediction_at - interval '24 hours',
         false
     ) as is_serving
 from {{ ref('model_versions') }} as champion

@@ -117,7 +117,8 @@ select
             'error ' || case concept_kind
                 when 'sudden' then 'suddenly' else 'gradually'
             end
-            || ' up since ' || to_char(drifted_since, 'YYYY-MM-DD HH24:MI')
+            || ' up since ' || {{ utc_text('drifted_since') }}
+            || ' UTC'
         end,
         case when output_drift then
             'output (psi ' || {{ with_decimals('output_psi', 2) }} || ')'

@@ -1,33 +1,53 @@
 -- Which times are compared to tell whether a model's world has moved.
--- The reference is what the champion was trained on. Without a champion that serves, or where it
--- does not tell, it is the model's first drift_window. The current window is the drift_window
--- before the model's clock, and never reaches back into the reference: nothing is compared with
--- itself.
--- grain: model.  key: model.  lateness: none; both follow the clock and the champion.
+-- The reference is what the champion was trained on, the last 30 days of it. Without a champion
+-- that serves, or where it does not tell, it is the model's first drift_window, or as much more as
+-- min_sample predictions take. The current window is the drift_window before the model's clock, or
+-- as much more, up to 30 days. It never reaches back into the reference: nothing is compared with
+-- itself. A prediction of another age stretches neither (sample_spans).
+-- grain: model.  key: model.  lateness: any; both follow the clock, the champion and sample_spans.
 {{ config(stored=true) }}
 
-with reference as (
+with models as (
     select
         clock.model,
         champion.model_version,
         clock.event_clock,
         policies.drift_window,
         {{ minutes_kept_from('clock.event_clock') }} as minutes_from,
-        coalesce(
-            {{ metric_time('train_from', 'champion.metrics') }}, clock.first_event_time
-        ) as reference_start,
-        coalesce(
-            {{ metric_time('train_to', 'champion.metrics') }},
-            clock.first_event_time + policies.drift_window
-        ) as reference_end
+        {{ metric_time('train_from', 'champion.metrics') }} as train_from,
+        {{ metric_time('train_to', 'champion.metrics') }} as train_to,
+        greatest(
+            clock.first_event_time,
+            coalesce(samples.first_hour, clock.event_clock - interval '720 hours')
+        ) as began_at,
+        samples.last_hour + interval '1 hour' as sampled_until,
+        {{ window_from(
+            'clock.event_clock', 'policies.drift_window',
+            minutes_kept_from('clock.event_clock'), 'samples'
+        ) }} as window_from
     from {{ watched_models() }}
+    left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
+),
+
+reference as (
+    select
+        *,
+        case
+            when train_from <= train_to
+                then greatest(train_from, train_to - interval '720 hours')
+            else began_at
+        end as reference_start,
+        case
+            when train_from <= train_to then train_to
+            else greatest(began_at + drift_window, sampled_until)
+        end as reference_end
+    from models
 ),
 
 spans as (
     select
         *,
-        least(greatest(event_clock - drift_window, reference_end), event_clock)
-            as window_start
+        least(greatest(window_from, reference_end), event_clock) as window_start
     from reference
 ),
 

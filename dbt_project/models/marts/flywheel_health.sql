@@ -8,8 +8,8 @@
 {%- set spans %}(
     select
         model,
-        last_day - days_back * interval '1 day' as day,
-        last_day - days_back * interval '1 day' + interval '1 day' as next_day
+        last_day - days_back * interval '24 hours' as day,
+        last_day - days_back * interval '24 hours' + interval '24 hours' as next_day
     from (
         select
             model,

@@ -15,7 +15,7 @@ with prediction_sums as (
     inner join {{ ref('request_panes') }} as panes
         on
             clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
     group by panes.model
 ),

@@ -26,7 +26,10 @@ judged as (
         panes.measured,
         panes.absolute_error
     from models
-    inner join {{ ref('label_panes') }} as panes on models.model = panes.model
+    inner join {{ ref('label_panes') }} as panes
+        on
+            models.model = panes.model
+            and models.event_clock >= panes.pane_start
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'

@@ -31,7 +31,7 @@ counted as (
     from facts
     inner join spans on facts.model = spans.model
     where
-        facts.happened_at >= spans.event_timestamp - interval '30 days'
+        facts.happened_at >= spans.event_timestamp - interval '720 hours'
         and facts.happened_at < spans.event_timestamp
     group by facts.model, facts.item_id
 )

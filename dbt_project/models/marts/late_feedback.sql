@@ -35,4 +35,4 @@ where
     feedback.kind not in ('preference', 'report', 'comment')
     and (feedback.label is not null or feedback.value is not null)
     and feedback.event_time > inference.event_time + policies.label_window
-    and feedback.event_time > clock.event_clock - interval '30 days'
+    and feedback.event_time > clock.event_clock - interval '720 hours'

@@ -94,9 +94,9 @@ select
     r_squared,
     baseline,
     threshold,
-    window_end + days_ahead * interval '1 day' as crosses_at,
+    window_end + days_ahead * interval '24 hours' as crosses_at,
     coalesce(
-        window_end + days_ahead * interval '1 day' <= window_end + forecast_horizon
+        window_end + days_ahead * interval '24 hours' <= window_end + forecast_horizon
         and examples >= min_sample
         and abs(slope) > 2 * slope_stderr,
         false

@@ -10,7 +10,8 @@
             end
 {%- endset %}
 {%- set columns = [
-    'model', 'window_start', 'is_daily', 'first_version', 'last_version', 'positive_label'
+    'model', 'window_start', 'event_clock', 'is_daily', 'first_version', 'last_version',
+    'positive_label'
 ] %}
 with served as (
     select
@@ -30,16 +31,37 @@ with served as (
     group by 1, 2, 3
 ),
 
+-- One prediction of another age does not make a version old.
+began as (
+    select
+        served.model,
+        min(panes.pane_start) as first_hour
+    from served
+    inner join {{ ref('request_panes') }} as panes
+        on
+            served.model = panes.model
+            and served.event_clock - interval '720 hours' <= panes.pane_start
+            and served.first_version <= panes.model_version
+            and served.last_version >= panes.model_version
+    where panes.grain = '1 hour' and panes.variant = 'champion'
+    group by 1
+),
+
 spans as (
     select
         served.*,
         positive.positive_label,
         {{ pane_start(
-            '1 hour', "greatest(served.since, served.event_clock - interval '30 days')"
+            '1 hour',
+            "greatest(
+                served.since, began.first_hour, served.event_clock - interval '720 hours'
+            )"
         ) }} as window_start,
-        served.event_clock - served.since >= interval '3 days' as is_daily
+        served.event_clock - greatest(served.since, began.first_hour)
+        >= interval '72 hours' as is_daily
     from served
     inner join {{ ref('positive_labels') }} as positive on served.model = positive.model
+    left join began on served.model = began.model
 )
 
 -- points, model by model
@@ -112,6 +134,7 @@ inner join {{ lateral() }} (
             on
                 span.model = panes.model
                 and span.window_start <= panes.pane_start
+                and span.event_clock >= panes.pane_start
                 and span.first_version <= panes.model_version
                 and span.last_version >= panes.model_version
         where panes.grain = '1 hour' and panes.variant = 'champion'

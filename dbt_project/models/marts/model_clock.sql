@@ -1,5 +1,6 @@
--- Each model's own time: the latest event_time of its events.
--- Windows end here and not at the wall's time, so that a replay of last year works as today does.
+-- Each model's own time: the latest event_time of its events, where one that is dated ahead counts
+-- as of when it came in. Windows end here and not at the wall's time, so that a replay of last year
+-- works as today does; what is dated ahead is in the windows that come later.
 -- grain: model.  key: model.  lateness: none; a clock never goes back.
 {{ config(stored=true) }}
 

@@ -1,4 +1,5 @@
 -- The thresholds in force for every model: its own rows, else those of model '*'.
+-- A day of an interval has 24 hours, a month 30 days, a year 365.25.
 -- grain: model.  key: model.  lateness: none; a changed row is seen by the next query.
 {{ config(stored=true) }}
 
@@ -44,7 +45,7 @@ select
         'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',
         'session_gap'
     ] %},
-    (policies ->> '{{ policy }}')::interval as {{ policy }}
+    {{ fixed_length("(policies ->> '" ~ policy ~ "')::interval") }} as {{ policy }}
     {%- endfor %}
     {%- for policy in [
         'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',

@@ -1,6 +1,8 @@
 -- Which times of each serving version are compared to tell whether its output has moved.
--- The baseline is the version's first drift_window of predictions, the current window the
--- drift_window before the model's clock; the two never overlap.
+-- The baseline is the version's first drift_window of predictions, or as much more as min_sample
+-- predictions take; the current window the drift_window before the model's clock, or as much more,
+-- up to 30 days; the two never overlap. A prediction of another age stretches neither
+-- (macros/statistics/samples.sql).
 -- grain: version that serves: the champion, and every version that predicted in the current window.
 -- key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline. Both windows are whole panes, of hours
@@ -16,15 +18,16 @@ with activity as (
     group by model, model_version
 ),
 
-serving as (
+serving {{ as_inlined() }} (
     select
         activity.model,
         activity.model_version,
+        activity.first_event_time,
+        activity.last_event_time,
         clock.event_clock,
         {{ minutes_kept_from('clock.event_clock') }} as minutes_from,
-        activity.first_event_time as reference_from,
-        activity.first_event_time + policies.drift_window as reference_to,
-        clock.event_clock - policies.drift_window as window_from
+        policies.drift_window,
+        policies.min_sample
     from activity
     inner join {{ ref('model_clock') }} as clock on activity.model = clock.model
     inner join {{ ref('model_policies') }} as policies
@@ -35,12 +38,51 @@ serving as (
         or activity.last_event_time >= clock.event_clock - policies.drift_window
 ),
 
+{{ first_samples(
+    'earliest', 'serving', ['model', 'model_version'], since='first_event_time'
+) }},
+
+{{ newest_samples(
+    'newest', 'serving', ['model', 'model_version'], until='last_event_time'
+) }},
+
+beginnings as (
+    select
+        serving.model,
+        serving.model_version,
+        serving.event_clock,
+        serving.minutes_from,
+        serving.drift_window,
+        greatest(
+            serving.first_event_time,
+            coalesce(earliest.first_hour, serving.event_clock - interval '720 hours')
+        ) as reference_from,
+        earliest.last_hour + interval '59 minutes' as sampled_until,
+        {{ window_from(
+            'serving.event_clock', 'serving.drift_window', 'serving.minutes_from', 'newest'
+        ) }} as window_from
+    from serving
+    {%- for samples in ['earliest', 'newest'] %}
+    left join {{ samples }}
+        on
+            serving.model = {{ samples }}.model
+            and serving.model_version = {{ samples }}.model_version
+    {%- endfor %}
+),
+
+spans as (
+    select
+        *,
+        greatest(reference_from + drift_window, sampled_until) as reference_to
+    from beginnings
+),
+
 grains as (
     select
         *,
         {{ kept_grain('reference_from', 'minutes_from') }} as reference_grain,
         {{ kept_grain('window_from', 'minutes_from') }} as window_grain
-    from serving
+    from spans
 ),
 
 aligned as (

@@ -12,7 +12,7 @@ select
     inference.prediction,
     inference.score,
     inference.event_time,
-    clock.event_clock - inference.event_time as age,
+    greatest(clock.event_clock - inference.event_time, interval '0 seconds') as age,
     case
         when policies.label_window > interval '0 seconds'
             then inference.event_time + policies.label_window

@@ -16,31 +16,39 @@ with spans as (
     inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
 ),
 
-outputs {{ as_inlined() }} (
-    {%- for is_reference, grain, bounds in [
-        ('true', 'reference_grain', 'spans.reference_start <= panes.pane_start
-            and spans.reference_end > panes.pane_start'),
-        ('false', 'window_grain', 'spans.window_start <= panes.pane_start')
-    ] %}
-    {%- if not loop.first %}
-    union all
-    {%- endif %}
+sides as (
     select
-        spans.model,
-        spans.model_version,
-        {{ is_reference }} as is_reference,
+        model,
+        model_version,
+        unnest(array[true, false]) as is_reference,
+        unnest(array[reference_grain, window_grain]) as grain,
+        unnest(array[reference_start, window_start]) as side_start,
+        unnest(array[reference_end, window_until]) as side_end
+    from (
+        select
+            *,
+            window_end + interval '00:00:00.000001' as window_until
+        from spans
+    ) as windows
+),
+
+outputs {{ as_inlined() }} (
+    select
+        sides.model,
+        sides.model_version,
+        sides.is_reference,
         panes.prediction,
         panes.inferences,
         panes.counts
-    from spans
+    from sides
     inner join {{ ref('inference_panes') }} as panes
         on
-            spans.model = panes.model
-            and spans.{{ grain }} = panes.grain
-            and spans.model_version = panes.model_version
-            and {{ bounds }}
+            sides.model = panes.model
+            and sides.grain = panes.grain
+            and sides.model_version = panes.model_version
+            and sides.side_start <= panes.pane_start
+            and sides.side_end > panes.pane_start
     where panes.variant != 'shadow'
-    {%- endfor %}
 ),
 
 opened as (

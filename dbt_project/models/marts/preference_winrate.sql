@@ -28,7 +28,7 @@ with outcomes as (
     inner join {{ ref('preference_panes') }} as panes
         on
             clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.preferred_version != panes.rejected_version
     group by panes.model, panes.preferred_version, panes.rejected_version
     having sum(panes.preferences) != 0

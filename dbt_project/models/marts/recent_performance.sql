@@ -26,6 +26,7 @@ known as (
         on
             models.model = panes.model
             and models.first_pane <= panes.pane_start
+            and models.event_clock >= panes.pane_start
             and coalesce(models.model_version, panes.model_version)
             = panes.model_version
     where

@@ -16,16 +16,18 @@ with spans as (
     union all
     {%- endif %}
     select
-        model,
-        first_event_time,
+        clock.model,
+        greatest(clock.first_event_time, samples.first_hour) as began_at,
         '{{ name }}' as window_name,
         '{{ grain }}' as grain,
         {{ seconds }} as seconds,
         {{ before }} as windows_used,
-        {{ pane_start(step, 'event_clock') }} + interval '{{ step }}'
+        {{ pane_start(step, 'clock.event_clock') }} + interval '{{ step }}'
         - interval '{{ seconds }} seconds' as window_start,
-        {{ pane_start(step, 'event_clock') }} + interval '{{ step }}' as window_end
-    from {{ ref('model_clock') }}
+        {{ pane_start(step, 'clock.event_clock') }} + interval '{{ step }}'
+            as window_end
+    from {{ ref('model_clock') }} as clock
+    left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
     {%- endfor %}
 ),
 
@@ -38,7 +40,7 @@ counted as (
         least(coalesce(reported.reports, 0), coalesce(answered.predictions, 0))
             as predictions_reported,
         least(
-            extract(epoch from spans.window_start - spans.first_event_time)
+            extract(epoch from spans.window_start - spans.began_at)
             ::double precision / nullif(spans.seconds, 0),
             spans.windows_used
         ) as windows_before
@@ -72,13 +74,14 @@ counted as (
                 where panes.pane_start < span.window_start
             ), 0)::bigint as reports_before
         from {{ span([
-            'model', 'window_name', 'windows_used', 'window_start', 'window_end'
+            'model', 'window_name', 'seconds', 'windows_used', 'window_start',
+            'window_end'
         ]) }} as span
         inner join {{ ref('feedback_panes') }} as panes
             on
                 span.model = panes.model
                 and span.window_start
-                - span.windows_used * (span.window_end - span.window_start)
+                - span.windows_used * span.seconds * interval '1 second'
                 <= panes.pane_start
                 and span.window_end > panes.pane_start
         where panes.grain = '1 minute' and panes.kind = 'report'

@@ -72,8 +72,10 @@ facts as (
         coalesce(
             policies.retrain_every > interval '0 seconds'
             and clock.event_clock
-            >= coalesce(labels.last_run_at, clock.first_event_time)
-            + policies.retrain_every,
+            >= coalesce(
+                labels.last_run_at,
+                greatest(clock.first_event_time, samples.first_hour)
+            ) + policies.retrain_every,
             false
         ) as schedule_due,
         coalesce(
@@ -85,6 +87,7 @@ facts as (
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
     inner join {{ ref('labels_since_run') }} as labels on clock.model = labels.model
+    left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
     left join {{ ref('champions') }} as champion on clock.model = champion.model
     left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
@@ -117,7 +120,8 @@ judged as (
             when event_clock < last_run_at + cooldown
                 then
                     'cooling down until '
-                    || to_char(last_run_at + cooldown, 'YYYY-MM-DD HH24:MI')
+                    || {{ utc_text('(last_run_at + cooldown)') }}
+                    || ' UTC'
         end as obstacle
     from facts
 )
@@ -142,7 +146,7 @@ select
                 end,
                 case when forecast_due then
                     falling_metric || ' is forecast to cross its threshold on '
-                    || to_char(crosses_at, 'YYYY-MM-DD')
+                    || {{ utc_text('crosses_at', 'YYYY-MM-DD') }}
                 end,
                 case when schedule_due then 'scheduled' end,
                 case when drift_due then 'labels are late' end,

@@ -7,7 +7,8 @@
 with spans as (
     select
         clock.model,
-        clock.event_clock - least(24 * policies.drift_window, interval '1 day') as since
+        clock.event_clock - least(24 * policies.drift_window, interval '24 hours')
+            as since
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
 ),

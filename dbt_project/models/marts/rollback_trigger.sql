@@ -75,7 +75,8 @@ judged as (
             when variant = 'champion' and window_end < last_rollback_at + cooldown
                 then
                     'cooling down until '
-                    || to_char(last_rollback_at + cooldown, 'YYYY-MM-DD HH24:MI')
+                    || {{ utc_text('(last_rollback_at + cooldown)') }}
+                    || ' UTC'
             when target_version is null and not output_left
                 then 'no earlier version to return to'
         end as obstacle

@@ -10,13 +10,14 @@
 with spans as (
     select
         clock.model,
-        clock.first_event_time,
+        greatest(clock.first_event_time, samples.first_hour) as began_at,
         {{ pane_start('10 seconds', 'clock.event_clock') }} as window_end,
         policies.max_latency_ms,
         policies.clear_ratio,
         policies.min_sample
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
+    left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
 ),
 
 measured as (
@@ -37,10 +38,10 @@ measured as (
         with numbered as (
             select
                 model,
-                first_event_time,
+                began_at,
                 window_end,
                 generate_series(1, 360) as slot
-            from {{ span(['model', 'first_event_time', 'window_end']) }} as span
+            from {{ span(['model', 'began_at', 'window_end']) }} as span
         ),
 
         slots as (
@@ -50,7 +51,7 @@ measured as (
                 window_end - slot * interval '10 seconds' as pane_start,
                 (slot - 1) / 6 as minutes_ago,
                 window_end - ((slot - 1) / 6 + 1) * interval '1 minute'
-                >= first_event_time as has_begun
+                >= began_at as has_begun
             from numbered
         ),
 

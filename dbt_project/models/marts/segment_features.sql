@@ -28,7 +28,7 @@ summed as (
             and latest.segment = panes.segment
             and panes.grain = '1 minute'
             and panes.label is not null
-            and panes.pane_start >= latest.pane_start - interval '30 days'
+            and panes.pane_start >= latest.pane_start - interval '720 hours'
     inner join {{ ref('positive_labels') }} as positive
         on latest.model = positive.model
     group by latest.model, latest.segment, latest.pane_start

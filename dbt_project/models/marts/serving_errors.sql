@@ -44,6 +44,7 @@ answered as (
         on
             spans.model = panes.model
             and spans.first_pane <= panes.pane_start
+            and spans.event_clock >= panes.pane_start
     where panes.grain = '10 seconds' and panes.variant != 'shadow'
     group by spans.model, panes.model_version
 ),

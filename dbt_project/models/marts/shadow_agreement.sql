@@ -18,7 +18,7 @@ with agreement as (
     inner join {{ ref('shadow_panes') }} as panes
         on
             clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     group by panes.model, panes.shadow_version, panes.served_version
     having sum(panes.predictions) != 0
 ),
@@ -54,7 +54,7 @@ quality as (
             roles.model = panes.model
             and roles.model_version = panes.model_version
             and roles.variant = panes.variant
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     where
         panes.clock = 'inference'
         and panes.grain = '1 hour'

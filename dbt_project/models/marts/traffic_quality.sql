@@ -1,7 +1,9 @@
 -- How much traffic a model had in the reference and has now, with how many errors, and the longest
 -- silence lately. data_quality judges it. Shadow predictions do not count.
 -- Reference and current window are those of drift_windows; silence is looked for in the last hour
--- before the model's clock (or in the last volume_gap, where that is longer, up to two days).
+-- before the model's clock (or in the last volume_gap, where that is longer, up to two days), and,
+-- for a model whose predictions come in live, since its last one by the wall's clock. A replay has
+-- none that came in within an hour of its event_time, so it does not fall silent.
 -- grain: model.  key: model.
 -- lateness: any; late predictions change the window that they belong to.
 with spans as (
@@ -24,10 +26,11 @@ with spans as (
     from {{ ref('drift_windows') }}
 ),
 
-serving as (
+serving {{ as_inlined() }} (
     select
         model,
-        min(first_event_time) as first_event_time
+        min(first_event_time) as first_event_time,
+        max(last_live_event_time) as last_live_event_time
     from {{ ref('model_activity') }}
     where variant != 'shadow'
     group by model
@@ -39,14 +42,18 @@ listening as (
         spans.window_end,
         greatest(
             serving.first_event_time,
+            samples.first_hour,
             spans.window_end
-            - least(greatest(policies.volume_gap, interval '1 hour'), interval '2 days')
+            - least(
+                greatest(policies.volume_gap, interval '1 hour'), interval '48 hours'
+            )
         ) as since,
         case when spans.window_grain = '1 minute' then spans.first_window_pane end
             as first_window_pane
     from serving
     inner join spans on serving.model = spans.model
     inner join {{ ref('model_policies') }} as policies on serving.model = policies.model
+    left join {{ ref('sample_spans') }} as samples on serving.model = samples.model
 ),
 
 -- Read once, for silence and for the current window.
@@ -67,6 +74,7 @@ fine_panes as (
                 {{ pane_start('10 seconds', 'listening.since') }},
                 coalesce(listening.first_window_pane, listening.since)
             ) <= panes.pane_start
+            and listening.window_end >= panes.pane_start
     where panes.grain = '10 seconds' and panes.variant != 'shadow'
     group by
         panes.model, panes.pane_start, listening.first_window_pane, listening.since
@@ -98,6 +106,7 @@ sides as (
             spans.model = panes.model
             and spans.window_grain = panes.grain
             and spans.first_window_pane <= panes.pane_start
+            and spans.window_end >= panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
     union all
     select
@@ -169,7 +178,11 @@ select
     -- silence
     silence.since as recent_start,
     silence.predictions as recent_predictions,
-    silence.longest_silence
+    greatest(
+        silence.longest_silence,
+        extract(epoch from now() - serving.last_live_event_time)::double precision
+    ) as longest_silence
 from spans
 inner join silence on spans.model = silence.model
+inner join serving on spans.model = serving.model
 left join counts on spans.model = counts.model

@@ -38,7 +38,9 @@ counted as (
     from facts
     inner join {{ ref('model_clock') }} as clock on facts.model = clock.model
     inner join {{ ref('positive_labels') }} as positive on facts.model = positive.model
-    where facts.happened_at > clock.event_clock - interval '30 days'
+    where
+        facts.happened_at > clock.event_clock - interval '720 hours'
+        and facts.happened_at <= clock.event_clock
     group by facts.model, facts.user_id
 )
 

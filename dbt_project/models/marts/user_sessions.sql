@@ -24,7 +24,7 @@ with predictions as (
     where
         inference.user_id is not null
         and inference.variant != 'shadow'
-        and inference.event_time > clock.event_clock - interval '30 days'
+        and inference.event_time > clock.event_clock - interval '720 hours'
 ),
 
 after_a_gap as (

@@ -36,8 +36,8 @@ select
     {{ as_class('label') }} as label,
     count(*) as feedback,
     max(known_at) as last_known_at,
-    min(feedback_time) as first_feedback_time,
-    max(feedback_time) as last_feedback_time
+    min(least(feedback_time, ingested_at)) as first_feedback_time,
+    max(least(feedback_time, ingested_at)) as last_feedback_time
 from {{ ref('attributed_feedback') }}
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

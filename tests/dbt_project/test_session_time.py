@@ -1,0 +1,133 @@
+"""No answer depends on the time zone of the session that asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from headrace.engine import Engine
+from headrace.events.contract import Event, Topic, parse
+from headrace.events.log import EventLog
+from headrace.settings import project_path
+from tests.support import risingwave_views as views
+from tests.support.policies import set_policies
+from tests.support.streams import send
+
+ZONES = ("UTC", "America/New_York")
+# New York's clocks go back at 06:00 on 3 November, after this time and before the models' clocks.
+EDGE = datetime(2024, 11, 2, 20, 0, tzinfo=UTC)
+DAYS = (1, 2, 3, 7, 30, 400)
+# What would follow the session's time zone.
+FOLLOWS = {
+    "an interval of days or more": r"interval '[^']*\d *(d|w|mon|y|c|mil)[^']*'",
+    "an interval that somebody set": r"(?<!extract\(epoch from )\([^()]*\)::interval",
+    "the start of a day": r"date_trunc\((?![^()]*'UTC'\))",
+    "a time as text": r"to_char\((?![^']*at time zone 'UTC')",
+    "a date": r"::date\b|::time\b|current_date|localtime",
+}
+
+
+def test_no_view_follows_the_session(template: Any, risingwave_views: list[views.View]) -> None:
+    compiled = (template.folder.parent / "dbt" / "target" / "compiled").rglob("models/*/*.sql")
+    queries = project_path("sql").rglob("*.sql")
+    texts = {str(path): path.read_text() for path in [*compiled, *queries]}
+    texts |= {f"risingwave {view.name}": view.select for view in risingwave_views}
+    assert len(texts) > 2 * len(risingwave_views)
+    found = [
+        f"{name}: {what}: {match[0]}"
+        for name, text in texts.items()
+        for what, pattern in FOLLOWS.items()
+        for match in re.finditer(pattern, re.sub("--.*", "", text), re.IGNORECASE)
+        if "003_policies" not in name  # compares what is set with the limits of a policy
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("what", "sql"),
+    [
+        ("an interval of days or more", "clock - interval '1 day'"),
+        ("an interval of days or more", "clock - interval '2 mons'"),
+        ("an interval that somebody set", "(policies ->> 'x')::interval as x"),
+        ("the start of a day", "date_trunc('day', clock)"),
+        ("a time as text", "to_char(clock + cooldown, 'YYYY')"),
+    ],
+)
+def test_what_follows_it_is_found(what: str, sql: str) -> None:
+    assert re.search(FOLLOWS[what], sql)
+
+
+def test_every_mart_reads_the_same_in_another_time_zone(engine: Engine) -> None:
+    with EventLog(engine) as log:
+        send(log, list(around_a_change()))
+    set_policies(
+        engine, label_window="1 day", metric_window="1 month", drift_window="3 days",
+        label_patience="2 days", forecast_horizon="1 year", rollback_window="1 day",
+        cooldown="1 month", volume_gap="2 days", session_gap="1 day", retrain_every="1 week",
+        min_sample="2", min_new_labels="1", positive_label="yes",
+    )  # fmt: skip
+    set_policies(engine, "m7", default_label="no")
+    read = {}
+    with engine.connect() as connection:
+        for zone in ZONES:
+            connection.execute(f"set timezone = '{zone}'")
+            read[zone] = {mart: in_utc(views.rows(connection, mart)) for mart in views.marts()}
+    found = [
+        difference
+        for mart, key in views.marts().items()
+        for difference in views.differences(mart, key, *(read[zone][mart] for zone in ZONES))
+    ]
+    assert found == []
+    answered = {mart for mart, rows in read["UTC"].items() if rows}
+    assert len(answered) > 40, sorted(read["UTC"].keys() - answered)
+
+
+def in_utc(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their times, which are the same, written in UTC."""
+    return [
+        {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+        for row in rows
+    ]
+
+
+def around_a_change() -> Iterator[tuple[Topic, Event]]:
+    """Of each model the events two hours around EDGE, and a last one some days after EDGE."""
+    for days in DAYS:
+        model = f"m{days}"
+        for version, event in (("0", "promoted"), ("1", "promoted"), ("2", "canary")):
+            at = EDGE - timedelta(hours=4) + timedelta(minutes=int(version))
+            life = {"event_id": f"{model} {version}", "event_time": at.isoformat()}
+            life |= {"model": model, "model_version": version, "event": event}
+            yield "model_events", parse("model_events", life)
+        minutes = [10 * number for number in range(-12, 13) if number]
+        times = [EDGE + timedelta(minutes=m) for m in minutes] + [EDGE + timedelta(days=days)]
+        for number, at in enumerate(times):
+            told: dict[str, Any] = {
+                "model": model, "model_version": "2" if number % 4 == 3 else "1",
+                "variant": ("champion", "champion", "holdout", "canary")[number % 4],
+                "request_id": f"{model} {number}", "event_time": at.isoformat(),
+                "segment": "ab"[number % 2], "user_id": f"u{number % 3}",
+                "item_id": f"i{number % 2}", "features": {"x": number}, "score": number / 30,
+                "prediction": "yes" if number > 12 else "no", "propensity": 0.5,
+                "latency_ms": 5, "error": "timeout" if number % 5 == 0 else None,
+            }  # fmt: skip
+            yield "inference", parse("inference", told)
+            shadow = {"variant": "shadow", "shadow_of": told["request_id"]}
+            shadow |= {"request_id": f"{model} shadow {number}", "model_version": "3"}
+            yield "inference", parse("inference", {**told, **shadow})
+            said: list[dict[str, Any]] = [{"label": "yes" if number % 3 else "no"}]
+            said += [{"kind": "report"}] if number % 4 == 0 else []
+            said += [{"kind": "rating", "value": 0.5}] if number % 6 == 0 else []
+            if number:
+                said += [{"kind": "preference", "rejected_request_id": f"{model} {number - 1}"}]
+            for place, each in enumerate(said if number % 7 else []):
+                each |= {
+                    "request_id": told["request_id"],
+                    "feedback_id": f"{model} {number} {place}",
+                }
+                late = timedelta(days=2 if number % 5 == 2 else 0, minutes=1)
+                yield "feedback", parse("feedback", {**each, "event_time": (at + late).isoformat()})
