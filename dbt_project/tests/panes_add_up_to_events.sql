@@ -18,9 +18,9 @@
 with spans as (
     select
         model,
-        {{ pane_start('1 hour', "event_clock - interval '2 days'") }}
+        {{ pane_start('1 hour', "event_clock - interval '48 hours'") }}
         + interval '1 hour' as fine_from,
-        first_event_time > event_clock - interval '400 days' as is_whole
+        first_event_time > event_clock - interval '9600 hours' as is_whole
     from {{ ref('model_clock') }}
 ),
 

@@ -3,9 +3,9 @@
 with kept as (
     select
         performance.*,
-        {{ pane_start('1 hour', "clock.event_clock - interval '2 days'") }}
+        {{ pane_start('1 hour', "clock.event_clock - interval '48 hours'") }}
         < performance.window_start as has_minutes,
-        {{ pane_start('1 day', "clock.event_clock - interval '400 days'") }}
+        {{ pane_start('1 day', "clock.event_clock - interval '9600 hours'") }}
         < performance.window_start as has_hours
     from {{ ref('model_performance') }} as performance
     inner join {{ ref('model_clock') }} as clock on performance.model = clock.model

@@ -20,7 +20,7 @@ with arms as (
     inner join {{ ref('arm_panes') }} as panes
         on
             clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.arm is not null and panes.pulls != 0
     group by panes.model, panes.arm
 ),

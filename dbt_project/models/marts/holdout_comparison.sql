@@ -31,7 +31,7 @@ label_rows as (
     inner join {{ ref('arm_panes') }} as panes
         on
             clock.model = panes.model
-            and clock.event_clock - interval '30 days' < panes.pane_start
+            and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.pulls != 0
 ),
 
