@@ -6,6 +6,7 @@
 with models as (
     select
         clock.model,
+        clock.event_clock,
         champion.model_version,
         positive.positive_label
     from {{ watched_models() }}
