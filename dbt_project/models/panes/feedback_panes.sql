@@ -38,6 +38,6 @@ select
     max(known_at) as last_known_at,
     min(feedback_time) as first_feedback_time,
     max(feedback_time) as last_feedback_time
-from {{ ref('attributed_feedback') }}
+from {{ ref('stg_attributed_feedback') }}
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}
