@@ -125,7 +125,7 @@ def cores() -> str:
 def readers() -> list[str]:
     """Return the panes whose SELECT reads single events; marts run only when queried."""
     reads = re.compile(
-        r"ref\('(stg_inference|stg_feedback|attributed_feedback)'\)"
+        r"ref\('(stg_inference|stg_feedback|stg_attributed_feedback)'\)"
         r"|source\('events', '(inference|feedback)'\)"
     )
     files = (MODELS / "panes").glob("*.sql")

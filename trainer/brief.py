@@ -23,7 +23,9 @@ class Marks:
     """
 
     first_feedback_at: float | None = None  # the first label that is new to the run came in
-    last_feedback_at: float | None = None
+    last_feedback_sent_at: float | None = None  # by its own event_time, if that is no replay's
+    last_feedback_ingested_at: float | None = None
+    last_feedback_at: float | None = None  # when its prediction was there, too
     claimed_at: float | None = None
     compiled_at: float | None = None  # the training set was there
     trained_at: float | None = None
@@ -107,8 +109,27 @@ def _feedback_marks(engine: Engine, claim: Claim) -> Marks:
         """,
         [claim.model, claim.known_at, earlier["known_at"] or datetime.fromtimestamp(0, UTC)],
     )
+    said = engine.rows(
+        """
+        select
+            feedback.ingested_at,
+            case
+                when feedback.event_time > feedback.ingested_at - interval '1 hour'
+                    then least(feedback.event_time, feedback.ingested_at)
+            end as sent_at
+        from panes.labels as labels
+        inner join events.feedback as feedback on labels.feedback_id = feedback.feedback_id
+        where labels.model = %s and labels.ingested_at = %s
+        order by feedback.ingested_at desc
+        limit 1
+        """,
+        [claim.model, new["last_at"]],
+    )
+    last = said[0] if said else {"ingested_at": None, "sent_at": None}
     return Marks(
         first_feedback_at=new["first_at"] and new["first_at"].timestamp(),
+        last_feedback_sent_at=last["sent_at"] and last["sent_at"].timestamp(),
+        last_feedback_ingested_at=last["ingested_at"] and last["ingested_at"].timestamp(),
         last_feedback_at=new["last_at"] and new["last_at"].timestamp(),
         claimed_at=claim.claimed_at.timestamp(),
     )

@@ -12,7 +12,16 @@ from dataclasses import replace
 
 import psycopg
 
-from headrace.control.claims import Claim, Heartbeat, Trigger, claim, due_triggers, learns, pass_on
+from headrace.control.claims import (
+    Claim,
+    Heartbeat,
+    Trigger,
+    claim,
+    learns,
+    pass_on,
+    wanted_triggers,
+)
+from headrace.control.history import note_alerts, note_triggers
 from headrace.engine import Engine
 from headrace.errors import (
     ContractError,
@@ -36,6 +45,8 @@ MAX_ATTEMPTS = 3
 # The trainer rests at least this many times as long as its last look took: the view is computed
 # whenever it is read, and must not keep an engine busy.
 REST = 3
+# Seconds between two looks at the alerts.
+ALERTS_EVERY_S = 60.0
 
 
 class Trainer:
@@ -53,6 +64,7 @@ class Trainer:
         self._progress = progress
         self._log = EventLog(engine)
         self._passed_on: set[str] = set()  # ids of the triggers that are due
+        self._next_look = 0.0  # at the alerts, by time.monotonic
 
     def __enter__(self) -> Trainer:
         self._log.__enter__()
@@ -71,6 +83,7 @@ class Trainer:
         while not stop.is_set():
             began = time.monotonic()
             try:
+                self._look_at_alerts()
                 worked = self.run_once()
             except (EngineError, psycopg.Error) as error:
                 log.warning("the database does not answer, trying again: %s", error)
@@ -80,7 +93,9 @@ class Trainer:
 
     def run_once(self) -> bool:
         """Claim one due trigger, train and publish; false when there was none to claim."""
-        due = due_triggers(self.engine)
+        wanted = wanted_triggers(self.engine)
+        note_triggers(self.engine, wanted)
+        due = [trigger for trigger in wanted if trigger.held_back_by is None]
         self._pass_on(due)
         for trigger in due:
             held = claim(self.engine, trigger, self.worker)
@@ -90,6 +105,11 @@ class Trainer:
                     self._run(held, heartbeat)
                 return True
         return False
+
+    def _look_at_alerts(self) -> None:
+        if time.monotonic() >= self._next_look:
+            note_alerts(self.engine)
+            self._next_look = time.monotonic() + ALERTS_EVERY_S
 
     def _pass_on(self, due: list[Trigger]) -> None:
         pass_on(self.engine, [each for each in due if each.trigger_id not in self._passed_on])

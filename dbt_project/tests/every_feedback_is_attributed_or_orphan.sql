@@ -4,7 +4,7 @@ select
     count(attributed.feedback_id) as attributed,
     count(orphans.feedback_id) as orphans
 from {{ ref('stg_feedback') }} as feedback
-left join {{ ref('attributed_feedback') }} as attributed
+left join {{ ref('stg_attributed_feedback') }} as attributed
     on feedback.feedback_id = attributed.feedback_id
 left join {{ ref('orphan_feedback') }} as orphans
     on feedback.feedback_id = orphans.feedback_id

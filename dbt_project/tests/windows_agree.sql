@@ -1,12 +1,13 @@
--- Windows that do not overlap count the same labels, whatever their length, where both are kept:
--- minutes for two days behind the model's clock, hours for 400.
+-- Windows that do not overlap count the same labels, whatever their length, where both are kept
+-- whole: minutes for two days behind the model's clock, hours for 400, less the hour or day that
+-- this begins in.
 with kept as (
     select
         performance.*,
-        {{ pane_start('1 hour', "clock.event_clock - interval '48 hours'") }}
-        < performance.window_start as has_minutes,
-        {{ pane_start('1 day', "clock.event_clock - interval '9600 hours'") }}
-        < performance.window_start as has_hours
+        {{ pane_start('1 hour', 'clock.event_clock') }} - interval '47 hours'
+        <= performance.window_start as has_minutes,
+        {{ pane_start('1 day', 'clock.event_clock') }} - interval '9576 hours'
+        <= performance.window_start as has_hours
     from {{ ref('model_performance') }} as performance
     inner join {{ ref('model_clock') }} as clock on performance.model = clock.model
 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -66,13 +67,22 @@ def psql(settings: Settings, owner: bool, arguments: tuple[str, ...]) -> int:
 @command(example="headrace dbt build", context_settings=PASS_ON)
 @rest
 def dbt(settings: Settings, arguments: tuple[str, ...]) -> None:
-    """Run dbt on the database."""
+    """Run dbt on the database; `docs` opens its documentation, `env` prints its connection."""
     from headrace import deploy
+    from headrace.machine import free_port
 
     if not arguments:
         raise SettingError("dbt needs arguments, for example: headrace dbt build")
     with deploy.ready_engine(settings, say=Steps()) as engine:
-        deploy.dbt(engine, *arguments, echo=True)
+        if arguments == ("env",):
+            for name, value in deploy.dbt_connection(engine).items():
+                print(f"export {name}={shlex.quote(value)}")
+        elif arguments[0] == "docs" and not {"generate", "serve", "--help"} & {*arguments}:
+            deploy.dbt(engine, "docs", "generate", echo=True)
+            address = ("--host", "127.0.0.1", "--port", str(free_port()))
+            deploy.dbt(engine, "docs", "serve", *address, *arguments[1:], echo=True)
+        else:
+            deploy.dbt(engine, *arguments, echo=True)
 
 
 def _progress(line: str) -> None:

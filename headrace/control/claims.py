@@ -26,7 +26,7 @@ from headrace.events.contract import uuid7
 
 @dataclass(frozen=True)
 class Trigger:
-    """A due row of ``headrace.retrain_trigger``."""
+    """A row of ``headrace.retrain_trigger`` with a reason; due unless something holds it back."""
 
     model: str
     trigger_id: str
@@ -35,6 +35,12 @@ class Trigger:
     new_labels: int = 0
     examples: int = 0
     first_new_label_at: datetime | None = None
+    held_back_by: str | None = None
+    event_clock: datetime | None = None
+
+
+# Fields of a trigger that the feed of due ones does not have.
+_NOT_PASSED_ON = ("held_back_by", "event_clock")
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ def claim_table(engine: Engine) -> ClaimTable:
 
 def due_triggers(engine: Engine) -> list[Trigger]:
     """Return what should be trained now, from ``headrace.retrain_trigger``."""
+    return [trigger for trigger in wanted_triggers(engine) if trigger.held_back_by is None]
+
+
+def wanted_triggers(engine: Engine) -> list[Trigger]:
+    """Return what there is a reason to train, with what holds it back."""
     with (
         engine.connect() as connection,
         connection.cursor(row_factory=class_row(Trigger)) as cursor,
@@ -91,9 +102,9 @@ def due_triggers(engine: Engine) -> list[Trigger]:
             """
             select
                 model, trigger_id, reason, model_version, new_labels, examples,
-                first_new_label_at
+                first_new_label_at, held_back_by, event_clock
             from headrace.retrain_trigger
-            where due
+            where reason is not null
             order by model
             """
         ).fetchall()
@@ -102,7 +113,12 @@ def due_triggers(engine: Engine) -> list[Trigger]:
 def pass_on(engine: Engine, triggers: Sequence[Trigger]) -> None:
     """Tell other systems of due triggers, where the engine has a feed of them."""
     if triggers:
-        claim_table(engine).pass_on([asdict(trigger) for trigger in triggers])
+        claim_table(engine).pass_on(
+            [
+                {key: value for key, value in asdict(trigger).items() if key not in _NOT_PASSED_ON}
+                for trigger in triggers
+            ]
+        )
 
 
 def learns(engine: Engine, model: str) -> bool:

@@ -85,6 +85,12 @@ class Dialect(Protocol):
         The connection serves this alone while the block runs.
         """
 
+    def left_behind(self, connection: Connection, *, retry: bool) -> list[tuple[str, str]]:
+        """Return (what, why) of the views of users that read what a deployment replaced.
+
+        With `retry`, whatever fits by now is pointed to what this version has first.
+        """
+
     def keep_reader(self, connection: Connection, settings: Settings) -> None:
         """Make the role READER, or restore its attributes and rights."""
 

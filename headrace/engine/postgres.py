@@ -87,6 +87,18 @@ class Postgres:
         with alone(connection, "locks.migration"):
             yield
 
+    def left_behind(self, connection: Connection, *, retry: bool) -> list[tuple[str, str]]:
+        if retry:
+            connection.execute("select control.drop_stale()")
+        rows = connection.execute(
+            "select view_name, relation_name, problem from control.views_left_behind() "
+            "order by view_name, relation_name"
+        )
+        return [
+            (f"{view} reads the {relation} of an earlier version", " ".join(problem.split()))
+            for view, relation, problem in rows
+        ]
+
     def keep_reader(self, connection: Connection, settings: Settings) -> None:
         verifier = None
         if not settings.dsn:

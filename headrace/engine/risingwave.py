@@ -102,6 +102,10 @@ class RisingWave:
         self.keep_reader(connection, settings)
         yield
 
+    def left_behind(self, connection: Connection, *, retry: bool) -> list[tuple[str, str]]:  # noqa: ARG002
+        """Return nothing: a deployment does not replace what a view of a user reads, but fails."""
+        return []
+
     def keep_reader(self, connection: Connection, settings: Settings) -> None:  # noqa: ARG002
         """Make the role without a login: an administrator gives it a password."""
         known = "select 1 from pg_roles where rolname = %s"

@@ -19,6 +19,33 @@ create table if not exists control.claims (
     finished_at timestamptz
 );
 
+-- Triggers as trainers saw them: why each was due, and what held it back before.
+-- grain: one obstacle of one trigger; '' is none.  key: (trigger_id, obstacle).
+-- Times are the model's clock.
+create table if not exists control.trigger_history (
+    trigger_id text not null,
+    obstacle text not null,
+    model text not null,
+    reason text not null,
+    held_back_by text,
+    first_seen_at timestamptz not null,
+    last_seen_at timestamptz not null,
+    primary key (trigger_id, obstacle)
+);
+
+-- Alerts that fired, as a trainer saw them.
+-- grain: one alert.  key: (model, alert, subject, since).  Times are the model's clock.
+create table if not exists control.alert_log (
+    model text not null,
+    alert text not null,
+    subject text not null,
+    since timestamptz not null,
+    severity text not null,
+    last_seen_at timestamptz not null,
+    cleared_at timestamptz,
+    primary key (model, alert, subject, since)
+);
+
 -- grain: one compiled training set.  key: dataset_id.
 create table if not exists control.datasets (
     dataset_id text primary key,

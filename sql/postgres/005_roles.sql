@@ -33,7 +33,8 @@ language sql stable as $$
         and has_function_privilege('headrace_reader', oid, 'execute')
 $$;
 
--- Default settings of the reader's sessions; a session can change them.
+-- Default settings of the reader's sessions; a session can change them. Several values of one
+-- setting are separated by a comma.
 create or replace function control.reader_defaults()
 returns table (name text, value text)
 language sql immutable as $$
@@ -41,6 +42,7 @@ language sql immutable as $$
     ('default_transaction_read_only', 'on'),
     ('idle_in_transaction_session_timeout', '60s'),
     ('lock_timeout', '10s'),
+    ('search_path', 'headrace, public'),
     ('statement_timeout', '60s'),
     ('temp_file_limit', '4GB')
 $$;
@@ -137,7 +139,15 @@ begin
                     select from unnest(mine) as line where split_part(line, '=', 1) = name
                 )
         loop
-            execute format('alter role headrace_reader set %I = %L', each.name, each.value);
+            execute format(
+                'alter role headrace_reader set %I = %s',
+                each.name,
+                (
+                    select string_agg(quote_literal(value), ', ' order by place)
+                    from unnest(string_to_array(each.value, ', ')) with ordinality
+                        as listed (value, place)
+                )
+            );
         end loop;
     exception when insufficient_privilege then
         raise notice 'no right to alter headrace_reader: ask the administrator';
@@ -176,3 +186,17 @@ language sql as $$
 $$;
 
 select control.keep_reader();
+
+-- The owner's sessions find the views without their schema, too; what they create stays in public.
+do $$
+begin
+    if not 'headrace' = any(current_schemas(false)) then
+        execute format(
+            'alter role %I in database %I set search_path = "$user", public, headrace',
+            current_user, current_database()
+        );
+    end if;
+exception when insufficient_privilege then
+    raise notice 'no right to set the search_path of the owner';
+end
+$$;

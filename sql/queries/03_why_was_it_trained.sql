@@ -5,6 +5,7 @@ select
     trigger_id,
     status,
     reason,
+    outcome,
     held_back_by
 from headrace.trigger_log
 order by event_time desc

@@ -68,6 +68,34 @@ create table if not exists control.due_triggers (
     seen_at timestamptz default now()
 ) append only on conflict do nothing;
 
+-- Triggers as trainers saw them: why each was due, and what held it back before.
+-- grain: one obstacle of one trigger; '' is none.  key: (trigger_id, obstacle); the last row stays.
+-- Times are the model's clock.
+create table if not exists control.trigger_history (
+    trigger_id varchar,
+    obstacle varchar,
+    model varchar,
+    reason varchar,
+    held_back_by varchar,
+    first_seen_at timestamptz,
+    last_seen_at timestamptz,
+    primary key (trigger_id, obstacle)
+);
+
+-- Alerts that fired, as a trainer saw them.
+-- grain: one alert.  key: (model, alert, subject, since); the last row stays. Times are the model's
+-- clock.
+create table if not exists control.alert_log (
+    model varchar,
+    alert varchar,
+    subject varchar,
+    since timestamptz,
+    severity varchar,
+    last_seen_at timestamptz,
+    cleared_at timestamptz,
+    primary key (model, alert, subject, since)
+);
+
 -- grain: one compiled training set.  key: dataset_id; the last row stays.
 create table if not exists control.datasets (
     dataset_id varchar primary key,

@@ -26,6 +26,7 @@ SCORE_BIN = 0.0104 / 2
 COUNTED = {
     "arm_panes": "pulls",
     "delay_panes": "labels",
+    "endpoint_panes": "labels",
     "item_label_panes": "labels",
     "label_arrivals": "labels",
     "label_counts": "examples",

@@ -152,6 +152,12 @@ def test_a_reader_has_time_outs_and_reads_only_unless_it_says_otherwise(address:
     }
 
 
+def test_a_reader_finds_the_views_without_their_schema(address: str) -> None:
+    with psycopg.connect(address) as connection:
+        connection.execute("select * from model_performance")
+        assert connection.execute("show search_path").fetchone() == ("headrace, public",)
+
+
 def slept(reader: Connection) -> None:
     with pytest.raises(AdminShutdown):
         reader.execute("select pg_sleep(600)")

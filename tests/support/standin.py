@@ -92,6 +92,8 @@ _LAST_KEYS = {
     "datasets": ("dataset_id",),
     "deployed": ("name",),
     "topic_ends": ("topic", "partition"),
+    "trigger_history": ("trigger_id", "obstacle"),
+    "alert_log": ("model", "alert", "subject", "since"),
 }
 # control.claims of sql/risingwave, which has no foreign keys either.
 _CLAIMS = """

@@ -17,7 +17,7 @@ def test_the_view_reads_the_marks_and_no_other_metric() -> None:
 
 
 def test_each_stage_of_the_view_is_between_marks() -> None:
-    stages = re.findall(r"\(\d, '\w+', '(\w+)', '(\w+)'\)", VIEW.read_text())
+    stages = re.findall(r"\(\d+, '\w+', '(\w+)', '(\w+)'\)", VIEW.read_text())
     known = {field.name for field in fields(Marks)} | {"published_at", "served_at"}
     assert {end for stage in stages for end in stage} == known
 

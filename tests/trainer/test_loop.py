@@ -111,7 +111,7 @@ def test_loop_is_told_stage_by_stage(trained: Engine) -> None:
         log.append("inference", [parse("inference", asked)])
     rows = trained.rows("select stage, seconds from headrace.feedback_loop_latency order by place")
     assert [row["stage"] for row in rows] == [
-        "collect", "trigger", "compile", "train", "gate", "publish", "serve", "total",
+        "collect", "join", "trigger", "compile", "train", "gate", "publish", "serve", "total",
     ]  # fmt: skip
     assert all(row["seconds"] >= 0 for row in rows)
 

@@ -9,6 +9,7 @@
 -#}
 
 {% materialization mart, adapter='postgres' %}
+    {%- if headrace.is_package() -%}{{ return(headrace.deployed_elsewhere()) }}{%- endif -%}
     {{ run_hooks(pre_hooks) }}
     {% call statement('main') %}
         select control.replace_view('{{ this.include(database=false) }}', $mart$ {{ sql }} $mart$);
@@ -18,6 +19,24 @@
     {{ run_hooks(post_hooks) }}
     {{ return({'relations': [this.incorporate(type='view')]}) }}
 {% endmaterialization %}
+
+
+{#-
+  Runs at the end. Views that this version no longer has are set aside, views of users are pointed to
+  what replaced what they read, and what nothing reads any more is dropped (PostgreSQL;
+  sql/postgres/006_deploy.sql).
+-#}
+{% macro drop_replaced() -%}
+    {%- if execute and target.type == 'postgres' and not headrace.is_package() -%}
+        {%- set names = [] -%}
+        {%- for node in graph.nodes.values()
+            if node.resource_type == 'model' and node.config.materialized == 'mart' -%}
+            {%- do names.append("'" ~ node.schema ~ "." ~ node.alias ~ "'") -%}
+        {%- endfor -%}
+        select control.retire(array[{{ names | sort | join(', ') }}]);
+        select control.drop_stale();
+    {%- endif -%}
+{%- endmacro %}
 
 
 {% materialization mart, adapter='risingwave' %}

@@ -7,6 +7,7 @@
   kind  'materialized view' or 'view'
 -#}
 {% macro risingwave_view(kind='materialized view') -%}
+    {%- if headrace.is_package() -%}{{ return(headrace.deployed_elsewhere()) }}{%- endif -%}
     {%- set made = this.incorporate(type=kind | replace(' ', '_')) -%}
     {{ run_hooks(pre_hooks) }}
     {% call statement('main') %}
@@ -23,7 +24,10 @@
   also drop what others have built on top; as it is, the run fails in that case.
 -#}
 {% macro drop_views() -%}
-    {%- if execute and target.type == 'risingwave' and flags.FULL_REFRESH -%}
+    {%- if
+        execute and target.type == 'risingwave' and flags.FULL_REFRESH
+        and not headrace.is_package()
+    -%}
         {%- set schemas = [] -%}
         {%- for node in graph.nodes.values()
             if node.resource_type == 'model' and node.config.materialized != 'ephemeral' -%}

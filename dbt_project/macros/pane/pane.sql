@@ -69,6 +69,7 @@
 -#}
 
 {% materialization pane, adapter='postgres' %}
+    {%- if headrace.is_package() -%}{{ return(headrace.deployed_elsewhere()) }}{%- endif -%}
     {%- set key = config.require('key') -%}
     {%- set deltas = config.get('deltas', []) -%}
     {%- set recompute = config.get('recompute', {}) -%}

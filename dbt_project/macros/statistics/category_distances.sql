@@ -151,7 +151,11 @@
                 when psi_excess > 0 then psi_excess
                 else 0
             end as psi_excess,
-            case when js_divergence < 0 then 0 else js_divergence end as js_divergence,
+            case
+                when js_divergence < 0 then 0
+                when js_divergence > 1 then 1
+                else js_divergence
+            end as js_divergence,
             chi_square,
             {{ headrace.chi_square_p_value('scaled', 'degrees', 'z') }} as p_value,
             {{ headrace.cramers_v('chi_square', 'reference_rows + current_rows', 'places - 1') }}

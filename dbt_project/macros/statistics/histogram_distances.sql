@@ -134,7 +134,11 @@
             ks,
             wasserstein,
             wasserstein / nullif(reference_deviation, 0) as wasserstein_normed,
-            case when js_divergence < 0 then 0 else js_divergence end as js_divergence,
+            case
+                when js_divergence < 0 then 0
+                when js_divergence > 1 then 1
+                else js_divergence
+            end as js_divergence,
             reference_rows,
             current_rows
         from {{ name }}_sums

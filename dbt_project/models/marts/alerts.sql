@@ -1,7 +1,7 @@
 -- What needs attention now: every value at its threshold, from all views that have one.
--- An alert fires at its threshold. One whose value fell back, though not below clear_ratio of the
--- threshold, hovers: it keeps a fired alert alive and starts none, so nothing flaps. So does
--- drift that may still be chance.
+-- An alert fires at its threshold. One that fired and whose value fell back, though not below
+-- clear_ratio of the threshold, hovers: it stays until it is clear, so nothing flaps. So does drift
+-- that may still be chance. The trainer keeps since when (control.alert_log), once a minute.
 -- grain: subject of a check.  key: (model, alert, subject).
 -- lateness: any; each follows the view that it comes from.
 with policies as (
@@ -130,21 +130,74 @@ measured as (
         1 as clear_ratio
     from {{ ref('data_quality') }}
     where status = 'alert' and check_name != 'error_rate'
+    union all
+    select
+        model,
+        'report_spike' as alert,
+        dimension || ' ' || slice as subject,
+        'warning' as severity,
+        spike_score as value,
+        false as is_doubtful,
+        5 as threshold,
+        1 as clear_ratio
+    from {{ ref('report_spikes') }}
+    where status = 'spike'
+    union all
+    select
+        model,
+        'conversion_drop' as alert,
+        '' as subject,
+        'warning' as severity,
+        -z_score as value,
+        false as is_doubtful,
+        4 as threshold,
+        1 as clear_ratio
+    from {{ ref('conversion_rate') }}
+    where status = 'low'
+),
+
+judged as (
+    select
+        model,
+        alert,
+        subject,
+        case
+            when is_doubtful then 'hovering'
+            when value >= threshold or clear_ratio = 1 then 'firing'
+            else 'hovering'
+        end as state,
+        severity,
+        value,
+        threshold
+    from measured
+),
+
+opened as (
+    select
+        model,
+        alert,
+        subject,
+        min(since) as since
+    from {{ source('control', 'alert_log') }}
+    where cleared_at is null
+    group by model, alert, subject
 )
 
 select
-    measured.model,
-    measured.alert,
-    measured.subject,
-    case
-        when measured.is_doubtful then 'hovering'
-        when measured.value >= measured.threshold or measured.clear_ratio = 1
-            then 'firing'
-        else 'hovering'
-    end as state,
-    measured.severity,
-    measured.value,
-    measured.threshold,
+    judged.model,
+    judged.alert,
+    judged.subject,
+    judged.state,
+    judged.severity,
+    judged.value,
+    judged.threshold,
+    coalesce(opened.since, clock.event_clock) as since,
     clock.event_clock
-from measured
-inner join {{ ref('model_clock') }} as clock on measured.model = clock.model
+from judged
+inner join {{ ref('model_clock') }} as clock on judged.model = clock.model
+left join opened
+    on
+        judged.model = opened.model
+        and judged.alert = opened.alert
+        and judged.subject = opened.subject
+where judged.state = 'firing' or opened.since is not null

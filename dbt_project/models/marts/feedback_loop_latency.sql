@@ -1,5 +1,7 @@
 -- How long a version took from the first new feedback to its first prediction, stage by stage.
--- All times are the wall's: when the engine took an event in, or when the trainer did a step.
+-- All times are the wall's: when the engine took an event in, or when the trainer did a step. The
+-- last new feedback also tells how long it was on its way (ingest) and waited for its prediction
+-- (join).
 -- grain: stage of a version.  key: (model, model_version, stage).
 -- lateness: none; a stage is there once both its ends are.
 with served as (
@@ -20,8 +22,8 @@ steps as (
         case when served.served_at >= versions.published_at then served.served_at end
             as served_at
         {%- for step in [
-            'first_feedback_at', 'last_feedback_at', 'claimed_at', 'compiled_at', 'trained_at',
-            'gated_at'
+            'first_feedback_at', 'last_feedback_sent_at', 'last_feedback_ingested_at',
+            'last_feedback_at', 'claimed_at', 'compiled_at', 'trained_at', 'gated_at'
         ] %},
         {{ metric_time(step, 'versions.metrics') }} as {{ step }}
         {%- endfor %}
@@ -36,13 +38,15 @@ steps as (
 stages as (
     {%- for place, stage, start, finish in [
         (1, 'collect', 'first_feedback_at', 'last_feedback_at'),
-        (2, 'trigger', 'last_feedback_at', 'claimed_at'),
-        (3, 'compile', 'claimed_at', 'compiled_at'),
-        (4, 'train', 'compiled_at', 'trained_at'),
-        (5, 'gate', 'trained_at', 'gated_at'),
-        (6, 'publish', 'gated_at', 'published_at'),
-        (7, 'serve', 'published_at', 'served_at'),
-        (8, 'total', 'last_feedback_at', 'served_at')
+        (2, 'ingest', 'last_feedback_sent_at', 'last_feedback_ingested_at'),
+        (3, 'join', 'last_feedback_ingested_at', 'last_feedback_at'),
+        (4, 'trigger', 'last_feedback_at', 'claimed_at'),
+        (5, 'compile', 'claimed_at', 'compiled_at'),
+        (6, 'train', 'compiled_at', 'trained_at'),
+        (7, 'gate', 'trained_at', 'gated_at'),
+        (8, 'publish', 'gated_at', 'published_at'),
+        (9, 'serve', 'published_at', 'served_at'),
+        (10, 'total', 'last_feedback_at', 'served_at')
     ] %}
     {%- if not loop.first %}
     union all

@@ -110,7 +110,8 @@ select
     life.trigger_id,
     life.dataset_id,
     measured.metrics,
-    latest.reason
+    latest.reason,
+    history.reason as due_because
 from life
 inner join latest
     on
@@ -119,6 +120,8 @@ inner join latest
         and latest.place = 1
 left join leader
     on life.model = leader.model and life.model_version = leader.model_version
+left join {{ source('control', 'trigger_history') }} as history
+    on life.trigger_id = history.trigger_id and history.obstacle = ''
 left join measured
     on
         life.model = measured.model

@@ -18,13 +18,21 @@ with ended as (
     where event in ('trained', 'rejected') and trigger_id is not null
 ),
 
+known as (
+    select
+        trigger_id,
+        reason
+    from {{ source('control', 'trigger_history') }}
+    where obstacle = ''
+),
+
 taken as (
     select
         coalesce(claims.trigger_id, ended.trigger_id) as trigger_id,
         coalesce(claims.model, ended.model) as model,
         ended.model_version,
         coalesce(ended.event, 'running') as status,
-        ended.reason,
+        ended.reason as outcome,
         claims.worker,
         claims.attempt,
         claims.claimed_at,
@@ -36,17 +44,19 @@ taken as (
 
 select
     'retrain' as kind,
-    trigger_id,
-    model,
-    model_version,
-    status,
-    reason,
+    taken.trigger_id,
+    taken.model,
+    taken.model_version,
+    taken.status,
+    known.reason,
+    taken.outcome,
     null::text as held_back_by,
-    worker,
-    attempt,
-    claimed_at,
-    event_time
+    taken.worker,
+    taken.attempt,
+    taken.claimed_at,
+    taken.event_time
 from taken
+left join known on taken.trigger_id = known.trigger_id
 union all
 select
     'retrain' as kind,
@@ -55,6 +65,7 @@ select
     waiting.model_version,
     case when waiting.due then 'due' else 'held back' end as status,
     waiting.reason,
+    null::text as outcome,
     waiting.held_back_by,
     null::text as worker,
     null::integer as attempt,
@@ -71,6 +82,7 @@ select
     model_version,
     'rolled back' as status,
     reason,
+    null::text as outcome,
     null::text as held_back_by,
     null::text as worker,
     null::integer as attempt,
@@ -86,6 +98,7 @@ select
     model_version,
     case when due then 'due' else 'held back' end as status,
     reason,
+    null::text as outcome,
     held_back_by,
     null::text as worker,
     null::integer as attempt,

@@ -38,6 +38,6 @@ select
     max(known_at) as last_known_at,
     min(least(feedback_time, ingested_at)) as first_feedback_time,
     max(least(feedback_time, ingested_at)) as last_feedback_time
-from {{ ref('attributed_feedback') }}
+from {{ ref('stg_attributed_feedback') }}
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

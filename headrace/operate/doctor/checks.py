@@ -198,6 +198,11 @@ def check_catalogue(engine: Engine) -> Findings:
             )
             for name in _without_trigger(engine)
         ]
+    with engine.connect() as connection:
+        findings += [
+            warning(f"view {what}: {why}", "replace or drop it, then headrace migrate")
+            for what, why in engine.dialect.left_behind(connection, retry=False)
+        ]
     yield from findings or [ok(f"all {len(wanted)} tables and views exist")]
 
 

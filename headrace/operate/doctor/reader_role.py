@@ -11,6 +11,9 @@ from headrace.engine.embedded import embedded_postgres
 from headrace.engine.postgres import LONGEST_READ, scram_verifier
 from headrace.operate.doctor.findings import Findings, failed, warning
 
+# Schemas of Headrace that the role must not see; what others let it read is theirs.
+OURS = ("control", "events", "locks", "panes")
+
 
 def faults(engine: Engine) -> Findings:
     """Yield what is wrong with the rights, the limits and the present sessions of the role."""
@@ -30,7 +33,7 @@ def _relations(engine: Engine) -> Findings:
         if schema == "headrace" and not row["reads"]:
             do = f"grant usage on schema {schema}, and select on {name}, to {READER}"
             yield failed(f"{READER} cannot read {name}", do)
-        if schema != "headrace" and row["reads"]:
+        if schema in OURS and row["reads"]:
             yield failed(f"{READER} can read {name}", f"revoke select on {name} from {READER}")
         if row["writes"]:
             do = f"revoke insert, update, delete on {name} from {READER}"
@@ -43,7 +46,7 @@ def _beyond_relations(engine: Engine) -> Findings:
         if row["makes"]:
             do = f"revoke create on schema {row['name']} from public, {READER}"
             yield failed(f"{READER} can create objects in schema {row['name']}", do)
-        elif row["name"] not in ("headrace", "public"):
+        elif row["name"] in OURS:
             do = f"revoke usage on schema {row['name']} from public, {READER}"
             yield failed(f"{READER} can use schema {row['name']}", do)
     may = engine.rows(_DATABASE, [READER, READER])[0]
@@ -70,7 +73,8 @@ def _limits(engine: Engine) -> Findings:
         do = f"alter role {READER} connection limit 20"
         yield failed(f"{READER} can take every connection", do)
     for row in engine.rows(_DEFAULTS, [READER]):
-        do = f"alter role {READER} set {row['name']} = '{row['value']}'"
+        values = ", ".join(f"'{value}'" for value in row["value"].split(", "))
+        do = f"alter role {READER} set {row['name']} = {values}"
         if not row["got"]:
             judge = failed if row["may"] else warning
             yield judge(f"{READER} has no {row['name']}", do)
