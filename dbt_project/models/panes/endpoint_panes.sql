@@ -19,7 +19,10 @@ with judged as (
     from {{ ref('labels') }} as labels
     inner join {{ ref('stg_inference') }} as inference
         on labels.request_id = inference.request_id
-    where labels.variant != 'shadow' and labels.label is not null
+    where
+        labels.variant != 'shadow'
+        and labels.label is not null
+        and labels.settled_at is not null
     {{ fence() }}
 )
 
