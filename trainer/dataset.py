@@ -44,7 +44,8 @@ NUMBER_TEXT = """case
 # Candidates are the labelled predictions, or all of them where silence is a label. The labels of
 # the chosen ones are worked out from the feedback by the policies of the claim, as `chosen_labels`
 # in dbt_project/macros/pane/labels.sql does. Both engines run this; `{kinds}` takes (kind,
-# wins, priority) of each policy, `{value_text}` and `{total_text}` the text of these numbers.
+# wins, priority) of each policy, `{value_text}` and `{total_text}` the text of these numbers,
+# `{counts}` is `_COUNTS`.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -55,6 +56,27 @@ with final as (
         and variant != 'shadow'
         and first_ingested_at <= %(known_at)s
         and inference_time <= %(event_clock)s - %(label_window)s::interval
+    union all
+    -- what was retracted since then may have had a label
+    select i.request_id, i.event_time
+    from events.feedback as retraction
+    inner join events.feedback as f
+        on retraction.retracts = f.feedback_id and retraction.request_id = f.request_id
+    inner join events.inference as i on f.request_id = i.request_id
+    left join panes.labels as labels
+        on i.request_id = labels.request_id and labels.first_ingested_at <= %(known_at)s
+    where
+        %(default_label)s::text is null
+        and labels.request_id is null
+        and retraction.retracts is not null
+        and retraction.ingested_at > %(known_at)s
+        and f.ingested_at <= %(known_at)s
+        and i.ingested_at <= %(known_at)s
+        and i.model = %(model)s
+        and i.variant != 'shadow'
+        and i.event_time <= %(event_clock)s - %(label_window)s::interval
+        and ({counts})
+    group by i.request_id, i.event_time
     union all
     select request_id, event_time
     from events.inference
@@ -88,12 +110,44 @@ known_feedback as (
         f.value,
         f.event_time as feedback_time,
         coalesce(f.label, {value_text}) as label,
+        nullif(f.user_id, '') as rater,
+        case
+            when f.kind in ('correction', 'label') then 2
+            when f.source = 'system' then 0
+            when f.source = 'implicit' then 1
+            else 2
+        end as voice,
         policies.wins,
         policies.priority
     from chosen
+    inner join events.inference as i on chosen.request_id = i.request_id
     inner join events.feedback as f on chosen.request_id = f.request_id
     inner join (values {kinds}) as policies (kind, wins, priority) on f.kind = policies.kind
-    where f.ingested_at <= %(known_at)s and (f.label is not null or f.value is not null)
+    left join events.feedback as retraction
+        on
+            f.feedback_id = retraction.retracts
+            and f.request_id = retraction.request_id
+            and retraction.ingested_at <= %(known_at)s
+    where f.ingested_at <= %(known_at)s and retraction.feedback_id is null and ({counts})
+),
+
+voiced as (
+    select
+        *,
+        row_number() over (
+            partition by request_id, kind, rater
+            order by feedback_time desc, feedback_id desc
+        ) = 1 as is_vote
+    from known_feedback
+),
+
+counted as (
+    select
+        *,
+        count(case when is_vote then 1 end) over (
+            partition by request_id, kind, label
+        ) as agreeing
+    from voiced
 ),
 
 by_kind as (
@@ -102,7 +156,9 @@ by_kind as (
         row_number() over (
             partition by request_id, kind
             order by
+                case when wins = 'majority' and is_vote then agreeing end desc nulls last,
                 case when wins = 'max' then value end desc nulls last,
+                voice desc,
                 case when wins = 'first' then feedback_time end asc,
                 case when wins != 'first' then feedback_time end desc,
                 case when wins = 'first' then feedback_id end asc,
@@ -111,7 +167,7 @@ by_kind as (
         case
             when wins = 'sum' then sum(value::numeric) over (partition by request_id, kind)
         end::double precision as total
-    from known_feedback
+    from counted
 ),
 
 held as (
@@ -119,7 +175,8 @@ held as (
         request_id, coalesce({total_text}, label) as label, feedback_time
     from by_kind
     where place = 1
-    order by request_id asc, priority desc, feedback_time desc, feedback_id desc
+    order by
+        request_id asc, priority desc, voice desc, feedback_time desc, feedback_id desc
 )
 
 select
@@ -138,6 +195,13 @@ inner join events.inference as inference on chosen.request_id = inference.reques
 left join held on chosen.request_id = held.request_id
 where coalesce(held.label, %(default_label)s) is not null
 order by inference.event_time, inference.request_id
+"""
+
+# Feedback that can be a label: has one, and is no reward dated before its prediction.
+_COUNTS = """
+    f.kind not in ('preference', 'report', 'comment', 'retraction')
+    and (f.label is not null or f.value is not null)
+    and (f.kind in ('correction', 'label') or f.event_time >= i.event_time)
 """
 
 
@@ -274,6 +338,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
         parameters |= {f"{name}{number}": value for name, value in policy.items()}
     known = _KNOWN.format(
         kinds=", ".join(kinds),
+        counts=_COUNTS,
         value_text=NUMBER_TEXT.format(x="f.value"),
         total_text=NUMBER_TEXT.format(x="total"),
     )

@@ -25,7 +25,7 @@ Topic = Literal["inference", "feedback", "model_events"]
 Variant = Literal["champion", "canary", "shadow", "explore", "holdout"]
 FeedbackKind = Literal[
     "rating", "thumbs", "click", "dwell", "purchase", "conversion",
-    "correction", "label", "preference", "report", "comment",
+    "correction", "label", "preference", "report", "comment", "retraction",
 ]  # fmt: skip
 FeedbackSource = Literal["explicit", "implicit", "human", "system"]
 Lifecycle = Literal["trained", "rejected", "shadow", "canary", "promoted", "rolled_back", "retired"]
@@ -46,7 +46,7 @@ MAX_NUMBER = 1e300
 # Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
 # Kinds that do not say which label was right.
-UNLABELED = ("preference", "report", "comment")
+UNLABELED = ("preference", "report", "comment", "retraction")
 
 
 class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +78,10 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a person or a system said about one prediction."""
+    """What a person or a system said about one prediction.
+
+    A retraction takes back earlier feedback on the same request: `retracts` is its feedback_id.
+    """
 
     request_id: str
     feedback_id: str = ""
@@ -87,6 +90,7 @@ class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     value: float | bool | None = None
     label: str | int | float | bool | None = None
     rejected_request_id: str | None = None
+    retracts: str | None = None
     source: FeedbackSource = "explicit"
     user_id: str | None = None
     metadata: dict[str, Any] = {}
@@ -339,9 +343,14 @@ def _checked_time(when: datetime, now: datetime) -> datetime:
 
 def _checked_feedback_value(event: Feedback) -> float | None:
     """Return the value as a number, that of an occurrence filled in."""
+    if event.retracts is not None and event.kind != "retraction":
+        raise ContractError("retracts", "given only with kind retraction", event.retracts)
     if event.kind == "preference":
         if not event.rejected_request_id:
             raise ContractError("rejected_request_id", "given for kind preference", None)
+    elif event.kind == "retraction":
+        if not event.retracts:
+            raise ContractError("retracts", "given for kind retraction", event.retracts)
     elif event.value is None and event.label is None:
         if event.kind in OCCURRENCE:
             return 1.0

@@ -94,7 +94,7 @@ MANY: list[tuple[str, dict[str, Any]]] = [
         ("feedback", {"kind": kind, "label": label, "value": value, "rejected_request_id": lost})
         for kind in [
             "rating", "thumbs", "click", "dwell", "purchase", "conversion", "correction", "label",
-            "preference", "report", "comment", "like",
+            "preference", "report", "comment", "retraction", "like",
         ]
         for label in (None, "", "no", 0, False)
         for value in (None, 0, True)
@@ -109,6 +109,11 @@ MANY: list[tuple[str, dict[str, Any]]] = [
             -0.000012345, 0.0000099, 1e-6, 1.25e-7, 1e-300, 5e-324, 10**15, 2**53 + 1, 10**18,
             2**63 - 1, -(2**63), 2**63, 2**64, -(2**63) - 1, 12345678901234567890123,
         ]
+    ),
+    *(
+        ("feedback", {"kind": kind, "label": None, "value": 1, "retracts": retracted})
+        for kind in ("retraction", "label", "report", None)
+        for retracted in (None, "", "f0", "x" * 513)
     ),
     *(("model_events", {"event": event}) for event in ["trained", "rolled_back", "born", ""]),
 ]  # fmt: skip

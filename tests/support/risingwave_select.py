@@ -44,12 +44,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "ingest_lag": {
         "wall clock: now": "in WHERE alone, and brokers are asked at the wall's time",
     },
-    "segment_feature_history": {
-        "division: by what may be zero: labels_30d": "a row is in its own window",
-    },
-    "segment_features": {
-        "division: by what may be zero: labels_30d": "a pane has a label",
-    },
 }
 
 

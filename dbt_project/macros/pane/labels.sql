@@ -1,14 +1,24 @@
 {#-
   The label of every prediction that got feedback: one SELECT with a row a request_id.
 
-  Among several feedback events of one kind the first, last or largest counts, or their sum
-  (`wins`); among several kinds the one of the highest priority, then the latest. The reward is the
-  kind's weight times the value; where there is no value it is the weight if the prediction was
-  right, else 0.
+  Among several feedback events of one kind the first, last or largest counts, their sum, or what
+  most people said last (`wins`; without a user_id all count as one person, and of labels that as
+  many said the latest counts); among several kinds the one of the highest priority, then the
+  latest. What was retracted does not count, nor does a reward dated before its prediction.
+
+  The reward is that of the kinds other than label and correction, if there are any: the kind's
+  weight times the value; where there is no value it is the weight if the prediction was right, else
+  0.
 
   trainer/dataset.py applies the same rules to what was known at the time of a claim: change both.
+
+  as_of  true: the label after each moment at which something became known about a prediction with a
+         segment, as it was known then: a row a request_id and moment (`as_of`), with the next
+         moment (`until`) and without a row where all was retracted
 -#}
-{% macro chosen_labels() -%}
+{% macro chosen_labels(as_of=false) -%}
+{%- set of = 'request_id, as_of' if as_of else 'request_id' -%}
+{%- set latest = 'feedback_time desc, feedback_id desc' -%}
 with policies as (
     select
         defaults.kind,
@@ -19,9 +29,40 @@ with policies as (
     where defaults.model = '*'
 ),
 
-heard as (
+{% if as_of -%}
+times as (
     select
         i.request_id,
+        greatest(f.event_time, i.event_time) as as_of
+    from {{ source('events', 'inference') }} as i
+    inner join {{ source('events', 'feedback') }} as f on i.request_id = f.request_id
+    where
+        i.segment is not null
+        and i.variant != 'shadow'
+        and f.kind not in ('preference', 'report', 'comment')
+    group by i.request_id, greatest(f.event_time, i.event_time)
+),
+
+moments as (
+    select
+        *,
+        lead(as_of) over (
+            partition by request_id
+            order by as_of
+        ) as until
+    from times
+),
+
+{% endif -%}
+heard as (
+    select
+        {%- if as_of %}
+        moments.request_id,
+        moments.as_of,
+        moments.until,
+        {%- else %}
+        i.request_id,
+        {%- endif %}
         i.model,
         i.model_version,
         i.variant,
@@ -37,6 +78,8 @@ heard as (
         f.source,
         f.label,
         f.value,
+        nullif(f.user_id, '') as rater,
+        {{ voice('f.kind', 'f.source') }} as voice,
         f.event_time as feedback_time,
         greatest(f.event_time, i.event_time) as known_at,
         greatest(f.ingested_at, i.ingested_at) as ingested_at,
@@ -45,19 +88,63 @@ heard as (
         coalesce(own.weight, policies.weight) as weight
     from {{ ref('stg_inference') }} as i
     inner join {{ ref('stg_feedback') }} as f on i.served_id = f.request_id
+    {%- if as_of %}
+    inner join moments
+        on
+            i.request_id = moments.request_id
+            and greatest(f.event_time, i.event_time) <= moments.as_of
+    {%- endif %}
     inner join policies on f.kind = policies.kind
     left join {{ source('control', 'label_policies') }} as own
         on i.model = own.model and f.kind = own.kind
-    where f.label is not null
+    left join {{ source('events', 'feedback') }} as retraction
+        on
+            f.request_id = retraction.request_id
+            and f.feedback_id = retraction.retracts
+            {%- if as_of %}
+            and retraction.event_time <= moments.as_of
+            {%- endif %}
+    where
+        f.label is not null
+        and retraction.feedback_id is null
+        and not {{ is_early_reward('f', 'i') }}
+),
+
+voiced as (
+    select
+        *,
+        row_number() over (
+            partition by {{ of }}, kind, rater
+            order by {{ latest }}
+        ) = 1 as is_vote
+    from heard
+),
+
+counted as (
+    select
+        *,
+        count(case when is_vote then 1 end) over (
+            partition by {{ of }}, kind
+            order by kind
+            rows between unbounded preceding and unbounded following
+        ) as raters,
+        count(case when is_vote then 1 end) over (
+            partition by {{ of }}, kind, label
+            order by kind
+            rows between unbounded preceding and unbounded following
+        ) as agreeing
+    from voiced
 ),
 
 by_kind as (
     select
         *,
         row_number() over (
-            partition by request_id, kind
+            partition by {{ of }}, kind
             order by
+                case when wins = 'majority' and is_vote then agreeing end desc nulls last,
                 case when wins = 'max' then value end desc nulls last,
+                voice desc,
                 case when wins = 'first' then feedback_time end asc,
                 case when wins != 'first' then feedback_time end desc,
                 case when wins = 'first' then feedback_id end asc,
@@ -65,32 +152,58 @@ by_kind as (
         ) as place,
         case when wins = 'sum' then sum({{ exact('value', '1e18') }}) over of_kind end as total,
         min(ingested_at) over of_kind as first_ingested_at
-    from heard
+    from counted
     window of_kind as (
-        partition by request_id, kind
+        partition by {{ of }}, kind
         order by kind
         rows between unbounded preceding and unbounded following
     )
 ),
 
-decided as (
+weighed as (
     select
         *,
         coalesce({{ headrace.number_text('(total::double precision)') }}, label) as held,
-        coalesce(total::double precision, value) as worth,
+        coalesce(total::double precision, value) as worth
+    from by_kind
+    where place = 1
+),
+
+decided as (
+    select
+        *,
         row_number() over (
-            partition by request_id
-            order by priority desc, feedback_time desc, feedback_id desc
+            partition by {{ of }}
+            order by priority desc, voice desc, {{ latest }}
         ) as rank,
+        first_value(
+            weight * coalesce(worth, case when held = prediction then 1 else 0 end)
+        ) over (
+            partition by {{ of }}
+            order by
+                case when kind in ('correction', 'label') then 1 else 0 end asc,
+                priority desc,
+                voice desc,
+                {{ latest }}
+            rows between unbounded preceding and unbounded following
+        ) as reward,
         min(first_ingested_at) over (
-            partition by request_id
+            partition by {{ of }}
             order by request_id
             rows between unbounded preceding and unbounded following
         ) as first_heard_at
-    from by_kind
-    where place = 1
+    from weighed
 )
 
+{% if as_of -%}
+select
+    request_id,
+    as_of,
+    until,
+    model,
+    segment,
+    held as label
+{%- else -%}
 select
     -- ids
     request_id,
@@ -107,15 +220,46 @@ select
     propensity,
     -- what was right
     held as label,
-    weight * coalesce(worth, case when held = prediction then 1 else 0 end) as reward,
+    reward,
     kind,
     source,
+    raters,
+    agreeing,
     -- times
     inference_time,
     feedback_time,
     known_at,
     ingested_at,
     first_heard_at as first_ingested_at
+{%- endif %}
 from decided
 where rank = 1
+{%- endmacro %}
+
+{#-
+  How near feedback is to what a person thinks of a prediction: what people said (2) before what they
+  did (1) before what a system measured (0). Labels and corrections are right or wrong, whoever sent
+  them.
+-#}
+{% macro voice(kind, source) -%}
+    case
+            when {{ kind }} in ('correction', 'label') then 2
+            when {{ source }} = 'system' then 0
+            when {{ source }} = 'implicit' then 1
+            else 2
+        end
+{%- endmacro %}
+
+{#-
+  Whether feedback rewards a prediction before it was made, by the clocks of the events. A label may
+  be older than a prediction; and a shadow prediction may be made long after the one it shadows.
+
+  feedback, inference  names of the relations
+-#}
+{% macro is_early_reward(feedback, inference) -%}
+    (
+            {{ feedback }}.event_time < {{ inference }}.event_time
+            and {{ feedback }}.kind not in ('correction', 'label')
+            and {{ inference }}.shadow_of is null
+        )
 {%- endmacro %}

@@ -50,8 +50,9 @@
     parallel     true computes the delta before the batch takes its turn, while another one is
                  merged: for a SELECT that is expensive and reads nothing but the new rows. With
                  deltas
-    deletes      true where a row can disappear from the SELECT: stored rows of touched keys are
-                 deleted first. Such a pane drives no other one. With recompute
+    deletes      where a row can disappear from the SELECT: a mapping of tables to a query of the
+                 touched keys whose stored rows are deleted first; true: all touched keys. With
+                 recompute
     retention    how long rows are kept behind the model's clock: an interval, or {grain: interval}.
                  Older rows are dropped and never made again
     time_column  the column that retention looks at; pane_start by default
@@ -59,8 +60,8 @@
 
   A changed pane is built beside the stored one and swapped in one step.
 
-  A pane over a pane subtracts the old rows of an update, so its own measures must be sums (a min or
-  max would keep the extreme that was ever seen).
+  A pane over a pane subtracts the old rows of an update or delete, so its own measures must be sums
+  (a min or max would keep the extreme that was ever seen). What retention drops is not subtracted.
 
   Triggers of one table fire in the order of their panes' names. A query that asks another pane of
   the same table what it held before the new rows belongs to a pane whose name comes first.
@@ -141,7 +142,9 @@
             {%- endfor %}
             {%- for driver in recompute %}
             {{ headrace.pane_of_keys(
-                sql, driver, recompute[driver], deletes, key, measures, retention, time_column
+                sql, driver, recompute[driver],
+                deletes.get(driver) if deletes is mapping else (recompute[driver] if deletes),
+                key, measures, retention, time_column
             ) }}
             {%- endfor %}
         {% endcall %}

@@ -39,17 +39,20 @@
     ) }}
     {%- endif %}
     {%- if schema == this.schema %}
-    {%- set delta = headrace.pane_difference(new, old, key, measures, merge) %}
+    {%- for operation, added in [('update', new), ('delete', none)] %}
+    {%- set delta = headrace.pane_difference(added, old, key, measures, merge) %}
     {{ headrace.pane_trigger(
-        driver, 'update', headrace.pane_merge(delta, key, measures, merge, retention, time_column)
+        driver, operation,
+        headrace.pane_merge(delta, key, measures, merge, retention, time_column)
     ) }}
+    {%- endfor %}
     {%- endif -%}
 {%- endmacro %}
 
 
 {#-
-  The delta of an update: new rows minus old ones. `x - x - x` is the negative of x, also where x is
-  a vector.
+  The delta of an update or a delete: new rows, if any, minus old ones. `x - x - x` is the negative
+  of x, also where x is a vector.
 -#}
 {% macro pane_difference(new, old, key, measures, merge) -%}
     {%- set keys = key | join(', ') -%}
@@ -59,11 +62,13 @@
         {{ merge.get(name, 'sum') }}({{ name }}) as {{ name }}
         {%- endfor %}
     from (
+        {%- if new %}
         select {{ keys }}, {{ measures | join(', ') }} from ({{ new }}) as added
         union all
+        {%- endif %}
         select {{ keys }}
         {%- for name in measures %},
-        {{ 'null' if name in merge else name ~ ' - ' ~ name ~ ' - ' ~ name }}
+        {{ 'null' if name in merge else name ~ ' - ' ~ name ~ ' - ' ~ name }} as {{ name }}
         {%- endfor %}
         from ({{ old }}) as removed
     ) as changed

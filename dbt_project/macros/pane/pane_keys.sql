@@ -5,20 +5,22 @@
   driver       the table whose rows drive it, 'schema.table'. One in the schema `control` may also
                be updated, and rows may be deleted from it
   touched      a query of the keys that its new_rows touch
-  deletes, key, retention, time_column
+  deleted      a query of those of them whose stored rows are deleted first; none: of none
+  key, retention, time_column
                options of the pane (pane.sql)
   measures     the columns that are no key
 -#}
 {% macro pane_of_keys(
-    sql, driver, touched, deletes, key, measures, retention, time_column
+    sql, driver, touched, deleted, key, measures, retention, time_column
 ) -%}
     {%- set sql = headrace.without_database(sql) -%}
     {%- set columns = (key + measures) | join(', ') -%}
     {%- set body %}
         touched := array({{ touched }});
         if cardinality(touched) > 0 then
-            {%- if deletes %}
-            delete from {{ this.include(database=false) }} where {{ key[0] }} = any(touched);
+            {%- if deleted %}
+            delete from {{ this.include(database=false) }}
+            where {{ key[0] }} = any({{ 'touched' if deleted == touched else 'array(' ~ deleted ~ ')' }});
             {%- endif %}
             insert into {{ this.include(database=false) }} as stored ({{ columns }})
             select {{ columns }} from ({{ sql }}) as fresh

@@ -35,8 +35,12 @@
     drop trigger if exists {{ '' if parallel else 'a_' }}{{ name }} on {{ driver }};
     create or replace trigger {{ 'a_' if parallel }}{{ name }} after {{ operation }} on {{ driver }}
     {%- if transition %}
-    referencing new table as new_rows
-    {%- if operation == 'update' %} old table as old_rows {%- endif %}
+    referencing
+    {%- if operation != 'delete' %} new table as new_rows {%- endif %}
+    {%- if operation != 'insert' %} old table as old_rows {%- endif %}
     {%- endif %}
-    for each statement execute function {{ this.schema }}.{{ name }}();
+    for each statement
+    {#- What a trigger deletes counts no longer; what control.expire deletes is only forgotten. -#}
+    {%- if transition and operation == 'delete' %} when (pg_trigger_depth() > 0) {%- endif %}
+    execute function {{ this.schema }}.{{ name }}();
 {%- endmacro %}

@@ -26,6 +26,7 @@ select
         when inference.prediction = policies.default_label then 1
         else 0
     end as reward,
+    labels.agreeing::double precision / nullif(labels.raters, 0) as agreement,
     coalesce(labels.kind, 'default') as kind,
     coalesce(labels.source, 'system') as source,
     case

@@ -2,7 +2,7 @@
 -- control.label_policies (macro chosen_labels). Feedback on a prediction also labels its shadow
 -- predictions.
 -- grain: labelled inference.  key: request_id.
--- lateness: any; a revision or a changed policy replaces the label.
+-- lateness: any; a revision or a changed policy replaces the label, a retraction may take it back.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
@@ -21,6 +21,14 @@
             select i.request_id from new_rows as n
             inner join events.inference as i on i.shadow_of = n.request_id',
         'control.label_policies': 'select request_id from panes.labels',
+    },
+    deletes={
+        'events.feedback': '
+            select request_id from new_rows where retracts is not null
+            union all
+            select i.request_id from new_rows as n
+            inner join events.inference as i on i.shadow_of = n.request_id
+            where n.retracts is not null',
     },
     indexes=[['model', 'ingested_at'], ['model', 'user_id', 'known_at']],
     retention='400 days',
