@@ -28,7 +28,7 @@ segment_features = FeatureView(
     schema=[
         Field(name="model", dtype=String),
         Field(name="segment", dtype=String),
-        Field(name="labels_30d", dtype=Int64, description="final labels"),
+        Field(name="labels_30d", dtype=Int64, description="labels"),
         Field(name="positives_30d", dtype=Int64, description="positive ones among them"),
         Field(name="positive_rate_30d", dtype=Float64, description="their share, in [0, 1]"),
     ],

@@ -36,7 +36,7 @@ NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 
 # Candidates are the labelled predictions, or all of them where silence is a label. What is known of
 # the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
-# this; `{kinds}` takes (kind, wins, priority) of each policy.
+# this; `{kinds}` takes (kind, wins, priority) of each policy, `{counts}` is `_COUNTS`.
 _KNOWN = """
 with final as (
     select request_id, inference_time
@@ -47,6 +47,27 @@ with final as (
         and variant != 'shadow'
         and first_ingested_at <= %(known_at)s
         and inference_time <= %(event_clock)s - %(label_window)s::interval
+    union all
+    -- what was retracted since then may have had a label
+    select i.request_id, i.event_time
+    from events.feedback as retraction
+    inner join events.feedback as f
+        on retraction.retracts = f.feedback_id and retraction.request_id = f.request_id
+    inner join events.inference as i on f.request_id = i.request_id
+    left join panes.labels as labels
+        on i.request_id = labels.request_id and labels.first_ingested_at <= %(known_at)s
+    where
+        %(default_label)s::text is null
+        and labels.request_id is null
+        and retraction.retracts is not null
+        and retraction.ingested_at > %(known_at)s
+        and f.ingested_at <= %(known_at)s
+        and i.ingested_at <= %(known_at)s
+        and i.model = %(model)s
+        and i.variant != 'shadow'
+        and i.event_time <= %(event_clock)s - %(label_window)s::interval
+        and ({counts})
+    group by i.request_id, i.event_time
     union all
     select request_id, event_time
     from events.inference
@@ -120,6 +141,13 @@ select
 from labels
 inner join events.inference as inference on labels.request_id = inference.request_id
 order by inference.event_time, inference.request_id
+"""
+
+# Feedback that can be a label: has one, and is no reward dated before its prediction.
+_COUNTS = """
+    f.kind not in ('preference', 'report', 'comment', 'retraction')
+    and (f.label is not null or f.value is not null)
+    and (f.kind in ('correction', 'label') or f.event_time >= i.event_time)
 """
 
 
@@ -257,6 +285,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
     dialect = engine.dialect.name
     known = _KNOWN.format(
         kinds=", ".join(kinds),
+        counts=_COUNTS,
         feedback=staged_feedback(dialect, "known_feedback"),
         terms=label_terms(dialect, "clocks", "policies"),
         labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),

@@ -26,7 +26,6 @@ inner join {{ ref('segment_feature_history') }} as history
 left join {{ ref('segment_features') }} as features
     on newest.model = features.model and newest.segment = features.segment
 where
-    features.model is null
-    or features.event_timestamp != history.event_timestamp
-    or features.labels_30d != history.labels_30d
-    or features.positives_30d != history.positives_30d
+    features.event_timestamp < history.event_timestamp
+    or features.labels_30d is distinct from history.labels_30d
+    or features.positives_30d is distinct from history.positives_30d

@@ -25,7 +25,7 @@ Topic = Literal["inference", "feedback", "model_events"]
 Variant = Literal["champion", "canary", "shadow", "explore", "holdout"]
 FeedbackKind = Literal[
     "rating", "thumbs", "click", "dwell", "purchase", "conversion",
-    "correction", "label", "preference", "report", "comment",
+    "correction", "label", "preference", "report", "comment", "retraction",
 ]  # fmt: skip
 FeedbackSource = Literal["explicit", "implicit", "human", "system"]
 Lifecycle = Literal["trained", "rejected", "shadow", "canary", "promoted", "rolled_back", "retired"]
@@ -46,7 +46,8 @@ MAX_NUMBER = 1e300
 # Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
 # Kinds that do not say which label was right, and those of them that have no value either.
-UNLABELED, UNVALUED = ("preference", "report", "comment"), ("report", "comment")
+UNLABELED = ("preference", "report", "comment", "retraction")
+UNVALUED = ("report", "comment", "retraction")
 
 
 class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,7 +80,10 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a person or a system said about one prediction."""
+    """What a person or a system said about one prediction.
+
+    A retraction takes back earlier feedback on the same request: `retracts` is its feedback_id.
+    """
 
     request_id: str
     feedback_id: str = ""
@@ -88,6 +92,7 @@ class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     value: float | bool | None = None
     label: str | int | float | bool | None = None
     rejected_request_id: str | None = None
+    retracts: str | None = None
     source: FeedbackSource = "explicit"
     user_id: str | None = None
     metadata: dict[str, Any] = {}
@@ -346,12 +351,12 @@ def _checked_feedback(event: Feedback) -> dict[str, Any]:
         label = label_text(label)
         if not label:
             raise ContractError("label", "not blank (left out where there is none)", event.label)
-    if kind == "preference":
-        if not event.rejected_request_id:
-            raise ContractError("rejected_request_id", "given for kind preference", None)
-    elif event.rejected_request_id:
-        got = event.rejected_request_id
-        raise ContractError("rejected_request_id", "given only for kind preference", got)
+    for name, of in (("rejected_request_id", "preference"), ("retracts", "retraction")):
+        given = getattr(event, name)
+        if kind == of and not given:
+            raise ContractError(name, f"given for kind {of}", given)
+        if kind != of and given is not None:
+            raise ContractError(name, f"given only for kind {of}", given)
     if label is not None and kind in UNLABELED:
         raise ContractError("label", f"left out for kind {kind}", label)
     if value is not None and kind in UNVALUED:

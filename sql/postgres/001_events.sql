@@ -55,8 +55,12 @@ create table if not exists events.feedback (
     rejected_request_id text,
     source text not null,
     user_id text,
-    metadata jsonb not null default '{}'
+    metadata jsonb not null default '{}',
+    -- the feedback_id that a retraction takes back
+    retracts text
 );
+
+alter table events.feedback add column if not exists retracts text;
 
 create index if not exists feedback_request_id on events.feedback (request_id);
 create index if not exists feedback_time on events.feedback (event_time);
@@ -64,6 +68,11 @@ create index if not exists feedback_preferred
 on events.feedback (request_id) where rejected_request_id is not null;
 create index if not exists feedback_rejected_request_id
 on events.feedback (rejected_request_id) where rejected_request_id is not null;
+create index if not exists feedback_compared
+on events.feedback (least(request_id, rejected_request_id))
+where rejected_request_id is not null;
+create index if not exists feedback_retracts
+on events.feedback (retracts) where retracts is not null;
 
 create table if not exists events.model_events (
     event_id text primary key,

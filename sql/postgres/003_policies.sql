@@ -57,7 +57,8 @@ for each row execute function control.check_policy();
 -- grain: how one kind of feedback on one model becomes a label.  key: (model, kind).
 -- model '*' holds the default; a row with the model's own name overrides it.
 --   wins      which of several feedback events of this kind counts
---   priority  among several kinds the one of the highest priority counts, then the latest
+--   priority  among several kinds the one of the highest priority counts, then the latest; among
+--             rewards of one priority those of people before those of a system
 --   weight    reward of a value of 1, or of a right prediction where there is no value
 create table if not exists control.label_policies (
     model text not null,
@@ -65,11 +66,16 @@ create table if not exists control.label_policies (
         'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion', 'correction',
         'label'
     )),
-    wins text not null default 'last' check (wins in ('first', 'last', 'sum', 'max')),
+    wins text not null default 'last',
     priority integer not null default 0,
     weight double precision not null default 1 check (abs(weight) <= 1e9),
     primary key (model, kind)
 );
+
+alter table control.label_policies
+drop constraint if exists label_policies_wins_check,
+add constraint label_policies_wins_check
+check (wins in ('first', 'last', 'sum', 'max', 'majority'));
 
 -- Labels are recomputed when they change, and not while a batch still applies the old rules.
 create or replace trigger a_turn

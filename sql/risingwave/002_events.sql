@@ -37,6 +37,7 @@ create table if not exists events.feedback (
     value double precision,
     label varchar,
     rejected_request_id varchar,
+    retracts varchar,
     source varchar,
     user_id varchar,
     metadata jsonb

@@ -30,7 +30,7 @@ fields as (
         '${prefix}feedback/' || message_partition || '/' || message_offset as origin,
         payload - array[
             'request_id', 'feedback_id', 'event_time', 'kind', 'value', 'label',
-            'rejected_request_id', 'source', 'user_id', 'metadata'
+            'rejected_request_id', 'retracts', 'source', 'user_id', 'metadata'
         ]::varchar[] as others,
         -- what counts as missing
         coalesce((payload -> 'feedback_id')::text, 'null') in (
@@ -101,11 +101,11 @@ checked as (
                 jsonb_typeof(payload -> 'kind') not in ('string', 'null')
                 or payload ->> 'kind' not in (
                     'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion',
-                    'correction', 'label', 'preference', 'report', 'comment'
+                    'correction', 'label', 'preference', 'report', 'comment', 'retraction'
                 )
                 then array[
                     'kind',
-                    'one of rating, thumbs, click, dwell, purchase, conversion, correction, label, preference, report, comment'
+                    'one of rating, thumbs, click, dwell, purchase, conversion, correction, label, preference, report, comment, retraction'
                 ]
             when
                 jsonb_typeof(payload -> 'value') not in ('number', 'boolean', 'null')
@@ -125,6 +125,10 @@ checked as (
                 jsonb_typeof(payload -> 'rejected_request_id') not in ('string', 'null')
                 or octet_length(payload ->> 'rejected_request_id') > 512
                 then array['rejected_request_id', 'a text of at most 512 bytes in UTF-8']
+            when
+                jsonb_typeof(payload -> 'retracts') not in ('string', 'null')
+                or octet_length(payload ->> 'retracts') > 512
+                then array['retracts', 'a text of at most 512 bytes in UTF-8']
             when
                 jsonb_typeof(payload -> 'source') not in ('string', 'null')
                 or payload ->> 'source' not in (
@@ -157,16 +161,25 @@ checked as (
             when
                 kind = 'preference' and coalesce(payload ->> 'rejected_request_id', '') = ''
                 then array['rejected_request_id', 'given for kind preference']
-            when kind != 'preference' and payload ->> 'rejected_request_id' != ''
+            when kind != 'preference' and payload ->> 'rejected_request_id' is not null
                 then array['rejected_request_id', 'given only for kind preference']
             when
-                kind in ('preference', 'report', 'comment') and payload ->> 'label' is not null
+                kind = 'retraction' and coalesce(payload ->> 'retracts', '') = ''
+                then array['retracts', 'given for kind retraction']
+            when kind != 'retraction' and payload ->> 'retracts' is not null
+                then array['retracts', 'given only for kind retraction']
+            when
+                kind in ('preference', 'report', 'comment', 'retraction')
+                and payload ->> 'label' is not null
                 then array['label', 'left out for this kind']
-            when kind in ('report', 'comment') and payload ->> 'value' is not null
+            when
+                kind in ('report', 'comment', 'retraction')
+                and payload ->> 'value' is not null
                 then array['value', 'left out for this kind']
             when
                 kind not in (
-                    'click', 'purchase', 'conversion', 'preference', 'report', 'comment'
+                    'click', 'purchase', 'conversion', 'preference', 'report', 'comment',
+                    'retraction'
                 )
                 and payload ->> 'value' is null and payload ->> 'label' is null
                 then array['label', 'given (or value) for this kind']
@@ -197,6 +210,7 @@ select
         else label_number::text
     end as label,
     payload ->> 'rejected_request_id' as rejected_request_id,
+    payload ->> 'retracts' as retracts,
     coalesce(payload ->> 'source', 'explicit') as source,
     payload ->> 'user_id' as user_id,
     metadata,

@@ -23,11 +23,11 @@ with (type = 'append-only');
 create sink if not exists events.feedback_accepted
 into events.feedback (
     feedback_id, request_id, event_time, ingested_at, kind, value, label,
-    rejected_request_id, source, user_id, metadata
+    rejected_request_id, retracts, source, user_id, metadata
 ) as
 select
     feedback_id, request_id, event_time, ingested_at, kind, value, label,
-    rejected_request_id, source, user_id, metadata
+    rejected_request_id, retracts, source, user_id, metadata
 from events.feedback_read
 where problem is null
 with (type = 'append-only');

@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 
 from headrace.engine import Engine
+from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, close, empty
 from tests.support.oracle import Oracle, Silence, as_class, hour, label_of, minute, utc
-from tests.support.policies import STRETCHES, stretched
+from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES, Story
-from tests.support.streams import Stream, first_of_each, send, streams
+from tests.support.streams import START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 # Rewards are added up exactly, and become a double once.
 SUM = {"rel": 1e-12}
 MONTH, HOUR, TICK = timedelta(days=30), timedelta(hours=1), timedelta(microseconds=1)
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 COLUMNS = (
     "last_seen", "predictions_30d", "labels_30d", "positives_30d", "positive_rate_30d",
     "reward_30d",
@@ -132,37 +133,77 @@ def check_items(engine: Engine, oracle: Oracle) -> None:
 
 
 def check_segments(engine: Engine, oracle: Oracle) -> None:
-    """All feedback counts, from the end of its minute on; revisions take none back."""
-    feedback: dict[Key, list[tuple[datetime, bool]]] = defaultdict(list)
-    for said in oracle.feedback.values():
-        asked = oracle.inference.get(said.request_id)
-        label = as_class(label_of(said))
-        if asked is None or asked.segment is None or label is None:
-            continue
-        known_at = minute(max(utc(said.event_time), utc(asked.event_time)))
-        feedback[asked.model, asked.segment].append((known_at, label == oracle.positive))
-    wanted: dict[tuple[Key, datetime], tuple[int, int, float]] = {}
-    for key, of_key in feedback.items():
-        for last, _ in of_key:
-            counted = [positive for at, positive in of_key if last - MONTH <= at <= last]
-            rate = sum(counted) / len(counted)
-            wanted[key, last + MINUTE] = (len(counted), sum(counted), rate)
-    assert segments(engine, "segment_feature_history") == wanted
-    newest = {key: max(at for at, _ in of_key) + MINUTE for key, of_key in feedback.items()}
-    served = {(key, at): wanted[key, at] for key, at in newest.items()}
+    """Labels count as they were known then, from the end of the minute on."""
+    states = {key: list(known_then(oracle, key)) for key in segments_of(oracle)}
+    ends = {key: minute(oracle.clock(key[0])) + MINUTE for key in states}
+
+    def then(key: Key, at: datetime) -> tuple[Any, ...]:
+        last = [[state for state in of_one if state[0] < at][-1:] for of_one in states[key]]
+        labels = [
+            label
+            for of_one in last
+            for moment, label in of_one
+            if label is not None and minute(moment) >= at - MONTH
+        ]
+        positives = labels.count(oracle.positive)
+        if not labels:
+            return None, None, None
+        return len(labels), positives, positives / len(labels)
+
+    history = segments(engine, "segment_feature_history")
+    for key in history.keys() | states.keys():
+        begun = {minute(moment) + MINUTE for of_one in states[key] for moment, _ in of_one}
+        for at in sorted(begun | {at + MONTH for at in begun} | history.get(key, {}).keys()):
+            if at <= ends[key]:
+                rows = [row for time, row in sorted(history.get(key, {}).items()) if time <= at]
+                assert (rows[-1] if rows else (None,) * 3) == then(key, at), (key, at)
+        assert all(time <= ends[key] for time in history.get(key, {}))
+    now = {key: {ends[key]: then(key, ends[key])} for key in states}
+    served = {key: of_key for key, of_key in now.items() if of_key[ends[key]][0] is not None}
     assert segments(engine, "segment_features") == served
 
 
-def segments(engine: Engine, view: str) -> dict[tuple[Key, datetime], tuple[int, int, float]]:
+def segments_of(oracle: Oracle) -> set[Key]:
+    return {
+        (event.model, event.segment)
+        for event in oracle.inference.values()
+        if event.segment is not None and event.variant != "shadow"
+    }
+
+
+def known_then(oracle: Oracle, key: Key) -> Iterator[list[tuple[datetime, str | None]]]:
+    """Of every prediction of a segment the moments at which something was said, and the label."""
+    for asked in oracle.inference.values():
+        if (asked.model, asked.segment) != key or asked.variant == "shadow":
+            continue
+        known_at = {
+            said.feedback_id: max(utc(said.event_time), utc(asked.event_time))
+            for said in oracle.feedback.values()
+            if said.request_id == asked.request_id
+            and (label_of(said) is not None or said.kind == "retraction")
+        }
+        states = []
+        for moment in sorted(set(known_at.values())):
+            heard = [
+                said
+                for said in oracle.standing(moment)
+                if label_of(said) is not None
+                and said.request_id == asked.request_id
+                and known_at[said.feedback_id] <= moment
+            ]
+            held = oracle.decided(asked, heard)
+            states.append((moment, held.label if held else None))
+        yield states
+
+
+def segments(engine: Engine, view: str) -> dict[Key, dict[datetime, tuple[Any, ...]]]:
+    found: dict[Key, dict[datetime, tuple[Any, ...]]] = defaultdict(dict)
     read = engine.rows(f"select * from headrace.{view}")
-    found = {
-        ((row["model"], row["segment"]), row["event_timestamp"]): (
-            row["labels_30d"], row["positives_30d"], row["positive_rate_30d"]
-        )
-        for row in read
-    }  # fmt: skip
-    assert len(found) == len(read)
-    return found
+    for row in read:
+        values = row["labels_30d"], row["positives_30d"], row["positive_rate_30d"]
+        found[row["model"], row["segment"]][row["event_timestamp"]] = values
+    assert sum(map(len, found.values())) == len(read)
+    return dict(found)
 
 
 Rows = dict[Key, dict[datetime, tuple[Any, ...]]]
@@ -206,3 +247,32 @@ def assert_served_is_last(served: Rows, history: Rows) -> None:
             assert key not in served
         else:
             assert [*served[key].values()] == [last]
+
+
+def test_a_changed_mind_is_one_label_and_a_month_is_thirty_days(
+    engine: Engine, log: EventLog
+) -> None:
+    """By segment, user and item: the same labels, however often they were said."""
+    set_policies(engine, positive_label="yes")
+
+    def asked(name: str, day: int) -> dict[str, Any]:
+        entity = dict.fromkeys(("segment", "user_id", "item_id"), name)
+        return {"model": "m", "event_time": (START + day * DAY).isoformat(), **entity}
+
+    def say(name: str, day: int, *labels: str) -> None:
+        for number in range(10):
+            inference = {"request_id": f"{name}{number}", **asked(name, day)}
+            send(log, [("inference", parse("inference", inference))])
+        for place, label in enumerate(labels):
+            at = {"event_time": (START + day * DAY + place * HOUR).isoformat(), "label": label}
+            for number in range(10 if place == 0 else 6):
+                said = {"request_id": f"{name}{number}", **at}
+                send(log, [("feedback", parse("feedback", said))])
+
+    say("quiet", 0, "yes")
+    say("disputed", 75, "yes", "no")
+    say("resent", 75, "yes", "yes", "yes")
+    for view, key in (("segment", "segment"), ("user", "user_id"), ("item", "item_id")):
+        rows = engine.rows(f"select * from headrace.{view}_features")
+        found = {row[key]: (row["labels_30d"], row["positives_30d"]) for row in rows}
+        assert found == {"disputed": (10, 4), "resent": (10, 10)}, view

@@ -27,7 +27,7 @@ _policies = st.fixed_dictionaries(
     {},
     optional={
         kind: st.tuples(
-            st.sampled_from(["first", "last", "sum", "max"]),
+            st.sampled_from(["first", "last", "sum", "max", "majority"]),
             st.integers(0, 2),
             st.sampled_from([1.0, 0.5, -2.0]),
         )
@@ -74,6 +74,10 @@ def test_labels_follow_their_policies(
     }
     wanted = {name: oracle.reward(oracle.inference[name]) for name in oracle.labels}
     assert rewards == pytest.approx(wanted)
+    rows = engine.rows("select request_id, raters, agreeing from panes.labels")
+    assert {row["request_id"]: (row["raters"], row["agreeing"]) for row in rows} == {
+        name: (held.raters, held.agreeing) for name, held in oracle.labels.items()
+    }
     (summed,) = engine.rows(
         "select coalesce(sum(examples), 0)::bigint as examples, "
         "coalesce(sum(reward), 0)::double precision as reward "
@@ -150,7 +154,14 @@ def test_what_waits_is_looked_up_before_it_expires(engine: Engine) -> None:
     names = sorted(row["tgname"] for row in rows)
     assert names == [
         f"{pane}__events_inference_insert"
-        for pane in ("feedback_panes", "labels", "preferences", "waiting_feedback")
+        for pane in (
+            "feedback_panes",
+            "known_labels",
+            "labels",
+            "opinions",
+            "preferences",
+            "waiting_feedback",
+        )
     ]
 
 
@@ -199,11 +210,7 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
 
     # All that read it, and not the pane itself.
     replace(folder / "feedback_panes.sql", "count(*)", "count(feedback_id)")
-    replace(
-        folder / "preferences.sql",
-        "feedback_time\nfrom (",
-        "feedback_time as feedback_time\nfrom (",
-    )
+    replace(folder / "preferences.sql", "where place = 1\n", "where place = 1 and true\n")
     replace(project / "macros/pane/labels.sql", "where rank = 1\n", "where rank = 1 and true\n")
     dbt(engine, "run", "--project-dir", str(project))
     assert state() == [2, 1, 3, 4, 3]

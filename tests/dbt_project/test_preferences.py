@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
+from datetime import timedelta
 from itertools import combinations, permutations
 from typing import Any
 
@@ -13,21 +14,22 @@ import pytest
 from hypothesis import given
 from msgspec import structs
 from scipy.optimize import minimize
+from scipy.stats import norm
 
 from headrace.engine import Engine
 from headrace.events.contract import Inference, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, utc
+from tests.support.oracle import Oracle, moment_of, utc
 from tests.support.rewards import (
     EXAMPLES,
     Story,
     recent,
     same,
     stories,
-    wilson,
 )
 from tests.support.streams import START, send
+from tests.support.usage_oracle import voter
 
 # ln strength: what twenty steps are short of the greatest likelihood, for five versions that all
 # met each other, or all met one of them.
@@ -35,10 +37,18 @@ STEPS = 20
 UNFINISHED = 1e-3
 
 
-def preferences(oracle: Oracle) -> dict[str, Counter[tuple[str, str]]]:
-    """How often one version was preferred to another one, by model."""
-    wins: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-    for event in oracle.feedback.values():
+Votes = Counter[tuple[str, str]]
+
+
+def preferences(oracle: Oracle) -> dict[str, tuple[Votes, Votes]]:
+    """How often one version was preferred to another one, or found as good, by model."""
+    votes = {}
+    for event in sorted(oracle.standing(), key=moment_of):
+        if event.kind == "preference":
+            pair = frozenset([event.request_id, event.rejected_request_id])
+            votes[pair, voter(event)] = event
+    found: dict[str, tuple[Votes, Votes]] = defaultdict(lambda: (Counter(), Counter()))
+    for event in votes.values():
         preferred = oracle.inference.get(event.request_id)
         rejected = oracle.inference.get(event.rejected_request_id or "")
         if (
@@ -48,8 +58,14 @@ def preferences(oracle: Oracle) -> dict[str, Counter[tuple[str, str]]]:
             and preferred.model_version != rejected.model_version
             and recent(oracle, preferred.model, utc(event.event_time))
         ):
-            wins[preferred.model][preferred.model_version, rejected.model_version] += 1
-    return wins
+            versions = preferred.model_version, rejected.model_version
+            wins, ties = found[preferred.model]
+            if event.value == 0.5:
+                ties[versions] += 1
+                ties[versions[::-1]] += 1
+            else:
+                wins[versions] += 1
+    return found
 
 
 def with_many_versions(story: Story) -> Story:
@@ -66,19 +82,29 @@ def with_many_versions(story: Story) -> Story:
     return story
 
 
-def strengths(wins: Counter[tuple[str, str]], steps: int) -> dict[str, float]:
-    """Halved steps over all pairs that met, with half a win for either side."""
-    names = sorted({name for pair in wins for name in pair})
-    met = [(a, b) for a in names for b in names if wins[a, b] + wins[b, a] > 0]
+def strengths(wins: Votes, ties: Votes, steps: int) -> dict[str, float]:
+    """Halved steps over all pairs that met, with half a win for either side, and for a tie."""
+    names = sorted({name for pair in wins.keys() | ties.keys() for name in pair})
+    met = [(a, b) for a in names for b in names if wins[a, b] + wins[b, a] + ties[a, b] > 0]
     strength = dict.fromkeys(names, 1.0)
     for _ in range(steps):
         up, down = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
         for a, b in met:
-            up[a] += (wins[a, b] + 0.5) * strength[b] / (strength[a] + strength[b])
-            down[a] += (wins[b, a] + 0.5) / (strength[a] + strength[b])
+            half = 0.5 + 0.5 * ties[a, b]
+            up[a] += (wins[a, b] + half) * strength[b] / (strength[a] + strength[b])
+            down[a] += (wins[b, a] + half) / (strength[a] + strength[b])
         strength = {a: math.sqrt(strength[a] * up[a] / down[a]) for a in names}
     middle = math.exp(sum(map(math.log, strength.values())) / len(names))
     return {name: value / middle for name, value in strength.items()}
+
+
+def wilson_share(won: float, trials: int) -> tuple[float, float, float]:
+    """A share and its interval; SciPy takes whole wins, so halves are its formula by hand."""
+    share, z = won / trials, float(norm.ppf(0.975))
+    middle = share + z * z / (2 * trials)
+    reach = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return share, max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0)
 
 
 @EXAMPLES
@@ -91,17 +117,20 @@ def test_preference_winrate(engine: Engine, log: EventLog, story: Story) -> None
         actual = {(row["model"], row["model_version"]): row for row in rows}
         assert len(actual) == len(rows)
         wanted = {}
-        for model, wins in preferences(oracle).items():
-            for name, strength in strengths(wins, STEPS).items():
+        for model, (wins, ties) in preferences(oracle).items():
+            for name, strength in strengths(wins, ties, STEPS).items():
                 won = sum(count for (a, _), count in wins.items() if a == name)
                 lost = sum(count for (_, b), count in wins.items() if b == name)
-                low, high = wilson(won, won + lost)
+                tied = sum(count for (a, _), count in ties.items() if a == name)
+                met = {x for pair in wins.keys() | ties.keys() if name in pair for x in pair}
+                share, low, high = wilson_share(won + tied / 2, won + lost + tied)
                 wanted[model, name] = {
-                    "opponents": len({x for pair in wins if name in pair for x in pair}) - 1,
-                    "comparisons": won + lost,
+                    "opponents": len(met) - 1,
+                    "comparisons": won + lost + tied,
                     "wins": won,
                     "losses": lost,
-                    "win_rate": won / (won + lost),
+                    "ties": tied,
+                    "win_rate": share,
                     "win_rate_low": low,
                     "win_rate_high": high,
                     "strength": strength,
@@ -151,6 +180,50 @@ def fill_preferences(engine: Engine, wins: Counter[tuple[str, str]]) -> None:
     with engine.connect() as connection:
         for (preferred, rejected), number in wins.items():
             connection.execute(
-                "insert into panes.preference_panes values ('m', %s, %s, %s, null, %s)",
+                "insert into panes.preference_panes values ('m', %s, %s, %s, null, %s, 0)",
                 [START, preferred, rejected, number],
             )
+
+
+def winrate(engine: Engine) -> dict[str, float]:
+    rows = engine.rows("select model_version, win_rate from headrace.preference_winrate")
+    return {row["model_version"]: row["win_rate"] for row in rows}
+
+
+def test_a_person_has_one_vote_on_a_pair(engine: Engine, log: EventLog) -> None:  # noqa: F811
+    """A tie is half a win, a changed mind no second vote, and a retracted vote none."""
+
+    def vote(number: int, won: str, user: str | None, second: int, **extra: Any) -> str:
+        lost = "B" if won == "A" else "A"
+        said = {
+            "kind": "preference", "request_id": f"{won}{number}", "user_id": user,
+            "rejected_request_id": f"{lost}{number}",
+            "event_time": (START + timedelta(seconds=second)).isoformat(), **extra,
+        }  # fmt: skip
+        event = parse("feedback", said)
+        send(log, [("feedback", event)])
+        return event.feedback_id  # type: ignore[union-attr]
+
+    at = START.isoformat()
+    asked = [
+        {"model": "m", "model_version": v, "request_id": f"{v}{i}", "event_time": at}
+        for i in range(4)
+        for v in "AB"
+    ]
+    send(log, [("inference", parse("inference", row)) for row in asked])
+    for second in range(10):
+        vote(0, "A", "clicks", second)
+    assert winrate(engine) == {"A": 1, "B": 0}
+    vote(1, "B", "other", 11)
+    assert winrate(engine) == {"A": 0.5, "B": 0.5}
+    vote(0, "B", "clicks", 12)
+    vote(0, "A", "clicks", 5)  # sent late: the later vote counts
+    assert winrate(engine) == {"A": 0, "B": 1}
+    tie = vote(2, "B", "other", 13, value=0.5)
+    assert winrate(engine)["A"] == pytest.approx(0.5 / 3)
+    taken = {"kind": "retraction", "request_id": "B2", "retracts": tie, "event_time": at}
+    send(log, [("feedback", parse("feedback", taken))])
+    assert winrate(engine) == {"A": 0, "B": 1}
+    for second in range(2):
+        vote(3, "A", None, second)
+    assert winrate(engine) == {"A": 0.5, "B": 0.5}

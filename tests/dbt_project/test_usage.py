@@ -1,4 +1,4 @@
-"""Sessions, reports, capacity and forecasts, against plain Python over the events."""
+"""Sessions, reports, named scores, capacity and forecasts, against plain Python over the events."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.support.usage_oracle import (
     MIN_SAMPLE,
     Row,
     forecasts,
+    named_scores,
     reports,
     scaling,
     sessions,
@@ -121,6 +122,7 @@ def check(engine: Engine, log: EventLog, stream: Stream, silence: Silence | None
         oracle = Oracle(*events, silence=story.silence)
         compare(engine, "user_sessions", sessions(oracle))
         compare(engine, "report_rate", reports(oracle))
+        compare(engine, "named_scores", named_scores(oracle))
         compare(engine, "scaling_signal", scaling(oracle))
         compare(engine, "metric_forecast", forecasts(oracle))
         check_signals(engine)
@@ -129,6 +131,7 @@ def check(engine: Engine, log: EventLog, stream: Stream, silence: Silence | None
 KEYS = {
     "user_sessions": ("model", "user_id", "session_id", "session_start"),
     "report_rate": ("model", "window_name"),
+    "named_scores": ("model", "model_version", "name"),
     "scaling_signal": ("model",),
     "metric_forecast": ("model", "metric"),
 }

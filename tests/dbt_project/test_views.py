@@ -31,6 +31,9 @@ COUNTED = {
     "label_arrivals": "labels",
     "label_counts": "examples",
     "label_panes": "examples",
+    "opinion_panes": "opinions",
+    "preference_panes": "preferences + ties",
+    "segment_label_panes": "labels",
 }
 EXAMPLES = settings(
     max_examples=25,
@@ -147,7 +150,7 @@ def table(engine: Engine, name: str) -> list[str]:
     rows = engine.rows(f"select * from panes.{name}")
     kept = []
     for row in rows:
-        if row.get(COUNTED.get(name, "")) == 0:
+        if name in COUNTED and not any(row[count] for count in COUNTED[name].split(" + ")):
             continue
         kept.append(
             repr({k: v for k, v in row.items() if "ingested" not in k and k != "arrived_at"})

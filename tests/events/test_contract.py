@@ -31,7 +31,16 @@ json_values = st.recursive(
     max_leaves=12,
 )
 words = st.sampled_from(
-    ["champion", "label", "click", "preference", "explicit", "promoted", "2024-05-01T00:00:00Z"]
+    [
+        "champion",
+        "label",
+        "click",
+        "preference",
+        "retraction",
+        "explicit",
+        "promoted",
+        "2024-05-01T00:00:00Z",
+    ]
 )
 
 
@@ -112,6 +121,8 @@ def test_an_accepted_event_is_whole_and_accepted_again(case: tuple[Topic, dict[s
         ("inference", {"model": "m", "probabilities": {"a": True}}, "probabilities"),
         ("inference", {"model": "m", "probabilities": {"": 1}}, "probabilities"),
         ("model_events", {**PROMOTED, "traffic": 0.5}, "traffic"),
+        ("feedback", {"request_id": "r", "kind": "retraction"}, "retracts"),
+        ("feedback", {"request_id": "r", "label": "yes", "retracts": "f"}, "retracts"),
         ("model_events", {"model": "m", "event": "trained"}, "model_version"),
         ("model_events", {"model": "m", "model_version": "1", "event": "sold"}, "event"),
         ("model_events", {"model": "m", "model_version": "1"}, "event"),

@@ -104,7 +104,7 @@ MANY: list[tuple[str, dict[str, Any]]] = [
         ("feedback", {"kind": kind, "label": label, "value": value, "rejected_request_id": lost})
         for kind in [
             "rating", "thumbs", "click", "dwell", "purchase", "conversion", "correction", "label",
-            "preference", "report", "comment", "like",
+            "preference", "report", "comment", "retraction", "like",
         ]
         for label in (None, "", "no", 0, False)
         for value in (None, 0, True)
@@ -133,6 +133,12 @@ MANY: list[tuple[str, dict[str, Any]]] = [
         ("model_events", {"event": event, "traffic": traffic})
         for event in ["canary", "trained", "promoted", "rolled_back", "born", ""]
         for traffic in [None, 0, 0.5]
+    ),
+    *(
+        ("feedback", {"kind": kind, "label": None, "value": value, "retracts": retracted})
+        for kind in ("retraction", "label", "report", None)
+        for value in (1, None)
+        for retracted in (None, "", "f0", "x" * 513)
     ),
 ]  # fmt: skip
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,9 +30,12 @@ WINDOWS = {
     "1 day": (DAY, DAY, 400 * DAY),
     "30 days": (30 * DAY, DAY, 400 * DAY),
 }
-UNLABELED = ("preference", "report", "comment")
+UNLABELED = ("preference", "report", "comment", "retraction")
+RIGHT_OR_WRONG = ("label", "correction")
 VALUED = ("rating", "thumbs", "click", "dwell", "purchase", "conversion")
 DEFAULT = ("last", 0, 1.0)
+# What sql/label_policies.csv says of the other kinds.
+DEFAULTS = {"label": ("majority", 1, 1.0), "correction": ("last", 1, 1.0)}
 Row = dict[str, Any]
 Grain = Callable[[datetime], datetime]
 
@@ -41,16 +44,21 @@ Grain = Callable[[datetime], datetime]
 class Held:
     """The feedback that decides (none: silence), the label and worth it comes to, and a weight.
 
-    `known_at` is when both feedback and prediction had happened, or silence was a label;
-    `settled_at` is from when on the label counts, None while it does not.
+    `rewards` is what the rewards come to, where there are any; `raters` are those of the kind that
+    decides, `agreeing` those of them who say the label. `known_at` is when both feedback and
+    prediction had happened, or silence was a label; `settled_at` is from when on the label counts,
+    None while it does not.
     """
 
     event: Feedback | None
     label: str
     worth: float | None
     weight: float
-    known_at: datetime
-    settled_at: datetime | None
+    raters: int = 1
+    agreeing: int = 1
+    rewards: Held | None = None
+    known_at: datetime | None = None
+    settled_at: datetime | None = None
 
     @property
     def kind(self) -> str:
@@ -80,7 +88,7 @@ class Oracle:
         self.feedback = feedback
         self.positive = positive
         # of every kind: which feedback wins, its priority and its weight
-        self.policies = policies or {}
+        self.policies = DEFAULTS if policies is None else policies
         # by model
         self.silence = silence or {}
         self.labels = self._labels()
@@ -96,7 +104,7 @@ class Oracle:
             if event.kind in VALUED and event.request_id in self.inference
         }
         by_request: dict[str, list[Feedback]] = defaultdict(list)
-        for event in self.feedback.values():
+        for event in self.standing():
             if label_of(event) is not None:
                 by_request[event.request_id].append(event)
         held = {}
@@ -105,37 +113,66 @@ class Oracle:
             terms = self.silence.get(inference.model)
             closes_at = asked + terms.window if terms else asked
             is_closed = closes_at <= clocks[inference.model]
-            if heard := by_request.get(inference.shadow_of or request_id):
-                kinds = {event.kind for event in heard}
-                event, label, worth, weight = max(
-                    (self._heard(kind, heard) for kind in kinds),
-                    key=lambda said: (
-                        self.policies.get(said[0].kind, DEFAULT)[1],
-                        said[0].event_time,
-                        str(said[0].feedback_id).encode(),
-                    ),
-                )
-                known_at = max(asked, utc(event.event_time))
+            heard = by_request.get(inference.shadow_of or request_id, [])
+            if found := self.decided(inference, heard):
+                assert found.event
+                known_at = max(asked, utc(found.event.event_time))
                 settled_at = max(known_at, closes_at) if is_closed or not terms else None
-                held[request_id] = Held(event, label, worth, weight, known_at, settled_at)
+                held[request_id] = replace(found, known_at=known_at, settled_at=settled_at)
             elif terms and is_closed:
                 worth = number(terms.label) if inference.model in valued else None
-                held[request_id] = Held(None, terms.label, worth, 1.0, closes_at, closes_at)
+                held[request_id] = Held(
+                    None, terms.label, worth, 1.0, known_at=closes_at, settled_at=closes_at
+                )
         return held
 
-    def _heard(self, kind: str, heard: list[Feedback]) -> tuple[Feedback, str, float | None, float]:
-        """What all feedback of one kind comes to: what decides, label, worth and weight."""
-        wins, _, weight = self.policies.get(kind, DEFAULT)
-        of_kind = [event for event in heard if event.kind == kind]
-        of_kind.sort(key=lambda f: (f.event_time, str(f.feedback_id).encode()))
-        event = of_kind[0] if wins == "first" else of_kind[-1]
+    def standing(self, moment: datetime | None = None) -> list[Feedback]:
+        """Feedback that was not retracted, or not yet at a moment."""
+        gone = {
+            (event.request_id, event.retracts)
+            for event in self.feedback.values()
+            if event.retracts is not None and (moment is None or utc(event.event_time) <= moment)
+        }
+        return [f for f in self.feedback.values() if (f.request_id, f.feedback_id) not in gone]
+
+    def decided(self, inference: Inference, heard: list[Feedback]) -> Held | None:
+        """What all feedback on a prediction comes to."""
+        heard = [event for event in heard if not is_early(event, inference)]
+        of_kinds = [self._held(kind, heard) for kind in {event.kind for event in heard}]
+
+        def place(held: Held) -> tuple[Any, ...]:
+            assert held.event
+            return self._policy(held.event.kind)[1], voice(held.event), *moment_of(held.event)
+
+        if not of_kinds:
+            return None
+        rewards = [held for held in of_kinds if held.kind not in RIGHT_OR_WRONG]
+        return replace(max(of_kinds, key=place), rewards=max(rewards, key=place, default=None))
+
+    def _policy(self, kind: str) -> tuple[str, int, float]:
+        return self.policies.get(kind, DEFAULT)
+
+    def _held(self, kind: str, heard: list[Feedback]) -> Held:
+        """What all feedback of one kind comes to."""
+        wins, _, weight = self._policy(kind)
+        of_kind = sorted((event for event in heard if event.kind == kind), key=moment_of)
+        last_of = {event.user_id or None: event for event in of_kind}
+        votes = Counter(label_of(event) for event in last_of.values())
+        best = max(map(voice, of_kind))
+        event = [f for f in of_kind if voice(f) == best][0 if wins == "first" else -1]
         values = [f.value for f in of_kind if f.value is not None]
         if wins == "max" and values:
-            event = [f for f in of_kind if f.value == max(values)][-1]
+            largest = [f for f in of_kind if f.value == max(values)]
+            event = max(largest, key=lambda f: (voice(f), *moment_of(f)))
+        if wins == "majority":
+            event = max(
+                last_of.values(), key=lambda f: (votes[label_of(f)], voice(f), *moment_of(f))
+            )
+        people = len(last_of), votes[label_of(event)]
         if wins == "sum" and values:
             total = math.fsum(values)
-            return event, f"{total:g}", total, weight
-        return event, str(label_of(event)), event.value, weight
+            return Held(event, f"{total:g}", total, weight, *people)
+        return Held(event, str(label_of(event)), event.value, weight, *people)
 
     def labeled_examples(self) -> set[tuple[Any, ...]]:
         return {
@@ -253,8 +290,9 @@ class Oracle:
         }
 
     def reward(self, event: Inference) -> float:
-        """Value of what decided the label, else whether the prediction was right."""
+        """Value of the rewards, else of the label; without one whether the prediction was right."""
         held = self.labels[event.request_id]
+        held = held.rewards or held
         worth = float(event.prediction == held.label) if held.worth is None else float(held.worth)
         return held.weight * worth
 
@@ -309,6 +347,23 @@ def label_of(event: Feedback) -> str | None:
     if event.label is not None:
         return str(event.label)
     return None if event.value is None else f"{event.value:g}"
+
+
+def voice(event: Feedback) -> int:
+    """What people said comes before what they did, and that before what a system measured."""
+    if event.kind in RIGHT_OR_WRONG:
+        return 2
+    return {"system": 0, "implicit": 1}.get(event.source, 2)
+
+
+def is_early(event: Feedback, inference: Inference) -> bool:
+    """Whether it is a reward dated before its prediction."""
+    early = utc(event.event_time) < utc(inference.event_time)
+    return early and event.kind not in RIGHT_OR_WRONG and inference.shadow_of is None
+
+
+def moment_of(event: Feedback) -> tuple[datetime, bytes]:
+    return utc(event.event_time), str(event.feedback_id).encode()
 
 
 def is_number(value: Any) -> bool:

@@ -47,12 +47,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "traffic_quality": {
         "wall clock: now": "a plain view: computed by a query, not in a stream",
     },
-    "segment_feature_history": {
-        "division: by what may be zero: labels_30d": "a row is in its own window",
-    },
-    "segment_features": {
-        "division: by what may be zero: labels_30d": "a pane has a label",
-    },
 }
 
 

@@ -81,6 +81,9 @@ def _feedback(draw: st.DrawFn) -> dict[str, Any]:
                 {"kind": "report"},
                 {"kind": "preference", "rejected_request_id": "r1"},
                 {"kind": "preference", "rejected_request_id": "r2"},
+                {"kind": "preference", "rejected_request_id": "r2", "value": 0.5},
+                {"kind": "rating", "value": 2, "metadata": {"name": "tone"}},
+                {"kind": "comment", "label": "rude", "metadata": {"name": "tone"}},
             ]
         )
     )
@@ -88,7 +91,21 @@ def _feedback(draw: st.DrawFn) -> dict[str, Any]:
         "feedback_id": f"f{draw(st.integers(0, 60))}",
         "request_id": f"r{draw(st.integers(0, 30))}",
         "event_time": draw(_times),
+        "user_id": draw(st.sampled_from([None, None, "", "ana", "bo", "李"])),
+        "source": draw(st.sampled_from(["explicit", "explicit", "implicit", "system"])),
         **said,
+    }
+
+
+@st.composite
+def _retractions(draw: st.DrawFn, feedback: list[dict[str, Any]]) -> dict[str, Any]:
+    taken = draw(st.sampled_from(feedback))
+    return {
+        "feedback_id": f"t{draw(st.integers(0, 9))}",
+        "request_id": taken["request_id"],
+        "event_time": draw(_times),
+        "kind": "retraction",
+        "retracts": taken["feedback_id"],
     }
 
 
@@ -119,6 +136,8 @@ def streams(draw: st.DrawFn) -> Stream:
     """Draw a stream; ids repeat, so that events come twice, and feedback finds nothing."""
     inferences = draw(st.lists(_inferences(), min_size=1, max_size=40))
     feedback = draw(st.lists(_feedback(), max_size=60))
+    if feedback:
+        feedback += draw(st.lists(_retractions(feedback), max_size=6))
     events: list[tuple[Topic, Event]] = [
         *(("inference", parse("inference", row)) for row in inferences),
         *(("feedback", parse("feedback", row)) for row in feedback),

@@ -12,8 +12,18 @@ import numpy as np
 from scipy.stats import binomtest, linregress
 from sklearn.metrics import log_loss
 
-from headrace.events.contract import Inference
-from tests.support.oracle import Oracle, as_class, hour, mean, minute, quantile, utc
+from headrace.events.contract import Feedback, Inference
+from tests.support.oracle import (
+    Oracle,
+    as_class,
+    hour,
+    label_of,
+    mean,
+    minute,
+    moment_of,
+    quantile,
+    utc,
+)
 from tests.support.samples import MONTH, samples
 from tests.support.streams import MODELS
 
@@ -78,12 +88,16 @@ def sessions(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
 def reports(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
     expected = {}
     for model, (clock, inferences) in by_model(oracle).items():
-        known = [
-            max(utc(event.event_time), utc(oracle.inference[event.request_id].event_time))
-            for event in oracle.feedback.values()
+        last = {
+            (event.request_id, voter(event)): event
+            for event in sorted(oracle.standing(), key=moment_of)
             if event.kind == "report"
             and event.request_id in oracle.inference
             and oracle.inference[event.request_id].model == model
+        }
+        known = [
+            max(utc(event.event_time), utc(oracle.inference[event.request_id].event_time))
+            for event in last.values()
         ]
         served = [utc(event.event_time) for event in inferences if event.variant != "shadow"]
         first = beginning(inferences)
@@ -123,6 +137,39 @@ def rate(predictions: int, reports: int, before: int, windows: float) -> Row:
         "spike_score": None if usual is None else (reports - usual) / math.sqrt(usual + 1),
         "status": "too few predictions" if predictions < MIN_SAMPLE else status,
     }
+
+
+# --- named scores ------------------------------------------------------------------------------
+
+
+def voter(event: Feedback) -> str | tuple[str]:
+    """Who said it; everybody who is not named is somebody else."""
+    return event.user_id or (event.feedback_id,)
+
+
+def named_scores(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
+    last = {
+        (event.request_id, event.kind, event.metadata["name"], voter(event)): event
+        for event in sorted(oracle.standing(), key=moment_of)
+        if event.metadata.get("name") and event.kind not in ("report", "preference", "retraction")
+    }
+    by_name: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
+    for event in last.values():
+        if asked := oracle.inference.get(event.request_id):
+            known_at = max(utc(event.event_time), utc(asked.event_time))
+            if hour(known_at) > oracle.clock(asked.model) - timedelta(days=30):
+                name = event.metadata["name"]
+                by_name[asked.model, asked.model_version, name].append(event)
+    expected = {}
+    for key, events in by_name.items():
+        newest = max(events, key=moment_of)
+        expected[key] = {
+            "scores": len(events),
+            "mean_value": mean(event.value for event in events if event.value is not None),
+            "last_label": newest.label or label_of(newest),
+            "last_feedback_time": utc(newest.event_time),
+        }
+    return expected
 
 
 # --- capacity ----------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 {#-
   Predictions and labels of items, an hour's pane a row: model, item_id, happened_at (start of the
-  pane), answered_at, predictions, label, labels, reward.
+  pane), until (when it was revised; null: not), answered_at, predictions, label, labels, reward.
 -#}
 {% macro item_facts() -%}
     select
         model,
         item_id,
         pane_start as happened_at,
+        null::timestamptz as until,
         last_event_time as answered_at,
         inferences as predictions,
         null::text as label,
@@ -20,12 +21,29 @@
         model,
         item_id,
         pane_start as happened_at,
+        null::timestamptz as until,
         null::timestamptz as answered_at,
         0::bigint as predictions,
         label,
         labels,
         reward
     from {{ ref('item_label_panes') }}
+    where labels != 0
+{%- endmacro %}
+
+{#- Labels of segments, a minute's pane a row, with the columns of item_facts. -#}
+{% macro segment_facts() -%}
+    select
+        model,
+        segment,
+        pane_start as happened_at,
+        until_start as until,
+        null::timestamptz as answered_at,
+        0::bigint as predictions,
+        label,
+        labels,
+        0::numeric as reward
+    from {{ ref('segment_label_panes') }}
     where labels != 0
 {%- endmacro %}
 
@@ -36,8 +54,12 @@
   entity  the column that names the entity
   delay   interval after which a fact counts, so that no prediction sees its own outcome
   now     the last time that is reported: an expression over `clock`, a row of model_clock
+  of      which features are made
 -#}
-{% macro feature_history(entity, delay, now) -%}
+{% macro feature_history(
+    entity, delay, now,
+    of=['last_seen', 'predictions', 'labels', 'positives', 'positive_rate', 'reward']
+) -%}
 -- Each fact twice: where it starts to count, and where it stops.
 steps as (
     select
@@ -50,8 +72,10 @@ signed as (
     select
         steps.model,
         steps.{{ entity }},
-        steps.happened_at + interval '{{ delay }}' + steps.ceased * interval '720 hours'
-            as event_timestamp,
+        case
+            when steps.ceased = 0 then steps.happened_at
+            else least(steps.happened_at + interval '720 hours', steps.until)
+        end + interval '{{ delay }}' as event_timestamp,
         case when steps.ceased = 0 then steps.answered_at end as answered_at,
         (1 - 2 * steps.ceased) * steps.predictions as predictions,
         (1 - 2 * steps.ceased) * steps.labels as labels,
@@ -100,15 +124,18 @@ rolling as (
 select
     rolling.model,
     rolling.{{ entity }},
-    rolling.event_timestamp,
+    rolling.event_timestamp
+    {%- for feature in of %},
+    {%- if feature == 'last_seen' %}
     case when rolling.predictions > 0 then rolling.answered_at end as last_seen
-    {%- for count in ['predictions', 'labels', 'positives'] %},
-    case when rolling.predictions + rolling.labels > 0 then rolling.{{ count }} end
-        as {{ count }}_30d
-    {%- endfor %},
+    {%- elif feature == 'positive_rate' %}
     rolling.positives::double precision / nullif(rolling.labels, 0)
-        as positive_rate_30d,
-    case when rolling.predictions + rolling.labels > 0 then rolling.reward end as reward_30d
+        as positive_rate_30d
+    {%- else %}
+    case when rolling.predictions + rolling.labels > 0 then rolling.{{ feature }} end
+        as {{ feature }}_30d
+    {%- endif %}
+    {%- endfor %}
 from rolling
 inner join {{ ref('model_clock') }} as clock on rolling.model = clock.model
 where rolling.event_timestamp <= {{ now }}

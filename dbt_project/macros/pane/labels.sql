@@ -3,10 +3,15 @@
 {#-
   The label of every prediction that has one: a SELECT with a row a request_id.
 
-  Among several feedback events of one kind the first, last or largest counts, or their sum
-  (`wins`); among several kinds the one of the highest priority, then the latest. At the same
-  instant the greater feedback_id is the later one, byte by byte. The reward is the kind's weight
-  times the value; where there is no value it is the weight if the prediction was right, else 0.
+  Among several feedback events of one kind the first, last or largest counts, their sum, or what
+  most people said last (`wins`; without a user_id all count as one person, and of labels that as
+  many said the latest counts); among several kinds the one of the highest priority, then the
+  latest. At the same instant the greater feedback_id is the later one, byte by byte. What was
+  retracted does not count, nor does a reward dated before its prediction.
+
+  The reward is that of the kinds other than label and correction, if there are any: the kind's
+  weight times the value; where there is no value it is the weight if the prediction was right, else
+  0.
 
   Silence is a label, too: the default_label of a prediction without feedback whose label window is
   over by the model's clock, until feedback comes. Where it is one, labels count from the end of
@@ -17,9 +22,14 @@
   inference  relation with the columns of stg_inference
   feedback   relation with the columns of stg_feedback
   policies   relation with those of control.label_policies
-  terms      relation with those of label_terms
+  terms      relation with those of label_terms; none: silence says nothing
+  as_of      true: the label after each moment at which something became known about a prediction
+             with a segment, as it was known then: a row a request_id and moment (`as_of`), with the
+             next moment (`until`) and without a row where all was retracted. Without terms
 -#}
-{% macro chosen_labels(inference, feedback, policies, terms) -%}
+{% macro chosen_labels(inference, feedback, policies, terms=none, as_of=false) -%}
+{%- set of = 'request_id, as_of' if as_of else 'request_id' -%}
+{%- set latest = 'feedback_time desc, ' ~ headrace.in_bytes('feedback_id') ~ ' desc' -%}
 with defaults as (
     select
         kind,
@@ -38,6 +48,8 @@ said as (
         f.source,
         f.label,
         f.value,
+        nullif(f.user_id, '') as rater,
+        {{ headrace.voice('f.kind', 'f.source') }} as voice,
         f.event_time,
         f.ingested_at,
         defaults.wins,
@@ -45,12 +57,47 @@ said as (
         defaults.weight
     from {{ feedback }} as f
     inner join defaults on f.kind = defaults.kind
-    where f.label is not null
+    {%- if not as_of %}
+    left join {{ feedback }} as retraction
+        on f.request_id = retraction.request_id and f.feedback_id = retraction.retracts
+    {%- endif %}
+    where f.label is not null {{- '' if as_of else ' and retraction.feedback_id is null' }}
 ),
 
-known as (
+{% if as_of -%}
+times as (
     select
         i.request_id,
+        greatest(f.event_time, i.event_time) as as_of
+    from {{ inference }} as i
+    inner join {{ feedback }} as f on i.request_id = f.request_id
+    where
+        i.segment is not null
+        and i.variant != 'shadow'
+        and f.kind not in ('preference', 'report', 'comment')
+    group by i.request_id, greatest(f.event_time, i.event_time)
+),
+
+moments as (
+    select
+        *,
+        lead(as_of) over (
+            partition by request_id
+            order by as_of
+        ) as until
+    from times
+),
+
+{% endif -%}
+known as (
+    select
+        {%- if as_of %}
+        moments.request_id,
+        moments.as_of,
+        moments.until,
+        {%- else %}
+        i.request_id,
+        {%- endif %}
         i.model,
         i.model_version,
         i.variant,
@@ -66,32 +113,82 @@ known as (
         said.source,
         said.label,
         said.value,
+        said.rater,
+        said.voice,
         said.event_time as feedback_time,
         greatest(said.event_time, i.event_time) as known_at,
         greatest(said.ingested_at, i.ingested_at) as ingested_at,
         coalesce(own.wins, said.wins) as wins,
         coalesce(own.priority, said.priority) as priority,
-        coalesce(own.weight, said.weight) as weight,
+        coalesce(own.weight, said.weight) as weight
+        {%- if terms %},
         terms.default_label,
         terms.hears_values,
         i.event_time + terms.label_window as closes_at,
         i.event_time + terms.label_window <= terms.event_clock as is_closed
+        {%- endif %}
     from {{ inference }} as i
-    left join said on i.served_id = said.request_id
+    {%- if as_of %}
+    inner join moments on i.request_id = moments.request_id
+    {%- endif %}
+    {{ 'left' if terms else 'inner' }} join said
+        on
+            i.served_id = said.request_id
+            {%- if as_of %}
+            and greatest(said.event_time, i.event_time) <= moments.as_of
+            {%- endif %}
+            and not {{ headrace.is_early_reward('said', 'i') }}
     left join {{ policies }} as own on i.model = own.model and said.kind = own.kind
+    {%- if terms %}
     left join {{ terms }} as terms on i.model = terms.model
     where
         said.feedback_id is not null
         or i.event_time + terms.label_window <= terms.event_clock
+    {%- elif as_of %}
+    left join {{ feedback }} as retraction
+        on
+            said.request_id = retraction.request_id
+            and said.feedback_id = retraction.retracts
+            and retraction.event_time <= moments.as_of
+    where retraction.feedback_id is null
+    {%- endif %}
+),
+
+voiced as (
+    select
+        *,
+        row_number() over (
+            partition by {{ of }}, kind, rater
+            order by {{ latest }}
+        ) = 1 as is_vote
+    from known
+),
+
+counted as (
+    select
+        *,
+        count(case when is_vote then 1 end) over (
+            partition by {{ of }}, kind
+            order by kind
+            rows between unbounded preceding and unbounded following
+        ) as raters,
+        count(case when is_vote then 1 end) over (
+            partition by {{ of }}, kind, label
+            order by kind
+            rows between unbounded preceding and unbounded following
+        ) as agreeing
+    from voiced
 ),
 
 by_kind as (
     select
         *,
         row_number() over (
-            partition by request_id, kind
+            partition by {{ of }}, kind
             order by
+                case when wins = 'majority' and is_vote then agreeing end desc nulls last,
                 case when wins = 'max' then value end desc nulls last,
+                voice desc,
                 case when wins = 'first' then feedback_time end asc,
                 case when wins != 'first' then feedback_time end desc,
                 case when wins = 'first' then {{ headrace.in_bytes('feedback_id') }} end asc,
@@ -104,23 +201,24 @@ by_kind as (
             else min(ingested_at) over of_label
         end as arrived_at,
         min(ingested_at) over of_kind as first_ingested_at
-    from known
+    from counted
     window
         of_kind as (
-            partition by request_id, kind
+            partition by {{ of }}, kind
             order by kind
             rows between unbounded preceding and unbounded following
         ),
         of_label as (
-            partition by request_id, label
+            partition by {{ of }}, label
             order by label
             rows between unbounded preceding and unbounded following
         )
 ),
 
-decided as (
+weighed as (
     select
         *,
+        {%- if terms %}
         coalesce(
             {{ headrace.number_text('(total::double precision)') }}, label, default_label
         ) as held,
@@ -128,21 +226,51 @@ decided as (
             when feedback_id is not null then coalesce(total::double precision, value)
             when hears_values = 1 and {{ headrace.is_number('default_label') }}
                 then default_label::double precision
-        end as worth,
+        end as worth
+        {%- else %}
+        coalesce({{ headrace.number_text('(total::double precision)') }}, label) as held,
+        coalesce(total::double precision, value) as worth
+        {%- endif %}
+    from by_kind
+    where place = 1
+),
+
+decided as (
+    select
+        *,
         row_number() over (
-            partition by request_id
-            order by
-                priority desc, feedback_time desc, {{ headrace.in_bytes('feedback_id') }} desc
+            partition by {{ of }}
+            order by priority desc, voice desc, {{ latest }}
         ) as rank,
+        first_value(
+            coalesce(weight, 1)
+            * coalesce(worth, {{ headrace.is_right('held', 'prediction') }})
+        ) over (
+            partition by {{ of }}
+            order by
+                case when kind in ('correction', 'label') then 1 else 0 end asc,
+                priority desc,
+                voice desc,
+                {{ latest }}
+            rows between unbounded preceding and unbounded following
+        ) as reward,
         min(first_ingested_at) over (
-            partition by request_id
+            partition by {{ of }}
             order by request_id
             rows between unbounded preceding and unbounded following
         ) as first_heard_at
-    from by_kind
-    where place = 1
+    from weighed
 )
 
+{% if as_of -%}
+select
+    request_id,
+    as_of,
+    until,
+    model,
+    segment,
+    held as label
+{%- else -%}
 select
     -- ids
     request_id,
@@ -159,10 +287,11 @@ select
     propensity,
     -- what was right
     held as label,
-    coalesce(weight, 1)
-    * coalesce(worth, {{ headrace.is_right('held', 'prediction') }}) as reward,
+    reward,
     coalesce(kind, 'default') as kind,
     coalesce(source, 'system') as source,
+    case when feedback_id is not null then raters end as raters,
+    case when feedback_id is not null then agreeing end as agreeing,
     -- times
     inference_time,
     feedback_time,
@@ -175,8 +304,37 @@ select
     ingested_at,
     arrived_at,
     first_heard_at as first_ingested_at
+{%- endif %}
 from decided
 where rank = 1
+{%- endmacro %}
+
+{#-
+  How near feedback is to what a person thinks of a prediction: what people said (2) before what they
+  did (1) before what a system measured (0). Labels and corrections are right or wrong, whoever sent
+  them.
+-#}
+{% macro voice(kind, source) -%}
+    case
+            when {{ kind }} in ('correction', 'label') then 2
+            when {{ source }} = 'system' then 0
+            when {{ source }} = 'implicit' then 1
+            else 2
+        end
+{%- endmacro %}
+
+{#-
+  Whether feedback rewards a prediction before it was made, by the clocks of the events. A label may
+  be older than a prediction; and a shadow prediction may be made long after the one it shadows.
+
+  feedback, inference  names of the relations
+-#}
+{% macro is_early_reward(feedback, inference) -%}
+    (
+            {{ feedback }}.event_time < {{ inference }}.event_time
+            and {{ feedback }}.kind not in ('correction', 'label')
+            and {{ inference }}.shadow_of is null
+        )
 {%- endmacro %}
 
 {#-

@@ -62,7 +62,8 @@
   A changed pane is built beside the stored one and swapped in one step.
 
   A pane over a pane subtracts the old rows of an update and of a delete, so its own measures must
-  be sums (a min or max would keep the extreme that was ever seen).
+  be sums (a min or max would keep the extreme that was ever seen). What retention drops is not
+  subtracted.
 
   Triggers of one table fire in the order of their panes' names. A query that asks another pane of
   the same table what it held before the new rows belongs to a pane whose name comes first.

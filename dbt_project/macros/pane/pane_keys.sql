@@ -29,10 +29,17 @@
             )
             {%- if deletes %},
             gone as (
-                delete from {{ pane }}
+                delete from {{ pane }} as stored
                 where
-                    {{ key[0] }} = any(touched)
-                    and ({{ key | join(', ') }}) not in (select {{ key | join(', ') }} from fresh)
+                    stored.{{ key[0] }} = any(touched)
+                    and not exists (
+                        select from fresh
+                        where
+                            stored.{{ key[0] }} = fresh.{{ key[0] }}
+                            {%- for name in key[1:] %}
+                            and stored.{{ name }} is not distinct from fresh.{{ name }}
+                            {%- endfor %}
+                    )
             )
             {%- endif %}
             insert into {{ pane }} as stored ({{ columns }})

@@ -35,5 +35,10 @@
     referencing
     {%- if operation != 'delete' %} new table as new_rows {%- endif %}
     {%- if operation != 'insert' %} old table as old_rows {%- endif %}
-    for each statement execute function {{ this.schema }}.{{ name }}();
+    for each statement
+    {#- What a trigger deletes counts no longer; what control.expire deletes is only forgotten. -#}
+    {%- if operation == 'delete' and driver.split('.')[0] == this.schema %}
+    when (pg_trigger_depth() > 0)
+    {%- endif %}
+    execute function {{ this.schema }}.{{ name }}();
 {%- endmacro %}

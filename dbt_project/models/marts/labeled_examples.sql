@@ -23,6 +23,7 @@ select
     -- what was right
     labels.label,
     labels.reward,
+    labels.agreeing::double precision / nullif(labels.raters, 0) as agreement,
     labels.kind,
     labels.source,
     case

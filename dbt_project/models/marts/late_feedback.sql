@@ -32,7 +32,7 @@ inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labels') }} as labels on feedback.request_id = labels.request_id
 where
-    feedback.kind not in ('preference', 'report', 'comment')
+    feedback.kind not in ('preference', 'report', 'comment', 'retraction')
     and (feedback.label is not null or feedback.value is not null)
     and feedback.event_time > inference.event_time + policies.label_window
     and feedback.event_time > clock.event_clock - interval '720 hours'

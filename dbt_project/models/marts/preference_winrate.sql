@@ -4,7 +4,8 @@
 -- side of every pair that met. They come from a fixed number of Newman's (2023) steps,
 --   strength_i = sum_j(wins_ij strength_j / (strength_i + strength_j))
 --              / sum_j(losses_ij / (strength_i + strength_j)),
--- each halved (the geometric mean with the old one), because all versions step at once. Twenty are
+-- each halved (the geometric mean with the old one), because all versions step at once. A tie is
+-- half a win for either side. Twenty are
 -- within 0.001 of ln strength where all met each other, or one and the same; Hunter's (2004) would
 -- still be 0.4 away. Along a chain of versions, each of which met the next, they fall short.
 -- The last 30 days behind the model's clock, by the hour of the preference.
@@ -23,7 +24,8 @@ with outcomes as (
         panes.model,
         panes.preferred_version,
         panes.rejected_version,
-        sum(panes.preferences) as preferences
+        sum(panes.preferences) as preferences,
+        sum(panes.ties) as ties
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('preference_panes') }} as panes
         on
@@ -31,7 +33,7 @@ with outcomes as (
             and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.preferred_version != panes.rejected_version
     group by panes.model, panes.preferred_version, panes.rejected_version
-    having sum(panes.preferences) != 0
+    having sum(panes.preferences + panes.ties) != 0
 ),
 
 sides as (
@@ -40,7 +42,8 @@ sides as (
         preferred_version as model_version,
         rejected_version as opponent,
         preferences as wins,
-        0 as losses
+        0 as losses,
+        ties
     from outcomes
     union all
     select
@@ -48,7 +51,8 @@ sides as (
         rejected_version as model_version,
         preferred_version as opponent,
         0 as wins,
-        preferences as losses
+        preferences as losses,
+        ties
     from outcomes
 ),
 
@@ -60,7 +64,8 @@ pairs as (
         least(model_version, opponent) as one_version,
         greatest(model_version, opponent) as other_version,
         sum(wins)::bigint as wins,
-        sum(losses)::bigint as losses
+        sum(losses)::bigint as losses,
+        sum(ties)::bigint as ties
     from sides
     group by model, model_version, opponent
 ),
@@ -88,12 +93,13 @@ step_{{ step }} as (
             other_version,
             wins,
             losses,
+            ties,
             sqrt(
                 strength
-                * sum((wins + 0.5) * opposing / nullif(strength + opposing, 0))
+                * sum((wins + 0.5 * ties + 0.5) * opposing / nullif(strength + opposing, 0))
                     over of_version
                 / nullif(
-                    sum((losses + 0.5) / nullif(strength + opposing, 0))
+                    sum((losses + 0.5 * ties + 0.5) / nullif(strength + opposing, 0))
                         over of_version, 0
                 )
             ) as strength
@@ -117,7 +123,8 @@ versions as (
         model_version,
         sum(wins)::bigint as wins,
         sum(losses)::bigint as losses,
-        sum(wins + losses)::bigint as comparisons,
+        sum(ties)::bigint as ties,
+        sum(wins + losses + ties)::bigint as comparisons,
         count(*) as opponents,
         ln(nullif(max(strength), 0)) as log_strength
     from step_{{ steps }}
@@ -131,8 +138,9 @@ select
     comparisons,
     wins,
     losses,
-    wins::double precision / nullif(comparisons, 0) as win_rate,
-    {{ wilson_low('wins', 'comparisons') }} as win_rate_low,
-    {{ wilson_high('wins', 'comparisons') }} as win_rate_high,
+    ties,
+    (wins + 0.5 * ties)::double precision / nullif(comparisons, 0) as win_rate,
+    {{ wilson_low('wins + 0.5 * ties', 'comparisons') }} as win_rate_low,
+    {{ wilson_high('wins + 0.5 * ties', 'comparisons') }} as win_rate_high,
     case when log_strength is not null then {{ exp_of(centred) }} end as strength
 from versions

@@ -1,6 +1,7 @@
 -- How often people report predictions: per 100,000 predictions, and against what is usual.
 -- The latest window of each length, up to the end of the minute (of the hour, for a day) that the
 -- model's clock stands in. A report counts when it became known, whenever its prediction was given.
+-- Of each person the last report of a prediction counts; those without a user_id count each.
 -- Usual is the mean of up to 24 windows before (7 for a day: a week); the spike score is the
 -- distance from it in standard deviations of a Poisson count, (reports - expected) / sqrt(expected
 -- + 1).
@@ -20,6 +21,7 @@ with spans as (
         greatest(clock.first_event_time, samples.first_hour) as began_at,
         '{{ name }}' as window_name,
         '{{ grain }}' as grain,
+        '{{ step }}' as report_grain,
         {{ seconds }} as seconds,
         {{ before }} as windows_used,
         {{ pane_start(step, 'clock.event_clock') }} + interval '{{ step }}'
@@ -67,24 +69,25 @@ counted as (
         select
             span.model,
             span.window_name,
-            coalesce(sum(panes.feedback) filter (
+            coalesce(sum(panes.opinions) filter (
                 where panes.pane_start >= span.window_start
             ), 0)::bigint as reports,
-            coalesce(sum(panes.feedback) filter (
+            coalesce(sum(panes.opinions) filter (
                 where panes.pane_start < span.window_start
             ), 0)::bigint as reports_before
         from {{ span([
-            'model', 'window_name', 'seconds', 'windows_used', 'window_start',
+            'model', 'window_name', 'report_grain', 'seconds', 'windows_used', 'window_start',
             'window_end'
         ]) }} as span
-        inner join {{ ref('feedback_panes') }} as panes
+        inner join {{ ref('opinion_panes') }} as panes
             on
                 span.model = panes.model
+                and span.report_grain = panes.grain
                 and span.window_start
                 - span.windows_used * span.seconds * interval '1 second'
                 <= panes.pane_start
                 and span.window_end > panes.pane_start
-        where panes.grain = '1 minute' and panes.kind = 'report'
+        where panes.kind = 'report'
         group by span.model, span.window_name
     ) as reported
         on spans.model = reported.model and spans.window_name = reported.window_name

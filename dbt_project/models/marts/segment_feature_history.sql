@@ -1,47 +1,16 @@
--- What was known of a segment at any past moment: feedback of the 30 days before.
--- Feedback counts from the end of its minute on, so that no prediction sees its own feedback, nor
--- of anything that was not known yet.
--- grain: end of a minute in which something became known.
+-- What was known of a segment at any past moment: labels of the 30 days before.
+-- Labels count from the end of the minute in which they became known, so that no prediction sees its
+-- own, nor what was not known yet; until the end of the minute in which they were revised or taken
+-- back, and for 30 days. A segment without any left has a row of nulls.
+-- grain: end of a minute at which something began or ceased to count.
 -- key: (model, segment, event_timestamp).
 -- lateness: any; late feedback counts from the minute of its event_time.
-with feedback as (
-    select
-        panes.pane_start,
-        panes.model,
-        panes.segment,
-        sum(panes.feedback)::bigint as labels,
-        coalesce(sum(panes.feedback) filter (
-            where panes.label = positive.positive_label
-        ), 0)::bigint as positives
-    from {{ ref('feedback_panes') }} as panes
-    inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
-    where
-        panes.segment is not null
-        and panes.label is not null
-        and panes.grain = '1 minute'
-    group by panes.pane_start, panes.model, panes.segment
+with facts as (
+    {{ segment_facts() }}
 ),
 
-rolling as (
-    select
-        model,
-        segment,
-        pane_start + interval '1 minute' as event_timestamp,
-        sum(labels) over thirty_days as labels_30d,
-        sum(positives) over thirty_days as positives_30d
-    from feedback
-    window thirty_days as (
-        partition by model, segment
-        order by pane_start
-        range between interval '720 hours' preceding and current row
-    )
-)
-
-select
-    model,
-    segment,
-    event_timestamp,
-    labels_30d::bigint as labels_30d,
-    positives_30d::bigint as positives_30d,
-    positives_30d::double precision / labels_30d as positive_rate_30d
-from rolling
+{{ feature_history(
+    'segment', '1 minute',
+    pane_start('1 minute', 'clock.event_clock') ~ " + interval '1 minute'",
+    of=['labels', 'positives', 'positive_rate']
+) }}

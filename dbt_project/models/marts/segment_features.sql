@@ -1,44 +1,45 @@
 -- What is known of every segment now; Feast serves it online.
--- The newest row of segment_feature_history, without the rows before it: it is served as soon as an
--- feedback is known, and is history from the end of that minute on.
--- grain: segment of a model.  key: (model, segment).  lateness: as segment_feature_history.
-with latest as (
+-- The row of segment_feature_history that will hold once the minute of the model's clock is over,
+-- so that a label is served as soon as it is known.
+-- grain: segment of a model with a label in the 30 days up to then.  key: (model, segment).
+-- lateness: as segment_feature_history.
+with spans as (
     select
-        model,
-        segment,
-        max(pane_start) as pane_start
-    from {{ ref('feedback_panes') }}
-    where segment is not null and grain = '1 minute' and label is not null
-    group by model, segment
+        clock.model,
+        {{ pane_start('1 minute', 'clock.event_clock') }} + interval '1 minute'
+            as event_timestamp,
+        positive.positive_label
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
 ),
 
-summed as (
+facts as (
+    {{ segment_facts() }}
+),
+
+counted as (
     select
-        latest.model,
-        latest.segment,
-        latest.pane_start + interval '1 minute' as event_timestamp,
-        sum(panes.feedback)::bigint as labels_30d,
-        coalesce(sum(panes.feedback) filter (
-            where panes.label = positive.positive_label
-        ), 0)::bigint as positives_30d
-    from latest
-    inner join {{ ref('feedback_panes') }} as panes
-        on
-            latest.model = panes.model
-            and latest.segment = panes.segment
-            and panes.grain = '1 minute'
-            and panes.label is not null
-            and panes.pane_start >= latest.pane_start - interval '720 hours'
-    inner join {{ ref('positive_labels') }} as positive
-        on latest.model = positive.model
-    group by latest.model, latest.segment, latest.pane_start
+        facts.model,
+        facts.segment,
+        max(spans.event_timestamp) as event_timestamp,
+        sum(facts.labels)::bigint as labels,
+        coalesce(sum(facts.labels) filter (
+            where facts.label = spans.positive_label
+        ), 0)::bigint as positives
+    from facts
+    inner join spans on facts.model = spans.model
+    where
+        facts.happened_at >= spans.event_timestamp - interval '720 hours'
+        and facts.happened_at < spans.event_timestamp
+        and coalesce(facts.until, spans.event_timestamp) >= spans.event_timestamp
+    group by facts.model, facts.segment
 )
 
 select
     model,
     segment,
     event_timestamp,
-    labels_30d,
-    positives_30d,
-    positives_30d::double precision / labels_30d as positive_rate_30d
-from summed
+    labels as labels_30d,
+    positives as positives_30d,
+    positives::double precision / nullif(labels, 0) as positive_rate_30d
+from counted

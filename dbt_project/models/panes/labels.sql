@@ -2,7 +2,8 @@
 -- control.label_policies, or the default_label once the label window has closed in silence.
 -- Feedback on a prediction, and silence, also labels its shadow predictions.
 -- grain: labelled inference.  key: request_id.
--- lateness: any; later feedback, a revision or a changed policy replaces the label.
+-- lateness: any; later feedback, a revision or a changed policy replaces the label, a retraction may
+-- take it back.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
     key=['request_id'],
@@ -26,7 +27,7 @@
         'control.label_policies': "
             select request_id from panes.labels where kind != 'default'",
     },
-    deletes=['control.policies'],
+    deletes=['control.policies', 'events.feedback'],
     indexes=[['model', 'arrived_at'], ['model', 'user_id', 'settled_at']]
 ) }}
 

@@ -1,23 +1,78 @@
--- Pairs of predictions of which a user preferred one.
+-- Pairs of predictions of which a user preferred one, or found them equal. A person has one vote on
+-- a pair, whichever of the two is named first, and the last one counts; votes without a user_id
+-- count each.
 -- Reads the sources: a staging model that is referenced twice would be computed twice, in full.
 -- Models are compared by an expression that no index serves, so that joins use request_id alone.
--- grain: preference whose two predictions have come.  key: feedback_id.
--- lateness: any; feedback waits in its topic until both its inferences come.
+-- grain: pair whose two predictions have come, and voter.  key: all but what was said.
+-- lateness: any; feedback waits in its topic until both its inferences come; a later vote of the
+-- same person replaces this one, a retraction takes it back.
 -- depends_on: {{ ref('waiting_feedback') }}
 {{ config(
-    key=['feedback_id'],
+    key=['one_id', 'other_id', 'user_id', 'anonymous_id'],
     recompute={
         'events.inference': '
-            select w.feedback_id from new_rows as n
-            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
+            select least(f.request_id, f.rejected_request_id) from new_rows as n
+            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id
+            inner join events.feedback as f on w.feedback_id = f.feedback_id
+            where f.rejected_request_id is not null',
         'events.feedback': '
-            select feedback_id from new_rows where rejected_request_id is not null',
+            select least(request_id, rejected_request_id) from new_rows
+            where rejected_request_id is not null
+            union all
+            select least(f.request_id, f.rejected_request_id) from new_rows as n
+            inner join events.feedback as f on n.retracts = f.feedback_id
+            where f.rejected_request_id is not null',
     },
+    deletes=['events.feedback'],
     retention='400 days',
     time_column='feedback_time'
 ) }}
 
+with votes as (
+    select
+        f.feedback_id,
+        f.request_id,
+        f.rejected_request_id,
+        least(f.request_id, f.rejected_request_id) as one_id,
+        greatest(f.request_id, f.rejected_request_id) as other_id,
+        nullif(f.user_id, '') as user_id,
+        case when coalesce(f.user_id, '') = '' then f.feedback_id end as anonymous_id,
+        f.kind,
+        coalesce(f.value = 0.5, false) as is_tie,
+        preferred.model,
+        rejected.model as rejected_model,
+        preferred.model_version as preferred_version,
+        rejected.model_version as rejected_version,
+        preferred.segment,
+        f.event_time as feedback_time
+    from {{ source('events', 'feedback') }} as f
+    inner join {{ source('events', 'inference') }} as preferred
+        on f.request_id = preferred.request_id
+    inner join {{ source('events', 'inference') }} as rejected
+        on f.rejected_request_id = rejected.request_id
+    left join {{ source('events', 'feedback') }} as retraction
+        on
+            f.request_id = retraction.request_id
+            and f.feedback_id = retraction.retracts
+    where f.rejected_request_id is not null and retraction.feedback_id is null
+),
+
+ordered as (
+    select
+        *,
+        row_number() over (
+            partition by one_id, other_id, user_id, anonymous_id
+            order by feedback_time desc, {{ in_bytes('feedback_id') }} desc
+        ) as place
+    from votes
+    where kind = 'preference' and model is not distinct from rejected_model
+)
+
 select
+    one_id,
+    other_id,
+    user_id,
+    anonymous_id,
     feedback_id,
     request_id,
     rejected_request_id,
@@ -25,23 +80,7 @@ select
     preferred_version,
     rejected_version,
     segment,
+    is_tie,
     feedback_time
-from (
-    select
-        f.feedback_id,
-        f.request_id,
-        f.rejected_request_id,
-        f.kind,
-        preferred.model,
-        rejected.model as rejected_model,
-        preferred.model_version as preferred_version,
-        rejected.model_version as rejected_version,
-        preferred.segment,
-        f.event_time as feedback_time
-    from {{ ref('stg_feedback') }} as f
-    inner join {{ source('events', 'inference') }} as preferred
-        on f.request_id = preferred.request_id
-    inner join {{ source('events', 'inference') }} as rejected
-        on f.rejected_request_id = rejected.request_id
-) as pairs
-where kind = 'preference' and model is not distinct from rejected_model
+from ordered
+where place = 1

@@ -6,6 +6,7 @@ select
     feedback_id,
     request_id,
     rejected_request_id,
+    retracts,
     user_id,
     -- times
     event_time,
@@ -15,7 +16,7 @@ select
     source,
     value,
     case
-        when kind in ('preference', 'report', 'comment') then null
+        when kind in ('preference', 'report', 'comment', 'retraction') then null
         else coalesce(label, {{ number_text('value') }})
     end as label,
     metadata
