@@ -109,7 +109,7 @@ checks as (
         '{{ check_name }}' as check_name,
         '' as subject,
         null::double precision as reference_value,
-        {{ column }}::double precision / labels as current_value,
+        {{ column }}::double precision / nullif(labels, 0) as current_value,
         null::bigint as reference_rows,
         labels as current_rows,
         window_start as since
