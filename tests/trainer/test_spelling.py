@@ -12,7 +12,7 @@ from headrace.control.claims import Claim
 from headrace.trainer.brief import Brief, Champion, Marks
 from headrace.trainer.dataset import Dataset, LabeledExample
 from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
-from headrace.trainer.gate import HOLDOUT, GatePolicy
+from headrace.trainer.gate import GatePolicy
 from headrace.trainer.run import Outcome, train
 from tests.trainer.test_finetune import clicks
 
@@ -49,11 +49,11 @@ def test_a_run_learns_one_label_of_each_class(tmp_path: Path, old: tuple[str, st
     assert set(artifact.labels) == {"0", "1"}
     assert artifact.positive_label == mixed.metrics["positive_label"] == "1"
     assert artifact.report["warm_started"] is True
-    rival = mixed.metrics["gate"]
     plain = run({"yes": ["1"], "no": ["0"]}, Champion("v1", str(folder)), tmp_path)
-    assert rival == plain.metrics["gate"]
+    assert mixed.metrics["gate"] == plain.metrics["gate"]
     assert plain.candidate and mixed.candidate.rival == plain.candidate.rival
-    assert mixed.candidate.rival.accuracy > 0.6, HOLDOUT
+    # A label that the rival did not know would cost 16 nats.
+    assert mixed.candidate.rival.log_loss < 1
 
 
 def test_the_commonest_spelling_is_the_label(tmp_path: Path) -> None:
