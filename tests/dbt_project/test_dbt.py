@@ -117,7 +117,7 @@ def test_build_from_nothing_twice_and_with_a_changed_pane(engine: Engine, tmp_pa
     rebuilt = {name for name, oid in pane_oids(engine).items() if fresh[name] != oid}
     assert rebuilt == {
         "labels", "label_arrivals", "label_counts", "label_panes", "delay_panes",
-        "item_label_panes", "arm_panes", "feedback_panes",
+        "item_label_panes", "arm_panes", "feedback_panes", "clocks",
     }  # fmt: skip
     after = totals(engine)
     assert after == {**before, "clicks": 0}
