@@ -235,7 +235,8 @@ class Oracle:
             for name, (length, step, kept) in WINDOWS.items():
                 end = math.floor(seconds / step) * step + step
                 while end - length <= seconds and end <= clock // step * step + step:
-                    if end - length >= clock - kept or first[event.model] >= clock - kept:
+                    horizon = clock // 3600 * 3600 - kept
+                    if end - length >= horizon or first[event.model] >= horizon:
                         key = (name, datetime.fromtimestamp(end, UTC), event.model)
                         members[(*key, event.model_version, event.variant)].append(event)
                     end += step

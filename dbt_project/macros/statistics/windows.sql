@@ -15,7 +15,7 @@
 
 {#-
   Name, grain of the panes (none: the finest of a pane), length and step in seconds, and for how
-  many seconds behind the model's clock its panes are kept.
+  many seconds behind the hour of the model's clock its panes are kept.
 -#}
 {% macro windows() -%}
     {{ return([
@@ -39,7 +39,9 @@ with models as (
         clock.model,
         positive.positive_label,
         extract(epoch from clock.first_event_time)::bigint as first_second,
-        extract(epoch from clock.event_clock)::bigint as last_second
+        extract(epoch from clock.event_clock)::bigint as last_second,
+        extract(epoch from {{ headrace.pane_start('1 hour', 'clock.event_clock') }})::bigint
+            as last_hour
     from {{ ref('model_clock') }} as clock
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
 ),
@@ -57,8 +59,8 @@ ends as (
         {{ length }} as seconds,
         generate_series(
             case
-                when first_second >= last_second - {{ kept }} then first_second
-                else last_second - {{ kept - length + 1 }}
+                when first_second >= last_hour - {{ kept }} then first_second
+                else last_hour - {{ kept - length + 1 }}
             end / {{ step }} * {{ step }} + {{ step }},
             last_second / {{ step }} * {{ step }} + {{ step }},
             {{ step }}
@@ -137,10 +139,11 @@ cross join lateral (
                 placed.model = clock.model
                 and to_timestamp(placed.last_second - {{ step }}) <= clock.event_clock
                 and (
-                    to_timestamp(placed.last_second + {{ kept - length + 1 }})
-                    > clock.event_clock
+                    to_timestamp(placed.last_second + {{ kept - length }})
+                    >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
                     or clock.first_event_time
-                    >= clock.event_clock - interval '{{ kept // 3600 }} hours'
+                    >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
+                    - interval '{{ kept // 3600 }} hours'
                 )
         {%- endfor %}
     )
