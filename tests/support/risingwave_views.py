@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,10 +109,15 @@ def marts() -> dict[str, list[str]]:
 
 
 def rows(connection: psycopg.Connection[Any], mart: str) -> list[dict[str, Any]]:
+    """Return the rows of a mart, their times in UTC whatever the session's time zone is."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
+        found = cursor.execute(
             sql.SQL("select * from {}").format(sql.Identifier("headrace", mart))
         ).fetchall()
+    return [
+        {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+        for row in found
+    ]
 
 
 def differences(
