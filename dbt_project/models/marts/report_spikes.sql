@@ -110,9 +110,9 @@ expected as (
         reported.reports,
         case
             when bounds.window_start - interval '24 hours' >= bounds.first_event_time
-                then reported.reports_before / least(7, extract(
+                then reported.reports_before / nullif(least(7, extract(
                     epoch from bounds.window_start - bounds.first_event_time
-                )::double precision / 86400)
+                )::double precision / 86400), 0)
         end as expected
     from reported
     inner join bounds on reported.model = bounds.model
