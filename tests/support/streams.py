@@ -83,7 +83,7 @@ def _feedback(draw: st.DrawFn) -> dict[str, Any]:
                 {"kind": "preference", "rejected_request_id": "r2"},
                 {"kind": "preference", "rejected_request_id": "r2", "value": 0.5},
                 {"kind": "rating", "value": 2, "metadata": {"name": "tone"}},
-                {"kind": "comment", "label": "rude", "metadata": {"name": "tone"}},
+                {"kind": "label", "label": "no", "metadata": {"name": "tone"}},
             ]
         )
     )
