@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,9 +88,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     )
     marks = marks.reached("trained_at")
 
-    positive = brief.positive_label or ""
-    if positive not in artifact.labels:
-        positive = artifact.labels[-1]
+    positive = positive_of(brief.positive_label, artifact.labels, rows)
     adapter = _as_served(artifact)
     measured = _measure(adapter, newest, old, positive)
     if champion is not None and brief.champion is not None:
@@ -132,6 +131,21 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     )
 
 
+def positive_of(
+    told: str | None, labels: Sequence[str], rows: Sequence[LabeledExample]
+) -> str | None:
+    """The label whose probability is the score; None where it is that of the predicted label.
+
+    Of two labels that nobody told apart it is the rarer one.
+    """
+    if told in labels:
+        return told
+    if len(labels) != 2:
+        return None
+    counts = Counter(row.label for row in rows)
+    return min(reversed(labels), key=counts.__getitem__)
+
+
 def _load_champion(brief: Brief) -> tuple[Path | None, Adapter | None]:
     """Folder and adapter of the champion; None where there is none or it is not one of ours."""
     if brief.champion is None:
@@ -162,7 +176,7 @@ def _measure(
     adapter: Adapter,
     newest: Sequence[LabeledExample],
     old: Sequence[LabeledExample],
-    positive: str,
+    positive: str | None,
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.ModelMetrics] = {}
@@ -182,7 +196,7 @@ def _measure(
 
 
 def _measure_prior(
-    artifact: Artifact, newest: Sequence[LabeledExample], positive: str
+    artifact: Artifact, newest: Sequence[LabeledExample], positive: str | None
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))

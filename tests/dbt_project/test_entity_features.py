@@ -86,7 +86,7 @@ def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
         of_key.inferences.append(asked)
         if held := oracle.labels.get(event.request_id):
             known_at = max(utc(held.event.event_time), asked)
-            positive = held.label == oracle.positive
+            positive = held.label == oracle.positive_of(event.model)
             of_key.labels.append((known_at, positive, oracle.reward(event)))
     return found
 
@@ -137,7 +137,9 @@ def check_segments(engine: Engine, oracle: Oracle) -> None:
         if asked is None or asked.segment is None or label is None:
             continue
         known_at = minute(max(utc(said.event_time), utc(asked.event_time)))
-        feedback[asked.model, asked.segment].append((known_at, label == oracle.positive))
+        feedback[asked.model, asked.segment].append(
+            (known_at, label == oracle.positive_of(asked.model))
+        )
     wanted: dict[tuple[Key, datetime], tuple[int, int, float]] = {}
     for key, of_key in feedback.items():
         for last, _ in of_key:

@@ -31,7 +31,8 @@ WINDOWS = {
     "30 days": (30 * DAY, DAY, 400 * DAY),
 }
 UNLABELED = ("preference", "report", "comment")
-DEFAULT = ("last", 0, 1.0)
+REWARDS = ("rating", "thumbs", "click", "dwell", "purchase", "conversion")
+SILENT = "default"  # the kind of a label that silence gives
 Row = dict[str, Any]
 Grain = Callable[[datetime], datetime]
 
@@ -73,6 +74,7 @@ class Oracle:
         # by model; counted where something is decided, and in no other view
         self.silence = silence or {}
         self.labels = self._labels()
+        self.tasks = {model: self._task(model) for model in {e.model for e in inference.values()}}
 
     def _labels(self) -> dict[str, Held]:
         """The label of every prediction, or of the one that it shadows."""
@@ -88,16 +90,19 @@ class Oracle:
                 held[request_id] = max(
                     of_kinds,
                     key=lambda h: (
-                        self.policies.get(h.event.kind, DEFAULT)[1],
+                        self._policy(h.event.kind)[1],
                         h.event.event_time,
                         h.event.feedback_id,
                     ),
                 )
         return held
 
+    def _policy(self, kind: str) -> tuple[str, int, float]:
+        return self.policies.get(kind, ("last", int(kind not in REWARDS), 1.0))
+
     def _held(self, kind: str, heard: list[Feedback]) -> Held:
         """What all feedback of one kind comes to."""
-        wins, _, weight = self.policies.get(kind, DEFAULT)
+        wins, _, weight = self._policy(kind)
         of_kind = [event for event in heard if event.kind == kind]
         of_kind.sort(key=lambda f: (f.event_time, f.feedback_id))
         event = of_kind[0] if wins == "first" else of_kind[-1]
@@ -108,6 +113,52 @@ class Oracle:
             total = math.fsum(values)
             return Held(event, f"{total:g}", total, weight)
         return Held(event, str(label_of(event)), event.value, weight)
+
+    def _task(self, model: str) -> str | None:
+        """What a model does, by what came."""
+        inferences = self.of(model)
+        held = [
+            self.labels[event.request_id]
+            for event in inferences
+            if event.request_id in self.labels and event.variant != "shadow"
+        ]
+        labels = [each.label for each in held if each.event.kind not in REWARDS]
+        predictions = [str(e.prediction) for e in inferences if e.prediction is not None]
+        measures = [x for x in labels + predictions if is_measure(x)]
+        kinds = [
+            event.kind
+            for event in self.feedback.values()
+            if event.request_id in self.inference
+            and self.inference[event.request_id].model == model
+        ]
+        is_measured = 2 * len(measures) > len(labels) + len(predictions)
+        if labels:
+            return "regression" if is_measured else "classification"
+        if any(kind in REWARDS for kind in kinds):
+            return "reward"
+        if "preference" in kinds:
+            return "preference"
+        if predictions:
+            return "regression" if is_measured else "classification"
+        return None
+
+    def positive_of(self, model: str) -> str:
+        return "1" if self.tasks[model] == "reward" else self.positive
+
+    def kind(self, event: Inference) -> str:
+        """The kind of the label of a prediction."""
+        held = self.labels.get(event.request_id)
+        return held.event.kind if held else SILENT
+
+    def judged(self, event: Inference, label: str | None) -> tuple[str | None, str | None]:
+        """Label and prediction as they count for the model's task."""
+        task, kind = self.tasks[event.model], self.kind(event)
+        if task == "reward":
+            return (label if label in ("0", "1") else None), None
+        if task != "classification":
+            return None, None
+        said = None if kind in REWARDS else as_class(label)
+        return said, as_class(event.prediction)
 
     def labeled_examples(self) -> set[tuple[Any, ...]]:
         return {
@@ -191,24 +242,21 @@ class Oracle:
         said = {name: held.label for name, held in self.labels.items()}
         known = said if heard is None else heard
         judged = [event for event in events if event.request_id in known]
-        truth = {event.request_id: known[event.request_id] for event in judged}
-        classes = {name: as_class(label) for name, label in truth.items()}
-        scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
-        predicted = [
-            event
-            for event in judged
-            if as_class(event.prediction) is not None and classes[event.request_id] is not None
-        ]
-        y = np.array([truth[event.request_id] == self.positive for event in scored], dtype=int)
+        truth = {e.request_id: self.judged(e, known[e.request_id]) for e in judged}
+        positive = self.positive_of(events[0].model)
+        scored = [e for e in judged if e.score is not None and truth[e.request_id][0] is not None]
+        predicted = [event for event in judged if None not in truth[event.request_id]]
+        y = np.array([truth[event.request_id][0] == positive for event in scored], dtype=int)
         p = np.array([event.score for event in scored], dtype=float)
-        called = [event.prediction == self.positive for event in predicted]
-        right = [truth[event.request_id] == self.positive for event in predicted]
-        predictions = [str(event.prediction) for event in predicted]
-        labels = [str(truth[event.request_id]) for event in predicted]
+        labels = [str(truth[event.request_id][0]) for event in predicted]
+        predictions = [str(truth[event.request_id][1]) for event in predicted]
+        called = [prediction == positive for prediction in predictions]
+        right = [label == positive for label in labels]
         errors = [
-            number(event.prediction) - number(truth[event.request_id])
+            number(event.prediction) - number(known[event.request_id])
             for event in judged
-            if number(event.prediction) is not None and number(truth[event.request_id]) is not None
+            if self.tasks[event.model] == "regression" and self.kind(event) not in REWARDS
+            if number(event.prediction) is not None and number(known[event.request_id]) is not None
         ]
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
@@ -220,7 +268,7 @@ class Oracle:
             "latency_p95_ms": quantile(latencies, 0.95),
             "latency_p99_ms": quantile(latencies, 0.99),
             "labeled": len(judged),
-            "positives": sum(label == self.positive for label in truth.values()),
+            "positives": sum(label == positive for label, _ in truth.values()),
             "accuracy": mean(a == b for a, b in zip(predictions, labels, strict=True)),
             "precision": precision_score(right, called) if any(called) else None,
             "recall": recall_score(right, called) if any(right) else None,
@@ -277,6 +325,10 @@ def as_class(text: Any) -> str | None:
     if text is None or len(text) > 64:
         return None
     return None if len(text) > 3 and number(text) is not None else str(text)
+
+
+def is_measure(text: str) -> bool:
+    return as_class(text) is None and number(text) is not None
 
 
 def number(text: Any) -> Any:

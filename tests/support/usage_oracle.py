@@ -13,7 +13,7 @@ from scipy.stats import binomtest, linregress
 from sklearn.metrics import log_loss
 
 from headrace.events.contract import Inference
-from tests.support.oracle import Oracle, as_class, hour, mean, minute, quantile, utc
+from tests.support.oracle import Oracle, hour, mean, minute, quantile, utc
 from tests.support.streams import MODELS
 
 GAP, HORIZON = timedelta(minutes=90), timedelta(days=2)
@@ -222,16 +222,16 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
     truth = {
         event.request_id: label
         for event in events
-        if (label := as_class(oracle.heard(event))) is not None
+        if (label := oracle.judged(event, oracle.heard(event))[0]) is not None
         and oracle.is_settled(event, hourly=True)
     }
     judged = [event for event in events if event.request_id in truth]
     if metric == "accuracy":
-        called = [event for event in judged if as_class(event.prediction) is not None]
+        called = [event for event in judged if oracle.judged(event, None)[1] is not None]
         right = sum(event.prediction == truth[event.request_id] for event in called)
         return (len(called), right / len(called)) if called else None
     scores = {e.request_id: e.score for e in judged if e.score is not None}
-    y = [truth[name] == oracle.positive for name in scores]
+    y = [truth[name] == oracle.positive_of(events[0].model) for name in scores]
     p = np.clip(list(scores.values()), 1e-6, 1 - 1e-6)
     return (len(y), float(log_loss(y, p, labels=[0, 1]))) if y else None
 

@@ -93,6 +93,7 @@
         panes.variant,
         {{ headrace.as_class('spans.default_label') }} as label,
         panes.prediction,
+        null::text as outcome,
         {{ sign }}panes.{{ number }} as examples,
         {%- for name in [
             'scored', 'score_micro', 'score_squared_micro', 'log_score_micro',

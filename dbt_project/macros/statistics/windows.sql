@@ -6,7 +6,7 @@
   It adds window_name, window_start, window_end and model to what the body selects. A window is
   [start, end), its end a multiple of its step since 1970-01-01; the newest one ends at the first
   such time after the model's clock. The body groups by window_keys() and by columns of its own; its
-  rows carry the model's positive_label.
+  rows carry the label_columns() of the model.
 
   PostgreSQL runs the body once for each window that is asked for, over the panes of that window
   alone; RisingWave puts every pane into each window that it belongs to.
@@ -26,6 +26,25 @@
     ]) }}
 {%- endmacro %}
 
+{#- What positive_labels says of a model that measures depend on: columns of the rows of a window. -#}
+{% macro label_columns() -%}
+    {{ return(['positive_label', 'positive_source', 'task', 'score_of', 'null_because']) }}
+{%- endmacro %}
+
+{#- The positive_labels that FROM joins, with these columns. -#}
+{% macro labels_told() -%}
+    (
+        select
+            model,
+            positive_label,
+            source as positive_source,
+            task,
+            score_of,
+            null_because
+        from {{ ref('positive_labels') }}
+    )
+{%- endmacro %}
+
 {% macro windowed() -%}
     {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
 {%- endmacro %}
@@ -36,11 +55,13 @@
 with models as (
     select
         clock.model,
-        positive.positive_label,
+        {%- for name in headrace.label_columns() %}
+        positive.{{ name }},
+        {%- endfor %}
         extract(epoch from clock.first_event_time)::bigint as first_second,
         extract(epoch from clock.event_clock)::bigint as last_second
     from {{ ref('model_clock') }} as clock
-    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+    inner join {{ headrace.labels_told() }} as positive on clock.model = positive.model
 ),
 
 ends as (
@@ -50,7 +71,7 @@ ends as (
     {%- endif %}
     select
         model,
-        positive_label,
+        {{ headrace.label_columns() | join(', ') }},
         '{{ name }}' as window_name,
         {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
         {{ length }} as seconds,
@@ -66,7 +87,7 @@ ends as (
 spans as (
     select
         model,
-        positive_label,
+        {{ headrace.label_columns() | join(', ') }},
         window_name,
         grain,
         to_timestamp(last_second - seconds) as window_start,
@@ -114,7 +135,9 @@ cross join lateral (
         from (
             select
                 panes.*,
-                positive.positive_label,
+                {%- for name in headrace.label_columns() %}
+                positive.{{ name }},
+                {%- endfor %}
                 {%- if length > step %}
                 generate_series(
                     {{ first_end }},
@@ -125,7 +148,7 @@ cross join lateral (
                 {{ first_end }} as last_second
                 {%- endif %}
             from {{ relation }} as panes
-            inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
+            inner join {{ headrace.labels_told() }} as positive on panes.model = positive.model
             where panes.grain = '{{ grain or fine }}'
         ) as placed
         inner join {{ ref('model_clock') }} as clock
@@ -140,8 +163,10 @@ cross join lateral (
 {% macro postgres__window_rows(relation, fine) -%}
     (
         select
-            panes.*,
-            spans.positive_label
+            panes.*
+            {%- for name in headrace.label_columns() %},
+            spans.{{ name }}
+            {%- endfor %}
         from {{ relation }} as panes
         where
             panes.model = spans.model

@@ -8,6 +8,8 @@ with models as (
         clock.model,
         champion.model_version,
         positive.positive_label,
+        positive.score_of,
+        positive.task,
         clock.event_clock,
         policies.default_label,
         policies.label_window,
@@ -22,14 +24,15 @@ judged as (
     select
         models.model,
         panes.pane_start,
-        panes.label,
-        panes.prediction,
+        {{ judged_label('panes', 'models.task') }} as label,
+        {{ judged_prediction('panes', 'models.task') }} as prediction,
         models.positive_label,
+        models.score_of,
         panes.examples,
         panes.scored,
         panes.score_micro,
         panes.score_squared_micro,
-        panes.measured,
+        {{ judged_numbers('panes', 'models.task') }} as measured,
         panes.absolute_error
     from models
     inner join {{ ref('label_panes') }} as panes on models.model = panes.model
@@ -44,9 +47,10 @@ judged as (
     select
         silent.model,
         {{ known_hour('silent.pane_start', 'silent.label_window') }} as pane_start,
-        silent.label,
-        silent.prediction,
+        {{ judged_label('silent', 'silent.task') }} as label,
+        {{ judged_prediction('silent', 'silent.task') }} as prediction,
         silent.positive_label,
+        silent.score_of,
         silent.examples,
         silent.scored,
         silent.score_micro,
@@ -55,7 +59,8 @@ judged as (
         silent.absolute_error
     from (
         {{ silence(
-            'silent_spans', ['model', 'positive_label', 'label_window'],
+            'silent_spans',
+            ['model', 'positive_label', 'score_of', 'task', 'label_window'],
             'coalesce(spans.model_version, panes.model_version) = panes.model_version'
         ) }}
     ) as silent
@@ -69,15 +74,12 @@ hours as (
             where label is not null and prediction is not null
         ), 0) as classified,
         coalesce(sum(examples) filter (where label != prediction), 0) as wrong,
-        coalesce(sum(scored) filter (
-            where label is not null and positive_label is not null
-        ), 0) as scored,
+        coalesce(sum(scored) filter (where {{ is_score_judged() }}), 0) as scored,
         coalesce(sum(
             score_squared_micro
-            + case when label = positive_label then 1000000 * scored - 2 * score_micro
+            + case when {{ came_true() }} then 1000000 * scored - 2 * score_micro
                 else 0 end
-        ) filter (where label is not null and positive_label is not null), 0)
-            as squared_micro,
+        ) filter (where {{ is_score_judged() }}), 0) as squared_micro,
         sum(measured) as measured,
         coalesce(sum(measured) filter (where label is null or prediction is null), 0)
             as measures,

@@ -1,6 +1,7 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- Reference and current window are those of label_windows. Labels that are measures count as one
--- class. Silence counts as the default_label (macros/pane/silence.sql), so that all predictions have a
+-- class; rewards of 0 and 1 count where the model's task is to predict them. Other tasks have no
+-- classes, and no rows here. Silence counts as the default_label (macros/pane/silence.sql), so that all predictions have a
 -- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
 -- significant, too.
 -- grain: model.  key: model.
@@ -12,9 +13,12 @@ with spans as (
         policies.min_sample,
         policies.drift_alpha,
         policies.psi_alert,
-        policies.default_label
+        policies.default_label,
+        positive.task,
+        positive.positive_label
     from {{ ref('label_windows') }} as windows
     inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
+    inner join {{ ref('positive_labels') }} as positive on windows.model = positive.model
 ),
 
 parts as (
@@ -28,6 +32,7 @@ parts as (
     select
         model,
         default_label,
+        task,
         {{ is_reference }} as is_reference,
         '1 hour' as grain,
         {{ start }} as span_start,
@@ -41,6 +46,8 @@ judged as (
         parts.model,
         parts.is_reference,
         panes.label,
+        panes.outcome,
+        parts.task,
         panes.examples
     from parts
     inner join {{ ref('label_panes') }} as panes
@@ -57,20 +64,25 @@ judged as (
         model,
         is_reference,
         label,
+        outcome,
+        task,
         examples
     from (
-        {{ silence('parts', ['model', 'is_reference']) }}
+        {{ silence('parts', ['model', 'is_reference', 'task']) }}
     ) as silent
 ),
 
 labels as (
     select
         model,
-        label,
+        {{ judged_label('judged', 'task') }} as label,
         coalesce(sum(examples) filter (where is_reference), 0) as reference,
         coalesce(sum(examples) filter (where not is_reference), 0) as current
     from judged
-    group by model, label
+    where
+        (coalesce(task, 'classification') = 'classification' and outcome is null)
+        or (task = 'reward' and coalesce(outcome, label) in ('0', '1'))
+    group by 1, 2
 ),
 
 {{ category_distances('distances', 'labels', ['model'], 'label') }},
@@ -81,8 +93,8 @@ positives as (
         sum(labels.reference) as reference,
         sum(labels.current) as current
     from labels
-    inner join {{ ref('positive_labels') }} as positive
-        on labels.model = positive.model and labels.label = positive.positive_label
+    inner join spans
+        on labels.model = spans.model and labels.label = spans.positive_label
     group by labels.model
 )
 
@@ -90,6 +102,7 @@ select
     -- ids
     spans.model,
     spans.model_version,
+    spans.task,
     -- the verdict
     {{ drift_status(
         'distances.psi_excess', 'distances.p_value < spans.drift_alpha',
@@ -102,10 +115,14 @@ select
     distances.p_value,
     distances.cramers_v,
     -- what was compared
-    coalesce(positives.reference, 0)::double precision
-    / nullif(distances.reference_rows, 0) as reference_positive_share,
-    coalesce(positives.current, 0)::double precision
-    / nullif(distances.current_rows, 0) as current_positive_share,
+    case when spans.positive_label is not null then
+        coalesce(positives.reference, 0)::double precision
+        / nullif(distances.reference_rows, 0)
+    end as reference_positive_share,
+    case when spans.positive_label is not null then
+        coalesce(positives.current, 0)::double precision
+        / nullif(distances.current_rows, 0)
+    end as current_positive_share,
     coalesce(distances.reference_rows, 0) as reference_rows,
     coalesce(distances.current_rows, 0) as current_rows,
     -- times

@@ -1,5 +1,6 @@
 -- What a model can learn from now: its labels, their classes, and how many of them are new since
 -- its last run. retrain_trigger judges it.
+-- Rewards are no labels to a model whose task is to predict classes or numbers.
 -- Silence counts as the default_label (macros/pane/silence.sql), once the label window is over.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
 with runs as (
@@ -37,16 +38,25 @@ last_run as (
     where place = 1
 ),
 
+learners as (
+    select
+        model,
+        coalesce(task in ('classification', 'regression'), false) as ignores_rewards
+    from {{ ref('model_tasks') }}
+),
+
 -- Whole minutes by the pane; the minute in which the last run looked, label by label.
 arrived as (
     select
         arrivals.model,
         arrivals.pane_start as minute,
         arrivals.labels
+        - case when learners.ignores_rewards then arrivals.rewards else 0 end as labels
     from {{ ref('label_arrivals') }} as arrivals
+    inner join learners on arrivals.model = learners.model
     left join last_run on arrivals.model = last_run.model
     where
-        arrivals.labels > 0
+        arrivals.labels > case when learners.ignores_rewards then arrivals.rewards else 0 end
         and (last_run.model is null or arrivals.pane_start > last_run.known_at)
     union all
     select
@@ -61,17 +71,21 @@ arrived as (
             and last_run.known_at < labels.ingested_at
             and labels.ingested_at
             < {{ pane_start('1 minute', 'last_run.known_at') }} + interval '1 minute'
+    inner join learners on last_run.model = learners.model
+    where not (learners.ignores_rewards and {{ is_reward('labels.kind') }})
 ),
 
 spans as (
     select
         arrived.model,
+        learners.ignores_rewards,
         last_run.known_at,
         sum(arrived.labels)::bigint as new_labels,
         min(arrived.minute) as first_minute
     from arrived
+    inner join learners on arrived.model = learners.model
     left join last_run on arrived.model = last_run.model
-    group by arrived.model, last_run.known_at
+    group by arrived.model, learners.ignores_rewards, last_run.known_at
 ),
 
 -- The first of them to the microsecond, from the labels of that minute alone.
@@ -85,7 +99,9 @@ fresh as (
         select
             span.model,
             min(labels.ingested_at) as first_new_label_at
-        from {{ span(['model', 'known_at', 'first_minute']) }} as span
+        from {{ span([
+            'model', 'ignores_rewards', 'known_at', 'first_minute'
+        ]) }} as span
         inner join {{ ref('labels') }} as labels
             on
                 span.model = labels.model
@@ -96,25 +112,31 @@ fresh as (
         where
             labels.variant != 'shadow'
             and (span.known_at is null or labels.ingested_at > span.known_at)
+            and not (span.ignores_rewards and {{ is_reward('labels.kind') }})
         group by span.model
     ) as heard_first on spans.model = heard_first.model
 ),
 
 known as (
     select
-        model,
-        sum(examples)::bigint as examples,
-        count(*) as classes
-    from {{ ref('label_counts') }}
-    where examples > 0
-    group by model
+        counts.model,
+        sum(counts.examples)::bigint as examples,
+        sum(case when learners.ignores_rewards then counts.rewards else 0 end)::bigint
+            as rewards,
+        count(case
+            when not learners.ignores_rewards or counts.examples > counts.rewards then 1
+        end) as classes
+    from {{ ref('label_counts') }} as counts
+    inner join learners on counts.model = learners.model
+    where counts.examples > 0
+    group by counts.model
 ),
 
 {{ silence_counts('silenced') }}
 
 select
     clock.model,
-    coalesce(known.examples, 0) + coalesce(silenced.examples, 0) as examples,
+    coalesce(known.examples - known.rewards, 0) + coalesce(silenced.examples, 0) as examples,
     coalesce(known.classes, 0) + case
         when silenced.examples > 0 and not silenced.is_said then 1 else 0
     end as classes,

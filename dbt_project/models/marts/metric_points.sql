@@ -12,7 +12,7 @@
 {%- endset %}
 {%- set columns = [
     'model', 'window_start', 'event_clock', 'is_daily', 'first_version', 'last_version',
-    'default_label', 'settled_at', 'positive_label'
+    'default_label', 'settled_at', 'positive_label', 'score_of', 'task'
 ] %}
 {%- set of_versions = "spans.first_version <= panes.model_version
             and spans.last_version >= panes.model_version" %}
@@ -41,6 +41,8 @@ spans as (
     select
         served.*,
         positive.positive_label,
+        positive.score_of,
+        positive.task,
         {{ pane_start(
             '1 hour', "greatest(served.since, served.event_clock - interval '30 days')"
         ) }} as window_start,
@@ -79,9 +81,10 @@ inner join {{ lateral() }} (
             hours.model,
             hours.is_daily,
             hours.positive_label,
+            hours.score_of,
             panes.pane_start,
-            panes.label,
-            panes.prediction,
+            {{ judged_label('panes', 'hours.task') }} as label,
+            {{ judged_prediction('panes', 'hours.task') }} as prediction,
             panes.examples,
             panes.scored,
             panes.log_score_micro,
@@ -103,16 +106,18 @@ inner join {{ lateral() }} (
             model,
             is_daily,
             positive_label,
+            score_of,
             pane_start,
-            label,
-            prediction,
+            {{ judged_label('silent', 'silent.task') }} as label,
+            {{ judged_prediction('silent', 'silent.task') }} as prediction,
             examples,
             scored,
             log_score_micro,
             log_complement_micro
         from (
             {{ silence(
-                'hours', ['model', 'is_daily', 'positive_label'],
+                'hours',
+                ['model', 'is_daily', 'positive_label', 'score_of', 'task'],
                 of_versions ~ " and panes.variant = 'champion'"
             ) }}
         ) as silent
@@ -126,11 +131,10 @@ inner join {{ lateral() }} (
                 as predicted,
             sum(case when prediction = label then examples else 0 end)::bigint
                 as correct,
-            sum(case when positive_label is not null then scored end)::bigint
-                as scored,
+            sum(case when {{ is_score_judged() }} then scored end)::bigint as scored,
             -sum(case
-                when label = positive_label then log_score_micro
-                when label != positive_label then log_complement_micro
+                when {{ is_score_judged() }} and {{ came_true() }} then log_score_micro
+                when {{ is_score_judged() }} then log_complement_micro
             end)::double precision / 1000000 as log_loss
         from judged
         where label is not null

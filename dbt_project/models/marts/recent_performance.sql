@@ -5,7 +5,7 @@
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
 {%- set measures = [
-    'label', 'prediction', 'examples', 'scored', 'score_micro', 'score_squared_micro',
+    'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro', 'score_squared_micro',
     'log_score_micro', 'log_complement_micro', 'reward', 'measured', 'absolute_error',
     'squared_error', 'counts'
 ] %}
@@ -13,7 +13,9 @@ with models as (
     select
         clock.model,
         champion.model_version,
-        positive.positive_label,
+        {%- for name in label_columns() %}
+        positive.{{ name }},
+        {%- endfor %}
         {{ metric_number('baseline_auc', 'champion.metrics') }} as baseline_auc,
         {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
             as first_pane,
@@ -22,7 +24,7 @@ with models as (
         policies.label_window,
         {{ settled_at() }} as settled_at
     from {{ watched_models() }}
-    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+    inner join {{ labels_told() }} as positive on clock.model = positive.model
 ),
 
 {{ known_spans('silent_spans', 'models', 'first_pane') }},
@@ -31,6 +33,8 @@ known as (
     select
         panes.model,
         models.positive_label,
+        models.score_of,
+        models.task,
         {%- for name in measures %}
         panes.{{ name }},
         {%- endfor %}
@@ -51,13 +55,15 @@ known as (
     select
         silent.model,
         silent.positive_label,
+        silent.score_of,
+        silent.task,
         {%- for name in measures %}
         silent.{{ name }},
         {%- endfor %}
         silent.weight
     from (
         {{ silence(
-            'silent_spans', ['model', 'positive_label'],
+            'silent_spans', ['model', 'positive_label', 'score_of', 'task'],
             'coalesce(spans.model_version, panes.model_version) = panes.model_version'
         ) }}
     ) as silent
@@ -72,12 +78,16 @@ select
     models.event_clock as window_end,
     models.baseline_auc,
     coalesce(recent.labeled, 0) as labeled,
-    coalesce(recent.positives, 0) as positives,
+    case when models.positive_label is not null then coalesce(recent.positives, 0) end
+        as positives,
     {%- for metric in [
         'accuracy', 'precision', 'recall', 'f1', 'macro_f1', 'auc', 'auc_error',
         'log_loss', 'brier', 'calibration_error', 'rmse', 'mae', 'mean_reward'
     ] %}
-    recent.{{ metric }}{{ ',' if not loop.last }}
+    recent.{{ metric }},
+    {%- endfor %}
+    {%- for name in label_columns() %}
+    models.{{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 from models
 left join recent on models.model = recent.model

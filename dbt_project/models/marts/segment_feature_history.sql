@@ -10,9 +10,11 @@ with feedback as (
         panes.model,
         panes.segment,
         sum(panes.feedback)::bigint as labels,
-        coalesce(sum(panes.feedback) filter (
-            where panes.label = positive.positive_label
-        ), 0)::bigint as positives
+        case when max(positive.positive_label) is not null then
+            coalesce(sum(panes.feedback) filter (
+                where panes.label = positive.positive_label
+            ), 0)::bigint
+        end as positives
     from {{ ref('feedback_panes') }} as panes
     inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
     where

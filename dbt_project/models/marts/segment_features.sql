@@ -18,9 +18,11 @@ summed as (
         latest.segment,
         latest.pane_start + interval '1 minute' as event_timestamp,
         sum(panes.feedback)::bigint as labels_30d,
-        coalesce(sum(panes.feedback) filter (
-            where panes.label = positive.positive_label
-        ), 0)::bigint as positives_30d
+        case when max(positive.positive_label) is not null then
+            coalesce(sum(panes.feedback) filter (
+                where panes.label = positive.positive_label
+            ), 0)::bigint
+        end as positives_30d
     from latest
     inner join {{ ref('feedback_panes') }} as panes
         on

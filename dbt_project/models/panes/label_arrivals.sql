@@ -7,7 +7,8 @@
 select
     model,
     {{ pane_start('1 minute', 'ingested_at') }} as pane_start,
-    count(*) as labels
+    count(*) as labels,
+    count(case when {{ is_reward() }} then 1 end) as rewards
 from {{ ref('labels') }}
 where variant != 'shadow'
 group by 1, 2
