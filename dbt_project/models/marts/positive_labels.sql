@@ -9,16 +9,7 @@
 -- grain: model.  key: model.  lateness: any; an inferred one may change as events come.
 {{ config(stored=true) }}
 
-with served as (
-    select
-        model,
-        max(metrics ->> 'positive_label') as label
-    from {{ ref('model_versions') }}
-    where status = 'champion'
-    group by model
-),
-
-sides as (
+with sides as (
     select
         model,
         prediction as class,
@@ -103,8 +94,10 @@ tested as (
             (low_label_score - high_label_score) / nullif(sqrt(
                 greatest(
                     high_labels * high_label_variance + low_labels * low_label_variance, 0
-                ) / (high_labels + low_labels)
-                * (1 / high_labels::double precision + 1 / low_labels::double precision)
+                ) / nullif(high_labels + low_labels, 0) * (
+                    1 / nullif(high_labels, 0)::double precision
+                    + 1 / nullif(low_labels, 0)::double precision
+                )
             ), 0)
         end as z
     from pairs
@@ -140,8 +133,10 @@ told as (
             when coalesce(tasks.task, '') != 'reward' then policies.positive_label
         end as policy_label,
         case
-            when tasks.task = 'reward' and served.label in ('0', '1') then served.label
-            when coalesce(tasks.task, '') != 'reward' then served.label
+            when tasks.task = 'reward' and champion.metrics ->> 'positive_label' in ('0', '1')
+                then champion.metrics ->> 'positive_label'
+            when coalesce(tasks.task, '') != 'reward'
+                then champion.metrics ->> 'positive_label'
         end as version_label,
         case
             when tasks.task = 'reward' then '1'
@@ -157,7 +152,7 @@ told as (
         coalesce(
             case
                 when evidence.classes > 2
-                    then evidence.least_mean >= 1 / evidence.classes::double precision
+                    then evidence.least_mean * evidence.classes >= 1
                 else
                     evidence.scored_classes = 2
                     and evidence.least_score >= 0.5
@@ -166,7 +161,7 @@ told as (
         ) as scores_predictions
     from {{ ref('model_tasks') }} as tasks
     inner join {{ ref('model_policies') }} as policies on tasks.model = policies.model
-    left join served on tasks.model = served.model
+    left join {{ ref('champions') }} as champion on tasks.model = champion.model
     left join evidence on tasks.model = evidence.model
 ),
 
