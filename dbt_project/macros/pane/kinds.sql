@@ -23,6 +23,14 @@
         end
 {%- endmacro %}
 
+{#- Whether a row has a label, be it a measure, whose mix is compared over time. -#}
+{% macro is_compared(row, task) -%}
+    (
+            (coalesce({{ task }}, 'classification') = 'classification' and {{ row }}.outcome is null)
+            or {{ headrace.judged_label(row, task) }} is not null
+        )
+{%- endmacro %}
+
 {#- The predicted class that labels are compared with; null for tasks without classes. -#}
 {% macro judged_prediction(row, task) -%}
     case

@@ -1,9 +1,9 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- Reference and current window are those of label_windows. Labels that are measures count as one
 -- class; rewards of 0 and 1 count where the model's task is to predict them. Other tasks have no
--- classes, and no rows here. Silence counts as the default_label (macros/pane/silence.sql), so that all predictions have a
--- label. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
--- significant, too.
+-- classes, and no rows here. Silence counts as the default_label (macros/pane/silence.sql), so that
+-- all predictions have a label. Status follows psi_excess (psi without what chance alone adds to it)
+-- where chi-square is significant, too.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own
 -- hour.
@@ -18,7 +18,8 @@ with spans as (
         positive.positive_label
     from {{ ref('label_windows') }} as windows
     inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
-    inner join {{ ref('positive_labels') }} as positive on windows.model = positive.model
+    inner join {{ ref('positive_labels') }} as positive
+        on windows.model = positive.model
 ),
 
 parts as (
@@ -45,9 +46,7 @@ judged as (
     select
         parts.model,
         parts.is_reference,
-        panes.label,
-        panes.outcome,
-        parts.task,
+        {{ judged_label('panes', 'parts.task') }} as label,
         panes.examples
     from parts
     inner join {{ ref('label_panes') }} as panes
@@ -59,30 +58,27 @@ judged as (
         panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
+        and {{ is_compared('panes', 'parts.task') }}
     union all
     select
         model,
         is_reference,
-        label,
-        outcome,
-        task,
+        {{ judged_label('silent', 'silent.task') }} as label,
         examples
     from (
         {{ silence('parts', ['model', 'is_reference', 'task']) }}
     ) as silent
+    where {{ is_compared('silent', 'silent.task') }}
 ),
 
 labels as (
     select
         model,
-        {{ judged_label('judged', 'task') }} as label,
+        label,
         coalesce(sum(examples) filter (where is_reference), 0) as reference,
         coalesce(sum(examples) filter (where not is_reference), 0) as current
     from judged
-    where
-        (coalesce(task, 'classification') = 'classification' and outcome is null)
-        or (task = 'reward' and coalesce(outcome, label) in ('0', '1'))
-    group by 1, 2
+    group by model, label
 ),
 
 {{ category_distances('distances', 'labels', ['model'], 'label') }},

@@ -56,7 +56,8 @@ arrived as (
     inner join learners on arrivals.model = learners.model
     left join last_run on arrivals.model = last_run.model
     where
-        arrivals.labels > case when learners.ignores_rewards then arrivals.rewards else 0 end
+        arrivals.labels
+        > case when learners.ignores_rewards then arrivals.rewards else 0 end
         and (last_run.model is null or arrivals.pane_start > last_run.known_at)
     union all
     select
@@ -136,7 +137,8 @@ known as (
 
 select
     clock.model,
-    coalesce(known.examples - known.rewards, 0) + coalesce(silenced.examples, 0) as examples,
+    coalesce(known.examples - known.rewards, 0) + coalesce(silenced.examples, 0)
+        as examples,
     coalesce(known.classes, 0) + case
         when silenced.examples > 0 and not silenced.is_said then 1 else 0
     end as classes,

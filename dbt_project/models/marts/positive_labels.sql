@@ -93,7 +93,8 @@ tested as (
         case when least(high_labels, low_labels) >= 10 then
             (low_label_score - high_label_score) / nullif(sqrt(
                 greatest(
-                    high_labels * high_label_variance + low_labels * low_label_variance, 0
+                    high_labels * high_label_variance
+                    + low_labels * low_label_variance, 0
                 ) / nullif(high_labels + low_labels, 0) * (
                     1 / nullif(high_labels, 0)::double precision
                     + 1 / nullif(low_labels, 0)::double precision
@@ -111,11 +112,16 @@ evidence as (
             when scored_classes = 2 then case
                 when
                     low_mean_score < 0.5
-                    and (high_mean_score >= 0.5 or high_least_score > low_greatest_score)
+                    and (
+                        high_mean_score >= 0.5
+                        or high_least_score > low_greatest_score
+                    )
                     then 'scores'
             end
             when scored_classes = 1 then case
-                when (high_mean_score < 0.5 and z >= 3) or (high_mean_score >= 0.5 and z <= -3)
+                when
+                    (high_mean_score < 0.5 and z >= 3)
+                    or (high_mean_score >= 0.5 and z <= -3)
                     then 'labels'
             end
             when words = 1 then 'word'
@@ -133,7 +139,9 @@ told as (
             when coalesce(tasks.task, '') != 'reward' then policies.positive_label
         end as policy_label,
         case
-            when tasks.task = 'reward' and champion.metrics ->> 'positive_label' in ('0', '1')
+            when
+                tasks.task = 'reward'
+                and champion.metrics ->> 'positive_label' in ('0', '1')
                 then champion.metrics ->> 'positive_label'
             when coalesce(tasks.task, '') != 'reward'
                 then champion.metrics ->> 'positive_label'

@@ -22,7 +22,8 @@ select
     label,
     count(*) as examples,
     count(case when is_reward then 1 end) as rewards,
-    count(case when label is null and is_number and not is_reward then 1 end) as measures,
+    count(case when label is null and is_number and not is_reward then 1 end)
+        as measures,
     count(score_micro) as scored,
     coalesce(sum(score_micro), 0)::bigint as score_micro,
     coalesce(sum(score_squared_micro), 0)::bigint as score_squared_micro

@@ -24,7 +24,8 @@ select
     prediction,
     count(*) as inferences,
     count(said) as predictions,
-    count(case when prediction is null and {{ is_number('said') }} then 1 end) as measures,
+    count(case when prediction is null and {{ is_number('said') }} then 1 end)
+        as measures,
     count(output) as outputs,
     count(score) as scored,
     coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro,
