@@ -278,7 +278,8 @@ class DriftOracle:
         if self.oracle.tasks[event.model] == "reward":
             return label in ("0", "1")
         is_reward = self.oracle.kind(event) in REWARDS
-        return self.oracle.tasks[event.model] == "classification" and not is_reward
+        is_classified = self.oracle.tasks[event.model] in (None, "classification")
+        return is_classified and not is_reward
 
     # --- concept_drift
 

@@ -155,7 +155,7 @@ class Oracle:
         task, kind = self.tasks[event.model], self.kind(event)
         if task == "reward":
             return (label if label in ("0", "1") else None), None
-        if task != "classification":
+        if task not in (None, "classification"):
             return None, None
         said = None if kind in REWARDS else as_class(label)
         return said, as_class(event.prediction)
