@@ -243,11 +243,16 @@ def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> D
 
 
 def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
-    """The policies in force now by which feedback, or its absence, becomes a label."""
+    """The policies in force now by which feedback, or its absence, becomes a label.
+
+    Rewards are no labels to a model whose task is to predict classes or numbers.
+    """
     (terms,) = engine.rows(
         "select label_window::text, default_label from headrace.model_policies where model = %s",
         [model],
     )
+    (told,) = engine.rows("select task from headrace.model_tasks where model = %s", [model])
+    labels_only = told["task"] in ("classification", "regression")
     kinds = engine.rows(
         """
         select
@@ -257,10 +262,12 @@ def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
         from control.label_policies as defaults
         left join control.label_policies as own
             on own.model = %s and own.kind = defaults.kind
-        where defaults.model = '*'
+        where
+            defaults.model = '*'
+            and (not %s or defaults.kind in ('correction', 'label'))
         order by defaults.kind
         """,
-        [model],
+        [model, labels_only],
     )
     return {**terms, "label_policies": kinds}
 

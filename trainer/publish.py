@@ -96,6 +96,7 @@ def model_card(claim: Claim, outcome: Outcome, candidate: Candidate) -> str:
         f"| {name} | {_cell(value)} | {_cell(rival[name])} |"
         for name, value in candidate.holdout.to_dict().items()
     )
+    positive = f"`{artifact.positive_label}`" if artifact.positive_label else "the predicted label"
     sha256 = outcome.dataset.sha256 if outcome.dataset else ""
     return f"""\
 ---
@@ -107,7 +108,7 @@ pipeline_tag: text-classification
 # {claim.model} {outcome.model_version}
 
 A classifier with the labels {", ".join(f"`{label}`" for label in artifact.labels)}; `score` is the
-probability of `{artifact.positive_label}`. Its parent is {outcome.parent or "the base model"}.
+probability of {positive}. Its parent is {outcome.parent or "the base model"}.
 
 - **Learned from** {artifact.report["examples"]} labelled examples, dataset `{claim.run_id}`
   (sha256 `{sha256}`), labels as known at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,8 +91,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     )
     marks = marks.reached("trained_at")
 
-    named = {class_of(label): label for label in artifact.labels}
-    positive = named.get(class_of(brief.positive_label or ""), artifact.labels[-1])
+    positive = positive_of(brief.positive_label, artifact.labels, rows)
     adapter = _as_served(artifact)
     measured = _measure(adapter, newest, old, positive)
     if champion is not None and brief.champion is not None:
@@ -134,6 +134,22 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     )
 
 
+def positive_of(
+    told: str | None, labels: Sequence[str], rows: Sequence[LabeledExample]
+) -> str | None:
+    """The label whose probability is the score; None where it is that of the predicted label.
+
+    Of two labels that nobody told apart it is the rarer one.
+    """
+    named = {class_of(label): label for label in labels}
+    if class_of(told or "") in named:
+        return named[class_of(told or "")]
+    if len(labels) != 2:
+        return None
+    counts = Counter(class_of(row.label) for row in rows)
+    return min(reversed(labels), key=lambda label: counts[class_of(label)])
+
+
 def _load_champion(brief: Brief) -> tuple[Path | None, Adapter | None]:
     """Folder and adapter of the champion; None where there is none or it is not one of ours."""
     if brief.champion is None:
@@ -164,7 +180,7 @@ def _measure(
     adapter: Adapter,
     newest: Sequence[LabeledExample],
     old: Sequence[LabeledExample],
-    positive: str,
+    positive: str | None,
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.ModelMetrics] = {}
@@ -188,7 +204,7 @@ def _measure(
 
 
 def _measure_prior(
-    artifact: Artifact, newest: Sequence[LabeledExample], positive: str
+    artifact: Artifact, newest: Sequence[LabeledExample], positive: str | None
 ) -> dict[str, gate.ModelMetrics]:
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))

@@ -68,7 +68,9 @@ class Loader:
             gc.freeze()
         positive = config.get("positive_label")
         labels = adapter.labels
-        index = labels.index(positive) if positive in labels else len(labels) - 1
+        index = labels.index(positive) if positive in labels else None
+        if index is None and len(labels) == 2:
+            index = 1
         logger.info("loaded version %s of %s", row.model_version, row.model)
         return LoadedVersion(row, adapter, index, online)
 

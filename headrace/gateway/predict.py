@@ -86,15 +86,15 @@ def parse_request(payload: object) -> Inference:
 
 
 def _inference(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
-    version, scores = prediction.version, prediction.scores
+    version = prediction.version
     return msgspec.structs.replace(
         request,
         model_version=version.model_version,
         variant="canary" if version.variant == "canary" else "champion",
         features=dict(prediction.features),
-        prediction=max(scores, key=scores.__getitem__),
-        score=scores[prediction.positive],
-        probabilities=scores,
+        prediction=prediction.label,
+        score=prediction.score,
+        probabilities=prediction.scores,
         latency_ms=round(latency_ms, 3),
     )
 

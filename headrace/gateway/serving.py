@@ -35,13 +35,22 @@ class Prediction:
     """What one version predicted for one request.
 
     `features` are those of the request and those from the feature store; `scores` are probabilities
-    by label, `positive` is the label whose probability is the score.
+    by label, `positive` is the label whose probability is the score (None: the predicted label).
     """
 
     version: Served
     features: Mapping[str, Any]
     scores: dict[str, float]
-    positive: str
+    positive: str | None
+
+    @property
+    def label(self) -> str:
+        """The predicted label."""
+        return max(self.scores, key=self.scores.__getitem__)
+
+    @property
+    def score(self) -> float:
+        return self.scores[self.label if self.positive is None else self.positive]
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +211,8 @@ class Serving:
                 scores = dict.fromkeys(labels, 0.0)
                 for label, p in zip(labels, row, strict=True):
                     scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
-                job.future.set_result(
-                    Prediction(version.row, example.features, scores, labels[version.positive])
-                )
+                positive = None if version.positive is None else labels[version.positive]
+                job.future.set_result(Prediction(version.row, example.features, scores, positive))
 
     def _with_online(self, version: LoadedVersion, jobs: list[_Job]) -> list[Example]:
         examples = [job.example for job in jobs]

@@ -26,13 +26,13 @@ CHAMPION, CANARY = "champion", "canary"
 class LoadedVersion:
     """A version in memory.
 
-    `positive` is the index of the positive label; `online` names the features that are read from
-    the feature store.
+    `positive` is the index of the positive label, None where the score is that of the predicted
+    label; `online` names the features that are read from the feature store.
     """
 
     row: Served
     adapter: Adapter
-    positive: int
+    positive: int | None
     online: tuple[str, ...]
 
 

@@ -49,7 +49,7 @@ class Artifact:
     head: dict[str, Tensor]
     label_shares: dict[str, float]  # weighted, of the training set
     report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
-    positive_label: str | None = None  # whose probability is the score; None: the last label's
+    positive_label: str | None = None  # whose probability is the score; None: the predicted one's
 
     def save(self, folder: Path, model_version: str) -> None:
         """Write safetensors and JSON into the folder, nothing pickled."""

@@ -34,7 +34,8 @@ def status_of(settings: Settings) -> dict[str, Any]:
         `processes`: pid and facts of the other processes, by name.
         `reader`: while the engine runs, the addresses of `headrace_reader`, with its password;
         they are for the user's own tools, and allow reading only.
-        `models`: a row of the trigger view for each; none if there is no database or view yet.
+        `models`: a row of the trigger view for each, with its task and whether that was inferred;
+        none if there is no database or view yet.
         `kafka`, if it is used: how many `messages_behind` the database is (None if unknown), and
         when the brokers were last asked (`looked_at`).
     """
@@ -62,8 +63,12 @@ def status_of(settings: Settings) -> dict[str, Any]:
         (report["kafka"],) = engine.rows(_BEHIND)
     if deployed:
         report["models"] = engine.rows(
-            "select model, model_version, due, reason, held_back_by, new_labels, recent_auc, "
-            f"event_clock from {VIEW} order by model"
+            "select triggers.model, triggers.model_version, tasks.task, "
+            "tasks.source as task_source, triggers.due, triggers.reason, "
+            "triggers.held_back_by, triggers.new_labels, "
+            f"triggers.recent_auc, triggers.event_clock from {VIEW} as triggers "
+            "inner join headrace.model_tasks as tasks on triggers.model = tasks.model "
+            "order by triggers.model"
         )
     return report
 

@@ -48,7 +48,8 @@ def story(start: int, stop: int) -> list[tuple[Topic, Event]]:
             late = {**said, "event_time": f"{day}T{minute}:45Z"}
             events += [
                 ("feedback", {**late, "feedback_id": f"g{i}", "label": "no"}),
-                ("feedback", {**late, "feedback_id": f"z{i}", "kind": "click"}),
+                ("feedback", {**late, "feedback_id": f"z{i}", "kind": "correction"}
+                 | {"label": "yes"}),
                 ("feedback", {**late, "feedback_id": f"o{i}", "request_id": f"unseen{i}"}
                  | {"label": "yes"}),
             ]  # fmt: skip
@@ -107,12 +108,12 @@ def test_build_from_nothing_run_again_and_with_a_changed_pane(
     before = totals(engine)
     said = comments(engine)
     assert len(said) > 500
-    assert before["labels"] == 400 and before["clicks"] == 40
+    assert before["labels"] == 400 and before["corrections"] == 40
 
-    # A click no longer counts as a label: the pane and all that stands on it is made anew.
+    # A correction no longer counts as a label: the pane and all that stands on it is made anew.
     project = copy_of_project(tmp_path)
     macro = project / "macros/pane/labels.sql"
-    replace(macro, "f.label is not null\n", "f.label is not null and f.kind != 'click'\n")
+    replace(macro, "f.label is not null\n", "f.label is not null and f.kind != 'correction'\n")
     # Views stand right on this one.
     replace(project / "models/panes/feedback_panes.sql", "count(*)", "count(feedback_id)")
     dbt(engine, "run", "--project-dir", str(project))
@@ -123,7 +124,7 @@ def test_build_from_nothing_run_again_and_with_a_changed_pane(
         "known_labels", "segment_label_panes",
     }  # fmt: skip
     after = totals(engine)
-    assert after == {**before, "clicks": 0}
+    assert after == {**before, "corrections": 0}
 
     # A project without descriptions has no comments.
     assert comments(engine) == {}
@@ -132,7 +133,9 @@ def test_build_from_nothing_run_again_and_with_a_changed_pane(
     with EventLog(engine) as log:
         send(log, story(400, 500))
     last = totals(engine)
-    assert last == {"labels": 500, "clicks": 0, "performance": 500, "panes": 500, "counts": 500}
+    assert last == {
+        "labels": 500, "corrections": 0, "performance": 500, "panes": 500, "counts": 500,
+    }  # fmt: skip
 
     # What is swapped back has its comments again.
     dbt(engine, "run")
@@ -145,7 +148,9 @@ def totals(engine: Engine) -> dict[str, int]:
         """
         select
             (select count(*) from headrace.labeled_examples) as labels,
-            (select count(*) from headrace.labeled_examples where kind = 'click') as clicks,
+            (
+                select count(*) from headrace.labeled_examples where kind = 'correction'
+            ) as corrections,
             (
                 select sum(labeled) from headrace.model_performance
                 where window_name = '1 day'
@@ -166,7 +171,7 @@ def test_data_tests_can_fail(engine: Engine) -> None:
     with engine.connect() as connection:
         connection.execute("delete from panes.inference_panes where grain = '1 hour'")
         connection.execute("update panes.label_counts set examples = -1 where label = 'no'")
-        connection.execute("insert into panes.label_counts values ('m', null, 1)")
+        connection.execute("insert into panes.label_counts values (null, 'no', 1)")
     with pytest.raises(EngineError) as caught:
         dbt(engine, "test", "--select", "label_counts", "--exclude", "test_type:unit")
     # unique_key and every_row of label_counts, and panes_add_up_to_events

@@ -90,7 +90,7 @@ def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
         asked = utc(event.event_time)
         of_key.inferences.append(asked)
         if (held := oracle.settled.get(event.request_id)) and held.settled_at:
-            positive = held.label == oracle.positive
+            positive = held.label == oracle.positive_of(event.model)
             of_key.labels.append((held.settled_at, positive, oracle.reward(event)))
     return found
 
@@ -145,7 +145,7 @@ def check_segments(engine: Engine, oracle: Oracle) -> None:
             for moment, label in of_one
             if label is not None and minute(moment) >= at - MONTH
         ]
-        positives = labels.count(oracle.positive)
+        positives = labels.count(oracle.positive_of(key[0]))
         if not labels:
             return None, None, None
         return len(labels), positives, positives / len(labels)

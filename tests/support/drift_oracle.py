@@ -14,6 +14,7 @@ from scipy import stats
 from headrace.events.contract import Inference
 from tests.support.distances import distances, feature_bins, ks_p_value, number_bins
 from tests.support.oracle import (
+    REWARDS,
     Oracle,
     Row,
     Silence,
@@ -241,27 +242,37 @@ class DriftOracle:
 
     def _labels(self, model: str) -> Row:
         judged = [
-            (hour(at(event)), as_class(self.oracle.settled[event.request_id].label))
+            (hour(at(event)), self.oracle.judged(event, label)[0], self._is_class(event, label))
             for event in self.predictions(model)
             if event.request_id in self.oracle.settled
+            for label in [self.oracle.settled[event.request_id].label]
         ]
+        positive = self.oracle.positive_of(model)
         start, end = (hour(time) for time in self.reference(model))
         end += HOUR
         row: Row = {"window_start": None, "window_end": None}
-        old = [label for time, label in judged if start <= time < end]
+        old = [label for time, label, counts in judged if counts and start <= time < end]
         new = []
         if judged:
-            last = HOUR + max(time for time, _ in judged)
+            last = HOUR + max(time for time, _, _ in judged)
             since = max(hour(last - self.policies.metric_window), end)
             row = {"window_start": since, "window_end": max(last, end)}
-            new = [label for time, label in judged if since <= time < last]
+            new = [label for time, label, counts in judged if counts and since <= time < last]
         row |= distances(old, new)
         del row["bins"]
         row |= {"reference_rows": len(old), "current_rows": len(new)}
         for name, side in (("reference", old), ("current", new)):
-            row[f"{name}_positive_share"] = share(side.count(self.oracle.positive), len(side))
+            row[f"{name}_positive_share"] = share(side.count(positive), len(side))
         row["status"] = self._status(row, len(old), len(new))
         return row
+
+    def _is_class(self, event: Inference, label: str) -> bool:
+        """Whether a label counts among those that are compared, be it as a measure."""
+        if self.oracle.tasks[event.model] == "reward":
+            return label in ("0", "1")
+        is_reward = self.oracle.kind(event) in REWARDS
+        is_classified = self.oracle.tasks[event.model] in (None, "classification")
+        return is_classified and not is_reward
 
     # --- concept_drift
 
@@ -306,12 +317,14 @@ class DriftOracle:
             if champion and champion.model_version != event.model_version:
                 continue
             prediction = event.prediction
-            classes = as_class(label), as_class(prediction)
+            classes = self.oracle.judged(event, label)
             if None not in classes:
-                wrong.append((time, float(label != prediction)))
+                wrong.append((time, float(classes[0] != classes[1])))
             if classes[0] is not None and event.score is not None:
-                hit = label == self.oracle.positive
+                hit = classes[0] == self.oracle.positive_of(model)
                 squared.append((time, (event.score - hit) ** 2))
+            if self.oracle.tasks[model] != "regression" or self.oracle.kind(event) in REWARDS:
+                continue
             if number(label) is not None and number(prediction) is not None:
                 absolute.append((time, abs(number(label) - number(prediction))))
                 measures += None in classes

@@ -32,7 +32,8 @@ WINDOWS = {
 }
 UNLABELED = ("preference", "report", "comment", "retraction")
 RIGHT_OR_WRONG = ("label", "correction")
-VALUED = ("rating", "thumbs", "click", "dwell", "purchase", "conversion")
+REWARDS = ("rating", "thumbs", "click", "dwell", "purchase", "conversion")
+SILENT = "default"  # the kind of a label that silence gives
 DEFAULT = ("last", 0, 1.0)
 # What sql/label_policies.csv says of the other kinds.
 DEFAULTS = {"label": ("majority", 1, 1.0), "correction": ("last", 1, 1.0)}
@@ -62,7 +63,7 @@ class Held:
 
     @property
     def kind(self) -> str:
-        return self.event.kind if self.event else "default"
+        return self.event.kind if self.event else SILENT
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Oracle:
         self.labels = self._labels()
         # those that count in the metrics
         self.settled = {name: h for name, h in self.labels.items() if h.settled_at is not None}
+        self.tasks = {model: self._task(model) for model in {e.model for e in inference.values()}}
 
     def _labels(self) -> dict[str, Held]:
         """The label of every prediction, or of the one that it shadows; silence may be one."""
@@ -101,7 +103,7 @@ class Oracle:
         valued = {
             self.inference[event.request_id].model
             for event in self.feedback.values()
-            if event.kind in VALUED and event.request_id in self.inference
+            if event.kind in REWARDS and event.request_id in self.inference
         }
         by_request: dict[str, list[Feedback]] = defaultdict(list)
         for event in self.standing():
@@ -174,6 +176,52 @@ class Oracle:
             return Held(event, f"{total:g}", total, weight, *people)
         return Held(event, str(label_of(event)), event.value, weight, *people)
 
+    def _task(self, model: str) -> str | None:
+        """What a model does, by what came."""
+        inferences = self.of(model)
+        held = [
+            self.settled[event.request_id]
+            for event in inferences
+            if event.request_id in self.settled and event.variant != "shadow"
+        ]
+        labels = [each.label for each in held if each.kind not in (*REWARDS, SILENT)]
+        predictions = [str(e.prediction) for e in inferences if e.prediction is not None]
+        measures = [x for x in labels + predictions if is_measure(x)]
+        kinds = [
+            event.kind
+            for event in self.feedback.values()
+            if event.request_id in self.inference
+            and self.inference[event.request_id].model == model
+        ]
+        is_measured = 2 * len(measures) > len(labels) + len(predictions)
+        if labels:
+            return "regression" if is_measured else "classification"
+        if any(kind in REWARDS for kind in kinds):
+            return "reward"
+        if "preference" in kinds:
+            return "preference"
+        if predictions:
+            return "regression" if is_measured else "classification"
+        return None
+
+    def positive_of(self, model: str) -> str:
+        return "1" if self.tasks[model] == "reward" else self.positive
+
+    def kind(self, event: Inference) -> str:
+        """The kind of the label of a prediction."""
+        held = self.labels.get(event.request_id)
+        return held.kind if held else SILENT
+
+    def judged(self, event: Inference, label: str | None) -> tuple[str | None, str | None]:
+        """Label and prediction as they count for the model's task."""
+        task, kind = self.tasks[event.model], self.kind(event)
+        if task == "reward":
+            return (label if label in ("0", "1") else None), None
+        if task not in (None, "classification"):
+            return None, None
+        said = None if kind in REWARDS else as_class(label)
+        return said, as_class(event.prediction)
+
     def labeled_examples(self) -> set[tuple[Any, ...]]:
         return {
             (
@@ -244,25 +292,27 @@ class Oracle:
 
     def quality(self, events: list[Inference]) -> Row:
         """Metrics of predictions by their labels."""
-        judged = [event for event in events if event.request_id in self.settled]
-        truth = {event.request_id: self.settled[event.request_id].label for event in judged}
-        classes = {name: as_class(label) for name, label in truth.items()}
-        scored = [e for e in judged if e.score is not None and classes[e.request_id] is not None]
-        predicted = [
-            event
-            for event in judged
-            if as_class(event.prediction) is not None and classes[event.request_id] is not None
-        ]
-        y = np.array([truth[event.request_id] == self.positive for event in scored], dtype=int)
+        known = {
+            e.request_id: self.settled[e.request_id].label
+            for e in events
+            if e.request_id in self.settled
+        }
+        judged = [event for event in events if event.request_id in known]
+        truth = {e.request_id: self.judged(e, known[e.request_id]) for e in judged}
+        positive = self.positive_of(events[0].model)
+        scored = [e for e in judged if e.score is not None and truth[e.request_id][0] is not None]
+        predicted = [event for event in judged if None not in truth[event.request_id]]
+        y = np.array([truth[event.request_id][0] == positive for event in scored], dtype=int)
         p = np.array([event.score for event in scored], dtype=float)
-        called = [event.prediction == self.positive for event in predicted]
-        right = [truth[event.request_id] == self.positive for event in predicted]
-        predictions = [str(event.prediction) for event in predicted]
-        labels = [str(truth[event.request_id]) for event in predicted]
+        labels = [str(truth[event.request_id][0]) for event in predicted]
+        predictions = [str(truth[event.request_id][1]) for event in predicted]
+        called = [prediction == positive for prediction in predictions]
+        right = [label == positive for label in labels]
         errors = [
-            number(event.prediction) - number(truth[event.request_id])
+            number(event.prediction) - number(known[event.request_id])
             for event in judged
-            if number(event.prediction) is not None and number(truth[event.request_id]) is not None
+            if self.tasks[event.model] == "regression" and self.kind(event) not in REWARDS
+            if number(event.prediction) is not None and number(known[event.request_id]) is not None
         ]
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
@@ -274,7 +324,7 @@ class Oracle:
             "latency_p95_ms": quantile(latencies, 0.95),
             "latency_p99_ms": quantile(latencies, 0.99),
             "labeled": len(judged),
-            "positives": sum(label == self.positive for label in truth.values()),
+            "positives": sum(label == positive for label, _ in truth.values()),
             "accuracy": mean(a == b for a, b in zip(predictions, labels, strict=True)),
             "precision": precision_score(right, called) if any(called) else None,
             "recall": recall_score(right, called) if any(right) else None,
@@ -334,6 +384,10 @@ def as_class(text: Any) -> str | None:
     if len(text) > 3 and number(text) is not None:
         return None
     return {"true": "1", "false": "0"}.get(text.lower(), text.lower())
+
+
+def is_measure(text: str) -> bool:
+    return as_class(text) is None and number(text) is not None
 
 
 def number(text: Any) -> Any:

@@ -18,7 +18,7 @@ from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_statistics import always_valid_p
-from tests.support.oracle import Oracle, Silence, as_class, utc
+from tests.support.oracle import Oracle, Silence, utc
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.streams import LABELS, MODELS, START, Stream, send, streams
 
@@ -180,11 +180,11 @@ def rewards(oracle: Oracle, events: Iterable[Inference]) -> list[float]:
 def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:
     """Whether each prediction was right, where both the prediction and the label are classes."""
     pairs = [
-        (as_class(event.prediction), as_class(oracle.settled[event.request_id].label))
+        oracle.judged(event, oracle.settled[event.request_id].label)
         for event in events
         if event.request_id in oracle.settled
     ]
-    return [said == held for said, held in pairs if said is not None and held is not None]
+    return [held == said for held, said in pairs if said is not None and held is not None]
 
 
 def wilson(successes: float, trials: int) -> tuple[float | None, float | None]:

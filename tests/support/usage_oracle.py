@@ -15,7 +15,6 @@ from sklearn.metrics import log_loss
 from headrace.events.contract import Feedback, Inference
 from tests.support.oracle import (
     Oracle,
-    as_class,
     hour,
     label_of,
     mean,
@@ -281,15 +280,15 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
         event.request_id: label
         for event in events
         if event.request_id in oracle.settled
-        and (label := as_class(oracle.settled[event.request_id].label)) is not None
+        and (label := oracle.judged(event, oracle.settled[event.request_id].label)[0]) is not None
     }
     judged = [event for event in events if event.request_id in truth]
     if metric == "accuracy":
-        called = [event for event in judged if as_class(event.prediction) is not None]
+        called = [event for event in judged if oracle.judged(event, None)[1] is not None]
         right = sum(event.prediction == truth[event.request_id] for event in called)
         return (len(called), right / len(called)) if called else None
     scores = {e.request_id: e.score for e in judged if e.score is not None}
-    y = [truth[name] == oracle.positive for name in scores]
+    y = [truth[name] == oracle.positive_of(events[0].model) for name in scores]
     p = np.clip(list(scores.values()), 1e-6, 1 - 1e-6)
     return (len(y), float(log_loss(y, p, labels=[0, 1]))) if y else None
 

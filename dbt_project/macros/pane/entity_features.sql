@@ -82,7 +82,7 @@ signed as (
         case
             when steps.label = positive.positive_label
                 then (1 - 2 * steps.ceased) * steps.labels
-            else 0
+            when positive.positive_label is not null then 0
         end as positives,
         (1 - 2 * steps.ceased) * steps.reward as reward
     from steps

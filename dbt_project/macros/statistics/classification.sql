@@ -1,26 +1,52 @@
 {#-
   Metrics of predictions from label_panes, as CTEs, the last of them `{{ name }}`.
 
-  relation  label_panes, or rows of them, with a positive_label
-  by        columns that identify a row of the result
+  relation  label_panes, or rows of them, with the positive_label, score_of and task of positive_labels
+  by        columns that identify a row of the result, which is of one model
 
   AUC is the probability that a positive scores above a negative, by rank sums over score bins
   (Hanley and McNeil 1982); pairs in the same bin count half, so it is off by at most auc_error. Log
-  loss is in nats, with scores clipped to [1e-6, 1 - 1e-6]. calibration_error is the expected
-  calibration error over tenths of the score (Naeini, Cooper, Hauskrecht 2015), with each score at
+  loss is in nats, with scores clipped to [1e-6, 1 - 1e-6]. Where a score is the probability of the
+  predicted class, log loss, Brier score and calibration_error are of whether the prediction was
+  right, and there is no AUC, which needs the probabilities of all classes. calibration_error is the
+  expected calibration error over tenths of the score (Naeini, Cooper, Hauskrecht 2015), with each score at
   the middle of its bin. Precision, recall and F1 are of the positive label; macro_f1 is the mean
-  over all classes. RMSE and MAE are over predictions and labels that are both numbers.
+  over all classes. RMSE and MAE are over predictions and labels that are both numbers. What means
+  nothing for the task is null.
 -#}
 {% macro classification(name, relation, by) -%}
     {%- set keys = by | join(', ') -%}
     {%- set is_positive = 'label = positive_label' -%}
+    {%- set is_scored = headrace.is_score_judged() -%}
+    {%- set is_hit = headrace.came_true() -%}
+    {{ name }}_judged as (
+        select
+            {{ keys }},
+            positive_label,
+            score_of,
+            {{ headrace.judged_label('given', 'task') }} as label,
+            {{ headrace.judged_prediction('given', 'task') }} as prediction,
+            examples,
+            {%- for sum in [
+                'scored', 'score_micro', 'score_squared_micro', 'log_score_micro',
+                'log_complement_micro', 'reward'
+            ] %}
+            {{ sum }},
+            {%- endfor %}
+            {{ headrace.judged_numbers('given', 'task') }} as measured,
+            absolute_error,
+            squared_error,
+            counts
+        from {{ relation }} as given
+    ),
+
     {{ name }}_scores as (
         select
             {{ keys }},
-            {{ is_positive }} as is_positive,
+            {{ is_hit }} as is_positive,
             counts
-        from {{ relation }}
-        where label is not null and positive_label is not null
+        from {{ name }}_judged
+        where {{ is_scored }}
     ),
 
     {{ name }}_opened as (
@@ -90,7 +116,7 @@
             unnest(array[0::bigint, examples]) as predicted,
             unnest(array[case when label = prediction then examples end, 0::bigint])
                 as correct
-        from {{ relation }}
+        from {{ name }}_judged
         where label is not null and prediction is not null
     ),
 
@@ -115,6 +141,7 @@
     {{ name }}_counts as (
         select
             {{ keys }},
+            max(positive_label) as positive_label,
             sum(examples) as labeled,
             sum(examples) filter (where {{ is_positive }}) as positives,
             sum(examples) filter (where prediction is not null and label is not null)
@@ -125,20 +152,19 @@
                 as predicted_positives,
             sum(examples) filter (where prediction is not null and {{ is_positive }})
                 as predicted_of_positives,
-            sum(scored) filter (where label is not null) as scored,
+            sum(scored) filter (where {{ is_scored }}) as scored,
             sum(case
-                when {{ is_positive }} then log_score_micro
-                when label is not null then log_complement_micro
-            end) as log_likelihood_micro,
-            sum(score_squared_micro) filter (where label is not null)
-            - 2 * coalesce(sum(score_micro) filter (where {{ is_positive }}), 0)
-            + 1000000 * coalesce(sum(scored) filter (where {{ is_positive }}), 0)
+                when {{ is_hit }} then log_score_micro else log_complement_micro
+            end) filter (where {{ is_scored }}) as log_likelihood_micro,
+            sum(score_squared_micro) filter (where {{ is_scored }})
+            - 2 * coalesce(sum(score_micro) filter (where {{ is_scored }} and {{ is_hit }}), 0)
+            + 1000000 * coalesce(sum(scored) filter (where {{ is_scored }} and {{ is_hit }}), 0)
                 as squared_error_micro,
             sum(reward) as reward,
             sum(measured) as measured,
             sum(squared_error) as squared_error,
             sum(absolute_error) as absolute_error
-        from {{ relation }}
+        from {{ name }}_judged
         group by {{ keys }}
         having sum(examples) > 0
     ),
@@ -148,7 +174,8 @@
             {% for key in by %}counts.{{ key }},
             {% endfor -%}
             counts.labeled::bigint as labeled,
-            coalesce(counts.positives, 0)::bigint as positives,
+            case when counts.positive_label is not null then coalesce(counts.positives, 0) end
+            ::bigint as positives,
             coalesce(counts.correct, 0)::double precision / nullif(counts.predicted, 0) as accuracy,
             coalesce(counts.true_positives, 0)::double precision
             / nullif(counts.predicted_positives, 0) as precision,
@@ -159,8 +186,8 @@
                 + coalesce(counts.predicted_of_positives, 0), 0
             ) as f1,
             of_classes.macro_f1,
-            curve.auc,
-            curve.auc_error,
+            case when counts.positive_label is not null then curve.auc end as auc,
+            case when counts.positive_label is not null then curve.auc_error end as auc_error,
             -counts.log_likelihood_micro::double precision / 1000000 / nullif(counts.scored, 0)
                 as log_loss,
             greatest(counts.squared_error_micro, 0)::double precision / 1000000

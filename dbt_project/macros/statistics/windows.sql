@@ -6,8 +6,8 @@
   It adds window_name, window_start, window_end and model to what the body selects. A window is
   [start, end), its end a multiple of its step since 1970-01-01; the newest one ends at the first
   such time after the model's clock. A window that reaches back beyond what is kept of a longer
-  history is not there, as a part of it would look like the whole. The body groups by window_keys() and by columns of its own; its
-  rows carry the model's positive_label.
+  history is not there, as a part of it would look like the whole. The body groups by window_keys()
+  and by columns of its own; its rows carry the label_columns() of the model.
 
   PostgreSQL runs the body once for each window that is asked for, over the panes of that window
   alone; RisingWave puts every pane into each window that it belongs to.
@@ -27,6 +27,25 @@
     ]) }}
 {%- endmacro %}
 
+{#- What positive_labels says of a model that measures depend on: columns of the rows of a window. -#}
+{% macro label_columns() -%}
+    {{ return(['positive_label', 'positive_source', 'task', 'score_of', 'null_because']) }}
+{%- endmacro %}
+
+{#- The positive_labels that FROM joins, with these columns. -#}
+{% macro labels_told() -%}
+    (
+        select
+            model,
+            positive_label,
+            source as positive_source,
+            task,
+            score_of,
+            null_because
+        from {{ ref('positive_labels') }}
+    )
+{%- endmacro %}
+
 {% macro windowed() -%}
     {{ return(adapter.dispatch('windowed', 'headrace')(caller())) }}
 {%- endmacro %}
@@ -37,13 +56,15 @@
 with models as (
     select
         clock.model,
-        positive.positive_label,
+        {%- for name in headrace.label_columns() %}
+        positive.{{ name }},
+        {%- endfor %}
         extract(epoch from clock.first_event_time)::bigint as first_second,
         extract(epoch from clock.event_clock)::bigint as last_second,
         extract(epoch from {{ headrace.pane_start('1 hour', 'clock.event_clock') }})::bigint
             as last_hour
     from {{ ref('model_clock') }} as clock
-    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+    inner join {{ headrace.labels_told() }} as positive on clock.model = positive.model
 ),
 
 ends as (
@@ -53,7 +74,7 @@ ends as (
     {%- endif %}
     select
         model,
-        positive_label,
+        {{ headrace.label_columns() | join(', ') }},
         '{{ name }}' as window_name,
         {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
         {{ length }} as seconds,
@@ -72,7 +93,7 @@ ends as (
 spans as (
     select
         model,
-        positive_label,
+        {{ headrace.label_columns() | join(', ') }},
         window_name,
         grain,
         to_timestamp(last_second - seconds) as window_start,
@@ -120,7 +141,9 @@ cross join lateral (
         from (
             select
                 panes.*,
-                positive.positive_label,
+                {%- for name in headrace.label_columns() %}
+                positive.{{ name }},
+                {%- endfor %}
                 {%- if length > step %}
                 generate_series(
                     {{ first_end }},
@@ -131,7 +154,7 @@ cross join lateral (
                 {{ first_end }} as last_second
                 {%- endif %}
             from {{ relation }} as panes
-            inner join {{ ref('positive_labels') }} as positive on panes.model = positive.model
+            inner join {{ headrace.labels_told() }} as positive on panes.model = positive.model
             where panes.grain = '{{ grain or fine }}'
         ) as placed
         inner join {{ ref('model_clock') }} as clock
@@ -152,8 +175,10 @@ cross join lateral (
 {% macro postgres__window_rows(relation, fine) -%}
     (
         select
-            panes.*,
-            spans.positive_label
+            panes.*
+            {%- for name in headrace.label_columns() %},
+            spans.{{ name }}
+            {%- endfor %}
         from {{ relation }} as panes
         where
             panes.model = spans.model

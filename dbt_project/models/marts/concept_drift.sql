@@ -8,10 +8,12 @@ with models as (
     select
         clock.model,
         champion.model_version,
+        tasks.task,
         policies.min_sample,
         policies.page_hinkley_delta,
         policies.page_hinkley_threshold
     from {{ watched_models() }}
+    inner join {{ ref('model_tasks') }} as tasks on clock.model = tasks.model
 ),
 
 ordered as (
@@ -148,6 +150,7 @@ select
     -- ids
     models.model,
     models.model_version,
+    models.task,
     -- the verdict
     case
         when coalesce(latest.points, 0) < 2 then 'too few rows'

@@ -147,8 +147,10 @@ select
     / nullif(answered.predictions, 0) as label_coverage,
     -- labels of the day
     coalesce(labelled.labels, 0) as labels,
-    labelled.correct::double precision
-    / nullif(labelled.predicted, 0)::double precision as accuracy,
+    case when coalesce(tasks.task, 'classification') = 'classification' then
+        labelled.correct::double precision
+        / nullif(labelled.predicted, 0)::double precision
+    end as accuracy,
     {{ as_double('labelled.reward') }} / nullif(labelled.labels, 0) as mean_reward,
     delays.p50_seconds / 3600 as label_delay_p50_hours,
     delays.p95_seconds / 3600 as label_delay_p95_hours,
@@ -160,6 +162,7 @@ from {{ spans }}
 {%- for part in ['answered', 'judged', 'labelled', 'delays', 'lives'] %}
 left join {{ part }} on spans.model = {{ part }}.model and spans.day = {{ part }}.day
 {%- endfor %}
+left join {{ ref('model_tasks') }} as tasks on spans.model = tasks.model
 where
     answered.predictions is not null
     or labelled.labels is not null

@@ -8,7 +8,9 @@ with models as (
         clock.model,
         clock.event_clock,
         champion.model_version,
-        positive.positive_label
+        positive.positive_label,
+        positive.score_of,
+        positive.task
     from {{ watched_models() }}
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
 ),
@@ -17,14 +19,15 @@ judged as (
     select
         models.model,
         panes.pane_start,
-        panes.label,
-        panes.prediction,
+        {{ judged_label('panes', 'models.task') }} as label,
+        {{ judged_prediction('panes', 'models.task') }} as prediction,
         models.positive_label,
+        models.score_of,
         panes.examples,
         panes.scored,
         panes.score_micro,
         panes.score_squared_micro,
-        panes.measured,
+        {{ judged_numbers('panes', 'models.task') }} as measured,
         panes.absolute_error
     from models
     inner join {{ ref('label_panes') }} as panes
@@ -47,15 +50,12 @@ hours as (
             where label is not null and prediction is not null
         ), 0) as classified,
         coalesce(sum(examples) filter (where label != prediction), 0) as wrong,
-        coalesce(sum(scored) filter (
-            where label is not null and positive_label is not null
-        ), 0) as scored,
+        coalesce(sum(scored) filter (where {{ is_score_judged() }}), 0) as scored,
         coalesce(sum(
             score_squared_micro
-            + case when label = positive_label then 1000000 * scored - 2 * score_micro
+            + case when {{ came_true() }} then 1000000 * scored - 2 * score_micro
                 else 0 end
-        ) filter (where label is not null and positive_label is not null), 0)
-            as squared_micro,
+        ) filter (where {{ is_score_judged() }}), 0) as squared_micro,
         sum(measured) as measured,
         coalesce(sum(measured) filter (where label is null or prediction is null), 0)
             as measures,

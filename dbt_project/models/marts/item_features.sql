@@ -24,9 +24,11 @@ counted as (
         max(facts.answered_at) as last_seen,
         sum(facts.predictions)::bigint as predictions,
         sum(facts.labels)::bigint as labels,
-        coalesce(sum(facts.labels) filter (
-            where facts.label = spans.positive_label
-        ), 0)::bigint as positives,
+        case when max(spans.positive_label) is not null then
+            coalesce(sum(facts.labels) filter (
+                where facts.label = spans.positive_label
+            ), 0)::bigint
+        end as positives,
         sum(facts.reward)::double precision as reward
     from facts
     inner join spans on facts.model = spans.model

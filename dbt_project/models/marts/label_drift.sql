@@ -1,7 +1,8 @@
 -- How far the labels have moved from those that the serving version was trained on.
 -- Reference and current window are those of label_windows. Labels that are measures count as one
--- class. Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
--- significant, too.
+-- class; rewards of 0 and 1 count where the model's task is to predict them. Other tasks have no
+-- classes, and no rows here. Status follows psi_excess (psi without what chance alone adds to it)
+-- where chi-square is significant, too.
 -- grain: model.  key: model.
 -- lateness: any; by the time of the inference, in whole hours, so a late label changes its own
 -- hour.
@@ -10,9 +11,13 @@ with spans as (
         windows.*,
         policies.min_sample,
         policies.drift_alpha,
-        policies.psi_alert
+        policies.psi_alert,
+        positive.task,
+        positive.positive_label
     from {{ ref('label_windows') }} as windows
     inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
+    inner join {{ ref('positive_labels') }} as positive
+        on windows.model = positive.model
 ),
 
 parts as (
@@ -25,6 +30,7 @@ parts as (
     {%- endif %}
     select
         model,
+        task,
         {{ is_reference }} as is_reference,
         {{ start }} as span_start,
         {{ end }} as span_end
@@ -36,7 +42,7 @@ judged as (
     select
         parts.model,
         parts.is_reference,
-        panes.label,
+        {{ judged_label('panes', 'parts.task') }} as label,
         panes.examples
     from parts
     inner join {{ ref('label_panes') }} as panes
@@ -48,6 +54,7 @@ judged as (
         panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
+        and {{ is_compared('panes', 'parts.task') }}
 ),
 
 labels as (
@@ -68,8 +75,8 @@ positives as (
         sum(labels.reference) as reference,
         sum(labels.current) as current
     from labels
-    inner join {{ ref('positive_labels') }} as positive
-        on labels.model = positive.model and labels.label = positive.positive_label
+    inner join spans
+        on labels.model = spans.model and labels.label = spans.positive_label
     group by labels.model
 )
 
@@ -77,6 +84,7 @@ select
     -- ids
     spans.model,
     spans.model_version,
+    spans.task,
     -- the verdict
     {{ drift_status(
         'distances.psi_excess', 'distances.p_value < spans.drift_alpha',
@@ -89,10 +97,14 @@ select
     distances.p_value,
     distances.cramers_v,
     -- what was compared
-    coalesce(positives.reference, 0)::double precision
-    / nullif(distances.reference_rows, 0) as reference_positive_share,
-    coalesce(positives.current, 0)::double precision
-    / nullif(distances.current_rows, 0) as current_positive_share,
+    case when spans.positive_label is not null then
+        coalesce(positives.reference, 0)::double precision
+        / nullif(distances.reference_rows, 0)
+    end as reference_positive_share,
+    case when spans.positive_label is not null then
+        coalesce(positives.current, 0)::double precision
+        / nullif(distances.current_rows, 0)
+    end as current_positive_share,
     coalesce(distances.reference_rows, 0) as reference_rows,
     coalesce(distances.current_rows, 0) as current_rows,
     -- times

@@ -2,7 +2,7 @@
 -- its last run. retrain_trigger judges it.
 -- New is what arrived after that run looked, and what the label window closed upon after the model's
 -- clock had moved on from where that run saw it, in whole minutes. A label that is said again is not
--- new.
+-- new. Rewards are no labels to a model whose task is to predict classes or numbers.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
 with runs as (
     select
@@ -42,29 +42,43 @@ last_run as (
     where place = 1
 ),
 
+learners as (
+    select
+        model,
+        coalesce(task in ('classification', 'regression'), false) as ignores_rewards
+    from {{ ref('model_tasks') }}
+),
+
 -- Whole minutes by the pane; the minute in which the last run looked, label by label.
 arrived as (
     select
         arrivals.model,
         arrivals.pane_start as minute,
         arrivals.labels
+        - case when learners.ignores_rewards then arrivals.rewards else 0 end as labels
     from {{ ref('label_arrivals') }} as arrivals
+    inner join learners on arrivals.model = learners.model
     left join last_run on arrivals.model = last_run.model
     where
-        arrivals.labels > 0
+        arrivals.labels
+        > case when learners.ignores_rewards then arrivals.rewards else 0 end
         and (last_run.model is null or arrivals.pane_start > last_run.known_at)
     union all
     select
         arrivals.model,
         null::timestamptz as minute,
         arrivals.labels
+        - case when learners.ignores_rewards then arrivals.rewards else 0 end as labels
     from last_run
+    inner join learners on last_run.model = learners.model
     inner join {{ ref('label_arrivals') }} as arrivals
         on
             last_run.model = arrivals.model
             and last_run.known_minute > arrivals.pane_start
             and last_run.event_clock < arrivals.closed_start
-    where arrivals.labels > 0
+    where
+        arrivals.labels
+        > case when learners.ignores_rewards then arrivals.rewards else 0 end
     union all
     select
         labels.model,
@@ -77,9 +91,11 @@ arrived as (
             last_run.model = labels.model
             and last_run.known_minute <= labels.arrived_at
             and last_run.known_minute + interval '1 minute' > labels.arrived_at
+    inner join learners on last_run.model = learners.model
     where
         labels.variant != 'shadow'
         and labels.settled_at is not null
+        and not (learners.ignores_rewards and {{ is_reward('labels.kind') }})
         and (
             labels.arrived_at > last_run.known_at
             or (
@@ -93,12 +109,14 @@ arrived as (
 spans as (
     select
         arrived.model,
+        learners.ignores_rewards,
         last_run.known_at,
         sum(arrived.labels)::bigint as new_labels,
         min(arrived.minute) as first_minute
     from arrived
+    inner join learners on arrived.model = learners.model
     left join last_run on arrived.model = last_run.model
-    group by arrived.model, last_run.known_at
+    group by arrived.model, learners.ignores_rewards, last_run.known_at
 ),
 
 -- The first that arrived, to the microsecond, from the labels of that minute alone.
@@ -112,7 +130,9 @@ fresh as (
         select
             span.model,
             min(labels.arrived_at) as first_new_label_at
-        from {{ span(['model', 'known_at', 'first_minute']) }} as span
+        from {{ span([
+            'model', 'ignores_rewards', 'known_at', 'first_minute'
+        ]) }} as span
         inner join {{ ref('labels') }} as labels
             on
                 span.model = labels.model
@@ -124,18 +144,25 @@ fresh as (
             labels.variant != 'shadow'
             and labels.settled_at is not null
             and (span.known_at is null or labels.arrived_at > span.known_at)
+            and not (span.ignores_rewards and {{ is_reward('labels.kind') }})
         group by span.model
     ) as arrived_first on spans.model = arrived_first.model
 ),
 
 known as (
     select
-        model,
-        sum(examples)::bigint as examples,
-        count(*) as classes
-    from {{ ref('label_counts') }}
-    where examples > 0
-    group by model
+        counts.model,
+        sum(
+            counts.examples
+            - case when learners.ignores_rewards then counts.rewards else 0 end
+        )::bigint as examples,
+        count(case
+            when not learners.ignores_rewards or counts.examples > counts.rewards then 1
+        end) as classes
+    from {{ ref('label_counts') }} as counts
+    inner join learners on counts.model = learners.model
+    where counts.examples > 0
+    group by counts.model
 )
 
 select

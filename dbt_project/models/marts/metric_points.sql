@@ -11,7 +11,7 @@
 {%- endset %}
 {%- set columns = [
     'model', 'window_start', 'event_clock', 'is_daily', 'first_version', 'last_version',
-    'positive_label'
+    'positive_label', 'score_of', 'task'
 ] %}
 with served as (
     select
@@ -51,6 +51,8 @@ spans as (
     select
         served.*,
         positive.positive_label,
+        positive.score_of,
+        positive.task,
         {{ pane_start(
             '1 hour',
             "greatest(
@@ -82,9 +84,10 @@ inner join {{ lateral() }} (
             span.model,
             span.is_daily,
             span.positive_label,
+            span.score_of,
             panes.pane_start,
-            panes.label,
-            panes.prediction,
+            {{ judged_label('panes', 'span.task') }} as label,
+            {{ judged_prediction('panes', 'span.task') }} as prediction,
             panes.examples,
             panes.scored,
             panes.log_score_micro,
@@ -111,11 +114,10 @@ inner join {{ lateral() }} (
                 as predicted,
             sum(case when prediction = label then examples else 0 end)::bigint
                 as correct,
-            sum(case when positive_label is not null then scored end)::bigint
-                as scored,
+            sum(case when {{ is_score_judged() }} then scored end)::bigint as scored,
             -sum(case
-                when label = positive_label then log_score_micro
-                when label != positive_label then log_complement_micro
+                when {{ is_score_judged() }} and {{ came_true() }} then log_score_micro
+                when {{ is_score_judged() }} then log_complement_micro
             end)::double precision / 1000000 as log_loss
         from judged
         where label is not null

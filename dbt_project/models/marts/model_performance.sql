@@ -12,6 +12,9 @@ with volume as (
         sum(errors)::bigint as errors,
         sum(score_micro)::double precision / 1000000 / nullif(sum(scored), 0)
             as mean_score
+        {%- for name in label_columns() %},
+        max({{ name }}) as {{ name }}
+        {%- endfor %}
     from {{ window_rows(ref('inference_panes')) }} as panes
     group by {{ keys }}
 ),
@@ -48,12 +51,16 @@ select
     coalesce(quality.labeled, 0) as labeled,
     coalesce(quality.labeled, 0)::double precision / nullif(volume.inferences, 0)
         as label_rate,
-    coalesce(quality.positives, 0) as positives,
+    case when volume.positive_label is not null then coalesce(quality.positives, 0) end
+        as positives,
     {%- for metric in [
         'accuracy', 'precision', 'recall', 'f1', 'macro_f1', 'auc', 'auc_error',
         'log_loss', 'brier', 'calibration_error', 'rmse', 'mae', 'mean_reward'
     ] %}
-    quality.{{ metric }}{{ ',' if not loop.last }}
+    quality.{{ metric }},
+    {%- endfor %}
+    {%- for name in label_columns() %}
+    volume.{{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 from volume
 {%- for measured in ['latency', 'quality'] %}

@@ -36,6 +36,7 @@ chosen as (
 
 select
     model,
+    nullif(policies ->> 'task', 'inferred') as task,
     nullif(policies ->> 'positive_label', '') as positive_label,
     nullif(policies ->> 'default_label', '') as default_label,
     policies ->> 'gate_metric' as gate_metric,

@@ -4,23 +4,35 @@
 -- A default_label is known when its label window closes.
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
+{%- set measures = [
+    'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro', 'score_squared_micro',
+    'log_score_micro', 'log_complement_micro', 'reward', 'measured', 'absolute_error',
+    'squared_error', 'counts'
+] %}
 with models as (
     select
         clock.model,
         champion.model_version,
-        positive.positive_label,
+        {%- for name in label_columns() %}
+        positive.{{ name }},
+        {%- endfor %}
         {{ metric_number('baseline_auc', 'champion.metrics') }} as baseline_auc,
         {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
             as first_pane,
         clock.event_clock
     from {{ watched_models() }}
-    inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
+    inner join {{ labels_told() }} as positive on clock.model = positive.model
 ),
 
 known as (
     select
-        panes.*,
-        models.positive_label
+        panes.model,
+        models.positive_label,
+        models.score_of,
+        models.task,
+        {%- for name in measures %}
+        panes.{{ name }}{{ ',' if not loop.last }}
+        {%- endfor %}
     from models
     inner join {{ ref('label_panes') }} as panes
         on
@@ -44,12 +56,16 @@ select
     models.event_clock as window_end,
     models.baseline_auc,
     coalesce(recent.labeled, 0) as labeled,
-    coalesce(recent.positives, 0) as positives,
+    case when models.positive_label is not null then coalesce(recent.positives, 0) end
+        as positives,
     {%- for metric in [
         'accuracy', 'precision', 'recall', 'f1', 'macro_f1', 'auc', 'auc_error',
         'log_loss', 'brier', 'calibration_error', 'rmse', 'mae', 'mean_reward'
     ] %}
-    recent.{{ metric }}{{ ',' if not loop.last }}
+    recent.{{ metric }},
+    {%- endfor %}
+    {%- for name in label_columns() %}
+    models.{{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 from models
 left join recent on models.model = recent.model

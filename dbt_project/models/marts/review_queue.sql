@@ -1,5 +1,6 @@
--- Predictions worth a person's look, the least certain first: uncertainty is 1 - |2 score - 1|, the
--- margin between the two labels turned round (Settles 2009).
+-- Predictions worth a person's look, the least certain first (Settles 2009). Where a score is the
+-- probability of the positive label, uncertainty is 1 - |2 score - 1|, the margin between the two
+-- labels turned round; where it is that of the predicted class, 1 - score (least confidence).
 -- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most)
 -- of which nobody has said what was right, and keeps 100.
 -- grain: prediction without a label.  key: request_id.  lateness: any; a row leaves with its label.
@@ -40,8 +41,16 @@ open as (
             when newest.variant = 'explore' then 'explored'
             when newest.score is not null then 'uncertain'
         end as reason,
-        1 - abs(2 * newest.score - 1) as uncertainty
+        case
+            when positive.score_of = 'prediction' then newest.score
+            else greatest(newest.score, 1 - newest.score)
+        end as confidence,
+        case
+            when positive.score_of = 'prediction' then 1 - newest.score
+            else 1 - abs(2 * newest.score - 1)
+        end as uncertainty
     from newest
+    inner join {{ ref('positive_labels') }} as positive on newest.model = positive.model
     left join {{ ref('labels') }} as labels on newest.request_id = labels.request_id
     where labels.request_id is null or labels.kind = 'default'
 ),
@@ -72,6 +81,7 @@ select
     error,
     -- why, and how urgent
     reason,
+    confidence,
     uncertainty,
     place,
     event_time

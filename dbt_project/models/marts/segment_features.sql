@@ -23,9 +23,11 @@ counted as (
         facts.segment,
         max(spans.event_timestamp) as event_timestamp,
         sum(facts.labels)::bigint as labels,
-        coalesce(sum(facts.labels) filter (
-            where facts.label = spans.positive_label
-        ), 0)::bigint as positives
+        case when max(spans.positive_label) is not null then
+            coalesce(sum(facts.labels) filter (
+                where facts.label = spans.positive_label
+            ), 0)::bigint
+        end as positives
     from facts
     inner join spans on facts.model = spans.model
     where

@@ -55,8 +55,10 @@ quality as (
             and roles.model_version = panes.model_version
             and roles.variant = panes.variant
             and clock.event_clock - interval '720 hours' < panes.pane_start
+    left join {{ ref('model_tasks') }} as tasks on roles.model = tasks.model
     where
-        panes.clock = 'inference'
+        coalesce(tasks.task, 'classification') = 'classification'
+        and panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.label is not null
         and panes.prediction is not null

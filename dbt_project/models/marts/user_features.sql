@@ -33,7 +33,9 @@ counted as (
         max(facts.answered_at) as last_seen,
         count(facts.answered_at) as predictions,
         count(facts.label) as labels,
-        count(case when facts.label = positive.positive_label then 1 end) as positives,
+        case when max(positive.positive_label) is not null then
+            count(case when facts.label = positive.positive_label then 1 end)
+        end as positives,
         coalesce(sum(facts.reward), 0)::double precision as reward
     from facts
     inner join {{ ref('model_clock') }} as clock on facts.model = clock.model

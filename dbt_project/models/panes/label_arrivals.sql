@@ -18,7 +18,8 @@ select
         when kind = 'default' or settled_at > known_at
             then {{ pane_start('1 minute', 'settled_at') }}
     end as closed_start,
-    count(*) as labels
+    count(*) as labels,
+    count(case when {{ is_reward() }} then 1 end) as rewards
 from {{ ref('labels') }}
 where variant != 'shadow' and settled_at is not null
 group by 1, 2, 3

@@ -1,13 +1,14 @@
 -- Labels against predictions and scores: what AUC, log loss, F1, RMSE and calibration are computed
 -- from. By the time of the inference (1 minute, 1 hour) and by the time from which its label counts
 -- (1 hour).
--- grain: pane, version, variant, label and prediction; the hourly ones by segment, too. Labels and
--- predictions that are measures rather than classes are null.  key: all but the measures.
+-- grain: pane, version, variant, label, prediction and outcome; the hourly ones by segment, too.
+-- Labels and predictions that are measures rather than classes are null. A reward has an outcome
+-- and no label.  key: all but the measures.
 -- lateness: any; a revised label moves from its old row to the new one.
 {{ config(
     key=[
         'model', 'clock', 'grain', 'pane_start', 'model_version', 'variant', 'segment',
-        'label', 'prediction'
+        'label', 'prediction', 'outcome'
     ],
     deltas=['panes.labels'],
     retention={'1 minute': '2 days', '1 hour': '400 days'}
@@ -31,7 +32,10 @@ with numbered as (
         prediction,
         score,
         {{ exact('reward') }} as reward,
-        {{ as_number('label') }} as number,
+        case when {{ is_reward() }} then
+            case when label in ('0', '1') then label else 'other' end
+        end as outcome,
+        case when not {{ is_reward() }} then {{ as_number('label') }} end as number,
         {{ as_number('prediction') }} as predicted_number
     from {{ ref('labels') }}
     where settled_at is not null
@@ -46,8 +50,9 @@ judged as (
         segment,
         inference_time,
         settled_at,
-        {{ as_class('label', 'number') }} as label,
+        case when outcome is null then {{ as_class('label', 'number') }} end as label,
         {{ as_class('prediction', 'predicted_number') }} as prediction,
+        outcome,
         {{ score_bin('score') }} as bin,
         {{ score_measures('score') }},
         reward,
@@ -72,6 +77,7 @@ select
     {{ segment }} as segment,
     label,
     prediction,
+    outcome,
     count(*) as examples,
     {{ score_sums() }},
     sum(reward) as reward,
@@ -81,5 +87,5 @@ select
     coalesce(sum(squared_error), 0) as squared_error,
     {{ block_counts('bin', score_block()) }} as counts
 from judged
-group by 3, 4, 5, 6, 7, 8, 9
+group by 3, 4, 5, 6, 7, 8, 9, 10
 {%- endfor %}

@@ -1,13 +1,35 @@
--- How often each label was predicted, and with which scores.
--- grain: prediction of a model.  key: (model, prediction).  lateness: any.
-{{ config(key=['model', 'prediction'], deltas=['events.inference']) }}
+-- How often each class was predicted, and with which scores. Predictions that are no class (measures,
+-- long texts, none at all) are one row, whose prediction is null. Scores of explored and of held out
+-- predictions, which are drawn and not decided, are left out.
+-- grain: predicted class of a model.  key: (model, prediction).  lateness: any.
+{{ config(
+    key=['model', 'prediction'],
+    deltas=['events.inference'],
+    merge={'least_score': 'min', 'greatest_score': 'max'}
+) }}
+
+with decided as (
+    select
+        model,
+        prediction as said,
+        output,
+        {{ as_class('prediction') }} as prediction,
+        case when variant not in ('explore', 'holdout') then score end as score
+    from {{ ref('stg_inference') }}
+    {{ fence() }}
+)
 
 select
     model,
-    {{ class_of('prediction') }} as prediction,
-    count(*) as predictions,
+    prediction,
+    count(*) as inferences,
+    count(said) as predictions,
+    count(case when prediction is null and {{ is_number('said') }} then 1 end)
+        as measures,
+    count(output) as outputs,
     count(score) as scored,
-    coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro
-from {{ ref('stg_inference') }}
-where prediction is not null
-group by 1, 2
+    coalesce(sum({{ micro('score') }}), 0)::bigint as score_micro,
+    min(score) as least_score,
+    max(score) as greatest_score
+from decided
+group by model, prediction
