@@ -19,6 +19,11 @@
 {% macro chosen_labels(as_of=false) -%}
 {%- set of = 'request_id, as_of' if as_of else 'request_id' -%}
 {%- set latest = 'feedback_time desc, feedback_id desc' -%}
+{%- set of_kind -%}
+    partition by {{ of }}, kind
+            order by kind
+            rows between unbounded preceding and unbounded following
+{%- endset -%}
 with policies as (
     select
         defaults.kind,
@@ -33,6 +38,7 @@ with policies as (
 times as (
     select
         i.request_id,
+        f.feedback_id,
         greatest(f.event_time, i.event_time) as as_of
     from {{ source('events', 'inference') }} as i
     inner join {{ source('events', 'feedback') }} as f on i.request_id = f.request_id
@@ -40,7 +46,6 @@ times as (
         i.segment is not null
         and i.variant != 'shadow'
         and f.kind not in ('preference', 'report', 'comment')
-    group by i.request_id, greatest(f.event_time, i.event_time)
 ),
 
 moments as (
@@ -48,7 +53,7 @@ moments as (
         *,
         lead(as_of) over (
             partition by request_id
-            order by as_of
+            order by as_of, feedback_id
         ) as until
     from times
 ),
@@ -93,6 +98,7 @@ heard as (
         on
             i.request_id = moments.request_id
             and greatest(f.event_time, i.event_time) <= moments.as_of
+            and moments.as_of is distinct from moments.until
     {%- endif %}
     inner join policies on f.kind = policies.kind
     left join {{ source('control', 'label_policies') }} as own
@@ -124,11 +130,6 @@ counted as (
     select
         *,
         count(case when is_vote then 1 end) over (
-            partition by {{ of }}, kind
-            order by kind
-            rows between unbounded preceding and unbounded following
-        ) as raters,
-        count(case when is_vote then 1 end) over (
             partition by {{ of }}, kind, label
             order by kind
             rows between unbounded preceding and unbounded following
@@ -150,14 +151,12 @@ by_kind as (
                 case when wins = 'first' then feedback_id end asc,
                 case when wins != 'first' then feedback_id end desc
         ) as place,
-        case when wins = 'sum' then sum({{ exact('value', '1e18') }}) over of_kind end as total,
-        min(ingested_at) over of_kind as first_ingested_at
+        case
+            when wins = 'sum' then sum({{ exact('value', '1e18') }}) over ({{ of_kind }})
+        end as total,
+        count(case when is_vote then 1 end) over ({{ of_kind }}) as raters,
+        min(ingested_at) over ({{ of_kind }}) as first_ingested_at
     from counted
-    window of_kind as (
-        partition by {{ of }}, kind
-        order by kind
-        rows between unbounded preceding and unbounded following
-    )
 ),
 
 weighed as (
