@@ -56,7 +56,6 @@ create table if not exists events.feedback (
     source text not null,
     user_id text,
     metadata jsonb not null default '{}',
-    -- the feedback_id that a retraction takes back
     retracts text
 );
 

@@ -148,9 +148,11 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
         )  # fmt: skip
         said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
         at = START + timedelta(minutes=6 * number + number % 300)
+        if number % 30 == 3:  # a click before its prediction
+            at -= timedelta(hours=6)
         kinds: list[dict[str, Any]] = [
             {"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"},
-            {"kind": "rating", "value": 0.00002 * (number % 7)},
+            {"kind": "rating", "value": 0.00002 * (number % 7), "metadata": {"name": "tone"}},
         ]  # fmt: skip
         kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
         yield (

@@ -68,6 +68,7 @@ said as (
 times as (
     select
         i.request_id,
+        f.feedback_id,
         greatest(f.event_time, i.event_time) as as_of
     from {{ inference }} as i
     inner join {{ feedback }} as f on i.request_id = f.request_id
@@ -75,7 +76,6 @@ times as (
         i.segment is not null
         and i.variant != 'shadow'
         and f.kind not in ('preference', 'report', 'comment')
-    group by i.request_id, greatest(f.event_time, i.event_time)
 ),
 
 moments as (
@@ -83,7 +83,7 @@ moments as (
         *,
         lead(as_of) over (
             partition by request_id
-            order by as_of
+            order by as_of, {{ headrace.in_bytes('feedback_id') }}
         ) as until
     from times
 ),
@@ -129,7 +129,8 @@ known as (
         {%- endif %}
     from {{ inference }} as i
     {%- if as_of %}
-    inner join moments on i.request_id = moments.request_id
+    inner join moments
+        on i.request_id = moments.request_id and moments.as_of is distinct from moments.until
     {%- endif %}
     {{ 'left' if terms else 'inner' }} join said
         on
@@ -168,11 +169,6 @@ counted as (
     select
         *,
         count(case when is_vote then 1 end) over (
-            partition by {{ of }}, kind
-            order by kind
-            rows between unbounded preceding and unbounded following
-        ) as raters,
-        count(case when is_vote then 1 end) over (
             partition by {{ of }}, kind, label
             order by kind
             rows between unbounded preceding and unbounded following
@@ -200,6 +196,7 @@ by_kind as (
             when wins = 'sum' then max(ingested_at) over of_kind
             else min(ingested_at) over of_label
         end as arrived_at,
+        count(case when is_vote then 1 end) over of_kind as raters,
         min(ingested_at) over of_kind as first_ingested_at
     from counted
     window

@@ -96,8 +96,10 @@ step_{{ step }} as (
             ties,
             sqrt(
                 strength
-                * sum((wins + 0.5 * ties + 0.5) * opposing / nullif(strength + opposing, 0))
-                    over of_version
+                * sum(
+                    (wins + 0.5 * ties + 0.5) * opposing
+                    / nullif(strength + opposing, 0)
+                ) over of_version
                 / nullif(
                     sum((losses + 0.5 * ties + 0.5) / nullif(strength + opposing, 0))
                         over of_version, 0
