@@ -151,7 +151,7 @@ $$;
 create table if not exists events.last_turn (
     one_row boolean primary key default true check (one_row),
     seen_at timestamptz not null,
-    open_batches xid8 [] not null,
+    open_batches xid8[] not null,
     -- when the oldest of them began
     open_since timestamptz not null
 ) with (fillfactor = 10);
@@ -228,7 +228,8 @@ begin
 end
 $$;
 
-select events.note_turn() where not exists (select from events.last_turn);
+select events.note_turn()
+where not exists (select from events.last_turn);
 
 create or replace function events.take_turn() returns trigger
 language plpgsql as $$

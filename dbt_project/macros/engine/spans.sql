@@ -46,17 +46,34 @@
 {% macro risingwave__span(columns, spans) %}{{ headrace.default__span(columns, spans) }}{% endmacro %}
 
 {#-
-  What comes before such a subquery in FROM, where nothing of `spans` is read beside it.
+  The relation for FROM, where only keys are read of `spans`: they are columns of {{ spans }} on both
+  engines, and what the subquery (the body of a call block) adds is named without a relation.
 -#}
 {% macro each_of(spans) -%}
-    {{ return(adapter.dispatch('each_of', 'headrace')(spans)) }}
+    {{ return(adapter.dispatch('each_of', 'headrace')(spans, caller())) }}
 {%- endmacro %}
 
-{% macro default__each_of(spans) %}{% endmacro %}
+{% macro default__each_of(spans, body) %}({{ body }}) as {{ spans }}{% endmacro %}
 
-{% macro postgres__each_of(spans) %}{{ spans }} cross join lateral{% endmacro %}
+{% macro postgres__each_of(spans, body) -%}
+    {{ spans }} cross join lateral ({{ body }}) as found
+{%- endmacro %}
 
-{% macro risingwave__each_of(spans) %}{{ headrace.default__each_of(spans) }}{% endmacro %}
+{% macro risingwave__each_of(spans, body) %}{{ headrace.default__each_of(spans, body) }}{% endmacro %}
+
+{#-
+  `partition by` in such a subquery, which PostgreSQL runs for one row: there it would sort what
+  comes sorted.
+-#}
+{% macro of_each(keys) -%}
+    {{ return(adapter.dispatch('of_each', 'headrace')(keys)) }}
+{%- endmacro %}
+
+{% macro default__of_each(keys) %}partition by {{ keys | join(', ') }}{% endmacro %}
+
+{% macro postgres__of_each(keys) %}{% endmacro %}
+
+{% macro risingwave__of_each(keys) %}{{ headrace.default__of_each(keys) }}{% endmacro %}
 
 {#-
   Ends a subquery of which only the first `most` rows by `ordering` are used (the query around it

@@ -7,6 +7,7 @@
 -- key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline. Both windows are whole panes, of hours
 -- where they begin more than two days before the clock.
+{%- set keys = ['model', 'model_version'] %}
 with activity as (
     select
         model,
@@ -18,7 +19,7 @@ with activity as (
     group by model, model_version
 ),
 
-serving {{ as_inlined() }} (
+serving as (
     select
         activity.model,
         activity.model_version,
@@ -38,14 +39,6 @@ serving {{ as_inlined() }} (
         or activity.last_event_time >= clock.event_clock - policies.drift_window
 ),
 
-{{ first_samples(
-    'earliest', 'serving', ['model', 'model_version'], since='first_event_time'
-) }},
-
-{{ newest_samples(
-    'newest', 'serving', ['model', 'model_version'], until='last_event_time'
-) }},
-
 beginnings as (
     select
         serving.model,
@@ -62,12 +55,18 @@ beginnings as (
             'serving.event_clock', 'serving.drift_window', 'serving.minutes_from', 'newest'
         ) }} as window_from
     from serving
-    {%- for samples in ['earliest', 'newest'] %}
-    left join {{ samples }}
+    left join {{ lateral() }} (
+        {{ first_sample('serving', keys, since='first_event_time') }}
+    ) as earliest
         on
-            serving.model = {{ samples }}.model
-            and serving.model_version = {{ samples }}.model_version
-    {%- endfor %}
+            serving.model = earliest.model
+            and serving.model_version = earliest.model_version
+    left join {{ lateral() }} (
+        {{ newest_sample('serving', keys, until='last_event_time') }}
+    ) as newest
+        on
+            serving.model = newest.model
+            and serving.model_version = newest.model_version
 ),
 
 spans as (

@@ -5,22 +5,23 @@
 -- lateness: any; a late prediction may move either.
 {{ config(stored=true) }}
 
-with spans {{ as_inlined() }} (
+with spans as (
     select
         model,
         min_sample
     from {{ ref('model_policies') }}
-),
-
-{{ first_samples('earliest', 'spans', ['model']) }},
-
-{{ newest_samples('newest', 'spans', ['model']) }}
+)
 
 select
-    earliest.model,
+    spans.model,
     earliest.first_hour,
     earliest.last_hour,
     newest.newest_ten_seconds,
     newest.newest_hour
-from earliest
-left join newest on earliest.model = newest.model
+from spans
+inner join {{ lateral() }} (
+    {{ first_sample('spans', ['model']) }}
+) as earliest on spans.model = earliest.model
+left join {{ lateral() }} (
+    {{ newest_sample('spans', ['model']) }}
+) as newest on spans.model = newest.model
