@@ -282,3 +282,30 @@ def test_a_name_that_steers_terminals_is_shown_as_text(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == (
         "model               auc     größe\na\\x1b[2Jb\\n\\u202ec  0.1235\n"
     )
+
+
+def test_the_connection_for_a_dbt_of_the_users(
+    database: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dbt", "env"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert {tuple(words[:1]) for words in lines} == {("export",)}
+    told = dict(words[1].split("=", 1) for words in lines)
+    parts = conninfo_to_dict(database.dsn)
+    assert (told["HEADRACE_PGDATABASE"], told["HEADRACE_PGPASSWORD"]) == (
+        parts["dbname"], parts["password"],
+    )  # fmt: skip
+    assert (Path(told["DBT_PROFILES_DIR"]) / "profiles.yml").exists()
+
+
+@pytest.mark.usefixtures("database")
+def test_the_documentation_opens_by_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr("headrace.deploy.dbt", lambda _, *words, **__: ran.append(words))
+    for words in (["docs"], ["docs", "--no-browser"], ["docs", "generate"]):
+        assert main(["dbt", *words]) == 0
+    serve = ("docs", "serve", "--host", "127.0.0.1", "--port")
+    assert [each[:5] for each in ran] == [
+        ("docs", "generate"), serve, ("docs", "generate"), serve, ("docs", "generate"),
+    ]  # fmt: skip
+    assert ran[1][5].isdigit() and ran[3][6:] == ("--no-browser",)

@@ -77,7 +77,7 @@ def dbt(settings: Settings, arguments: tuple[str, ...]) -> None:
         if arguments == ("env",):
             for name, value in deploy.dbt_connection(engine).items():
                 print(f"export {name}={shlex.quote(value)}")
-        elif arguments[0] == "docs" and not {"generate", "serve", "--help"} & {*arguments}:
+        elif arguments[0] == "docs" and not {"generate", "serve"} & {*arguments}:
             deploy.dbt(engine, "docs", "generate", echo=True)
             address = ("--host", "127.0.0.1", "--port", str(free_port()))
             deploy.dbt(engine, "docs", "serve", *address, *arguments[1:], echo=True)

@@ -28,7 +28,7 @@ from tests.support.streams import MODELS, START, Stream, send
 
 COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
-    "events.conflicts", "control.losses",
+    "events.conflicts", "control.losses", "control.alert_log", "control.trigger_history",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
 )  # fmt: skip
 # The policies that tests of single views set, all at once: views depend on each other.
@@ -151,7 +151,8 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
         if number % 30 == 3:  # a click before its prediction
             at -= timedelta(hours=6)
         kinds: list[dict[str, Any]] = [
-            {"label": "yes"}, {"label": "no"}, {"kind": "report"}, {"kind": "click"},
+            {"label": "yes"}, {"label": "no"}, {"kind": "report"},
+            {"kind": "click" if number % 12 < 6 else "conversion"},
             {"kind": "rating", "value": 0.00002 * (number % 7), "metadata": {"name": "tone"}},
         ]  # fmt: skip
         kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
@@ -259,7 +260,7 @@ def tell(
         )
         connection.execute(
             "truncate control.claims, control.consumed, control.losses, events.rejected, "
-            "events.conflicts"
+            "events.conflicts, control.alert_log, control.trigger_history"
         )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01")
@@ -292,6 +293,17 @@ def tell(
         )
         connection.execute(
             "insert into control.losses values ('p.feedback', 1, 'x', 2, 5, 'dropped')"
+        )
+        connection.execute(
+            "insert into control.alert_log values (%(model)s, 'errors', 'v1', %(at)s, 'critical', "
+            "%(at)s, null), (%(model)s, 'latency', '', %(at)s, 'warning', %(at)s, %(at)s)",
+            {"model": MODELS[0], "at": START},
+        )
+        connection.execute(
+            "insert into control.trigger_history values (%(id)s, '', %(model)s, 'due', null, "
+            "%(at)s, %(at)s), (%(id)s, 'cooling down', %(model)s, 'wanted', 'cooling down', "
+            "%(at)s, %(at)s)",
+            {"id": f"{MODELS[0]}:1", "model": MODELS[0], "at": START},
         )
 
 

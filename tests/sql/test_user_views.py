@@ -52,7 +52,9 @@ _MARTS = "select schemaname, viewname from pg_views where schemaname = 'headrace
 
 
 def test_a_view_follows_its_mart_or_is_named(
-    engine: Engine, analyst: psycopg.Connection[tuple[object, ...]]
+    engine: Engine,
+    analyst: psycopg.Connection[tuple[object, ...]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     release(engine, "a", "b")
     with engine.connect() as connection:
@@ -73,6 +75,9 @@ def test_a_view_follows_its_mart_or_is_named(
     assert why == 'column "a" does not exist'
     (found,) = [each for each in examine(engine.settings) if each.level != "ok"]
     assert found.level == "warning" and found.says == f"view {what}: {why}"
+    migrate(engine)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "headrace.deploy"]
+    assert said == f"view {what}: {why}; to do: replace or drop it, then headrace migrate"
     assert analyst.execute("select * from sales.of_all, sales.of_b").fetchall() == [(1, "x", "x")]
     analyst.execute("drop view sales.of_all")
     analyst.execute("create view sales.of_all as select b from headrace.made")
