@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 import click
 
@@ -69,7 +70,7 @@ def psql(settings: Settings, owner: bool, arguments: tuple[str, ...]) -> int:
 def dbt(settings: Settings, arguments: tuple[str, ...]) -> None:
     """Run dbt on the database; `docs` opens its documentation, `env` prints its connection."""
     from headrace import deploy
-    from headrace.machine import free_port
+    from headrace.operate import dbt_docs
 
     if not arguments:
         raise SettingError("dbt needs arguments, for example: headrace dbt build")
@@ -77,10 +78,9 @@ def dbt(settings: Settings, arguments: tuple[str, ...]) -> None:
         if arguments == ("env",):
             for name, value in deploy.dbt_connection(engine).items():
                 print(f"export {name}={shlex.quote(value)}")
-        elif arguments[0] == "docs" and not {"generate", "serve"} & {*arguments}:
+        elif arguments == ("docs",):
             deploy.dbt(engine, "docs", "generate", echo=True)
-            address = ("--host", "127.0.0.1", "--port", str(free_port()))
-            deploy.dbt(engine, "docs", "serve", *address, *arguments[1:], echo=True)
+            dbt_docs.serve(Path(deploy.dbt_environment(engine)["DBT_TARGET_PATH"]))
         else:
             deploy.dbt(engine, *arguments, echo=True)
 
