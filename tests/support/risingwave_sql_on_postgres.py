@@ -112,9 +112,8 @@ def apart(select: str) -> str:
 
     Put into each other, a case in a case in a case takes PostgreSQL seconds to plan.
     """
-    return re.sub(
-        r"^(\s*(?:with )?)(?!window )(\w+) as \(", r"\1\2 as materialized (", select, flags=re.M
-    )
+    cte = r"^(\s*(?:with )?)(?!window )(\w+) as \((?!\s*partition by)"
+    return re.sub(cte, r"\1\2 as materialized (", select, flags=re.MULTILINE)
 
 
 def otherwise(query: str) -> str:
