@@ -62,7 +62,9 @@ def spellings(labels: Iterable[str]) -> dict[str, str]:
 
 def _is_number(text: str) -> bool:
     found = _NUMBER.fullmatch(text)
-    return bool(found) and len(found[1]) + len((found[2] or "").rstrip("0")) <= MAX_DIGITS
+    if found is None:
+        return False
+    return len(found[1]) + len((found[2] or "").rstrip("0")) <= MAX_DIGITS
 
 
 def _boolean(text: str) -> str:
