@@ -74,6 +74,14 @@ def stuffed(engine: Engine) -> Engine:
                 "rejected_request_id": other["request_id"],
             },
             {**about, "feedback_id": text(), "request_id": text(), "label": text()},
+            {
+                **about, "feedback_id": text(), "kind": "rating", "value": 1.0,
+                "metadata": {"name": text()},
+            },
+            {
+                **about, "feedback_id": text(), "user_id": None, "kind": "report",
+            },
+            {**about, "feedback_id": text(), "kind": "retraction", "retracts": text()},
         )  # fmt: skip
         names = ("event_id", "run_id", "trigger_id", "dataset_id", "parent_version", "artifact_uri")
         send(log, "model_events", {
