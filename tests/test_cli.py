@@ -322,6 +322,10 @@ def test_the_documentation_opens_by_one_command(
 
     monkeypatch.setattr("headrace.deploy.dbt", generate)
     monkeypatch.setattr("webbrowser.open", browse)
-    assert main(["dbt", "docs"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["dbt", "docs"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert read == ["the docs"]
     assert capsys.readouterr().out.startswith("docs     http://127.0.0.1:")
