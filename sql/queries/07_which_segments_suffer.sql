@@ -8,6 +8,7 @@ from headrace.labeled_examples as examples
 inner join headrace.model_clock as clock on examples.model = clock.model
 where
     examples.prediction is not null
+    and examples.kind in ('label', 'correction', 'default')
     and examples.event_time > clock.event_clock - interval '720 hours'
 group by examples.model, examples.segment
 having count(*) >= 20

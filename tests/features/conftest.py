@@ -12,6 +12,7 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
+from tests.support.policies import set_policies
 
 START = datetime(2024, 5, 1, 9, 0, tzinfo=UTC)
 
@@ -56,5 +57,6 @@ class Labels:
 
 
 @pytest.fixture
-def labels(log: EventLog) -> Labels:
+def labels(engine: Engine, log: EventLog) -> Labels:
+    set_policies(engine, positive_label="yes")
     return Labels(log)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from headrace.control import policies
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.labels import label_text
@@ -154,6 +155,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         event = {"model": "m", "model_version": "1", "event": "promoted"}
         artifact = {"artifact_uri": str(place)}
         log.append("model_events", [parse("model_events", {**event, **artifact})])
+    policies.write(engine, "m", {"positive_label": "y"})
     with FeatureReader(engine) as reader:
         served = reader.online([{"model": "m", "segment": "s"}])[0][rate]
     assert served == pytest.approx(0.75)

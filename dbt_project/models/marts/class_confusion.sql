@@ -16,7 +16,7 @@ inner join {{ ref('model_tasks') }} as tasks on clock.model = tasks.model
 inner join {{ ref('label_panes') }} as panes
     on
         clock.model = panes.model
-        and clock.event_clock - interval '30 days' < panes.pane_start
+        and clock.event_clock - interval '720 hours' < panes.pane_start
 where
     tasks.task = 'classification'
     and panes.clock = 'inference'

@@ -108,7 +108,7 @@ evidence as (
     select
         *,
         case
-            when classes != 2 then null
+            when classes > 2 then null
             when scored_classes = 2 then case
                 when
                     low_mean_score < 0.5
