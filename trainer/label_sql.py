@@ -53,15 +53,14 @@ def _environment(engine: str) -> Environment:
     """What dbt gives to macros, as far as those of labels use it."""
     macros: Any = SimpleNamespace()
     environment = Environment()
-    environment.globals |= {
-        "headrace": macros,
-        "adapter": SimpleNamespace(dispatch=lambda name, _: getattr(macros, f"{engine}__{name}")),
-        "return": lambda value: value,
-    }
+    adapter = SimpleNamespace(dispatch=lambda name, _: getattr(macros, f"{engine}__{name}"))
+    environment.globals.update(
+        {"headrace": macros, "adapter": adapter, "return": lambda value: value}
+    )
     for file in _MACROS:
         text = (project_path("dbt_project") / "macros" / file).read_text()
         module = environment.from_string(text).module
         found = {name: macro for name, macro in vars(module).items() if not name.startswith("_")}
         vars(macros).update(found)
-        environment.globals |= found
+        environment.globals.update(found)
     return environment
