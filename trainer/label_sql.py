@@ -39,14 +39,17 @@ def staged_feedback(engine: str, feedback: str) -> str:
 @cache
 def chosen_labels(engine: str, inference: str, feedback: str, policies: str, terms: str) -> str:
     """Return the query of the labels of predictions; the arguments are those of the macro."""
-    macros = _environment(engine).globals["headrace"]
-    return str(macros.chosen_labels(inference, feedback, policies, terms))
+    return str(_macros(engine).chosen_labels(inference, feedback, policies, terms))
 
 
 @cache
 def label_terms(engine: str, clocks: str, policies: str) -> str:
     """Return the query of what silence says; the arguments are those of the macro."""
-    return str(_environment(engine).globals["headrace"].label_terms(clocks, policies))
+    return str(_macros(engine).label_terms(clocks, policies))
+
+
+def _macros(engine: str) -> Any:
+    return _environment(engine).globals["headrace"]
 
 
 def _environment(engine: str) -> Environment:

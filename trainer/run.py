@@ -185,7 +185,9 @@ def _measure(
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.ModelMetrics] = {}
     classes = list(dict.fromkeys(map(class_of, adapter.labels)))
-    known = class_of(positive) if class_of(positive) in classes else None
+    known = None if positive is None else class_of(positive)
+    if known not in classes:
+        known = None
     for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
         if not rows:
             continue
@@ -209,7 +211,8 @@ def _measure_prior(
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
     actual, classes = [class_of(row.label) for row in newest], [*map(class_of, artifact.labels)]
-    return {gate.HOLDOUT: gate.evaluate(guess, actual, classes, class_of(positive))}
+    known = None if positive is None else class_of(positive)
+    return {gate.HOLDOUT: gate.evaluate(guess, actual, classes, known)}
 
 
 def _show(progress: Progress, step: int, steps: int, loss: float) -> None:

@@ -50,7 +50,7 @@ def canaries(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, str], R
             sides, judged = (
                 [since(oracle, model, at, step, side) for side in served] for step in (10, 60)
             )
-            row = compared(*(rewards(oracle, side) for side in judged), "champion")
+            row = compared(rewards(oracle, judged[0]), rewards(oracle, judged[1]), "champion")
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]

@@ -91,7 +91,7 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
             served[event.model, floor(asked, DAY)].append(event)
         held = oracle.labels.get(event.request_id)
         if event.variant != "shadow" and held:
-            if held.event:
+            if held.event and held.known_at:
                 hours = (held.known_at - asked).total_seconds() / 3600
                 delays[event.model, floor(held.known_at, DAY)].append(hours)
             if held.settled_at:

@@ -150,8 +150,8 @@ def test_clicks_and_silence_are_two_classes_everywhere(engine: Engine, log: Even
     }
     # a click after the window takes the place of silence
     late = next(i for i in closed if i not in clicked)
-    at = (START + timedelta(minutes=2_999)).isoformat()
-    said = {"request_id": f"r{late}", "kind": "click", "event_time": at}
+    when = (START + timedelta(minutes=2_999)).isoformat()
+    said = {"request_id": f"r{late}", "kind": "click", "event_time": when}
     send(log, [("feedback", parse("feedback", said))])
     (recent,) = engine.rows("select * from headrace.recent_performance")
     assert (recent["labeled"], recent["positives"]) == (len(closed), sum(labels) + 1)

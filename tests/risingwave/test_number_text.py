@@ -18,7 +18,8 @@ FILE = project_path("dbt_project") / "macros" / "engine" / "number_text.sql"
 MACROS: Any = Environment().from_string(FILE.read_text()).module
 MACRO = str(MACROS.number_text("x"))
 CLASSES = FILE.parent.parent / "pane" / "classes.sql"
-CLASS_OF = str(Environment().from_string(CLASSES.read_text()).module.class_of("x"))
+CLASS_MACROS: Any = Environment().from_string(CLASSES.read_text()).module
+CLASS_OF = str(CLASS_MACROS.class_of("x"))
 EDGES = [0.00001, 0.0001, 1e15, 1e16, 2.0**53, 2.0**63, -(2.0**63)]
 EDGES += [math.nextafter(x, to) for x in EDGES for to in (-math.inf, math.inf)]
 

@@ -383,7 +383,8 @@ def as_class(text: Any) -> str | None:
         return None
     if len(text) > 3 and number(text) is not None:
         return None
-    return {"true": "1", "false": "0"}.get(text.lower(), text.lower())
+    folded = str(text).lower()
+    return {"true": "1", "false": "0"}.get(folded, folded)
 
 
 def is_measure(text: str) -> bool:

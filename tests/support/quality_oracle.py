@@ -10,7 +10,7 @@ from typing import Any
 from headrace.events.contract import Inference
 from tests.support.distances import text_of
 from tests.support.drift_oracle import DAY, HOUR, DriftOracle, at, share
-from tests.support.oracle import Row, as_class, bucket, hour, is_number, utc
+from tests.support.oracle import Row, as_class, bucket, hour, is_number
 
 
 class QualityOracle(DriftOracle):
@@ -47,15 +47,16 @@ class QualityOracle(DriftOracle):
         self, model: str, events: list[Inference], clock: datetime
     ) -> Iterator[tuple[str, list[bool]]]:
         """Yield check and whether each label, or its prediction, is strange to the other side."""
-        held = self.oracle.labels
+        held = self.oracle.settled
         predicted = {as_class(event.prediction) for event in self.oracle.of(model)}
         labels = {as_class(held[e.request_id].label) for e in events if e.request_id in held}
         since = hour(clock - self.policies.metric_window)
         pairs = [
-            (as_class(held[event.request_id].label), as_class(event.prediction))
+            self.oracle.judged(event, held[event.request_id].label)
             for event in events
             if event.request_id in held
-            and hour(max(at(event), utc(held[event.request_id].event.event_time))) >= since
+            and (settled_at := held[event.request_id].settled_at)
+            and hour(settled_at) >= since
         ]
         if pairs := [pair for pair in pairs if None not in pair]:
             yield "label_never_predicted", [label not in predicted for label, _ in pairs]
