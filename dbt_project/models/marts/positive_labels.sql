@@ -129,6 +129,20 @@ evidence as (
     from tested
 ),
 
+policies as (
+    select
+        model,
+        {{ class_of('positive_label') }} as label
+    from {{ ref('model_policies') }}
+),
+
+champion as (
+    select
+        model,
+        {{ metric_label('positive_label') }} as label
+    from {{ ref('champions') }}
+),
+
 told as (
     select
         tasks.model,
@@ -163,18 +177,8 @@ told as (
             end, false
         ) as scores_predictions
     from {{ ref('model_tasks') }} as tasks
-    inner join (
-        select
-            model,
-            {{ class_of('positive_label') }} as label
-        from {{ ref('model_policies') }}
-    ) as policies on tasks.model = policies.model
-    left join (
-        select
-            model,
-            {{ metric_label('positive_label') }} as label
-        from {{ ref('champions') }}
-    ) as champion on tasks.model = champion.model
+    inner join policies on tasks.model = policies.model
+    left join champion on tasks.model = champion.model
     left join evidence on tasks.model = evidence.model
 ),
 
