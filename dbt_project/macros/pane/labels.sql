@@ -61,7 +61,11 @@ said as (
     left join {{ feedback }} as retraction
         on f.request_id = retraction.request_id and f.feedback_id = retraction.retracts
     {%- endif %}
-    where f.label is not null {{- '' if as_of else ' and retraction.feedback_id is null' }}
+    where
+        f.label is not null
+        {%- if not as_of %}
+        and retraction.feedback_id is null
+        {%- endif %}
 ),
 
 {% if as_of -%}
