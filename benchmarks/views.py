@@ -42,10 +42,17 @@ QUERIES = {
     "conflicting_events": "select * from headrace.{mart} order by ingested_at desc limit 100",
     "late_feedback": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'"
     " order by feedback_time desc limit 100",
+    "inferences": ALL + _NEWEST,
+    "feedback": "select * from headrace.{mart}" + _NEWEST,
+    "attributed_feedback": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'"
+    " order by feedback_time desc limit 100",
+    "early_rewards": f"{ALL} and feedback_time > {_CLOCK} - interval '1 minute'",
     # all rows: it has no model
     "ingest_lag": "select * from headrace.{mart}",
+    "ingest_horizon": "select * from headrace.{mart}",
     "lost_messages": "select * from headrace.{mart}",
     # one key
+    "request_history": ALL + " and request_id = 'r10000'",
     "user_features": ALL + " and user_id = 'u10000'",
     "user_feature_history": ALL + " and user_id = 'u10000'",
     "user_sessions": ALL + " and user_id = 'u10000'",

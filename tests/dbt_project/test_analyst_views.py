@@ -98,7 +98,8 @@ def days(worse: bool) -> Iterator[tuple[Topic, Event]]:
         if number % (25 if late and number < 3800 else 2) == 0:
             said.append({"kind": "conversion"})
         if number % 100 == 0 or (worse and number >= 3900 and segment == "a"):
-            said.append({"kind": "report", "label": "abuse" if number >= 3900 else "spam"})
+            of = "abuse" if number >= 3900 else "spam"
+            said.append({"kind": "report", "metadata": {"type": of}})
         for place, each in enumerate(said):
             yield "feedback", parse("feedback", {
                 "feedback_id": f"s{number}-{place}", "request_id": f"q{number}",

@@ -155,6 +155,7 @@ def test_what_waits_is_looked_up_before_it_expires(engine: Engine) -> None:
     assert names == [
         f"{pane}__events_inference_insert"
         for pane in (
+            "feedback_hours",
             "feedback_panes",
             "known_labels",
             "labels",

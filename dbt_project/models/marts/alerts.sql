@@ -127,7 +127,7 @@ measured as (
         current_value as value,
         false as is_doubtful,
         threshold,
-        1 as clear_ratio
+        1::double precision as clear_ratio
     from {{ ref('data_quality') }}
     where status = 'alert' and check_name != 'error_rate'
     union all
@@ -138,8 +138,8 @@ measured as (
         'warning' as severity,
         spike_score as value,
         false as is_doubtful,
-        5 as threshold,
-        1 as clear_ratio
+        5::double precision as threshold,
+        1::double precision as clear_ratio
     from {{ ref('report_spikes') }}
     where status = 'spike'
     union all
@@ -150,8 +150,8 @@ measured as (
         'warning' as severity,
         -z_score as value,
         false as is_doubtful,
-        4 as threshold,
-        1 as clear_ratio
+        4::double precision as threshold,
+        1::double precision as clear_ratio
     from {{ ref('conversion_rate') }}
     where status = 'low'
 ),

@@ -21,10 +21,7 @@ with heard as (
         {{ pane_start('1 hour', 'greatest(f.event_time, i.event_time)') }}
             as pane_start,
         f.kind,
-        case
-            when f.kind = 'report'
-                then left(coalesce(f.label, f.metadata ->> 'type'), 64)
-        end as topic,
+        case when f.kind = 'report' then left(f.metadata ->> 'type', 64) end as topic,
         i.model_version,
         i.segment,
         i.endpoint,
