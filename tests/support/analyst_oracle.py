@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.events.contract import Feedback, Inference
-from tests.support.oracle import Oracle, as_class, hour, utc
+from tests.support.oracle import REWARDS, Oracle, as_class, hour, utc
 
 HOUR = timedelta(hours=1)
 DAY = 24 * HOUR
@@ -63,8 +63,8 @@ def slices(oracle: Oracle) -> Rows:
                 of = sums[model, dimension, name or "", day(utc(event.event_time))]
                 of["predictions"] += 1
                 of["errors"] += event.error is not None
-                if event.request_id in oracle.labels:
-                    label = as_class(oracle.labels[event.request_id].label)
+                if held := oracle.settled.get(event.request_id):
+                    label = None if held.kind in REWARDS else as_class(held.label)
                     prediction = as_class(event.prediction)
                     of["labels"] += 1
                     of["classified"] += label is not None and prediction is not None

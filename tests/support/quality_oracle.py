@@ -10,7 +10,7 @@ from typing import Any
 from headrace.events.contract import Inference
 from tests.support.distances import text_of
 from tests.support.drift_oracle import DAY, HOUR, DriftOracle, at, share
-from tests.support.oracle import Row, as_class, bucket, hour, is_number
+from tests.support.oracle import REWARDS, Row, as_class, bucket, hour, is_number
 
 
 class QualityOracle(DriftOracle):
@@ -52,9 +52,10 @@ class QualityOracle(DriftOracle):
         labels = {as_class(held[e.request_id].label) for e in events if e.request_id in held}
         since = hour(clock - self.policies.metric_window)
         pairs = [
-            self.oracle.judged(event, held[event.request_id].label)
+            (as_class(held[event.request_id].label), as_class(event.prediction))
             for event in events
             if event.request_id in held
+            and held[event.request_id].kind not in REWARDS
             and (settled_at := held[event.request_id].settled_at)
             and hour(settled_at) >= since
         ]

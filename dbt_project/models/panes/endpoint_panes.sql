@@ -1,5 +1,5 @@
--- Labels by endpoint and day: how often the predictions of an endpoint were right, and what they
--- earned. Shadow predictions are left out.
+-- Labels by endpoint and day: how often the predictions of an endpoint were right, rewards left out,
+-- and what they earned. Shadow predictions are left out.
 -- grain: day of the inference and endpoint.  key: all but the measures.
 -- lateness: any; a revised label changes the day of its inference.
 {{ config(
@@ -13,7 +13,8 @@ with judged as (
         labels.model,
         {{ pane_start('1 day', 'labels.inference_time') }} as pane_start,
         inference.endpoint,
-        {{ as_class('labels.label') }} as label,
+        case when not {{ is_reward('labels.kind') }} then {{ as_class('labels.label') }} end
+            as label,
         {{ as_class('labels.prediction') }} as prediction,
         {{ exact('labels.reward') }} as reward
     from {{ ref('labels') }} as labels
