@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from starlette.testclient import TestClient
 
+from headrace.control import policies
 from headrace.control.handover import hand_over
 from headrace.control.lifecycle import promote, rollback
 from headrace.control.owner import owner_key
@@ -38,6 +39,8 @@ def test_a_version_is_trained_published_followed_and_taken_back(
     fed: Engine, tmp_path: Path
 ) -> None:
     hand_over(fed, MODEL, learns=True)
+    # Features count positives: what a version says of itself would change those of the rebuilt set.
+    policies.write(fed, MODEL, {"positive_label": "leaves"})
     send(fed, customers(400, seed=1))
     query = "select due from headrace.retrain_trigger where due"
     until(lambda: fed.rows(query))
