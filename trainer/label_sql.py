@@ -18,6 +18,7 @@ _MACROS = (
     "pane/classes.sql",
     "engine/exact_numbers.sql",
     "engine/number_text.sql",
+    "engine/session_time.sql",
 )
 _FEEDBACK = "models/staging/stg_feedback.sql"
 

@@ -185,9 +185,7 @@ def _measure(
     """Metrics by part of the held out examples, and by segment of the newest."""
     measured: dict[str, gate.ModelMetrics] = {}
     classes = list(dict.fromkeys(map(class_of, adapter.labels)))
-    known = None if positive is None else class_of(positive)
-    if known not in classes:
-        known = None
+    known = _class_among(classes, positive)
     for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
         if not rows:
             continue
@@ -211,8 +209,14 @@ def _measure_prior(
     """Metrics of a model that only knows how frequent each label is."""
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
     actual, classes = [class_of(row.label) for row in newest], [*map(class_of, artifact.labels)]
-    known = None if positive is None else class_of(positive)
+    known = _class_among(classes, positive)
     return {gate.HOLDOUT: gate.evaluate(guess, actual, classes, known)}
+
+
+def _class_among(classes: Sequence[str], label: str | None) -> str | None:
+    """The class of a label; None where it is not one of them."""
+    found = None if label is None else class_of(label)
+    return found if found in classes else None
 
 
 def _show(progress: Progress, step: int, steps: int, loss: float) -> None:

@@ -95,7 +95,7 @@ class Trainer:
         """Claim one due trigger, train and publish; false when there was none to claim."""
         wanted = wanted_triggers(self.engine)
         note_triggers(self.engine, wanted)
-        due = [trigger for trigger in wanted if trigger.held_back_by is None]
+        due = [trigger for trigger in wanted if trigger.is_due]
         self._pass_on(due)
         for trigger in due:
             held = claim(self.engine, trigger, self.worker)

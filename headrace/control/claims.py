@@ -38,6 +38,10 @@ class Trigger:
     held_back_by: str | None = None
     event_clock: datetime | None = None
 
+    @property
+    def is_due(self) -> bool:
+        return self.held_back_by is None
+
 
 # Fields of a trigger that the feed of due ones does not have.
 _NOT_PASSED_ON = ("held_back_by", "event_clock")
@@ -87,13 +91,11 @@ def claim_table(engine: Engine) -> ClaimTable:
     return tables[engine.dialect.name](engine)
 
 
-def due_triggers(engine: Engine) -> list[Trigger]:
-    """Return what should be trained now, from ``headrace.retrain_trigger``."""
-    return [trigger for trigger in wanted_triggers(engine) if trigger.held_back_by is None]
-
-
 def wanted_triggers(engine: Engine) -> list[Trigger]:
-    """Return what there is a reason to train, with what holds it back."""
+    """Return what there is a reason to train, with what holds it back.
+
+    From ``headrace.retrain_trigger``.
+    """
     with (
         engine.connect() as connection,
         connection.cursor(row_factory=class_row(Trigger)) as cursor,

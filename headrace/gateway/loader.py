@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from headrace.control.plan import Served
 from headrace.engine import Engine
+from headrace.events.labels import label_text
 from headrace.gateway.versions import LoadedVersion
 from headrace.model.artifact import artifact_path, load_adapter, read_config
 from headrace.model.inputs import Example
@@ -67,12 +68,16 @@ class Loader:
             gc.collect()
             gc.freeze()
         positive = config.get("positive_label")
-        labels = adapter.labels
-        index = labels.index(positive) if positive in labels else None
-        if index is None and len(labels) == 2:
-            index = 1
+        if positive not in adapter.labels:
+            positive = adapter.labels[1] if len(adapter.labels) == 2 else None
         logger.info("loaded version %s of %s", row.model_version, row.model)
-        return LoadedVersion(row, adapter, index, online)
+        return LoadedVersion(
+            row,
+            adapter,
+            tuple(map(label_text, adapter.labels)),
+            None if positive is None else label_text(positive),
+            online,
+        )
 
     def _online_names(self, adapter: Adapter) -> tuple[str, ...]:
         """Return the features of the schema in the feature store, named ``view__feature``."""

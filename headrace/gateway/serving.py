@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from headrace.control.plan import FORMER, Served
 from headrace.engine import Engine
 from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedError
-from headrace.events.labels import label_text
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import CHAMPION, LoadedVersion, Plan, PlanUpdate, loaded_versions
 from headrace.model.inputs import Example
@@ -205,14 +204,13 @@ class Serving:
                 part = _slice(hidden, start, start + len(jobs))
                 start += len(jobs)
             probabilities = version.adapter.predict(part, examples[version])
-            # A version of before labels were normalized may have two of one text.
-            labels = [label_text(label) for label in version.adapter.labels]
             for job, example, row in zip(jobs, examples[version], probabilities, strict=True):
-                scores = dict.fromkeys(labels, 0.0)
-                for label, p in zip(labels, row, strict=True):
+                scores = dict.fromkeys(version.labels, 0.0)
+                for label, p in zip(version.labels, row, strict=True):
                     scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
-                positive = None if version.positive is None else labels[version.positive]
-                job.future.set_result(Prediction(version.row, example.features, scores, positive))
+                job.future.set_result(
+                    Prediction(version.row, example.features, scores, version.positive)
+                )
 
     def _with_online(self, version: LoadedVersion, jobs: list[_Job]) -> list[Example]:
         examples = [job.example for job in jobs]

@@ -26,13 +26,15 @@ CHAMPION, CANARY = "champion", "canary"
 class LoadedVersion:
     """A version in memory.
 
-    `positive` is the index of the positive label, None where the score is that of the predicted
-    label; `online` names the features that are read from the feature store.
+    `labels` are the texts of those of the adapter, in its order; a version of before labels were
+    normalized may have two of one text. `positive` is the positive one, None where the score is
+    that of the predicted label; `online` names the features that are read from the feature store.
     """
 
     row: Served
     adapter: Adapter
-    positive: int | None
+    labels: tuple[str, ...]
+    positive: str | None
     online: tuple[str, ...]
 
 

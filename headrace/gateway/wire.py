@@ -158,8 +158,10 @@ def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < 400 else float(digits)
 
 
-# A string, terminated or not, or a bare word of C, R or Python for what is no number.
-_BARE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[-+]?\b(?:nan|inf)\b', re.DOTALL | re.IGNORECASE)
+# A string, terminated or not.
+_STRING = r'"(?:[^"\\]++|\\.)*+"?'
+# A string, or a bare word of C, R or Python for what is no number.
+_BARE = re.compile(_STRING + r"|[-+]?\b(?:nan|inf)\b", re.DOTALL | re.IGNORECASE)
 
 
 def _named(token: re.Match[str]) -> str:
@@ -167,8 +169,8 @@ def _named(token: re.Match[str]) -> str:
 
 
 _LENIENT = json.JSONDecoder(parse_int=_number, strict=False)
-# A string, terminated or not, or a bracket.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# A string or a bracket.
+_TOKEN = re.compile(_STRING + r"|[\[\]{}]", re.DOTALL)
 
 
 def _cut(text: str) -> Iterator[str]:

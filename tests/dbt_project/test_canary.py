@@ -13,7 +13,8 @@ from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_statistics import always_valid_p
 from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, quantile, utc
+from tests.support.label_oracle import utc
+from tests.support.oracle import Oracle, quantile
 from tests.support.policies import set_policies
 from tests.support.rewards import (
     EXAMPLES,

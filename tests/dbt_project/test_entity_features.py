@@ -15,7 +15,8 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, close, empty
-from tests.support.oracle import Oracle, Silence, hour, label_of, minute, utc
+from tests.support.label_oracle import Silence, label_of, utc
+from tests.support.oracle import Oracle, hour, minute
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES, Story
 from tests.support.streams import START, Stream, first_of_each, send, streams

@@ -15,7 +15,8 @@ from headrace.engine import Engine
 from headrace.events.contract import Inference, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import empty, log  # noqa: F401
-from tests.support.oracle import Oracle, as_class, utc
+from tests.support.label_oracle import utc
+from tests.support.oracle import Oracle, as_class
 from tests.support.policies import set_policies
 from tests.support.rewards import (
     EXAMPLES,

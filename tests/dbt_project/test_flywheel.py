@@ -14,7 +14,8 @@ from headrace.engine import Engine
 from headrace.events.contract import ModelEvent
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import SKETCH, close, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, quantile, utc
+from tests.support.label_oracle import utc
+from tests.support.oracle import Oracle, quantile
 from tests.support.policies import set_policies
 from tests.support.rewards import (
     EXAMPLES,

@@ -12,7 +12,8 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, is_early, label_of, utc
+from tests.support.label_oracle import is_early, label_of, utc
+from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, stretched
 from tests.support.streams import START, Stream, first_of_each, send, streams
 

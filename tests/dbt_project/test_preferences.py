@@ -20,7 +20,8 @@ from headrace.engine import Engine
 from headrace.events.contract import Inference, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, moment_of, utc
+from tests.support.label_oracle import moment_of, utc
+from tests.support.oracle import Oracle
 from tests.support.rewards import (
     EXAMPLES,
     Story,

@@ -11,7 +11,8 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
-from tests.support.oracle import Oracle, utc
+from tests.support.label_oracle import utc
+from tests.support.oracle import Oracle
 from tests.support.rewards import (
     EXAMPLES,
     Row,

@@ -22,7 +22,8 @@ from tests.dbt_project.test_views import (
     compiled,  # noqa: F401
     empty,
 )
-from tests.support.oracle import Oracle, Silence
+from tests.support.label_oracle import Silence
+from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES
 from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams

@@ -14,7 +14,8 @@ from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_views import EXAMPLES, empty, ids
-from tests.support.oracle import Oracle, Silence, label_of, utc
+from tests.support.label_oracle import Silence, label_of, utc
+from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
 

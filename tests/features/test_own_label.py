@@ -29,7 +29,7 @@ from headrace.features.view_sql import ViewSql
 from headrace.trainer.dataset import compile_dataset
 from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.features.conftest import START
-from tests.support.oracle import utc
+from tests.support.label_oracle import utc
 from tests.support.policies import STRETCHES, stretched
 from tests.support.streams import Stream, first_of_each, streams
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.control import policies
-from headrace.control.claims import claim, due_triggers
+from headrace.control.claims import claim, wanted_triggers
 from headrace.engine import Engine
 from headrace.errors import ContractError
 from headrace.events.contract import MAX_FEATURE, MAX_ID, TOPICS, Topic, max_bytes, parse
@@ -154,7 +154,7 @@ def test_the_widest_row_of_every_index_fits(stuffed: Engine) -> None:
 
 
 def test_a_trigger_of_the_longest_name_is_claimed(stuffed: Engine) -> None:
-    (trigger,) = due_triggers(stuffed)
+    (trigger,) = [each for each in wanted_triggers(stuffed) if each.is_due]
     held = claim(stuffed, trigger, "worker")
     assert held is not None
     event = {"model": held.model, "model_version": "v1", "event": "rejected"}

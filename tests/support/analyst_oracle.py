@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from headrace.events.contract import Feedback, Inference
-from tests.support.oracle import REWARDS, Oracle, as_class, hour, utc
+from tests.support.label_oracle import REWARDS, utc
+from tests.support.oracle import Oracle, as_class, hour
 
 HOUR = timedelta(hours=1)
 DAY = 24 * HOUR

@@ -13,18 +13,8 @@ from scipy import stats
 
 from headrace.events.contract import Inference
 from tests.support.distances import distances, feature_bins, ks_p_value, number_bins
-from tests.support.oracle import (
-    REWARDS,
-    Oracle,
-    Row,
-    Silence,
-    as_class,
-    hour,
-    minute,
-    number,
-    score_bin,
-    utc,
-)
+from tests.support.label_oracle import REWARDS, Silence, number, utc
+from tests.support.oracle import Oracle, Row, as_class, hour, minute, score_bin
 from tests.support.samples import MONTH, Samples, began, samples, window_from
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

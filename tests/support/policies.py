@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from tests.support.oracle import utc
+from tests.support.label_oracle import utc
 from tests.support.streams import START, Stream
 
 # Streams span 40 hours: stretched, they fit into an hour, or reach beyond the 30 days that many

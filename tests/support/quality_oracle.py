@@ -10,7 +10,8 @@ from typing import Any
 from headrace.events.contract import Inference
 from tests.support.distances import text_of
 from tests.support.drift_oracle import DAY, HOUR, DriftOracle, at, share
-from tests.support.oracle import REWARDS, Row, as_class, bucket, hour, is_number
+from tests.support.label_oracle import REWARDS
+from tests.support.oracle import Row, as_class, bucket, hour, is_number
 
 
 class QualityOracle(DriftOracle):

@@ -18,7 +18,8 @@ from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
 from tests.dbt_project.test_statistics import always_valid_p
-from tests.support.oracle import Oracle, Silence, utc
+from tests.support.label_oracle import Silence, utc
+from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.streams import LABELS, MODELS, START, Stream, send, streams
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from headrace.events.contract import Inference
-from tests.support.oracle import hour, utc
+from tests.support.label_oracle import utc
+from tests.support.oracle import hour
 
 HOUR, MONTH = timedelta(hours=1), timedelta(hours=720)
 

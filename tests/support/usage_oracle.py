@@ -13,16 +13,8 @@ from scipy.stats import binomtest, linregress
 from sklearn.metrics import log_loss
 
 from headrace.events.contract import Feedback, Inference
-from tests.support.oracle import (
-    Oracle,
-    hour,
-    label_of,
-    mean,
-    minute,
-    moment_of,
-    quantile,
-    utc,
-)
+from tests.support.label_oracle import label_of, moment_of, utc
+from tests.support.oracle import Oracle, hour, mean, minute, quantile
 from tests.support.samples import MONTH, samples
 from tests.support.streams import MODELS
 

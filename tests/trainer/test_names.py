@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from headrace.control import policies
-from headrace.control.claims import claim, due_triggers
+from headrace.control.claims import claim, wanted_triggers
 from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events.contract import parse
@@ -117,7 +117,7 @@ def test_a_name_that_is_no_event_any_more_ends_its_run_and_no_other(engine: Engi
 def test_a_run_that_no_trainer_survives_is_given_up(engine: Engine) -> None:
     send(engine, customers(300, seed=5))
     for _ in range(MAX_ATTEMPTS):
-        (trigger,) = due_triggers(engine)
+        (trigger,) = [each for each in wanted_triggers(engine) if each.is_due]
         assert claim(engine, trigger, "killed")
         grow_old(engine)
     with Trainer(engine) as trainer:

@@ -350,8 +350,8 @@ where rank = 1
         clocks.event_clock,
         clocks.hears_values,
         coalesce(own_label.value, any_label.value) as default_label,
-        extract(epoch from (coalesce(own_window.value, any_window.value))::interval)
-        ::double precision * interval '1 second' as label_window
+        {{ headrace.fixed_length('(coalesce(own_window.value, any_window.value))::interval') }}
+            as label_window
     from (
         select model, event_clock, hears_values, '*' as all_models from {{ clocks }}
     ) as clocks

@@ -14,10 +14,13 @@ with bounds as (
 ),
 
 counted as (
+    {%- for dimension, pane in [
+        ('segment', 'inference_panes'), ('endpoint', 'latency_panes')
+    ] %}
     select
         bounds.model,
-        'segment' as dimension,
-        coalesce(panes.segment, '') as slice,
+        '{{ dimension }}' as dimension,
+        coalesce(panes.{{ dimension }}, '') as slice,
         {{ pane_start('1 day', 'panes.pane_start') }} as day,
         panes.inferences as predictions,
         panes.errors,
@@ -26,26 +29,11 @@ counted as (
         0::bigint as correct,
         0::numeric as reward
     from bounds
-    inner join {{ ref('inference_panes') }} as panes
+    inner join {{ ref(pane) }} as panes
         on bounds.model = panes.model and bounds.first_day <= panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
     union all
-    select
-        bounds.model,
-        'endpoint' as dimension,
-        coalesce(panes.endpoint, '') as slice,
-        {{ pane_start('1 day', 'panes.pane_start') }} as day,
-        panes.inferences as predictions,
-        panes.errors,
-        0::bigint as labels,
-        0::bigint as classified,
-        0::bigint as correct,
-        0::numeric as reward
-    from bounds
-    inner join {{ ref('latency_panes') }} as panes
-        on bounds.model = panes.model and bounds.first_day <= panes.pane_start
-    where panes.grain = '1 hour' and panes.variant != 'shadow'
-    union all
+    {%- endfor %}
     select
         bounds.model,
         'segment' as dimension,

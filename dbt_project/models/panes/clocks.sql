@@ -22,14 +22,7 @@ from (
     select
         heard.model,
         heard.last_feedback_time as event_time,
-        case
-            when
-                heard.kind in (
-                    'rating', 'thumbs', 'click', 'dwell', 'purchase', 'conversion'
-                )
-                then 1
-            else 0
-        end as hears_values
+        case when {{ is_reward('heard.kind') }} then 1 else 0 end as hears_values
     from {{ ref('feedback_panes') }} as heard
     where heard.grain = 'ever'
 ) as events
