@@ -13,8 +13,9 @@ with judged as (
         labels.model,
         {{ pane_start('1 day', 'labels.inference_time') }} as pane_start,
         inference.endpoint,
-        case when not {{ is_reward('labels.kind') }} then {{ as_class('labels.label') }} end
-            as label,
+        case
+            when not {{ is_reward('labels.kind') }} then {{ as_class('labels.label') }}
+        end as label,
         {{ as_class('labels.prediction') }} as prediction,
         {{ exact('labels.reward') }} as reward
     from {{ ref('labels') }} as labels
