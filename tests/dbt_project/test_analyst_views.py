@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -107,18 +107,21 @@ def days(worse: bool) -> Iterator[tuple[Topic, Event]]:
             })  # fmt: skip
 
 
+def append(log: EventLog, events: Iterable[tuple[Topic, Event]]) -> None:
+    told = list(events)
+    for topic in ("inference", "feedback"):
+        log.append(topic, [event for of, event in told if of == topic])
+
+
 def test_what_got_worse_is_found_with_its_day(engine: Engine, log: EventLog) -> None:
     with engine.connect() as connection:
         connection.execute("set role headrace_reader")
         query = "select slice, day from headrace.slice_performance where drop_z >= 4"
-        log.append(
-            "inference", [event for topic, event in days(worse=False) if topic == "inference"]
-        )
-        log.append("feedback", [event for topic, event in days(worse=False) if topic == "feedback"])
+        append(log, days(worse=False))
         assert connection.execute(query).fetchall() == []
         assert alerts(engine) == set()
     empty(engine)
-    send(log, list(days(worse=True)))
+    append(log, days(worse=True))
     found = {
         row["slice"]: row["since"]
         for row in engine.rows(
