@@ -96,9 +96,10 @@ class Client:
         return self._put("inference", fields).request_id  # type: ignore[no-any-return]
 
     def feedback(self, request_id: str, **fields: Any) -> str:
-        """Queue feedback on a prediction and return its feedback_id.
+        """Queue feedback on a request and return its feedback_id.
 
-        Fields are those of `headrace.events.contract.Feedback`: `label`, `value`, `kind`, …
+        Fields are those of `headrace.events.contract.Feedback`: `label`, `value`, `kind`, …, and
+        `model` and `item_id` of a request that has several predictions.
         Raises as `inference` does.
         """
         event = self._put("feedback", {"request_id": request_id, **fields})

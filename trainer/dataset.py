@@ -25,7 +25,7 @@ from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
 from headrace.model.inputs import Example
-from headrace.trainer.label_sql import chosen_labels, label_terms, staged_feedback
+from headrace.trainer.label_sql import chosen_labels, is_about, label_terms, staged_feedback
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
@@ -39,7 +39,7 @@ NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
 # this; `{kinds}` takes (kind, wins, priority) of each policy, `{counts}` is `_COUNTS`.
 _KNOWN = """
 with final as (
-    select request_id, inference_time
+    select request_id, item_id, inference_time
     from panes.labels
     where
         %(default_label)s::text is null
@@ -49,13 +49,18 @@ with final as (
         and inference_time <= %(event_clock)s - %(label_window)s::interval
     union all
     -- what was retracted since then may have had a label
-    select i.request_id, i.event_time
+    select i.request_id, i.item_id, i.event_time
     from events.feedback as retraction
     inner join events.feedback as f
         on retraction.retracts = f.feedback_id and retraction.request_id = f.request_id
-    inner join events.inference as i on f.request_id = i.request_id
+    inner join events.inference as i
+        on f.request_id = i.request_id and {is_about}
     left join panes.labels as labels
-        on i.request_id = labels.request_id and labels.first_ingested_at <= %(known_at)s
+        on
+            i.request_id = labels.request_id
+            and i.model = labels.model
+            and i.item_id is not distinct from labels.item_id
+            and labels.first_ingested_at <= %(known_at)s
     where
         %(default_label)s::text is null
         and labels.request_id is null
@@ -67,9 +72,9 @@ with final as (
         and i.variant != 'shadow'
         and i.event_time <= %(event_clock)s - %(label_window)s::interval
         and ({counts})
-    group by i.request_id, i.event_time
+    group by i.request_id, i.item_id, i.event_time
     union all
-    select request_id, event_time
+    select request_id, item_id, event_time
     from events.inference
     where
         %(default_label)s::text is not null
@@ -80,29 +85,39 @@ with final as (
 ),
 
 newest as (
-    select request_id from final order by inference_time desc, request_id asc limit %(recent)s
+    select request_id, item_id
+    from final
+    order by inference_time desc, request_id asc, item_id asc nulls first
+    limit %(recent)s
 ),
 
 replayed as (
-    select request_id from final order by md5(request_id), request_id limit %(replay)s
+    select request_id, item_id
+    from final
+    order by md5(request_id), request_id, item_id nulls first
+    limit %(replay)s
 ),
 
 chosen as (
-    select request_id from newest
+    select request_id, item_id from newest
     union
-    select request_id from replayed
+    select request_id, item_id from replayed
 ),
 
 inferences as (
     select inference.*, inference.request_id as served_id
     from chosen
-    inner join events.inference as inference on chosen.request_id = inference.request_id
+    inner join events.inference as inference
+        on
+            chosen.request_id = inference.request_id
+            and inference.model = %(model)s
+            and chosen.item_id is not distinct from inference.item_id
 ),
 
 known_feedback as (
     select f.*
-    from chosen
-    inner join events.feedback as f on chosen.request_id = f.request_id
+    from (select distinct request_id from chosen) as requests
+    inner join events.feedback as f on requests.request_id = f.request_id
     where f.ingested_at <= %(known_at)s
 ),
 
@@ -139,8 +154,11 @@ select
     inference.features,
     inference.input
 from labels
-inner join events.inference as inference on labels.request_id = inference.request_id
-order by inference.event_time, inference.request_id
+inner join inferences as inference
+    on
+        labels.request_id = inference.request_id
+        and labels.item_id is not distinct from inference.item_id
+order by inference.event_time, inference.request_id, inference.item_id nulls first
 """
 
 # Feedback that can be a label: has one, and is no reward dated before its prediction.
@@ -293,6 +311,7 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
     known = _KNOWN.format(
         kinds=", ".join(kinds),
         counts=_COUNTS,
+        is_about=is_about(dialect, "f", "i"),
         feedback=staged_feedback(dialect, "known_feedback"),
         terms=label_terms(dialect, "clocks", "policies"),
         labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),

@@ -15,6 +15,7 @@ from headrace.settings import project_path
 
 _MACROS = (
     "pane/labels.sql",
+    "pane/requests.sql",
     "pane/classes.sql",
     "engine/exact_numbers.sql",
     "engine/number_text.sql",
@@ -47,6 +48,12 @@ def chosen_labels(engine: str, inference: str, feedback: str, policies: str, ter
 def label_terms(engine: str, clocks: str, policies: str) -> str:
     """Return the query of what silence says; the arguments are those of the macro."""
     return str(_macros(engine).label_terms(clocks, policies))
+
+
+@cache
+def is_about(engine: str, feedback: str, inference: str) -> str:
+    """Return the condition that feedback is about a prediction of its request."""
+    return str(_macros(engine).is_about(feedback, inference))
 
 
 def _macros(engine: str) -> Any:

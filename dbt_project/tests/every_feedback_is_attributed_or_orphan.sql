@@ -1,4 +1,5 @@
--- Each feedback event is in exactly one of attributed_feedback and orphan_feedback.
+-- Each feedback event is in exactly one of attributed_feedback, once for each prediction that it is
+-- about, and orphan_feedback.
 select
     feedback.feedback_id,
     count(attributed.feedback_id) as attributed,
@@ -9,4 +10,4 @@ left join {{ ref('stg_attributed_feedback') }} as attributed
 left join {{ ref('orphan_feedback') }} as orphans
     on feedback.feedback_id = orphans.feedback_id
 group by feedback.feedback_id
-having count(attributed.feedback_id) + count(orphans.feedback_id) != 1
+having (count(attributed.feedback_id) > 0) = (count(orphans.feedback_id) > 0)

@@ -8,11 +8,17 @@ from {{ ref('stg_inference') }} as inference
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labeled_examples') }} as labeled
-    on inference.request_id = labeled.request_id
+    on
+        inference.request_id = labeled.request_id
+        and {{ is_same_prediction('inference', 'labeled') }}
 left join {{ ref('pending_labels') }} as pending
-    on inference.request_id = pending.request_id
+    on
+        inference.request_id = pending.request_id
+        and {{ is_same_prediction('inference', 'pending') }}
 group by
     inference.request_id,
+    inference.model,
+    inference.item_id,
     inference.variant,
     inference.event_time,
     clock.event_clock,

@@ -53,6 +53,8 @@ UNVALUED = ("report", "comment", "retraction")
 class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One prediction of a model. Unit of `latency_ms`: milliseconds.
 
+    A `request_id` may be used by several models, and a request may have several predictions of one
+    model, each with an `item_id`.
     `shadow_of` is the request that a shadow version predicted, too; feedback on that request counts
     for both predictions. `probabilities` are those of the classes, by class.
     """
@@ -80,12 +82,15 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a person or a system said about one prediction.
+    """What a person or a system said about the predictions of a request.
 
+    `model` and `item_id` say which of them, where there are several; else it is about each.
     A retraction takes back earlier feedback on the same request: `retracts` is its feedback_id.
     """
 
     request_id: str
+    model: str | None = None
+    item_id: str | None = None
     feedback_id: str = ""
     event_time: datetime | None = None
     kind: FeedbackKind = "label"
@@ -126,6 +131,12 @@ IDS: dict[Topic, str] = {
     "inference": "request_id",
     "feedback": "feedback_id",
     "model_events": "event_id",
+}
+# The columns that identify an event.
+KEYS: dict[Topic, tuple[str, ...]] = {
+    "inference": ("request_id", "model", "item_id"),
+    "feedback": ("feedback_id",),
+    "model_events": ("event_id",),
 }
 _REQUIRED: dict[Topic, tuple[str, ...]] = {
     "inference": ("model",),
@@ -347,6 +358,8 @@ def _checked_time(when: datetime, now: datetime) -> datetime:
 def _checked_feedback(event: Feedback) -> dict[str, Any]:
     """Return the label as text and the value as a number, that of an occurrence filled in."""
     kind, value, label = event.kind, event.value, event.label
+    if event.model == "":
+        raise ContractError("model", "not blank (left out for every model)", event.model)
     if label is not None:
         label = label_text(label)
         if not label:

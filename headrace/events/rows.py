@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from headrace.events.contract import IDS, STRUCTS, TOPICS, Event, Topic
+from headrace.events.contract import IDS, KEYS, STRUCTS, TOPICS, Event, Topic
 
 REJECTED = "rejected"
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -18,6 +18,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     REJECTED: ("topic", "field", "reason", "payload", "origin"),
 }
 ID_AT: dict[str, int] = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
+_KEY_AT = {topic: [COLUMNS[topic].index(name) for name in KEYS[topic]] for topic in TOPICS}
 _JSON = ("features", "input", "output", "probabilities", "metadata", "metrics")
 _JSON_AT = {
     topic: [COLUMNS[topic].index(name) for name in _JSON if name in COLUMNS[topic]]
@@ -101,6 +102,11 @@ class EventRow:
     def id(self) -> Any:
         """The id of the event; None for a row of ``rejected``."""
         return None if self.topic == REJECTED else self.values[ID_AT[self.topic]]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The values of the columns that identify the event. Not for a row of ``rejected``."""
+        return tuple(self.values[at] for at in _KEY_AT[self.topic])  # type: ignore[index]
 
     def message(self, without: Container[str] = ()) -> bytes:
         """Return the row as a JSON object without some of its columns."""

@@ -18,12 +18,11 @@ from psycopg import sql
 
 from headrace.engine import Engine
 from headrace.errors import OvertakenError
-from headrace.events.contract import IDS, TOPICS
+from headrace.events.contract import KEYS, TOPICS
 from headrace.events.rows import (
     ACCEPTED,
     COLUMNS,
     DUPLICATE,
-    ID_AT,
     REJECTED,
     EventRow,
     Receipt,
@@ -139,12 +138,12 @@ class TableWriter:
         with connection.pipeline():
             cursors = {topic: connection.execute(_INSERT[topic]) for topic in by_topic}
         again: dict[str, list[tuple[int, EventRow]]] = {}
-        for topic in by_topic.keys() & IDS.keys():
-            new = {row[0] for row in cursors[topic]}
+        for topic in by_topic.keys() & KEYS.keys():
+            new = set(cursors[topic])
             again[topic] = []
             for place, row in enumerate(by_topic[topic], 1):
-                if row.id in new:
-                    new.remove(row.id)
+                if row.key in new:
+                    new.remove(row.key)
                 else:
                     again[topic].append((place, row))
         conflicts = _compare(connection, again)
@@ -197,7 +196,9 @@ _INSERT = {
         table=sql.Identifier(topic),
         columns=columns(topic),
         stage=sql.Identifier(f"stage_{topic}"),
-        key=sql.Identifier(IDS[topic]) if topic in TOPICS else sql.SQL("null"),  # type: ignore[index]
+        key=sql.SQL(", ").join(map(sql.Identifier, KEYS[topic]))  # type: ignore[index]
+        if topic in TOPICS
+        else sql.SQL("null"),
     )
     for topic in _ORDER
 }
@@ -210,7 +211,7 @@ _COMPARE: dict[str, sql.Composed] = {
         select staged.place, concat_ws(', ', {differing}) as differing
         from unnest(%s::bigint[], %s::text[]) as again (place, filled)
         inner join staged using (place)
-        inner join events.{table} as stored using ({key})
+        inner join events.{table} as stored on {same}
         """
     ).format(
         stage=sql.Identifier(f"stage_{topic}"),
@@ -220,10 +221,16 @@ _COMPARE: dict[str, sql.Composed] = {
                 "and {name} != all(string_to_array(again.filled, ',')) then {name} end"
             ).format(column=sql.Identifier(column), name=sql.Literal(column))
             for column in COLUMNS[topic]
-            if column != IDS[topic]
+            if column not in KEYS[topic]
         ),
         table=sql.Identifier(topic),
-        key=sql.Identifier(IDS[topic]),
+        same=sql.SQL(" and ").join(
+            sql.SQL("staged.{column} {is_} stored.{column}").format(
+                column=sql.Identifier(column),
+                is_=sql.SQL("=" if column == KEYS[topic][0] else "is not distinct from"),
+            )
+            for column in KEYS[topic]
+        ),
     )
     for topic in TOPICS
 }
@@ -267,11 +274,10 @@ def _compare(
 
 
 def _in_order(topic: str, rows: Sequence[EventRow]) -> list[EventRow]:
-    """Return the rows of a topic by id: processes that store the same ids do it in one order."""
+    """Return the rows of a topic by key: processes that store the same do it in one order."""
     found = [row for row in rows if row.topic == topic]
     if topic != REJECTED:
-        at = ID_AT[topic]
-        found.sort(key=lambda row: row.values[at])
+        found.sort(key=lambda row: [value or "" for value in row.key])
     return found
 
 

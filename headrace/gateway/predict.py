@@ -108,5 +108,3 @@ def _log_unstored(stored: Future[list[Receipt]]) -> None:
         logger.error(
             "a prediction was returned, but its inference was rejected: %s", receipt.reason
         )
-    elif "model" in receipt.differing:
-        logger.error("a prediction was returned, but its request_id is that of another model's")

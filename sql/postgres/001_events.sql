@@ -1,6 +1,7 @@
 -- The three topics as append-only tables, the events that broke the contract (`origin` names the
 -- message of Kafka, if there was one), and conflicting events.
--- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
+-- grain: one event.  key: the event's id, of an inference (request_id, model, item_id); what is
+-- repeated counts once, the first stays.
 -- lateness: any; a row is accepted however old its event_time is.
 -- `ingested_at` is the engine's clock when the row came in. Rows of an open batch are not visible
 -- yet: events.ingested_up_to() gives a time up to which no more rows will appear, and
@@ -11,7 +12,7 @@ create schema if not exists events;
 create extension if not exists vector with schema public;
 
 create table if not exists events.inference (
-    request_id text primary key,
+    request_id text not null,
     event_time timestamptz not null,
     ingested_at timestamptz not null default clock_timestamp(),
     model text not null,
@@ -34,9 +35,12 @@ create table if not exists events.inference (
     shadow_of text
 );
 
--- Add the column to a table of an earlier version.
+-- Bring a table of an earlier version to this one.
 alter table events.inference add column if not exists probabilities jsonb;
+alter table events.inference drop constraint if exists inference_pkey;
 
+create unique index if not exists inference_key
+on events.inference (request_id, model, item_id) nulls not distinct;
 create index if not exists inference_model_time
 on events.inference (model, event_time);
 create index if not exists inference_user
@@ -47,6 +51,8 @@ on events.inference (shadow_of) where shadow_of is not null;
 create table if not exists events.feedback (
     feedback_id text primary key,
     request_id text not null,
+    model text,
+    item_id text,
     event_time timestamptz not null,
     ingested_at timestamptz not null default clock_timestamp(),
     kind text not null,
@@ -60,6 +66,8 @@ create table if not exists events.feedback (
 );
 
 alter table events.feedback add column if not exists retracts text;
+alter table events.feedback add column if not exists model text;
+alter table events.feedback add column if not exists item_id text;
 
 create index if not exists feedback_request_id on events.feedback (request_id);
 create index if not exists feedback_time on events.feedback (event_time);

@@ -1,11 +1,13 @@
 -- The three topics as append-only tables, and the events that broke the contract (`origin` names
 -- the message of Kafka).
--- grain: one event.  key: the event's id; an id that is repeated counts once, the first stays.
+-- grain: one event.  key: the event's id, of an inference (request_id, model, item_id), where
+-- item_key stands for item_id, as no column of a key is null; what is repeated counts once, the
+-- first stays.
 -- lateness: any; a row is accepted however old its event_time is. `ingested_at` is the engine's
 -- clock when the message came in. Rows appear with a checkpoint, in all tables together.
 
 create table if not exists events.inference (
-    request_id varchar primary key,
+    request_id varchar,
     event_time timestamptz,
     ingested_at timestamptz,
     model varchar,
@@ -16,6 +18,7 @@ create table if not exists events.inference (
     user_id varchar,
     session_id varchar,
     item_id varchar,
+    item_key varchar,
     features jsonb,
     input jsonb,
     output jsonb,
@@ -25,12 +28,15 @@ create table if not exists events.inference (
     propensity double precision,
     latency_ms double precision,
     error varchar,
-    shadow_of varchar
+    shadow_of varchar,
+    primary key (request_id, model, item_key)
 ) append only on conflict do nothing;
 
 create table if not exists events.feedback (
     feedback_id varchar primary key,
     request_id varchar,
+    model varchar,
+    item_id varchar,
     event_time timestamptz,
     ingested_at timestamptz,
     kind varchar,

@@ -29,8 +29,8 @@ fields as (
         label_text,
         '${prefix}feedback/' || message_partition || '/' || message_offset as origin,
         payload - array[
-            'request_id', 'feedback_id', 'event_time', 'kind', 'value', 'label',
-            'rejected_request_id', 'retracts', 'source', 'user_id', 'metadata'
+            'request_id', 'model', 'item_id', 'feedback_id', 'event_time', 'kind', 'value',
+            'label', 'rejected_request_id', 'retracts', 'source', 'user_id', 'metadata'
         ]::varchar[] as others,
         -- what counts as missing
         coalesce((payload -> 'feedback_id')::text, 'null') in (
@@ -91,6 +91,14 @@ checked as (
                 jsonb_typeof(payload -> 'request_id') not in ('string', 'null')
                 or octet_length(payload ->> 'request_id') > 512
                 then array['request_id', 'a text of at most 512 bytes in UTF-8']
+            when
+                jsonb_typeof(payload -> 'model') not in ('string', 'null')
+                or octet_length(payload ->> 'model') > 512
+                then array['model', 'a text of at most 512 bytes in UTF-8']
+            when
+                jsonb_typeof(payload -> 'item_id') not in ('string', 'null')
+                or octet_length(payload ->> 'item_id') > 512
+                then array['item_id', 'a text of at most 512 bytes in UTF-8']
             when
                 not has_no_id and (
                     jsonb_typeof(payload -> 'feedback_id') != 'string'
@@ -155,6 +163,8 @@ checked as (
             when
                 event_time < '1970-01-01 00:00:00+00:00'::timestamptz
                 then array['event_time', '1970-01-01 or later']
+            when payload ->> 'model' = ''
+                then array['model', 'not blank (left out for every model)']
             when
                 jsonb_typeof(payload -> 'label') = 'string' and label_text = ''
                 then array['label', 'not blank (left out where there is none)']
@@ -190,6 +200,8 @@ checked as (
 select
     case when has_no_id then origin else payload ->> 'feedback_id' end as feedback_id,
     payload ->> 'request_id' as request_id,
+    payload ->> 'model' as model,
+    payload ->> 'item_id' as item_id,
     coalesce(event_time, sent_at, ingested_at) as event_time,
     kind,
     case

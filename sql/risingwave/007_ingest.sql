@@ -9,24 +9,24 @@ set sink_decouple = false;
 create sink if not exists events.inference_accepted
 into events.inference (
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, features, input, output, prediction, score,
+    user_id, session_id, item_id, item_key, features, input, output, prediction, score,
     probabilities, propensity, latency_ms, error, shadow_of
 ) as
 select
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, features, input, output, prediction, score,
-    probabilities, propensity, latency_ms, error, shadow_of
+    user_id, session_id, item_id, coalesce('=' || item_id, '') as item_key, features, input,
+    output, prediction, score, probabilities, propensity, latency_ms, error, shadow_of
 from events.inference_read
 where problem is null
 with (type = 'append-only');
 
 create sink if not exists events.feedback_accepted
 into events.feedback (
-    feedback_id, request_id, event_time, ingested_at, kind, value, label,
+    feedback_id, request_id, model, item_id, event_time, ingested_at, kind, value, label,
     rejected_request_id, retracts, source, user_id, metadata
 ) as
 select
-    feedback_id, request_id, event_time, ingested_at, kind, value, label,
+    feedback_id, request_id, model, item_id, event_time, ingested_at, kind, value, label,
     rejected_request_id, retracts, source, user_id, metadata
 from events.feedback_read
 where problem is null

@@ -32,7 +32,7 @@ def shadows(oracle: Oracle) -> dict[tuple[str, str, str], Row]:
         if (
             served is not None
             and served is not shadow
-            and served.model == shadow.model
+            and (served.model, served.item_id) == (shadow.model, shadow.item_id)
             and recent(oracle, shadow.model, utc(shadow.event_time))
         ):
             key = (shadow.model, shadow.model_version, served.model_version)

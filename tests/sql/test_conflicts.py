@@ -15,14 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from headrace.events.contract import IDS, STRUCTS, Topic, parse
+from headrace.events.contract import IDS, KEYS, STRUCTS, Topic, parse
 from headrace.events.log import EventLog, Filled
 from headrace.events.rows import Receipt
 from tests.dbt_project.test_views import empty
 
 NOON = "2024-05-01T12:00:00Z"
 VALUES: dict[str, list[Any]] = {
-    "model": ["m", "n"], "score": [None, 0.5, 0.25], "segment": [None, "", "a"],
+    "model": ["m", "n"], "item_id": [None, "", "i"], "score": [None, 0.5, 0.25],
+    "segment": [None, "", "a"],
     "features": [{}, {"x": 1}, {"x": 1.0}, {"x": "1"}, {"y": None, "x": 1}, {"x": 1, "y": None}],
     "output": [None, [1, 2], [2, 1], {"a": 1e300}], "prediction": [None, "yes", 1, "1", 1.0, True],
     "event_time": [None, NOON, "2024-05-01T14:00:00+02:00", "2024-05-01T12:00:00.5Z"],
@@ -31,7 +32,7 @@ VALUES: dict[str, list[Any]] = {
     "metrics": [{}, {"auc": 0.5}], "reason": [None, "why"],
 }  # fmt: skip
 NAMES: dict[Topic, tuple[str, ...]] = {
-    "inference": ("model", "score", "segment", "features", "output", "prediction"),
+    "inference": ("model", "item_id", "score", "segment", "features", "output", "prediction"),
     "feedback": ("request_id", "label", "value", "metadata"),
     "model_events": ("model", "model_version", "event", "metrics", "reason"),
 }
@@ -81,12 +82,12 @@ def test_conflicts_equal_recompute(
     engine: Engine, log: EventLog, batches: list[list[Sent]]
 ) -> None:
     empty(engine)
-    first: dict[tuple[str, str], dict[str, Any]] = {}
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
     expected: Counter[tuple[str, str, str, str]] = Counter()
     for batch in batches:
         for (topic, payload), future in zip(batch, send(log, batch), strict=True):
             (receipt,) = future.result(60)
-            key = topic, payload[IDS[topic]]
+            key = key_of(topic, payload)
             if key not in first:
                 first[key] = payload
                 assert receipt == Receipt("accepted")
@@ -94,7 +95,7 @@ def test_conflicts_equal_recompute(
                 assert receipt.status == "conflict"
                 assert sorted(receipt.differing) == sorted(fields)
                 shown = said(topic, payload)
-                expected[*key, shown, ", ".join(receipt.differing)] += 1
+                expected[topic, payload[IDS[topic]], shown, ", ".join(receipt.differing)] += 1
             else:
                 assert receipt == Receipt("duplicate")
     rows = engine.rows("select * from headrace.conflicting_events")
@@ -102,12 +103,23 @@ def test_conflicts_equal_recompute(
     for row in rows:
         shown = json.dumps(json.loads(row["payload"]), sort_keys=True)
         found[row["topic"], row["event_id"], shown, row["differing"]] += row["times"]
-        stored = first[row["topic"], row["event_id"]]
-        prediction = first.get(("inference", stored.get("request_id", "")), {})
-        assert row["model"] == stored.get("model", prediction.get("model"))
+        if row["topic"] == "feedback":
+            request = first["feedback", row["event_id"]]["request_id"]
+            models = [key[2] for key in first if key[:2] == ("inference", request)]
+            assert row["model"] == min(models, default=None)
+        elif row["topic"] == "inference":
+            sent = json.loads(row["payload"])
+            assert row["model"] == sent["model"]
+            assert key_of("inference", sent) in first
+        else:
+            assert row["model"] == first["model_events", row["event_id"]]["model"]
         assert row["ingested_at"] <= row["last_ingested_at"]
     assert found == expected
     assert len({(row["topic"], row["event_id"], row["content_md5"]) for row in rows}) == len(rows)
+
+
+def key_of(topic: Topic, payload: dict[str, Any]) -> tuple[Any, ...]:
+    return topic, *(payload.get(name) for name in KEYS[topic])
 
 
 def said(topic: Topic, payload: dict[str, Any]) -> str:
@@ -142,15 +154,15 @@ def test_whoever_sends_what_at_once_each_id_is_stored_once_and_nothing_vanishes(
         futures = [future for each in sending for future in each.result()]
         statuses = Counter(receipt.status for each in futures for receipt in each.result(60))
     sent = [each for batch in batches for each in batch]
-    ids = {(topic, payload[IDS[topic]]) for topic, payload in sent}
-    assert statuses["accepted"] == len(ids)
+    keys = {key_of(topic, payload) for topic, payload in sent}
+    assert statuses["accepted"] == len(keys)
     assert statuses.total() == len(sent) and not statuses["rejected"]
     stored = [
-        (topic, row["id"])
-        for topic, name in IDS.items()
-        for row in engine.rows(f"select {name} as id from events.{topic}")
+        (topic, *row.values())
+        for topic, names in KEYS.items()
+        for row in engine.rows(f"select {', '.join(names)} from events.{topic}")
     ]
-    assert sorted(stored) == sorted(ids)
+    assert len(stored) == len(keys) and set(stored) == keys
     (kept,) = engine.rows("select sum(times)::bigint as n from headrace.conflicting_events")
     assert (kept["n"] or 0) == statuses["conflict"]
 

@@ -24,6 +24,7 @@ VALID: dict[str, dict[str, Any]] = {
     },
     "feedback": {
         "feedback_id": "f", "request_id": "r", "event_time": "2026-05-01T11:00:00+02:00",
+        "model": "m", "item_id": "i",
         "kind": "label", "label": "yes", "value": 2, "source": "human", "user_id": "u",
         "metadata": {"a": [1, {"b": None}]},
     },

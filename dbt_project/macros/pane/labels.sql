@@ -1,7 +1,7 @@
 {#- What the label of a prediction is. Nothing else says so: the pane, and the trainer, run this. -#}
 
 {#-
-  The label of every prediction that has one: a SELECT with a row a request_id.
+  The label of every prediction that has one: a SELECT with a row a (request_id, model, item_id).
 
   Among several feedback events of one kind the first, last or largest counts, their sum, or what
   most people said last (`wins`; without a user_id all count as one person, and of labels that as
@@ -24,11 +24,11 @@
   policies   relation with those of control.label_policies
   terms      relation with those of label_terms; none: silence says nothing
   as_of      true: the label after each moment at which something became known about a prediction
-             with a segment, as it was known then: a row a request_id and moment (`as_of`), with the
+             with a segment, as it was known then: a row a prediction and moment (`as_of`), with the
              next moment (`until`) and without a row where all was retracted. Without terms
 -#}
 {% macro chosen_labels(inference, feedback, policies, terms=none, as_of=false) -%}
-{%- set of = 'request_id, as_of' if as_of else 'request_id' -%}
+{%- set of = 'request_id, model, item_id' ~ (', as_of' if as_of else '') -%}
 {%- set latest = 'feedback_time desc, ' ~ headrace.in_bytes('feedback_id') ~ ' desc' -%}
 with defaults as (
     select
@@ -44,6 +44,8 @@ said as (
     select
         f.feedback_id,
         f.request_id,
+        f.model,
+        f.item_id,
         f.kind,
         f.source,
         f.label,
@@ -72,10 +74,13 @@ said as (
 times as (
     select
         i.request_id,
+        i.model,
+        i.item_id,
         f.feedback_id,
         greatest(f.event_time, i.event_time) as as_of
     from {{ inference }} as i
-    inner join {{ feedback }} as f on i.request_id = f.request_id
+    inner join {{ feedback }} as f
+        on i.request_id = f.request_id and {{ headrace.is_about('f', 'i') }}
     where
         i.segment is not null
         and i.variant != 'shadow'
@@ -86,7 +91,7 @@ moments as (
     select
         *,
         lead(as_of) over (
-            partition by request_id
+            partition by request_id, model, item_id
             order by as_of, {{ headrace.in_bytes('feedback_id') }}
         ) as until
     from times
@@ -134,11 +139,15 @@ known as (
     from {{ inference }} as i
     {%- if as_of %}
     inner join moments
-        on i.request_id = moments.request_id and moments.as_of is distinct from moments.until
+        on
+            i.request_id = moments.request_id
+            and {{ headrace.is_same_prediction('i', 'moments') }}
+            and moments.as_of is distinct from moments.until
     {%- endif %}
     {{ 'left' if terms else 'inner' }} join said
         on
             i.served_id = said.request_id
+            and {{ headrace.is_about('said', 'i') }}
             {%- if as_of %}
             and greatest(said.event_time, i.event_time) <= moments.as_of
             {%- endif %}
@@ -266,9 +275,10 @@ decided as (
 {% if as_of -%}
 select
     request_id,
+    model,
+    item_id,
     as_of,
     until,
-    model,
     segment,
     held as label
 {%- else -%}

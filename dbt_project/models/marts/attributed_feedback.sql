@@ -1,11 +1,12 @@
--- Feedback with the prediction that it is about, whichever came first.
+-- Feedback with each prediction that it is about, whichever came first.
 -- Feedback whose prediction has not come is in orphan_feedback.
--- grain: feedback whose inference has come.  key: feedback_id.
+-- grain: feedback and prediction.  key: (feedback_id, model, item_id).
 -- lateness: any; a row appears when both are there.
 select
     feedback_id,
     request_id,
     model,
+    item_id,
     model_version,
     variant,
     endpoint,

@@ -1,6 +1,6 @@
 -- Rewards that are dated before the prediction that they reward, by the clocks of the events: of a
 -- wrong clock, or about another prediction. They are no rewards, and no labels.
--- grain: early reward.  key: feedback_id.
+-- grain: early reward and prediction.  key: (feedback_id, model, item_id).
 -- lateness: any; feedback of the 30 days behind the model's clock.
 -- Read by the feedback's own time (index on event_time) and joined by request, as late_feedback.
 select
@@ -8,6 +8,7 @@ select
     feedback.feedback_id,
     feedback.request_id,
     inference.model,
+    inference.item_id,
     inference.model_version,
     inference.variant,
     -- what was said
@@ -22,7 +23,7 @@ select
         as early_seconds
 from {{ source('events', 'feedback') }} as feedback
 inner join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id
+    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 where
     feedback.kind not in ('preference', 'report', 'comment', 'retraction')

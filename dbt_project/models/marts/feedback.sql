@@ -5,6 +5,8 @@ select
     -- ids
     feedback_id,
     request_id,
+    model,
+    item_id,
     rejected_request_id,
     -- times
     event_time,

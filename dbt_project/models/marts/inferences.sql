@@ -1,6 +1,6 @@
 -- Every prediction, without what a person may have written or may be known by: input, output,
 -- features, user and session stay in events.inference.
--- grain: inference.  key: request_id.  lateness: any.
+-- grain: inference.  key: (request_id, model, item_id).  lateness: any.
 select
     -- ids
     request_id,

@@ -3,7 +3,7 @@
 -- Status: provisional while the policy label_window is open, final afterwards. The trainer learns
 -- from final labels alone. Feedback that comes after that still replaces the label (late_feedback
 -- lists it), and runs from then on learn from the new one; runs that are over stay as they were.
--- grain: labelled inference.  key: request_id.
+-- grain: labelled inference.  key: (request_id, model, item_id).
 -- lateness: any; a revision replaces the label, and status turns final when the window closes.
 -- Reads the topic itself: a view of a CTE could not be read newest first.
 select
@@ -11,6 +11,7 @@ select
     inference.request_id,
     labels.feedback_id,
     inference.model,
+    inference.item_id,
     inference.model_version,
     inference.variant,
     inference.segment,
@@ -37,6 +38,7 @@ select
     labels.known_at,
     labels.ingested_at
 from {{ source('events', 'inference') }} as inference
-inner join {{ ref('labels') }} as labels on inference.request_id = labels.request_id
+inner join {{ ref('labels') }} as labels
+    on inference.request_id = labels.request_id and {{ is_same_prediction('inference', 'labels') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model

@@ -1,6 +1,6 @@
 -- Feedback that came after their prediction's label window had closed: how late, and whether the
 -- label is theirs all the same.
--- grain: late feedback with a label.  key: feedback_id.
+-- grain: late feedback with a label, and prediction.  key: (feedback_id, model, item_id).
 -- lateness: any; feedback of the 30 days behind the model's clock.
 -- Read by the feedback's own time (index on event_time) and joined by request, so that the newest
 -- come first at once; reads the topics themselves, as a view of a CTE could not.
@@ -9,6 +9,7 @@ select
     feedback.feedback_id,
     feedback.request_id,
     inference.model,
+    inference.item_id,
     inference.model_version,
     inference.variant,
     inference.segment,
@@ -27,10 +28,11 @@ select
     )::double precision as late_seconds
 from {{ source('events', 'feedback') }} as feedback
 inner join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id
+    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
-left join {{ ref('labels') }} as labels on feedback.request_id = labels.request_id
+left join {{ ref('labels') }} as labels
+    on inference.request_id = labels.request_id and {{ is_same_prediction('inference', 'labels') }}
 where
     feedback.kind not in ('preference', 'report', 'comment', 'retraction')
     and (feedback.label is not null or feedback.value is not null)

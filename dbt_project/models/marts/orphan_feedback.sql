@@ -4,6 +4,8 @@
 select
     feedback_id,
     request_id,
+    model,
+    item_id,
     kind,
     source,
     value,

@@ -1,12 +1,13 @@
 -- Everything about a request, a step a row: its prediction, those of shadows, all feedback on it,
 -- and the label that it has now. Ask for one request: every part has an index on it.
--- grain: step of a request.  key: (request_id, step, step_id).
+-- grain: step of a request, and prediction.  key: (request_id, model, item_id, step, step_id).
 -- lateness: any; a late step takes its place, and the label is replaced.
 select
     request_id,
     'prediction' as step,
     request_id as step_id,
     model,
+    item_id,
     model_version,
     event_time as happened_at,
     ingested_at,
@@ -21,6 +22,7 @@ select
     'shadow prediction' as step,
     request_id as step_id,
     model,
+    item_id,
     model_version,
     event_time as happened_at,
     ingested_at,
@@ -35,6 +37,7 @@ select
     'feedback' as step,
     feedback.feedback_id as step_id,
     inference.model,
+    inference.item_id,
     inference.model_version,
     feedback.event_time as happened_at,
     feedback.ingested_at,
@@ -49,13 +52,14 @@ select
     ) as detail
 from {{ source('events', 'feedback') }} as feedback
 left join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id
+    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
 union all
 select
     feedback.rejected_request_id as request_id,
     'lost preference' as step,
     feedback.feedback_id as step_id,
     inference.model,
+    inference.item_id,
     inference.model_version,
     feedback.event_time as happened_at,
     feedback.ingested_at,
@@ -64,7 +68,9 @@ select
     concat_ws('; ', feedback.source, 'lost to ' || feedback.request_id) as detail
 from {{ source('events', 'feedback') }} as feedback
 left join {{ source('events', 'inference') }} as inference
-    on feedback.rejected_request_id = inference.request_id
+    on
+        feedback.rejected_request_id = inference.request_id
+        and {{ is_about('feedback', 'inference', item=false) }}
 where feedback.rejected_request_id is not null
 union all
 select
@@ -72,6 +78,7 @@ select
     'label' as step,
     request_id as step_id,
     model,
+    item_id,
     model_version,
     known_at as happened_at,
     ingested_at,

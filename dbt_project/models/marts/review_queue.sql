@@ -3,8 +3,9 @@
 -- labels turned round; where it is that of the predicted class, 1 - score (least confidence).
 -- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most)
 -- of which nobody has said what was right, and keeps 100.
--- grain: prediction without a label.  key: request_id.  lateness: any; a row leaves with its label.
-{%- set newest_first = 'predictions.event_time desc, predictions.request_id desc' %}
+-- grain: prediction without a label.  key: (request_id, model, item_id).
+-- lateness: any; a row leaves with its label.
+{%- set newest_first = 'predictions.event_time desc, predictions.request_id desc, predictions.item_id desc' %}
 with spans as (
     select
         clock.model,
@@ -51,7 +52,8 @@ open as (
         end as uncertainty
     from newest
     inner join {{ ref('positive_labels') }} as positive on newest.model = positive.model
-    left join {{ ref('labels') }} as labels on newest.request_id = labels.request_id
+    left join {{ ref('labels') }} as labels
+        on newest.request_id = labels.request_id and {{ is_same_prediction('newest', 'labels') }}
     where labels.request_id is null or labels.kind = 'default'
 ),
 
@@ -60,7 +62,7 @@ ranked as (
         *,
         row_number() over (
             partition by model
-            order by uncertainty desc nulls last, event_time desc, request_id asc
+            order by uncertainty desc nulls last, event_time desc, request_id asc, item_id asc
         ) as place
     from open
     where reason is not null

@@ -35,7 +35,7 @@ after_a_gap as (
                 session_id is null
                 and event_time - session_gap > lag(event_time) over (
                     partition by model, user_id, session_id
-                    order by event_time asc, request_id asc
+                    order by event_time asc, request_id asc, item_id asc
                 )
                 then 1
             else 0
@@ -48,7 +48,7 @@ numbered as (
         *,
         sum(begins) over (
             partition by model, user_id, session_id
-            order by event_time asc, request_id asc
+            order by event_time asc, request_id asc, item_id asc
             rows between unbounded preceding and current row
         ) as number
     from after_a_gap
@@ -75,6 +75,7 @@ left join {{ ref('labels') }} as labels
         numbered.model = labels.model
         and numbered.user_id = labels.user_id
         and numbered.request_id = labels.request_id
+        and numbered.item_id is not distinct from labels.item_id
         and labels.settled_at is not null
 group by
     numbered.model,

@@ -20,7 +20,9 @@ with judged as (
         {{ exact('labels.reward') }} as reward
     from {{ ref('labels') }} as labels
     inner join {{ ref('stg_inference') }} as inference
-        on labels.request_id = inference.request_id
+        on
+            labels.request_id = inference.request_id
+            and {{ is_same_prediction('labels', 'inference') }}
     where
         labels.variant != 'shadow'
         and labels.label is not null

@@ -2,14 +2,13 @@
 -- its label, or else `type` in its metadata.
 -- grain: hour, version, segment, endpoint, kind and topic.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
--- depends_on: {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}
 {{ config(
     key=['model', 'pane_start', 'kind', 'topic', 'model_version', 'segment', 'endpoint'],
     deltas={
         'events.inference': '
-            select n.* from new_rows as n where exists (
-                select from panes.waiting_feedback as w where w.awaited_id = n.request_id
-            )',
+            select n.* from new_rows as n
+            where ' ~ has_feedback(),
         'events.feedback': 'select * from new_rows',
     },
     retention='400 days'
@@ -27,7 +26,8 @@ with heard as (
         i.endpoint,
         f.value
     from {{ source('events', 'feedback') }} as f
-    inner join {{ source('events', 'inference') }} as i on f.request_id = i.request_id
+    inner join {{ source('events', 'inference') }} as i
+        on f.request_id = i.request_id and {{ is_about('f', 'i') }}
     where i.variant != 'shadow'
     {{ fence() }}
 )

@@ -2,14 +2,13 @@
 -- out, so what was known at any past time can be queried.
 -- grain: minute (or 'ever'), version, segment, kind and label.  key: all but the measures.
 -- lateness: any; feedback waits in its topic until its inference comes.
--- depends_on: {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}
 {{ config(
     key=['model', 'grain', 'pane_start', 'model_version', 'segment', 'kind', 'label'],
     deltas={
         'events.inference': '
-            select n.* from new_rows as n where exists (
-                select from panes.waiting_feedback as w where w.awaited_id = n.request_id
-            )',
+            select n.* from new_rows as n
+            where ' ~ has_feedback(),
         'events.feedback': 'select * from new_rows',
     },
     merge={

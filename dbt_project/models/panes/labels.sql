@@ -1,16 +1,16 @@
 -- The label of each prediction (macro chosen_labels): what was said, by the rules of
 -- control.label_policies, or the default_label once the label window has closed in silence.
 -- Feedback on a prediction, and silence, also labels its shadow predictions.
--- grain: labelled inference.  key: request_id.
+-- grain: labelled inference.  key: (request_id, model, item_id).
 -- lateness: any; later feedback, a revision or a changed policy replaces the label, a retraction may
 -- take it back.
--- depends_on: {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}
 {{ config(
-    key=['request_id'],
+    key=['request_id', 'model', 'item_id'],
     recompute={
         'events.inference': '
             select n.request_id from new_rows as n
-            inner join panes.waiting_feedback as w on w.awaited_id = n.request_id
+            where ' ~ has_feedback() ~ '
             union all
             select n.request_id from new_rows as n
             where n.shadow_of is not null and exists (

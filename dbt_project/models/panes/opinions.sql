@@ -4,14 +4,13 @@
 -- grain: prediction, kind, name and person.  key: all but what was said.
 -- lateness: any; feedback waits in its topic until its inference comes; a later opinion of the same
 -- person replaces this one, a retraction takes it back.
--- depends_on: {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}
 {{ config(
-    key=['request_id', 'kind', 'name', 'user_id', 'anonymous_id'],
+    key=['request_id', 'model', 'item_id', 'kind', 'name', 'user_id', 'anonymous_id'],
     recompute={
         'events.inference': '
             select n.request_id from new_rows as n
-            inner join panes.waiting_feedback as w
-                on w.awaited_id = n.request_id and w.request_id = n.request_id',
+            where ' ~ has_feedback(),
         'events.feedback': "
             select request_id from new_rows
             where kind = 'report' or retracts is not null or metadata ? 'name'",
@@ -33,13 +32,15 @@ with said as (
         case when coalesce(f.user_id, '') = '' then f.feedback_id end as anonymous_id,
         f.feedback_id,
         i.model,
+        i.item_id,
         i.model_version,
         f.value,
         coalesce(f.label, {{ number_text('f.value') }}) as label,
         f.event_time as feedback_time,
         greatest(f.event_time, i.event_time) as known_at
     from {{ source('events', 'feedback') }} as f
-    inner join {{ source('events', 'inference') }} as i on f.request_id = i.request_id
+    inner join {{ source('events', 'inference') }} as i
+        on f.request_id = i.request_id and {{ is_about('f', 'i') }}
     left join {{ source('events', 'feedback') }} as retraction
         on
             f.request_id = retraction.request_id
@@ -54,7 +55,7 @@ ordered as (
     select
         *,
         row_number() over (
-            partition by request_id, kind, name, user_id, anonymous_id
+            partition by request_id, model, item_id, kind, name, user_id, anonymous_id
             order by feedback_time desc, {{ in_bytes('feedback_id') }} desc
         ) as place
     from said
@@ -62,12 +63,13 @@ ordered as (
 
 select
     request_id,
+    model,
+    item_id,
     kind,
     name,
     user_id,
     anonymous_id,
     feedback_id,
-    model,
     model_version,
     value,
     label,

@@ -1,10 +1,10 @@
 -- Shadow predictions with the predictions that were served; a prediction is no shadow of itself.
--- grain: shadow prediction whose served prediction has come.  key: request_id (of the shadow).
+-- grain: shadow prediction whose served prediction has come, of the same model and item.
+-- key: (request_id, model, item_id) of the shadow.
 -- lateness: any; a shadow prediction may come before the one that it shadows.
 -- Reads the sources: a staging model that is referenced twice would be computed twice, in full.
--- Models are compared by an expression that no index serves, so that joins use request_id alone.
 {{ config(
-    key=['request_id'],
+    key=['request_id', 'model', 'item_id'],
     recompute={
         'events.inference': '
             select request_id from new_rows where shadow_of is not null
@@ -18,8 +18,9 @@
 
 select
     request_id,
-    shadow_of,
     model,
+    item_id,
+    shadow_of,
     shadow_version,
     served_version,
     segment,
@@ -31,9 +32,9 @@ select
 from (
     select
         shadow.request_id,
-        shadow.shadow_of,
         shadow.model,
-        served.model as served_model,
+        shadow.item_id,
+        shadow.shadow_of,
         shadow.model_version as shadow_version,
         served.model_version as served_version,
         shadow.segment,
@@ -44,6 +45,6 @@ from (
         shadow.event_time
     from {{ source('events', 'inference') }} as shadow
     inner join {{ source('events', 'inference') }} as served
-        on shadow.shadow_of = served.request_id
+        on shadow.shadow_of = served.request_id and {{ is_same_prediction('shadow', 'served') }}
 ) as pairs
-where model is not distinct from served_model and request_id != shadow_of
+where request_id != shadow_of

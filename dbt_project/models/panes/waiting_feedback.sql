@@ -12,11 +12,15 @@
             inner join panes.waiting_feedback as w on w.awaited_id = n.request_id',
         'events.feedback': '
             select n.feedback_id from new_rows as n
-            left join events.inference as i on n.request_id = i.request_id
+            left join events.inference as i
+                on n.request_id = i.request_id and ' ~ is_about('n', 'i') ~ '
             where i.request_id is null
             union all
             select n.feedback_id from new_rows as n
-            left join events.inference as i on n.rejected_request_id = i.request_id
+            left join events.inference as i
+                on
+                    n.rejected_request_id = i.request_id
+                    and ' ~ is_about('n', 'i', item=false) ~ '
             where n.rejected_request_id is not null and i.request_id is null',
     },
     deletes=['events.inference'],
@@ -27,6 +31,8 @@ select
     awaiting.feedback_id,
     awaiting.awaited_id,
     awaiting.request_id,
+    awaiting.model,
+    awaiting.item_id,
     awaiting.kind,
     awaiting.source,
     awaiting.value,
@@ -37,6 +43,8 @@ from (
     select
         feedback_id,
         request_id,
+        model,
+        item_id,
         kind,
         source,
         value,
@@ -51,5 +59,11 @@ from (
     from {{ ref('stg_feedback') }}
 ) as awaiting
 left join {{ source('events', 'inference') }} as predictions
-    on awaiting.awaited_id = predictions.request_id
+    on
+        awaiting.awaited_id = predictions.request_id
+        and {{ is_about('awaiting', 'predictions', item=false) }}
+        and (
+            awaiting.awaited_id != awaiting.request_id
+            or {{ is_about('awaiting', 'predictions') }}
+        )
 where predictions.request_id is null

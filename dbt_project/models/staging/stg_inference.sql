@@ -1,5 +1,5 @@
 -- One prediction of a model.
--- grain: inference.  key: request_id.  lateness: any.
+-- grain: inference.  key: (request_id, model, item_id).  lateness: any.
 select
     -- ids
     request_id,
