@@ -22,7 +22,7 @@ demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short f
 	$(BIN)/headrace demo $(ARGS)
 
 # A file's tests stay together, on one process more than there are cores: some of them wait. The
-# files that take longest begin (tests/conftest.py).
+# files that take longest begin (tests/support/longest_first.py).
 test: setup ## run all tests; ARGS='-k name' for some
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -14,33 +14,21 @@ from psycopg.conninfo import make_conninfo
 
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
+from headrace.events.log import EventLog
 from headrace.settings import Settings
 from tests.support import risingwave_views as views
 from tests.support import servers
 from tests.support.once import once
 from tests.support.standin import standing_in
 
-pytest_plugins = ["tests.support.formula_database", "tests.support.risingwave_sql_database"]
+pytest_plugins = [
+    "tests.support.formula_database", "tests.support.kafka_engine", "tests.support.longest_first",
+    "tests.support.risingwave_sql_database",
+]  # fmt: skip
 
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _numbers = itertools.count(1)
-
-# Files that take half a minute or more: they begin, so that no process ends with one alone.
-LONGEST = (
-    "dbt_project/test_dbt.py", "risingwave/test_views.py", "risingwave/test_deploy.py",
-    "operate/test_up.py", "demo/test_demo.py", "events/kafka/test_faults.py",
-    "dbt_project/test_panes.py", "events/test_kill.py", "docs/test_blocks.py",
-    "dbt_project/test_views.py", "dbt_project/test_drift.py", "risingwave/test_unions.py",
-    "trainer/test_loop.py",
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, in the order in which they are listed."""
-    root = Path(__file__).parent
-    places = {root / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +78,12 @@ def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
             yield Engine(dsn, Settings(home=tmp_path / ".headrace", dsn=dsn))
         finally:
             admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def log(engine: Engine) -> Iterator[EventLog]:
+    with EventLog(engine) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from headrace import Client
 from headrace.engine import Engine
 from headrace.errors import ContractError, DeliveryError
 from headrace.settings import Settings
-from tests.gateway.conftest import running_gateway
+from tests.support.gateways import running_gateway
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 
 import pytest
 
-from headrace.control.claims import Claim, Heartbeat, Trigger, claim
+from headrace.control.claims import Heartbeat, claim
 from headrace.control.handover import hand_over
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
+from tests.support.competition import TRIGGER, compete
 from tests.support.standin import grow_old
-
-TRIGGER = Trigger("churn", "churn/1", "200 new labels", None)
 
 
 @pytest.fixture(autouse=True)
@@ -24,23 +22,6 @@ def known_model(engine: Engine) -> None:
     event = parse("inference", {"model": "churn", "event_time": "2024-05-01T00:00:00Z"})
     with EventLog(engine) as log:
         log.append("inference", [event])
-
-
-def compete(engine: Engine, workers: int) -> list[Claim | None]:
-    """Have so many workers ask for the trigger at once."""
-    got: list[Claim | None] = []
-    start = threading.Barrier(workers)
-
-    def ask(name: str) -> None:
-        start.wait()
-        got.append(claim(engine, TRIGGER, name))
-
-    threads = [threading.Thread(target=ask, args=(f"w{n}",)) for n in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return got
 
 
 def test_one_of_many_trainers_gets_it(either: Engine) -> None:

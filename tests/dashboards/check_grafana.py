@@ -23,7 +23,7 @@ import pytest
 from headrace.dashboards.fields import field_of, number_of, show
 from headrace.dashboards.reading import Panel, Result, lines_of, reduce, shown
 from headrace.engine import Engine
-from tests.dashboards.test_panels import DASHBOARD, NUMBERS, PANELS, run
+from tests.dashboards.panels import DASHBOARD, NUMBERS, PANELS, run
 
 HERE = Path(__file__).parent / "grafana"
 VERSIONS = ("11.6.0", "13.2.3")

@@ -13,7 +13,7 @@ from headrace.dashboards.fields import colour, show
 from headrace.dashboards.page import render
 from headrace.engine import Engine
 from headrace.errors import ModelError
-from tests.dashboards.conftest import MODEL
+from tests.dashboards.life import MODEL
 
 VOID = {"meta"}
 

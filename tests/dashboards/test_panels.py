@@ -11,33 +11,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from headrace.dashboards import load
 from headrace.dashboards.fields import field_of, show
 from headrace.dashboards.macros import interpolate, key_of
 from headrace.dashboards.reading import Panel, Result, lines_of, shown
 from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
-from tests.dashboards.conftest import MODEL, PREDICTIONS, START, STEP
+from tests.dashboards.life import MODEL, PREDICTIONS, START
+from tests.dashboards.panels import DASHBOARD, END, NUMBERS, PANELS, run
 from tests.support.standin import violations
 
-DASHBOARD = load()
-PANELS: list[Panel] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {item["name"]: item for item in DASHBOARD["templating"]["list"]}
-NUMBERS = {"int2", "int4", "int8", "float4", "float8", "numeric"}
-END = START + PREDICTIONS * STEP + timedelta(days=1)
-
-
-def run(reader: Engine, sql: str, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Return the type of every column, and the rows."""
-    values = {"model": key_of(MODEL), "window": "1 day", "min_labels": "20", **variables}
-    with reader.connect() as connection:
-        cursor = connection.execute(interpolate(sql, values, START, END))
-        columns = {
-            column.name: psycopg.adapters.types[column.type_code].name
-            for column in cursor.description or ()
-        }
-        return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
 def targets(panel: Panel) -> Iterator[str]:

@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 import psycopg
-import pytest
 from hypothesis import given, settings
 
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, close, empty
 from tests.support import analyst_oracle as naive
+from tests.support.closeness import close
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 MIN_SAMPLE = 3
@@ -30,12 +30,6 @@ VIEWS: dict[str, tuple[tuple[str, ...], Callable[[Oracle], naive.Rows]]] = {
     "conversion_rate": (("model",), lambda oracle: naive.conversions(oracle, MIN_SAMPLE)),
     "catalogue_coverage": (("model", "window_name"), naive.coverage),
 }
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 def with_thumbs(stream: Stream) -> Stream:

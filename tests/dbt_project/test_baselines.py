@@ -10,8 +10,8 @@ import pytest
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import empty, log  # noqa: F401
 from tests.support.policies import set_policies
+from tests.support.stored import empty
 from tests.support.streams import START, send
 
 TOLD = {
@@ -62,7 +62,7 @@ def served() -> list[tuple[Topic, Event]]:
 )
 def test_a_lost_auc_is_due_whoever_told_the_baseline(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     steps: list[tuple[str, dict[str, Any]]],
 ) -> None:
     empty(engine)
@@ -84,7 +84,7 @@ def test_a_lost_auc_is_due_whoever_told_the_baseline(
 )
 def test_a_time_that_is_none_is_no_reference(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     time: str,
 ) -> None:
     send(log, told(("promoted", {"train_from": time, "train_to": time})))

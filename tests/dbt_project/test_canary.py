@@ -11,8 +11,8 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_statistics import always_valid_p
-from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
+from tests.support.always_valid import always_valid_p
+from tests.support.closeness import SKETCH, close
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle, quantile
 from tests.support.policies import set_policies
@@ -28,6 +28,7 @@ from tests.support.rewards import (
     same,
     stories,
 )
+from tests.support.stored import empty
 from tests.support.streams import START, send
 
 
@@ -117,7 +118,7 @@ def verdict(
 @pytest.mark.filterwarnings("ignore:Precision loss")  # SciPy, where one side is constant
 @EXAMPLES
 @given(story=stories())
-def test_canary_verdict(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_canary_verdict(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     set_policies(engine, min_sample="2")
     story.govern(engine)
@@ -167,7 +168,7 @@ def inferences(
 )
 def test_each_verdict(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     canary: tuple[int, float, float],
     champion: tuple[int, float, float],
     wanted: tuple[str, str],
@@ -202,7 +203,7 @@ def click(name: str, time: str) -> Any:
     return parse("feedback", {**said, "kind": "click", "value": 1})
 
 
-def test_predictions_without_a_click_count(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_predictions_without_a_click_count(engine: Engine, log: EventLog) -> None:
     """A canary that is clicked 2 times in a hundred is no match for a champion with 10."""
     lives: list[tuple[Topic, Any]] = [
         ("model_events", parse("model_events", {"event_time": START.isoformat(), **life}))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.support.policies import set_policies
-from tests.support.streams import START, send
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, send
 
 # What has windows, references or trends.
 VERDICTS = (
@@ -25,12 +23,6 @@ VERDICTS = (
     "metric_forecast", "metric_points", "report_rate", "scaling_signal", "serving_errors",
     "rollback_trigger", "retrain_trigger", "review_queue", "alerts", "sample_spans",
 )  # fmt: skip
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 def answer(request_id: str, at: datetime, **fields: Any) -> tuple[Topic, Event]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +12,15 @@ from hypothesis import strategies as st
 from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.errors import EngineError
-from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
 from headrace.settings import project_path
-from tests.dbt_project.test_views import empty
 from tests.support.comments import comments
+from tests.support.minutely import lives, story
 from tests.support.policies import stretched
+from tests.support.project_copy import copy_of_project, replace
 from tests.support.rewards import Story, stories
+from tests.support.stored import empty, pane_oids
 from tests.support.streams import send
-
-
-def story(start: int, stop: int) -> list[tuple[Topic, Event]]:
-    """Inferences `start` to `stop` a minute apart, with clicks, revised labels and orphans."""
-    events: list[tuple[Topic, dict[str, Any]]] = []
-    for i in range(start, stop):
-        day, minute = f"2024-05-0{1 + i // 1000}", f"{i % 1000 // 60:02d}:{i % 60:02d}"
-        asked = {
-            "request_id": f"r{i}",
-            "event_time": f"{day}T{minute}:00Z",
-            "model": "m" if i % 3 else "n",
-            "model_version": f"v{i % 2}",
-            "segment": "ab"[i % 2],
-            "features": {"x": i, "c": "pq"[i % 2], "gone": None},
-            "prediction": "yes" if i % 5 else "no",
-            "score": i % 100 / 100,
-            "latency_ms": i % 7,
-        }
-        said = {"request_id": f"r{i}", "event_time": f"{day}T{minute}:30Z"}
-        events += [
-            ("feedback", {**said, "feedback_id": f"f{i}", "label": "yes" if i % 4 else "no"}),
-            ("inference", asked),
-        ]
-        if i % 10 == 0:
-            late = {**said, "event_time": f"{day}T{minute}:45Z"}
-            events += [
-                ("feedback", {**late, "feedback_id": f"g{i}", "label": "no"}),
-                ("feedback", {**late, "feedback_id": f"z{i}", "kind": "correction"}
-                 | {"label": "yes"}),
-                ("feedback", {**late, "feedback_id": f"o{i}", "request_id": f"unseen{i}"}
-                 | {"label": "yes"}),
-            ]  # fmt: skip
-    return [(topic, parse(topic, payload)) for topic, payload in events]
-
-
-def lives() -> list[tuple[Topic, Event]]:
-    """Versions v0 and v1 of model m: promoted, a canary, promoted, taken back."""
-    steps = [("v0", "trained"), ("v0", "promoted"), ("v1", "canary"), ("v1", "promoted")]
-    steps.append(("v1", "rolled_back"))
-    return [
-        (
-            "model_events",
-            parse(
-                "model_events",
-                {
-                    "event_id": f"e{hour}",
-                    "event_time": f"2024-05-01T0{hour}:00:00Z",
-                    "model": "m",
-                    "model_version": version,
-                    "event": event,
-                    "traffic": 0.2 if event == "canary" else None,
-                    "artifact_uri": f"m/{version}",
-                },
-            ),
-        )
-        for hour, (version, event) in enumerate(steps)
-    ]
-
-
-def pane_oids(engine: Engine) -> dict[str, int]:
-    """The identity of every stored pane: a rebuilt one is another table."""
-    rows = engine.rows(
-        "select relname, pg_class.oid::bigint as oid from pg_class "
-        "join pg_namespace on pg_namespace.oid = relnamespace "
-        "where nspname = 'panes' and relkind = 'r'"
-    )
-    return {row["relname"]: row["oid"] for row in rows}
 
 
 def test_build_from_nothing_run_again_and_with_a_changed_pane(
@@ -224,20 +157,3 @@ def test_busy_days_fail_no_data_test(engine: Engine, data_tests: Path) -> None:
     with EventLog(engine) as log:
         send(log, lives() + story(0, 3500))
     assert failed_tests(engine, data_tests) == {}
-
-
-def copy_of_project(folder: Path) -> Path:
-    """The project without its tests and descriptions, which take time to parse."""
-    copy = folder / "dbt_project"
-    shutil.copytree(
-        project_path("dbt_project"), copy, ignore=shutil.ignore_patterns("target", "logs", "tests")
-    )
-    for path in copy.glob("models/*/*.yml"):
-        path.unlink()
-    return copy
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,11 +15,13 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, close, empty
+from tests.support.champions import promote
+from tests.support.closeness import close
 from tests.support.drift_oracle import Champion, Policies
 from tests.support.oracle import Oracle
 from tests.support.quality_oracle import QualityOracle
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 
 # The same formula in doubles, summed in another order.
 ROUNDING = 1e-9
@@ -52,12 +53,6 @@ KEYS = {
 }
 
 
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
-
-
 def govern(engine: Engine, policies: Policies) -> None:
     """Set the policies for all models."""
     with engine.connect() as connection:
@@ -76,32 +71,6 @@ _trained = st.one_of(st.none(), st.tuples(_hours, _hours))
 _champions = st.dictionaries(
     st.sampled_from(MODELS), st.tuples(st.sampled_from(["v1", "v2", "v9"]), _trained)
 )
-
-
-def promote(log: EventLog, champions: dict[str, Champion]) -> None:
-    events: list[tuple[Topic, Event]] = []
-    for model, champion in champions.items():
-        metrics = {}
-        if champion.train:
-            metrics = dict(
-                zip(
-                    ("train_from", "train_to"),
-                    (time.timestamp() for time in champion.train),
-                    strict=True,
-                )
-            )
-        for number, event in enumerate(("trained", "promoted")):
-            payload = {
-                "event_id": f"{model} {event}",
-                "event_time": START + timedelta(seconds=number),
-                "model": model,
-                "model_version": champion.model_version,
-                "event": event,
-                "metrics": metrics,
-            }
-            payload["event_time"] = payload["event_time"].isoformat()  # type: ignore[attr-defined]
-            events.append(("model_events", parse("model_events", payload)))
-    send(log, events)
 
 
 def stretched(stream: Stream, factor: int) -> Stream:

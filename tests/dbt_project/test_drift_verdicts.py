@@ -9,7 +9,7 @@ from typing import Any
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_drift import log, promote  # noqa: F401
+from tests.support.champions import promote
 from tests.support.drift_oracle import Champion
 from tests.support.streams import START, send
 
@@ -45,10 +45,7 @@ def verdicts(engine: Engine, model: str) -> tuple[dict[str, Any], dict[str, str]
     return output, {row["feature"]: row["status"] for row in features}, breaker
 
 
-def test_many_classes_halt_no_healthy_model(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
-) -> None:
+def test_many_classes_halt_no_healthy_model(engine: Engine, log: EventLog) -> None:
     rng = random.Random(5)
     many = {"classes77": 77, "classes150": 150, "classes300": 300}
     promote(log, {model: Champion("v1", None) for model in many})
@@ -69,10 +66,7 @@ def test_many_classes_halt_no_healthy_model(
                        "and alert like '%drift'") == []  # fmt: skip
 
 
-def test_many_classes_that_become_one_halt(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
-) -> None:
+def test_many_classes_that_become_one_halt(engine: Engine, log: EventLog) -> None:
     rng = random.Random(6)
     promote(log, {"m": Champion("v1", None)})
     before = [{"prediction": f"c{rng.randrange(300)}"} for _ in range(500)]
@@ -82,10 +76,7 @@ def test_many_classes_that_become_one_halt(
     assert (breaker["due"], breaker["action"]) == (True, "halt")
 
 
-def test_numbers_with_few_values_are_seen_to_change(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
-) -> None:
+def test_numbers_with_few_values_are_seen_to_change(engine: Engine, log: EventLog) -> None:
     count = 200
     amounts = [0] * 140 + [*range(1, 61)]
     changes: dict[str, tuple[list[Any], list[Any]]] = {

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, close, empty
+from tests.support.closeness import close
 from tests.support.label_oracle import Silence, label_of, utc
 from tests.support.oracle import Oracle, hour, minute
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES, Story
-from tests.support.streams import START, Stream, first_of_each, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 # Rewards are added up exactly, and become a double once.
@@ -55,12 +55,6 @@ class Facts:
             positives / len(labels) if labels else None,
             float(sum(reward for _, _, reward in labels)),
         )
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 @EXAMPLES

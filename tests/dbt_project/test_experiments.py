@@ -14,7 +14,6 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.contract import Inference, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import empty, log  # noqa: F401
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle, as_class
 from tests.support.policies import set_policies
@@ -29,6 +28,7 @@ from tests.support.rewards import (
     same,
     stories,
 )
+from tests.support.stored import empty
 from tests.support.streams import START, send
 
 Z = 1.959963984540054
@@ -81,7 +81,7 @@ def arm_stats(oracle: Oracle) -> dict[tuple[str, str], Row]:
 
 @EXAMPLES
 @given(story=stories())
-def test_arm_stats(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_arm_stats(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     story.govern(engine)
 
@@ -147,7 +147,7 @@ def policy_value(oracle: Oracle) -> dict[tuple[str, str], Row]:
 
 @EXAMPLES
 @given(story=stories())
-def test_policy_value(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_policy_value(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     set_policies(engine, min_sample=str(MIN_SAMPLE))
     story.govern(engine)
@@ -163,7 +163,7 @@ def test_policy_value(engine: Engine, log: EventLog, story: Story) -> None:  # n
     story.tell(log, check)
 
 
-def test_values_cover_the_truth(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_values_cover_the_truth(engine: Engine, log: EventLog) -> None:
     """Twenty loggers that know a hidden context; the arms' true values are known.
 
     The logger prefers the arm that suits the context, so that an arm's own mean is far from what
@@ -214,7 +214,7 @@ def test_values_cover_the_truth(engine: Engine, log: EventLog) -> None:  # noqa:
     assert abs(naive["arm0"] - truth[0]) > 0.1
 
 
-def test_rewards_that_no_double_holds(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_rewards_that_no_double_holds(engine: Engine, log: EventLog) -> None:
     events: list[tuple[Topic, Any]] = []
     values = [1e300, -1e300, 1e-300, 1e300, 0.0]
     for i, value in enumerate(values):
@@ -234,7 +234,7 @@ def test_rewards_that_no_double_holds(engine: Engine, log: EventLog) -> None:  #
         assert all(map(math.isfinite, numbers)), view
 
 
-def test_effective_rows_by_hand(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_effective_rows_by_hand(engine: Engine, log: EventLog) -> None:
     """Two rows of weight 2 and one of weight 4, of four logged: by pencil."""
     events: list[tuple[Topic, Any]] = []
     for i, (arm, propensity, value) in enumerate(

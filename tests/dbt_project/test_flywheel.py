@@ -13,7 +13,7 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.contract import ModelEvent
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import SKETCH, close, empty, log  # noqa: F401
+from tests.support.closeness import SKETCH, close
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle, quantile
 from tests.support.policies import set_policies
@@ -30,6 +30,7 @@ from tests.support.rewards import (
     stories,
     verdicts,
 )
+from tests.support.stored import empty
 
 DAY = 86400
 PUBLISHED = ("shadow", "canary", "promoted")
@@ -66,7 +67,7 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
 @pytest.mark.filterwarnings("ignore:Precision loss")  # SciPy, where one side is constant
 @EXAMPLES
 @given(story=stories())
-def test_holdout_comparison(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_holdout_comparison(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     set_policies(engine, min_sample="2")
     story.govern(engine)
@@ -136,7 +137,7 @@ def days(oracle: Oracle, lives: list[ModelEvent]) -> dict[tuple[str, datetime], 
 
 @EXAMPLES
 @given(story=stories())
-def test_flywheel_health(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_flywheel_health(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     story.govern(engine)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.events.contract import ModelEvent, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty, log  # noqa: F401
 from tests.support.rewards import LIFE, in_order
-from tests.support.streams import START, send
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, send
 
 EXAMPLES = settings(EXAMPLES, max_examples=40)
 _steps = st.tuples(
@@ -64,7 +64,7 @@ def told(engine: Engine) -> dict[str, tuple[str, int | None]]:
 @given(events=lives(), data=st.data())
 def test_any_arrival_and_any_ids_make_one_champion(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     events: list[ModelEvent],
     data: st.DataObject,
 ) -> None:
@@ -82,7 +82,7 @@ def test_any_arrival_and_any_ids_make_one_champion(
 @pytest.mark.parametrize(("trained", "promoted"), [("z", "a"), ("a", "z")])
 def test_trained_and_promoted_at_one_instant(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     trained: str,
     promoted: str,
 ) -> None:
@@ -95,7 +95,7 @@ def test_trained_and_promoted_at_one_instant(
 @given(events=lives())
 def test_a_rollback_goes_to_the_second_place(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     events: list[ModelEvent],
 ) -> None:
     empty(engine)

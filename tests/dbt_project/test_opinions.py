@@ -11,20 +11,20 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty, log  # noqa: F401
 from tests.support.label_oracle import is_early, label_of, utc
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, stretched
-from tests.support.streams import START, Stream, first_of_each, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, Stream, first_of_each, send, streams
 
 
-def ask(log: EventLog, *names: str) -> None:  # noqa: F811
+def ask(log: EventLog, *names: str) -> None:
     at = START.isoformat()
     rows = [{"model": "m", "request_id": name, "prediction": "spam"} for name in names]
     send(log, [("inference", parse("inference", {**row, "event_time": at})) for row in rows])
 
 
-def say(log: EventLog, second: int, **said: Any) -> str:  # noqa: F811
+def say(log: EventLog, second: int, **said: Any) -> str:
     at = (START + timedelta(seconds=second)).isoformat()
     event = parse("feedback", {"request_id": "r", "event_time": at, **said})
     send(log, [("feedback", event)])
@@ -36,7 +36,7 @@ def example(engine: Engine) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def test_the_majority_of_people_decides(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_the_majority_of_people_decides(engine: Engine, log: EventLog) -> None:
     ask(log, "r")
     for second, (user, label) in enumerate([("a", "spam"), ("b", "spam"), ("c", "ham")]):
         say(log, second, label=label, user_id=user)
@@ -53,8 +53,7 @@ def test_the_majority_of_people_decides(engine: Engine, log: EventLog) -> None: 
 
 
 def test_later_feedback_of_nobody_in_particular_is_a_revision(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
+    engine: Engine, log: EventLog
 ) -> None:
     ask(log, "r")
     for second, label in enumerate(["spam", "spam", "spam", "ham"]):
@@ -64,8 +63,7 @@ def test_later_feedback_of_nobody_in_particular_is_a_revision(
 
 
 def test_scores_of_several_names_are_kept_beside_label_and_reward(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
+    engine: Engine, log: EventLog
 ) -> None:
     names = [f"r{number}" for number in range(10)]
     ask(log, *names)
@@ -88,7 +86,7 @@ def test_scores_of_several_names_are_kept_beside_label_and_reward(
     ]
 
 
-def test_forty_clicks_of_one_user_are_one_report(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_forty_clicks_of_one_user_are_one_report(engine: Engine, log: EventLog) -> None:
     ask(log, "r", "s")
     reports = [say(log, second, kind="report", user_id="u") for second in range(40)]
 
@@ -109,7 +107,7 @@ def test_forty_clicks_of_one_user_are_one_report(engine: Engine, log: EventLog) 
     assert count() == 4
 
 
-def test_a_retraction_takes_a_label_back(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_a_retraction_takes_a_label_back(engine: Engine, log: EventLog) -> None:
     ask(log, "r")
     first = say(log, 0, label="spam", user_id="a")
     second = say(log, 1, label="ham", user_id="a")
@@ -134,10 +132,7 @@ def test_a_retraction_takes_a_label_back(engine: Engine, log: EventLog) -> None:
     assert example(engine) is None
 
 
-def test_what_expires_is_not_taken_out_of_what_stands_on_it(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
-) -> None:
+def test_what_expires_is_not_taken_out_of_what_stands_on_it(engine: Engine, log: EventLog) -> None:
     ask(log, "r")
     say(log, 0, label="spam")
     late = {"model": "m", "event_time": (START + timedelta(days=500)).isoformat()}
@@ -152,7 +147,7 @@ def test_what_expires_is_not_taken_out_of_what_stands_on_it(
 @given(stream=streams(), stretch=STRETCHES)
 def test_early_rewards_equal_recompute(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     stream: Stream,
     stretch: float,
 ) -> None:

@@ -15,7 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 from headrace.settings import project_path
-from tests.dbt_project.test_dbt import lives, pane_oids, story
+from tests.support.minutely import lives, story
+from tests.support.stored import pane_oids
 from tests.support.streams import send
 
 PROFILE = """\

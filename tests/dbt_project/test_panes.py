@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from headrace.deploy import dbt
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_dbt import copy_of_project, replace
-from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.support.oracle import Oracle
-from tests.support.streams import Stream, first_of_each, send, streams
+from tests.support.project_copy import copy_of_project, replace
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, Stream, first_of_each, send, streams
 
 KINDS = ("label", "click", "rating", "purchase")
 _policies = st.fixed_dictionaries(
@@ -34,12 +33,6 @@ _policies = st.fixed_dictionaries(
         for kind in KINDS
     },
 )
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 @EXAMPLES

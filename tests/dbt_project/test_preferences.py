@@ -19,7 +19,6 @@ from scipy.stats import norm
 from headrace.engine import Engine
 from headrace.events.contract import Inference, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
 from tests.support.label_oracle import moment_of, utc
 from tests.support.oracle import Oracle
 from tests.support.rewards import (
@@ -29,6 +28,7 @@ from tests.support.rewards import (
     same,
     stories,
 )
+from tests.support.stored import empty
 from tests.support.streams import START, send
 from tests.support.usage_oracle import voter
 
@@ -110,7 +110,7 @@ def wilson_share(won: float, trials: int) -> tuple[float, float, float]:
 
 @EXAMPLES
 @given(story=stories().map(with_many_versions))
-def test_preference_winrate(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_preference_winrate(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
 
     def check(oracle: Oracle) -> None:
@@ -191,7 +191,7 @@ def winrate(engine: Engine) -> dict[str, float]:
     return {row["model_version"]: row["win_rate"] for row in rows}
 
 
-def test_a_person_has_one_vote_on_a_pair(engine: Engine, log: EventLog) -> None:  # noqa: F811
+def test_a_person_has_one_vote_on_a_pair(engine: Engine, log: EventLog) -> None:
     """A tie is half a win, a changed mind no second vote, and a retracted vote none."""
 
     def vote(number: int, won: str, user: str | None, second: int, **extra: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from headrace.engine import Engine
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import MICRO, SKETCH, close, empty, log  # noqa: F401
+from tests.support.closeness import MICRO, close
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle
 from tests.support.rewards import (
@@ -23,6 +23,7 @@ from tests.support.rewards import (
     verdicts,
     wilson,
 )
+from tests.support.stored import empty
 
 
 def shadows(oracle: Oracle) -> dict[tuple[str, str, str], Row]:
@@ -78,7 +79,7 @@ def shadows(oracle: Oracle) -> dict[tuple[str, str, str], Row]:
 
 @EXAMPLES
 @given(story=stories())
-def test_shadow_agreement(engine: Engine, log: EventLog, story: Story) -> None:  # noqa: F811
+def test_shadow_agreement(engine: Engine, log: EventLog, story: Story) -> None:
     empty(engine)
     story.govern(engine)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,28 +14,17 @@ from sklearn.metrics import roc_auc_score
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import (
-    COUNTED,
-    EXAMPLES,
-    check_performance,
-    compiled,  # noqa: F401
-    empty,
-)
 from tests.support.label_oracle import Silence
 from tests.support.oracle import Oracle
+from tests.support.performance import check_performance
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.stored import COUNTED, empty
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=20)
 ABOVE = ("label_panes", "label_counts", "label_arrivals", "arm_panes", "item_label_panes")
 _terms = st.tuples(st.sampled_from(["*", MODELS[0]]), SILENCES)
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 @EXAMPLES
@@ -51,7 +39,7 @@ def test_labels_follow_events_and_policies_alone(
     stream: Stream,
     stretch: float,
     changes: list[tuple[int, Any]],
-    compiled: dict[str, str],  # noqa: F811
+    compiled: dict[str, str],
 ) -> None:
     """Whenever policies are set, before, between or after the events, the rows are the same."""
     empty(engine)

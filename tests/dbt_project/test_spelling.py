@@ -14,8 +14,8 @@ from headrace.control.policies import write
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty, log, pane_names  # noqa: F401
-from tests.support.streams import START, Stream, send, streams
+from tests.support.stored import empty, pane_names
+from tests.support.streams import EXAMPLES, START, Stream, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=12)
 # Of each set of spellings the first one is written throughout, then all of them.
@@ -49,7 +49,7 @@ VIEWS = (
 )
 def test_spelling_changes_nothing(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     stream: Stream,
     ways: dict[str, list[Any]],
     silence: bool,
@@ -105,7 +105,7 @@ def view(engine: Engine, name: str) -> list[str]:
 )
 def test_labels_in_another_language_than_the_predictions_alert(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     said: Any,
     label: Any,
     found: set[str],

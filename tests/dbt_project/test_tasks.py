@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,22 +18,17 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.labels import class_of
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, SCORE_BIN, empty
+from tests.support.closeness import SCORE_BIN
 from tests.support.oracle import calibration_error
 from tests.support.policies import set_policies
-from tests.support.streams import START, send
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, send
 
 Batch = list[tuple[Topic, Event]]
 NAMES = [
     ("fraud", "legit"), ("legit", "fraud"), ("1", "0"), ("0", "1"), ("yes", "no"), ("no", "yes"),
     ("True", "False"), ("größe ✓", "a"),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 def asked(number: int, **fields: Any) -> tuple[Topic, Event]:

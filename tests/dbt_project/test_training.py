@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty, ids
 from tests.support.label_oracle import Silence, label_of, utc
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.stored import empty, ids
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 LABEL_WINDOW = timedelta(hours=6)
 SILENCE = {MODELS[0]: Silence("no", LABEL_WINDOW)}
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 @EXAMPLES

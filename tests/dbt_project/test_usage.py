@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +12,13 @@ from hypothesis import given, settings
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, MICRO, SKETCH, close, empty
+from tests.support.closeness import MICRO, SKETCH, close
 from tests.support.label_oracle import Silence
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.rewards import SILENCES, Story
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 from tests.support.usage_oracle import (
     BASELINES,
     CLEAR_RATIO,
@@ -44,12 +44,6 @@ POLICIES = {
     "session_gap": "90 minutes", "forecast_horizon": "2 days", "min_sample": "3",
     "max_latency_ms": "4000", "max_report_rate": "20000", "max_error_rate": "0.3",
 }  # fmt: skip
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 def champion() -> list[tuple[Topic, Event]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from headrace.events.contract import TOPICS
-from tests.conftest import LONGEST
 from tests.support.blocks import PAGES, ROOT
+from tests.support.longest_first import LONGEST
 
 WRITTEN = [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 FOLDERS = (

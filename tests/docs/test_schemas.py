@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from headrace.errors import ContractError
 from headrace.events.contract import Topic, parse
-from tests.events.test_contract import payloads
+from tests.support.payloads import payloads
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 GENERATOR = runpy.run_path(str(FOLDER.parent / "generate_schemas.py"))

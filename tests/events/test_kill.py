@@ -17,8 +17,8 @@ from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres, embedded_postgres
 from headrace.errors import EngineError
 from headrace.settings import Settings
-from tests.gateway.conftest import running_gateway
 from tests.support import servers
+from tests.support.gateways import running_gateway
 from tests.support.once import once
 
 KILLS = 3

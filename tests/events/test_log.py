@@ -22,7 +22,7 @@ from headrace.errors import BusyError, ContractError, EngineError
 from headrace.events.contract import Event, Inference, Topic, parse
 from headrace.events.log import EventLog, Filled, Rejected
 from headrace.events.rows import ACCEPTED, DUPLICATE, Receipt
-from tests.events.test_contract import payloads
+from tests.support.payloads import payloads
 
 NOON = "2024-05-01T12:00:00Z"
 

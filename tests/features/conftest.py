@@ -1,59 +1,22 @@
-"""Histories of segments as plain events, and readers of them."""
+"""A sender of labels, and a reader of the features that they make."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from headrace.engine import Engine
-from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from tests.support.policies import set_policies
-
-START = datetime(2024, 5, 1, 9, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
+from tests.support.segment_labels import Labels
 
 
 @pytest.fixture
 def reader(engine: Engine) -> Iterator[FeatureReader]:
     with FeatureReader(engine) as opened:
         yield opened
-
-
-class Labels:
-    """Sends predictions of a model and their labels."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._count = 0
-
-    def send(self, *rows: tuple[str, str | None, datetime, str]) -> None:
-        """Send (model, segment, time of the label, label): both events of each, in one batch."""
-        inferences: list[dict[str, Any]] = []
-        feedback: list[dict[str, Any]] = []
-        for model, segment, known_at, label in rows:
-            self._count += 1
-            name = f"r{self._count}"
-            asked = (known_at - timedelta(hours=1)).isoformat()
-            inferences.append(
-                {"request_id": name, "model": model, "segment": segment, "event_time": asked}
-                | {"prediction": "yes", "score": 0.9}
-            )
-            feedback.append(
-                {"feedback_id": f"f{self._count}", "request_id": name, "label": label}
-                | {"kind": "label", "event_time": known_at.isoformat()}
-            )
-        self._log.append("inference", [parse("inference", row) for row in inferences])
-        self._log.append("feedback", [parse("feedback", row) for row in feedback])
 
 
 @pytest.fixture

@@ -27,11 +27,11 @@ from headrace.features.as_of import copied, embedded
 from headrace.features.reader import FeatureReader
 from headrace.features.view_sql import ViewSql
 from headrace.trainer.dataset import compile_dataset
-from tests.dbt_project.test_views import EXAMPLES, empty
-from tests.features.conftest import START
 from tests.support.label_oracle import utc
 from tests.support.policies import STRETCHES, stretched
-from tests.support.streams import Stream, first_of_each, streams
+from tests.support.segment_labels import START
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, Stream, first_of_each, streams
 
 TICK, SECOND, MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 HOUR, MONTH = timedelta(hours=1), timedelta(days=30)

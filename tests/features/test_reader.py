@@ -17,7 +17,7 @@ from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.features.reader import FeatureReader, environment
 from headrace.settings import project_path
-from tests.features.conftest import START, Labels
+from tests.support.segment_labels import START, Labels
 
 NAMES = ["labels_30d", "positives_30d", "positive_rate_30d"]
 MODELS, SEGMENTS = ("fraud", "größe ✓"), ("", "a", "b'\"; --", "日本")

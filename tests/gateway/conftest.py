@@ -1,55 +1,26 @@
-"""A gateway on a free port, in a thread of the test."""
+"""Clients of a gateway that runs in a thread of the test."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
-import uvicorn
 
-from headrace.control.owner import owner_key
 from headrace.engine import Engine
-from headrace.gateway.app import create_app
-from headrace.machine import bind
 from headrace.settings import Settings
 from tests.gateway.published import Published, publish, wait_for
+from tests.support.gateways import owner, running_gateway
 
 # Before torch is imported: its threads must not spin while others work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
-@contextlib.contextmanager
-def running_gateway(engine: Engine, settings: Settings) -> Iterator[str]:
-    """Serve `engine` and give the address; on leaving, stop cleanly."""
-    listener = bind(settings)
-    config = uvicorn.Config(create_app(engine, settings), log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 @pytest.fixture
 def url(engine: Engine, settings: Settings) -> Iterator[str]:
     with running_gateway(engine, settings) as address:
         yield address
-
-
-def owner(settings: Settings) -> dict[str, str]:
-    """What whoever may change versions and policies sends."""
-    return {"Authorization": f"Bearer {owner_key(settings).value}"}
 
 
 @pytest.fixture

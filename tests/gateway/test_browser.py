@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headrace.engine import Engine
-from tests.gateway.test_guard import CHANGES, untouched
+from tests.gateway.changes import CHANGES, untouched
 from tests.support.web import Handler, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""

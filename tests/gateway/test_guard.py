@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,19 +18,9 @@ from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.gateway.app import create_app
 from headrace.settings import Settings
-from tests.gateway.conftest import owner, running_gateway
+from tests.gateway.changes import CHANGES, PROMOTED, untouched
+from tests.support.gateways import owner, running_gateway
 
-PROMOTED = {"model": "m", "model_version": "9", "event": "promoted", "event_id": "e"}
-# Each of the requests that change something: method, path and a body that is right.
-CHANGES: list[tuple[str, str, dict[str, Any]]] = [
-    ("POST", "/v1/inferences", {"model": "m", "request_id": "r"}),
-    ("POST", "/v1/feedback", {"request_id": "r", "label": "yes"}),
-    ("POST", "/v1/model-events", PROMOTED),
-    ("POST", "/v1/model-events", {**PROMOTED, "event": "rolled_back"}),
-    ("POST", "/v1/predict", {"model": "m"}),
-    ("PUT", "/v1/models/m/policies", {"min_new_labels": 1}),
-    ("PUT", "/v1/models/*/policies", {"min_new_labels": 1}),
-]
 OWNED = [change for change in CHANGES if "model-events" in change[1] or "policies" in change[1]]
 # What a page may send without asking first, each with a body that is JSON all the same.
 SIMPLE = [
@@ -51,13 +40,6 @@ def anyone(url: str) -> Iterator[httpx.Client]:
     """A client that sends the headers that a test names, and those that HTTP needs."""
     with httpx.Client(base_url=url, timeout=60) as client:
         yield client
-
-
-def untouched(engine: Engine) -> bool:
-    """Whether the database holds what it held at first."""
-    own = engine.rows("select * from control.policies where model = 'm' or value = '1'")
-    tables = ("inference", "feedback", "model_events", "rejected")
-    return not own and not any(engine.rows(f"select * from events.{table}") for table in tables)
 
 
 def error(response: httpx.Response) -> str:

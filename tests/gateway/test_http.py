@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.gateway.server import serve
 from headrace.settings import Settings
-from tests.gateway.conftest import running_gateway
+from tests.support.gateways import gateway_process, running_gateway
 
 JSON = {"Content-Type": "application/json"}
 
@@ -315,34 +311,6 @@ def test_a_port_in_use_is_one_clear_line(settings: Settings) -> None:
         port = other.getsockname()[1]
         with pytest.raises(SettingError, match=f"HEADRACE_PORT: .*{port}"):
             serve(replace(settings, port=port))
-
-
-@contextmanager
-def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    program = (
-        "from headrace.gateway.server import serve; from headrace.settings import Settings; "
-        "serve(Settings.load(), on_ready=lambda url: print(url, flush=True))"
-    )
-    environment = {
-        **os.environ,
-        "HEADRACE_DSN": settings.dsn,
-        "HEADRACE_PORT": "0",
-        "HEADRACE_HOME": str(settings.home),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert process.stdout is not None
-    try:
-        yield process, process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -19,9 +19,8 @@ from headrace.gateway.versions import share_of
 from headrace.model.inputs import Example
 from headrace.settings import Settings
 from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
-from tests.gateway.conftest import running_gateway
 from tests.gateway.published import Published, publish, request, wait_for
-from tests.gateway.test_http import gateway_process
+from tests.support.gateways import gateway_process, running_gateway
 
 
 @pytest.fixture

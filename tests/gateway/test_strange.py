@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.events.contract import IDS, STRUCTS, TOPICS, Topic
-from tests.dbt_project.test_views import empty
+from tests.support.stored import empty
 
 PATHS: dict[Topic, str] = {
     "inference": "/v1/inferences", "feedback": "/v1/feedback", "model_events": "/v1/model-events",

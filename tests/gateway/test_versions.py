@@ -17,8 +17,8 @@ import pytest
 from headrace.engine import Engine
 from headrace.gateway.versions import share_of
 from headrace.settings import Settings
-from tests.gateway.conftest import running_gateway
 from tests.gateway.published import Published, publish, request, wait_for
+from tests.support.gateways import running_gateway
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,17 +21,10 @@ from headrace.operate.doctor import checks as doctor
 from headrace.operate.doctor import findings
 from headrace.operate.doctor import risingwave as cluster
 from headrace.operate.doctor.examine import examine
-from headrace.operate.doctor.findings import Finding
 from headrace.settings import Settings
+from tests.operate.problems import problems
 
 NOT_UPDATED = "is not updated: a trigger of it is missing or disabled"
-
-
-def problems(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Return (check, says) of the findings that are not ok; each of them has a remedy."""
-    wrong = [found for found in findings if found.level != "ok"]
-    assert all(found.do for found in wrong)
-    return [(found.check, found.says) for found in wrong]
 
 
 def test_a_sound_deployment(engine: Engine) -> None:

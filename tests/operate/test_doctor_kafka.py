@@ -15,8 +15,8 @@ from headrace.operate.doctor import kafka as doctor
 from headrace.operate.doctor.examine import examine
 from headrace.operate.doctor.kafka import Kept
 from headrace.settings import Settings
-from tests.events.kafka.conftest import make_topics
-from tests.operate.test_doctor import problems
+from tests.operate.problems import problems
+from tests.support.brokers import make_topics
 
 
 def of_kafka(engine: Engine) -> list[tuple[str, str]]:

@@ -10,9 +10,7 @@ import pytest
 
 from headrace.engine import Engine
 from headrace.events.kafka.ingest import ingest
-from tests.events.kafka.conftest import CONSUMER, brokers, kafka_engine
-
-__all__ = ["brokers", "kafka_engine"]
+from tests.support.brokers import CONSUMER
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,15 +22,9 @@ from headrace.gateway.app import create_app
 from headrace.operate.status import status_of
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import Trainer
-from tests.features.conftest import START, Labels
-from tests.trainer.test_loop import MODEL, customers, send
-
-
-def until(found: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from tests.support.churn import MODEL, customers, send
+from tests.support.segment_labels import START, Labels
+from tests.support.waiting import until
 
 
 def test_a_version_is_trained_published_followed_and_taken_back(

@@ -22,7 +22,7 @@ from headrace.engine import Engine, deadline, patience
 from headrace.engine.risingwave import RisingWave
 from headrace.errors import BrokerError, EngineError
 from headrace.events.kafka import topics as topics_module
-from tests.events.kafka.conftest import await_leaders, make_topics
+from tests.support.brokers import await_leaders, make_topics
 
 RECOVERING = (
     "Failed to run the query\n\nCaused by:\n  gRPC request failed: cluster is under recovering"

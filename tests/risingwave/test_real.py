@@ -19,10 +19,10 @@ from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from headrace.trainer.watch import Trainer
-from tests.control.test_claims import TRIGGER, compete
-from tests.risingwave.test_loop import until
+from tests.support.churn import MODEL, customers, send
+from tests.support.competition import TRIGGER, compete
 from tests.support.risingwave_real import database, needs_servers
-from tests.trainer.test_loop import MODEL, customers, send
+from tests.support.waiting import until
 
 pytestmark = needs_servers
 

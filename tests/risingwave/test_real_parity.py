@@ -14,15 +14,15 @@ from headrace.events.contract import IDS, TOPICS
 from headrace.events.kafka.topics import topic_name
 from headrace.events.log import EventLog
 from headrace.events.rows import REJECTED
-from tests.dbt_project.test_views import empty, log  # noqa: F401
-from tests.risingwave.test_contract import disagreements
-from tests.risingwave.test_views import crowded
+from tests.risingwave.crowded import crowded
+from tests.risingwave.disagreements import disagreements
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
 from tests.support.contract_messages import SENT, changes
 from tests.support.policies import set_policies
 from tests.support.risingwave_real import database, needs_servers, publish, show
 from tests.support.risingwave_sql_on_postgres import PREFIX
+from tests.support.stored import empty
 from tests.support.streams import send
 
 pytestmark = needs_servers
@@ -60,11 +60,7 @@ def count(engine: Engine, table: str) -> int:
     return int(engine.rows(f"select count(*) as n from {table}")[0]["n"])
 
 
-def test_every_mart_has_the_rows_of_postgresql(
-    engine: Engine,
-    log: EventLog,  # noqa: F811
-    real: Engine,
-) -> None:
+def test_every_mart_has_the_rows_of_postgresql(engine: Engine, log: EventLog, real: Engine) -> None:
     story = crowded()
     empty(engine)
     set_policies(engine, **THRESHOLDS)

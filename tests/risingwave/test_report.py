@@ -15,10 +15,10 @@ from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
 from headrace.operate.doctor.risingwave import check_actors
-from tests.events.kafka.conftest import make_topics
 from tests.support import risingwave_real as real
 from tests.support import risingwave_report as report
 from tests.support import risingwave_views as views
+from tests.support.brokers import make_topics
 from tests.support.contract_messages import changes
 from tests.support.risingwave_sql_on_postgres import PREFIX
 from tests.support.standin import violations

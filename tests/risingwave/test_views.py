@@ -4,10 +4,8 @@ PostgreSQL over the same events.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from headrace.events.contract import TOPICS, Event, ModelEvent, Topic, parse
+from headrace.events.contract import TOPICS
 from headrace.events.log import EventLog
-from tests.dbt_project.test_session_time import around_a_change
-from tests.dbt_project.test_views import empty, log  # noqa: F401
+from tests.risingwave.crowded import crowded
 from tests.support import risingwave_sql_on_postgres as on_postgres
 from tests.support import risingwave_views as views
+from tests.support.clock_change import around_a_change
 from tests.support.policies import set_policies
-from tests.support.rewards import Story, crowd, stories
+from tests.support.rewards import Story, stories
 from tests.support.risingwave_sql_database import SqlStandIn
+from tests.support.stored import empty
 from tests.support.streams import MODELS, START, Stream, send
 
 COPIED = (
@@ -68,7 +67,7 @@ def with_views(sql_standin: SqlStandIn, risingwave_views: list[views.View]) -> l
 @given(story=stories(), policies=POLICIES, claimed=st.integers(0, 3))
 def test_every_mart_has_the_same_rows(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     sql_standin: SqlStandIn,
     with_views: list[views.View],
     story: Story,
@@ -82,7 +81,7 @@ def test_every_mart_has_the_same_rows(
 
 def test_a_crowd_fills_every_mart(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
@@ -96,7 +95,7 @@ def test_a_crowd_fills_every_mart(
 
 def test_rows_are_the_same_in_another_time_zone(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
@@ -110,65 +109,9 @@ def test_rows_are_the_same_in_another_time_zone(
     assert not found, "\n".join(found[:20])
 
 
-def crowded() -> Story:
-    """A story that gives every mart a row."""
-    lives = [
-        parse(
-            "model_events",
-            {
-                "model": MODELS[0], "model_version": version, "event": event, "event_id": version,
-                "event_time": (START + timedelta(minutes=at)).isoformat(), "artifact_uri": "a",
-            },
-        )
-        for version, event, at in [("v1", "promoted", -700), ("v2", "canary", -650)]
-    ]  # fmt: skip
-    stream = crowd(random.Random(3))
-    stream.batches.append([*visitors()])
-    return Story(stream, cast(list[ModelEvent], lives))
-
-
-def visitors() -> Iterator[tuple[Topic, Event]]:
-    """Events that the crowd lacks: users, items and sessions, features that drift, orphans."""
-    for number in range(400):
-        yield (
-            "inference",
-            parse(
-                "inference",
-                {
-                    "model": MODELS[0], "model_version": "v2" if number % 5 == 3 else "v1",
-                    "request_id": f"visit{number}",
-                    "event_time": (START + timedelta(minutes=6 * number)).isoformat(),
-                    "segment": "ab"[number % 2], "user_id": f"u{number % 7}",
-                    "item_id": f"i{number % 5}", "session_id": f"s{number // 10}",
-                    "features": {"amount": number**1.5, "country": "DE" if number < 200 else "FR"},
-                    "prediction": "yes" if number % 3 else "no", "score": 0.5 + number / 1000,
-                    "latency_ms": 5 + number % 50, "error": None if number % 40 else "timeout",
-                },
-            ),
-        )  # fmt: skip
-        said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
-        at = START + timedelta(minutes=6 * number + number % 300)
-        if number % 30 == 3:  # a click before its prediction
-            at -= timedelta(hours=6)
-        kinds: list[dict[str, Any]] = [
-            {"label": "yes"}, {"label": "no"}, {"kind": "report"},
-            {"kind": "click" if number % 12 < 6 else "conversion"},
-            {"kind": "rating", "value": 0.00002 * (number % 7), "metadata": {"name": "tone"}},
-        ]  # fmt: skip
-        kinds += [{"kind": "preference", "rejected_request_id": f"visit{number - 1}"}]
-        yield (
-            "feedback",
-            parse(
-                "feedback",
-                {"feedback_id": f"v{number}", "event_time": at.isoformat(), **said}
-                | kinds[number % 6],
-            ),
-        )
-
-
 def test_what_is_ignored_on_a_real_one_is_what_its_clock_says(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
@@ -245,7 +188,7 @@ def compared(engine: Engine, sql_standin: SqlStandIn, made: list[views.View]) ->
 
 def tell(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     story: Story,
     policies: dict[str, str],
     claimed: int,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +16,7 @@ from headrace.engine import Engine
 from headrace.events.contract import IDS, KEYS, STRUCTS, Topic, parse
 from headrace.events.log import EventLog, Filled
 from headrace.events.rows import Receipt
-from tests.dbt_project.test_views import empty
+from tests.support.stored import empty
 
 NOON = "2024-05-01T12:00:00Z"
 VALUES: dict[str, list[Any]] = {
@@ -58,12 +56,6 @@ def differing(topic: Topic, first: dict[str, Any], again: dict[str, Any]) -> lis
     one, other = content(topic, first), content(topic, again)
     filled = {"event_time"} if again["event_time"] is None else set()
     return [name for name in one if one[name] != other[name] and name not in filled]
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 def send(log: EventLog, batch: list[Sent]) -> list[Future[list[Receipt]]]:

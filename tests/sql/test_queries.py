@@ -11,7 +11,7 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog, Rejected
 from headrace.settings import project_path
-from tests.dbt_project.test_dbt import lives, story
+from tests.support.minutely import lives, story
 from tests.support.streams import send
 
 QUERIES = sorted((project_path("sql") / "queries").glob("*.sql"))

@@ -16,7 +16,7 @@ import headrace.events.tables
 from headrace.engine import open_engine
 from headrace.events.tables import TableWriter
 from headrace.settings import Settings
-from tests.events.kafka.conftest import CONSUMER
+from tests.support.brokers import CONSUMER
 
 STEPS = ("read", "advanced", "copied", "committed")
 

@@ -17,7 +17,7 @@ from scipy import stats
 from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_statistics import always_valid_p
+from tests.support.always_valid import always_valid_p
 from tests.support.label_oracle import Silence, utc
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from headrace.events.contract import Event, Topic, parse
@@ -15,6 +16,11 @@ from headrace.events.log import EventLog
 START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 MODELS = ("fraud", "größe ✓")
 LABELS = ("yes", "no")
+EXAMPLES = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 _times = st.integers(0, 40 * 3600).map(lambda s: (START + timedelta(seconds=s)).isoformat())
 _numbers = st.one_of(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
 
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +14,9 @@ from headrace.engine import Engine
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from headrace.trainer.dataset import Dataset, compile_dataset, rebuild_dataset, record_dataset
-from tests.dbt_project.test_views import EXAMPLES, empty
 from tests.support.policies import set_policies
-from tests.support.streams import MODELS, Stream, send, streams
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, MODELS, Stream, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 KINDS = ("label", "click", "rating", "purchase")
@@ -44,12 +42,6 @@ _policies = st.lists(
     ),
     max_size=5,
 )
-
-
-@pytest.fixture
-def log(engine: Engine) -> Iterator[EventLog]:
-    with EventLog(engine) as opened:
-        yield opened
 
 
 @EXAMPLES

@@ -16,6 +16,7 @@ from headrace.model.network import Adapter, Backbone, load_backbone, predict
 from headrace.trainer.activations import ActivationCache, predict_cached
 from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 from headrace.trainer.gate import evaluate, roc_auc
+from tests.trainer.clicks import clicks
 
 DATA = Path(__file__).parents[2] / "data" / "cve_triage_12k.csv.gz"
 
@@ -24,20 +25,6 @@ DATA = Path(__file__).parents[2] / "data" / "cve_triage_12k.csv.gz"
 def backbone() -> Backbone:
     torch.set_num_threads(1)
     return load_backbone("cpu")
-
-
-def clicks(n: int, seed: int) -> list[TrainingExample]:
-    """Numbers, a category and their interaction: what no single feature can tell."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for _ in range(n):
-        price, age, plan = rng.lognormal(3), rng.normal(), str(rng.choice(["pro", "free"]))
-        wants = (price > 20) if plan == "pro" else (price < 20)
-        features = {"price": None if rng.random() < 0.02 else float(price), "age": float(age)}
-        made.append(
-            TrainingExample(Example("", "eu", features | {"plan": plan}), "yes" if wants else "no")
-        )
-    return made
 
 
 def load(train: list[TrainingExample], path: Path, **settings: Any) -> Adapter:

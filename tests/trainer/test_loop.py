@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -16,7 +13,7 @@ from msgspec import structs
 from headrace.control.handover import hand_over
 from headrace.control.lifecycle import promote, rollback
 from headrace.engine import Engine
-from headrace.events.contract import Event, parse
+from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from headrace.model.artifact import artifact_path, load_adapter
@@ -24,42 +21,8 @@ from headrace.model.inputs import Example
 from headrace.model.network import predict
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
+from tests.support.churn import MODEL, customers, send
 from tests.support.standin import grow_old
-
-MODEL = "churn/éàü"
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-def customers(
-    count: int, seed: int, day: int = 0, model: str = MODEL
-) -> Iterator[tuple[Event, Event]]:
-    """Inferences with their feedback; who pays a lot and complains, leaves."""
-    rng = random.Random(seed)
-    for number in range(count):
-        bill, calls = rng.uniform(0, 200), rng.randint(0, 9)
-        leaves = bill / 200 + calls / 9 + rng.gauss(0, 0.15) > 1
-        time = START + timedelta(days=day, minutes=number)
-        body: dict[str, Any] = {
-            "model": model,
-            "model_version": "rules-1",
-            "request_id": f"{seed}-{number}",
-            "event_time": time.isoformat(),
-            "segment": rng.choice(["eu", "us", None]),
-            "features": {
-                "bill": bill,
-                "calls": calls,
-                "plan": rng.choice(["a", "b"]),
-                "vip": False,
-            },
-            "prediction": "stays",
-            "score": 0.5,
-        }
-        judged = {
-            "request_id": body["request_id"],
-            "event_time": (time + timedelta(hours=3)).isoformat(),
-            "label": "leaves" if leaves else "stays",
-        }
-        yield parse("inference", body), parse("feedback", judged)
 
 
 @pytest.fixture
@@ -67,13 +30,6 @@ def engine(engine: Engine) -> Engine:
     """An engine that the model was handed over on."""
     hand_over(engine, MODEL, learns=True)
     return engine
-
-
-def send(engine: Engine, pairs: Iterator[tuple[Event, Event]]) -> None:
-    inference, feedback = zip(*pairs, strict=True)
-    with EventLog(engine) as log:
-        log.append("inference", list(inference))
-        log.append("feedback", list(feedback))
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from headrace.events.log import EventLog
 from headrace.model.artifact import Artifact, artifact_path, folder_name, save_version
 from headrace.trainer.publish import next_version
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
+from tests.support.churn import customers, send
 from tests.support.standin import grow_old
-from tests.trainer.test_loop import customers, send
 
 LONGEST = ["m" * 512, "机" * 170, "😀" * 128]
 NAMES = ["..", ".", "../..", "/etc", "a/../../b", "~", "C:\\x", "con", " ", "\n", "-rf", "%2e%2e",

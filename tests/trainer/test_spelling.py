@@ -14,7 +14,7 @@ from headrace.trainer.dataset import Dataset, LabeledExample
 from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 from headrace.trainer.gate import GatePolicy
 from headrace.trainer.run import Outcome, train
-from tests.trainer.test_finetune import clicks
+from tests.trainer.clicks import clicks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLAIM = Claim("m/1", "m", "w", "run", 1, NOW, NOW, NOW)

@@ -14,7 +14,7 @@ from headrace.control.handover import hand_over
 from headrace.engine import Engine
 from headrace.trainer import run, watch
 from headrace.trainer.watch import Trainer
-from tests.trainer.test_loop import MODEL, customers, send
+from tests.support.churn import MODEL, customers, send
 
 
 def trigger(engine: Engine) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.diagnosis import diagnose
 from headrace.machine import free_port
 from headrace.settings import Settings
-from tests.events.kafka.conftest import REAL, make_topics
+from tests.support.brokers import REAL, make_topics
 from tests.support.kafka_listener import Authority, Listener
 
 PASSWORD = "s3cret-of-ours"

@@ -20,8 +20,9 @@ from headrace.events.kafka.end_offsets import (
 )
 from headrace.gateway.app import create_app
 from headrace.machine import free_port
-from tests.events.kafka.conftest import make_topics
-from tests.events.kafka.test_ingest import ingesting, produce, stored, until
+from tests.support.brokers import make_topics
+from tests.support.ingesting import ingesting, produce, stored
+from tests.support.waiting import until
 
 BEHIND = "select coalesce(sum(messages_behind), -1)::int as behind from headrace.ingest_lag"
 FIRST = TopicPartition("p.inference", 0)

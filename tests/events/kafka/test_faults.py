@@ -36,8 +36,9 @@ from headrace.events.kafka.ingest import ingest
 from headrace.events.kafka.replay import replay
 from headrace.events.kafka.topics import topic_name
 from headrace.machine import free_port
-from tests.events.kafka.conftest import REAL, make_topics
-from tests.events.kafka.test_ingest import ingesting, stored, until
+from tests.support.brokers import REAL, make_topics
+from tests.support.ingesting import ingesting, stored
+from tests.support.waiting import until
 
 real = pytest.mark.skipif(not REAL, reason="needs Apache Kafka: HEADRACE_TEST_KAFKA")
 

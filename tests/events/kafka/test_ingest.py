@@ -3,84 +3,22 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from headrace.engine import Engine
 from headrace.errors import OvertakenError
-from headrace.events.contract import Event, parse
+from headrace.events.contract import parse
 from headrace.events.kafka.connection import client_options
-from headrace.events.kafka.ingest import ingest
 from headrace.events.kafka.replay import replay
 from headrace.events.log import EventLog, Filled
 from headrace.events.rows import ACCEPTED
-from tests.events.kafka.conftest import CONSUMER, REAL, make_topics
-
-
-def inference(request_id: str, **fields: Any) -> Event:
-    return parse("inference", {"model": "m", "request_id": request_id, **fields})
-
-
-def feedback(request_id: str) -> Event:
-    return parse(
-        "feedback", {"request_id": request_id, "feedback_id": f"f-{request_id}", "label": "yes"}
-    )
-
-
-@contextmanager
-def ingesting(engine: Engine) -> Iterator[list[int]]:
-    """Run one consumer in a thread; gives the sizes of the batches that it stored."""
-    stopping = threading.Event()
-    failed: list[BaseException] = []
-    batches: list[int] = []
-
-    def run() -> None:
-        try:
-            ingest(engine, stopping, batches.append, **CONSUMER)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield batches
-    finally:
-        stopping.set()
-        thread.join(60)
-        assert not thread.is_alive()
-        assert not failed
-
-
-def stored(engine: Engine) -> list[str]:
-    rows = engine.rows(
-        "select request_id as id from events.inference union all "
-        "select feedback_id from events.feedback"
-    )
-    return sorted(row["id"] for row in rows)
-
-
-def until(reached: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
-
-
-def produce(engine: Engine, topic: str, *values: bytes | None, timestamp_ms: int) -> None:
-    producer = KafkaProducer(**client_options(engine.settings))
-    for value in values:
-        producer.send(
-            engine.settings.kafka_prefix + topic, value=value, key=b"k", timestamp_ms=timestamp_ms
-        ).get(30)
-    producer.close()
+from tests.support.brokers import REAL, make_topics
+from tests.support.ingesting import feedback, inference, ingesting, produce, stored
+from tests.support.waiting import until
 
 
 def take_any_time(engine: Engine, topic: str) -> None:

@@ -17,9 +17,10 @@ from headrace.engine import Engine
 from headrace.errors import BusyError
 from headrace.events.log import EventLog
 from headrace.events.rows import ACCEPTED
-from tests.events.kafka.conftest import environment
-from tests.events.kafka.test_ingest import feedback, inference, ingesting, stored, until
+from tests.support.brokers import environment
 from tests.support.doomed_ingest import STEPS
+from tests.support.ingesting import feedback, inference, ingesting, stored
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -22,7 +22,7 @@ from headrace.events.kafka.offsets import (
 )
 from headrace.events.rows import EventRow, Origin, event_row
 from headrace.events.tables import TableWriter
-from tests.events.kafka.test_ingest import inference, stored
+from tests.support.ingesting import inference, stored
 
 T0 = TopicPartition("t", 0)
 

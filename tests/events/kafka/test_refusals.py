@@ -23,8 +23,8 @@ from headrace.events.contract import parse
 from headrace.events.kafka.producer import KafkaWriter
 from headrace.events.rows import ACCEPTED, EventRow, Receipt, event_row, json_text, rejected_row
 from headrace.settings import Settings
-from tests.events.kafka.conftest import make_topics
-from tests.gateway.conftest import running_gateway
+from tests.support.brokers import make_topics
+from tests.support.gateways import running_gateway
 from tests.support.strict_brokers import (
     INVALID,
     LIMIT,

@@ -16,8 +16,8 @@ from headrace.engine import Engine
 from headrace.errors import BrokerError
 from headrace.events.kafka.consumer import open_consumer
 from headrace.events.kafka.replay import replay, time_of
-from tests.events.kafka.conftest import REAL, environment, make_topics
-from tests.events.kafka.test_ingest import produce, stored
+from tests.support.brokers import REAL, environment, make_topics
+from tests.support.ingesting import produce, stored
 
 Places = Mapping[TopicPartition, OffsetAndTimestamp | None]
 

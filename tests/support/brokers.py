@@ -1,4 +1,4 @@
-"""A broker of the Kafka protocol: Tansu from PyPI, or the one that HEADRACE_TEST_KAFKA names.
+"""Which broker tests use, and topics on it: Tansu from PyPI, or the one HEADRACE_TEST_KAFKA names.
 
 How that one is reached say HEADRACE_TEST_KAFKA_SECURITY, _MECHANISM, _USER, _PASSWORD and _CA, as
 the settings without TEST do.
@@ -7,15 +7,8 @@ the settings without TEST do.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
-import pytest
-
-from benchmarks.broker import Broker
-from headrace.engine import Engine
 from headrace.events.kafka import topics
 from headrace.events.kafka.brokers import admin_client
 from headrace.settings import Settings
@@ -34,34 +27,6 @@ CONSUMER: dict[str, Any] = {
     "heartbeat_interval_ms": 300,
     "fetch_max_wait_ms": 50,
 }
-
-
-@pytest.fixture(scope="session")
-def brokers() -> Iterator[str]:
-    """Address of brokers that all tests share; each takes topics of its own."""
-    if REAL:
-        yield REAL
-        return
-    broker = Broker()
-    broker.start()
-    try:
-        yield broker.address
-    finally:
-        broker.stop()
-
-
-@pytest.fixture
-def kafka_engine(engine: Engine, brokers: str) -> Engine:
-    """An engine whose events go to topics that no other test uses, and that keep old ones, too."""
-    engine.settings = replace(
-        engine.settings,
-        kafka=brokers,
-        kafka_prefix=f"t{uuid4().hex[:8]}.",
-        kafka_partitions=4,
-        kafka_retention_h=100_000,
-        **ACCESS,  # type: ignore[arg-type]
-    )
-    return engine
 
 
 def environment(settings: Settings) -> dict[str, str]:
