@@ -174,6 +174,12 @@ _SHORT_DEADLOCKS = """
 select set_config('deadlock_timeout', '100ms', false)
 where has_parameter_privilege('deadlock_timeout', 'set')
 """
+
+
+def _names(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join([sql.Identifier(column) for column in columns])
+
+
 _STAGE = {
     topic: sql.SQL(
         "create temp table {stage} on commit delete rows as "
@@ -196,9 +202,7 @@ _INSERT = {
         table=sql.Identifier(topic),
         columns=columns(topic),
         stage=sql.Identifier(f"stage_{topic}"),
-        key=sql.SQL(", ").join(map(sql.Identifier, KEYS[topic]))  # type: ignore[index]
-        if topic in TOPICS
-        else sql.SQL("null"),
+        key=_names(KEYS[topic]) if topic in TOPICS else sql.SQL("null"),  # type: ignore[index]
     )
     for topic in _ORDER
 }

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from tests.dbt_project.test_views import EXAMPLES, empty, log, pane_names  # noqa: F401
 from tests.support.policies import set_policies
-from tests.support.streams import MODELS, START, Stream, send, streams
+from tests.support.stored import empty, pane_names
+from tests.support.streams import EXAMPLES, MODELS, START, Stream, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=15)
 # Columns that name a request, or tell the wall's clock.
@@ -33,7 +33,7 @@ VIEWS = (
 @given(stream=streams())
 def test_predictions_that_share_a_request_are_as_those_that_share_none(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
     stream: Stream,
 ) -> None:
     seen = []
@@ -78,7 +78,7 @@ def rows(engine: Engine, relation: str) -> list[str]:
 
 def test_feedback_is_about_each_prediction_that_it_may_mean(
     engine: Engine,
-    log: EventLog,  # noqa: F811
+    log: EventLog,
 ) -> None:
     at = START.isoformat()
     events: list[tuple[Topic, Event]] = [

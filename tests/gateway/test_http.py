@@ -56,21 +56,34 @@ def test_one_event_of_each_topic_is_there_when_it_is_answered(
         assert stored(engine, table, name) == [event[name]]
 
 
-def test_the_id_of_another_models_event_is_refused_by_name(
-    http: httpx.Client, engine: Engine
-) -> None:
+def test_models_may_count_their_requests_each(http: httpx.Client, engine: Engine) -> None:
     first = {"model": "a", "request_id": "r1", "prediction": "yes"}
     assert http.post("/v1/inferences", json=first).status_code == 201
     again = {**first, "prediction": "no"}
     response = http.post("/v1/inferences", json=[{**first, "model": "b"}, again, first])
     body = response.json()
+    assert response.status_code == 201
+    assert (body["accepted"], body["duplicates"], body["conflicts"]) == (1, 1, 1)
+    assert body["ids"] == ["r1", "r1", "r1"]
+    said = {"request_id": "r1", "model": "b", "label": "no"}
+    assert http.post("/v1/feedback", json=said).status_code == 201
+    listed = engine.rows("select model, differing from headrace.conflicting_events")
+    assert [tuple(row.values()) for row in listed] == [("a", "prediction")]
+    labels = engine.rows("select model, label from headrace.labeled_examples")
+    assert [tuple(row.values()) for row in labels] == [("b", "no")]
+
+
+def test_the_id_of_another_models_event_is_refused_by_name(
+    http: httpx.Client, engine: Engine
+) -> None:
+    first = {"model": "a", "model_version": "1", "event": "trained", "event_id": "e"}
+    assert http.post("/v1/model-events", json=first).status_code == 201
+    response = http.post("/v1/model-events", json={**first, "model": "b"})
+    (refused,) = response.json()["rejected"]
     assert response.status_code == 422
-    assert (body["accepted"], body["duplicates"], body["conflicts"]) == (0, 1, 1)
-    assert body["ids"] == [None, "r1", "r1"]
-    (refused,) = body["rejected"]
-    assert (refused["index"], refused["field"], refused["got"]) == (0, "request_id", "'r1'")
-    listed = engine.rows("select differing from headrace.conflicting_events order by differing")
-    assert [row["differing"] for row in listed] == ["model", "prediction"]
+    assert (refused["index"], refused["field"], refused["got"]) == (0, "event_id", "'e'")
+    listed = engine.rows("select differing from headrace.conflicting_events")
+    assert [row["differing"] for row in listed] == ["model"]
 
 
 def test_the_same_id_with_other_content_is_a_conflict_that_a_view_lists(
@@ -118,7 +131,7 @@ def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
     http: httpx.Client, engine: Engine
 ) -> None:
     events = [{"model": "m", "request_id": "a"}, {"model": "m", "request_id": "a"}, {"score": 7}]
-    events.append({"model": "n", "request_id": "a"})
+    events.append({"model": "m", "request_id": "a", "score": 0.5})
     http.post("/v1/inferences", json=events)
     http.post("/v1/predict", json={"model": "nobody"})
     with engine.connect() as connection:

@@ -145,7 +145,8 @@ def test_what_postgresql_has_is_here_too() -> None:
     shared |= {f"control.{name}" for name in ("policies", "label_policies", "policy_kinds")}
     shared |= {"control.datasets", "control.deployed"}
     for name in shared & set(made):
-        assert set(tables[name]) == set(made[name]), name
+        # No column of a key is null in RisingWave.
+        assert set(tables[name]) - {"item_key"} == set(made[name]), name
     assert len(shared & set(made)) >= 6
 
 
