@@ -4,42 +4,11 @@
 -- clock had moved on from where that run saw it, in whole minutes. A label that is said again is not
 -- new. Rewards are no labels to a model whose task is to predict classes or numbers.
 -- grain: model.  key: model.  lateness: any; a late label is new when it comes.
-with runs as (
+with last_run as (
     select
-        events.model,
-        events.event,
-        events.event_time,
-        coalesce(claims.known_at, events.ingested_at) as known_at,
-        coalesce(claims.event_clock, events.event_time) as event_clock,
-        row_number() over (
-            partition by events.model
-            order by
-                events.event_time desc,
-                claims.known_at desc nulls last,
-                {{ life_order('desc', 'events') }}
-        ) as place,
-        count(*) over (
-            partition by events.model
-            order by events.event_id
-            rows between unbounded preceding and unbounded following
-        ) as ended
-    from {{ ref('stg_model_events') }} as events
-    left join {{ source('control', 'claims') }} as claims
-        on events.run_id = claims.run_id
-    where events.event in ('trained', 'rejected')
-),
-
-last_run as (
-    select
-        model,
-        event,
-        event_time,
-        known_at,
-        {{ pane_start('1 minute', 'known_at') }} as known_minute,
-        event_clock,
-        ended
-    from runs
-    where place = 1
+        *,
+        {{ pane_start('1 minute', 'known_at') }} as known_minute
+    from {{ ref('last_runs') }}
 ),
 
 learners as (
@@ -171,9 +140,9 @@ select
     coalesce(known.classes, 0) as classes,
     coalesce(fresh.new_labels, 0) as new_labels,
     fresh.first_new_label_at,
-    coalesce(last_run.ended, 0) as runs,
-    last_run.event as last_outcome,
-    last_run.event_time as last_run_at
+    coalesce(last_run.runs, 0) as runs,
+    last_run.outcome as last_outcome,
+    last_run.ended_at as last_run_at
 from {{ ref('model_clock') }} as clock
 left join known on clock.model = known.model
 left join fresh on clock.model = fresh.model

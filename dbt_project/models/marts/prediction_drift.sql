@@ -1,127 +1,20 @@
--- How far the output of each serving version has moved from how it began.
--- Baseline and current window are those of output_windows. Scores are compared by the tenths of the
--- baseline, by what it never held and by its commonest scores (psi), and by their whole histogram
--- (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon), predictions by their classes. Status follows
--- psi_excess (psi without what chance alone adds to it) where chi-square is significant, too.
+-- Whether the output of each serving version has moved from how it began (output_distances).
+-- Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
+-- significant, too.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline.
-with spans as (
+with measured as (
     select
-        windows.*,
+        distances.*,
         policies.min_sample,
         policies.drift_alpha,
         policies.psi_alert,
-        policies.psi_halt
-    from {{ ref('output_windows') }} as windows
-    inner join {{ ref('model_policies') }} as policies on windows.model = policies.model
-),
-
-sides as (
-    select
-        model,
-        model_version,
-        unnest(array[true, false]) as is_reference,
-        unnest(array[reference_grain, window_grain]) as grain,
-        unnest(array[reference_start, window_start]) as side_start,
-        unnest(array[reference_end, window_until]) as side_end
-    from (
-        select
-            *,
-            window_end + interval '00:00:00.000001' as window_until
-        from spans
-    ) as windows
-),
-
-outputs {{ as_inlined() }} (
-    select
-        sides.model,
-        sides.model_version,
-        sides.is_reference,
-        panes.prediction,
-        panes.inferences,
-        panes.counts
-    from sides
-    inner join {{ ref('inference_panes') }} as panes
-        on
-            sides.model = panes.model
-            and sides.grain = panes.grain
-            and sides.model_version = panes.model_version
-            and sides.side_start <= panes.pane_start
-            and sides.side_end > panes.pane_start
-    where panes.variant != 'shadow'
-),
-
-opened as (
-    {{ opened_blocks(
-        'outputs', ['model', 'model_version', 'is_reference'], score_block(), block='0'
-    ) }}
-),
-
-score_bins as (
-    select
-        model,
-        model_version,
-        bin as bin_order,
-        bin as bucket,
-        {{ score_value('bin') }} as value,
-        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
-        coalesce(sum(predictions) filter (where not is_reference), 0) as current
-    from opened
-    group by model, model_version, bin
-),
-
-{{ histogram_distances('scores', 'score_bins', ['model', 'model_version']) }},
-
-{{ binned_numbers('binned_scores', 'score_bins', ['model', 'model_version']) }},
-
-{{ category_distances(
-    'tenths', 'binned_scores', ['model', 'model_version'], 'bin'
-) }},
-
-class_counts as (
-    select
-        model,
-        model_version,
-        prediction,
-        coalesce(sum(inferences) filter (where is_reference), 0) as reference,
-        coalesce(sum(inferences) filter (where not is_reference), 0) as current
-    from outputs
-    group by model, model_version, prediction
-),
-
-{{ category_distances(
-    'classes', 'class_counts', ['model', 'model_version'], 'prediction'
-) }},
-
-measured as (
-    select
-        spans.*,
-        tenths.psi as score_psi,
-        tenths.psi_excess as score_psi_excess,
-        tenths.p_value as score_chi_square_p_value,
-        scores.js_divergence,
-        scores.ks,
-        scores.wasserstein,
-        classes.psi as class_psi,
-        classes.psi_excess as class_psi_excess,
-        classes.chi_square,
-        classes.p_value as chi_square_p_value,
-        classes.cramers_v,
-        coalesce(tenths.reference_rows, 0) as reference_scores,
-        coalesce(tenths.current_rows, 0) as current_scores,
-        coalesce(classes.reference_rows, 0) as reference_rows,
-        coalesce(classes.current_rows, 0) as current_rows,
-        coalesce(
-            least(tenths.reference_rows, tenths.current_rows) >= spans.min_sample, false
-        ) as has_scores
-    from spans
-    {%- for distances in ['scores', 'tenths', 'classes'] %}
-    left join {{ distances }}
-        on
-            spans.model = {{ distances }}.model
-            and spans.model_version = {{ distances }}.model_version
-    {%- endfor %}
-    {{ fence() }}
+        policies.psi_halt,
+        least(distances.reference_scores, distances.current_scores)
+        >= policies.min_sample as has_scores
+    from {{ ref('output_distances') }} as distances
+    inner join {{ ref('model_policies') }} as policies
+        on distances.model = policies.model
 ),
 
 tested as (
@@ -186,7 +79,7 @@ select
     score_chi_square_p_value,
     js_divergence,
     ks,
-    {{ ks_p_value('ks', 'reference_scores', 'current_scores') }} as ks_p_value,
+    ks_p_value,
     wasserstein,
     reference_scores,
     current_scores,

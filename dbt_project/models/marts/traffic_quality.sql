@@ -1,59 +1,16 @@
 -- How much traffic a model had in the reference and has now, with how many errors, and the longest
 -- silence lately. data_quality judges it. Shadow predictions do not count.
--- Reference and current window are those of drift_windows; silence is looked for in the last hour
--- before the model's clock (or in the last volume_gap, where that is longer, up to two days), and,
--- for a model whose predictions come in live, since its last one by the wall's clock. A replay has
--- none that came in within an hour of its event_time, so it does not fall silent.
+-- Which panes are read says traffic_windows. A model whose predictions come in live is silent since
+-- its last one by the wall's clock, too. A replay has none that came in within an hour of its
+-- event_time, so it does not fall silent.
 -- grain: model.  key: model.
 -- lateness: any; late predictions change the window that they belong to.
 with spans as (
     select
-        model,
-        reference_start,
-        reference_end,
-        window_start,
-        window_end,
-        window_grain,
-        first_reference_pane,
-        {{ next_kept_pane('reference_grain', 'last_reference_pane') }}
-            as reference_before,
-        greatest(
-            first_window_pane, {{ next_kept_pane('window_grain', 'reference_end') }}
-        ) as first_window_pane,
-        -- predictions have finer panes than features
-        case reference_grain when '1 minute' then '10 seconds' else '1 hour' end
-            as reference_grain
-    from {{ ref('drift_windows') }}
-),
-
-serving {{ as_inlined() }} (
-    select
-        model,
-        min(first_event_time) as first_event_time,
-        max(last_live_event_time) as last_live_event_time
-    from {{ ref('model_activity') }}
-    where variant != 'shadow'
-    group by model
-),
-
-listening as (
-    select
-        serving.model,
-        spans.window_end,
-        greatest(
-            serving.first_event_time,
-            samples.first_hour,
-            spans.window_end
-            - least(
-                greatest(policies.volume_gap, interval '1 hour'), interval '48 hours'
-            )
-        ) as since,
-        case when spans.window_grain = '1 minute' then spans.first_window_pane end
-            as first_window_pane
-    from serving
-    inner join spans on serving.model = spans.model
-    inner join {{ ref('model_policies') }} as policies on serving.model = policies.model
-    left join {{ ref('sample_spans') }} as samples on serving.model = samples.model
+        *,
+        case when window_grain = '1 minute' then first_window_pane end
+            as first_fine_pane
+    from {{ ref('traffic_windows') }}
 ),
 
 -- Read once, for silence and for the current window.
@@ -61,23 +18,23 @@ fine_panes as (
     select
         panes.model,
         panes.pane_start,
-        listening.first_window_pane <= panes.pane_start as is_current,
-        {{ pane_start('10 seconds', 'listening.since') }} <= panes.pane_start
+        spans.first_fine_pane <= panes.pane_start as is_current,
+        {{ pane_start('10 seconds', 'spans.recent_start') }} <= panes.pane_start
             as is_heard,
         sum(panes.inferences)::bigint as predictions,
         sum(panes.errors)::bigint as errors
-    from listening
+    from spans
     inner join {{ ref('request_panes') }} as panes
         on
-            listening.model = panes.model
+            spans.model = panes.model
             and least(
-                {{ pane_start('10 seconds', 'listening.since') }},
-                coalesce(listening.first_window_pane, listening.since)
+                {{ pane_start('10 seconds', 'spans.recent_start') }},
+                coalesce(spans.first_fine_pane, spans.recent_start)
             ) <= panes.pane_start
-            and listening.window_end >= panes.pane_start
+            and spans.window_end >= panes.pane_start
     where panes.grain = '10 seconds' and panes.variant != 'shadow'
     group by
-        panes.model, panes.pane_start, listening.first_window_pane, listening.since
+        panes.model, panes.pane_start, spans.first_fine_pane, spans.recent_start
 ),
 
 sides as (
@@ -135,19 +92,18 @@ counts as (
 
 silences as (
     select
-        listening.model,
+        spans.model,
         heard.predictions,
         heard.pane_start - coalesce(
             lag(heard.pane_start) over (
-                partition by listening.model
+                partition by spans.model
                 order by heard.pane_start
-            ) + interval '10 seconds', listening.since
+            ) + interval '10 seconds', spans.recent_start
         ) as silence,
-        listening.window_end - heard.pane_start - interval '10 seconds' as since_then,
-        listening.window_end - listening.since as everything,
-        listening.since
-    from listening
-    left join fine_panes as heard on listening.model = heard.model and heard.is_heard
+        spans.window_end - heard.pane_start - interval '10 seconds' as since_then,
+        spans.window_end - spans.recent_start as everything
+    from spans
+    left join fine_panes as heard on spans.model = heard.model and heard.is_heard
 ),
 
 silence as (
@@ -158,8 +114,7 @@ silence as (
             min(coalesce(since_then, everything)),
             interval '0 seconds'
         ))::double precision as longest_silence,
-        coalesce(sum(predictions), 0)::bigint as predictions,
-        max(since) as since
+        coalesce(sum(predictions), 0)::bigint as predictions
     from silences
     group by model
 )
@@ -176,13 +131,12 @@ select
     counts.current_predictions,
     counts.current_errors,
     -- silence
-    silence.since as recent_start,
+    spans.recent_start,
     silence.predictions as recent_predictions,
     greatest(
         silence.longest_silence,
-        extract(epoch from now() - serving.last_live_event_time)::double precision
+        extract(epoch from now() - spans.last_live_event_time)::double precision
     ) as longest_silence
 from spans
 inner join silence on spans.model = silence.model
-inner join serving on spans.model = serving.model
 left join counts on spans.model = counts.model
