@@ -29,6 +29,7 @@ with labelled as (
         on
             labels.request_id = inference.request_id
             and labels.model = inference.model
+            and labels.item_id is not distinct from inference.item_id
     where
         labels.settled_at is not null
         and not {{ is_reward('labels.kind') }}
