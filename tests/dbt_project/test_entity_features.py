@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 
 from headrace.engine import Engine
-from headrace.events.contract import parse
+from headrace.events.contract import Inference, parse
 from headrace.events.log import EventLog
 from tests.support.closeness import close
 from tests.support.label_oracle import Silence, label_of, utc
@@ -188,7 +188,26 @@ def known_then(oracle: Oracle, key: Key) -> Iterator[list[tuple[datetime, str | 
             ]
             held = oracle.decided(asked, heard)
             states.append((moment, held.label if held else None))
-        yield states
+        yield settled_then(oracle, asked, states)
+
+
+State = tuple[datetime, str | None]
+
+
+def settled_then(oracle: Oracle, asked: Inference, states: list[State]) -> list[State]:
+    """What counts of these states: where silence is a label, from the end of the window on."""
+    terms = oracle.silence.get(asked.model)
+    if terms is None:
+        return states
+    closes_at = utc(asked.event_time) + terms.window
+    if closes_at > oracle.clock(asked.model):
+        return []
+    before = [label for moment, label in states if moment <= closes_at]
+    later = [(moment, label) for moment, label in states if moment > closes_at]
+    return [
+        (moment, terms.label if label is None else label)
+        for moment, label in [(closes_at, before[-1] if before else None), *later]
+    ]
 
 
 def segments(engine: Engine, view: str) -> dict[Key, dict[datetime, tuple[Any, ...]]]:

@@ -23,7 +23,10 @@ from tests.support.stored import COUNTED, empty
 from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
 
 EXAMPLES = settings(EXAMPLES, max_examples=20)
-ABOVE = ("label_panes", "label_counts", "label_arrivals", "arm_panes", "item_label_panes")
+ABOVE = (
+    "label_panes", "label_counts", "label_arrivals", "arm_panes", "item_label_panes", "class_panes",
+    "known_labels", "segment_label_panes",
+)  # fmt: skip
 _terms = st.tuples(st.sampled_from(["*", MODELS[0]]), SILENCES)
 
 

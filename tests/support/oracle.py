@@ -175,7 +175,16 @@ class Oracle(LabelOracle):
         ]
         latencies = [event.latency_ms for event in events if event.latency_ms is not None]
         both = len(set(y)) == 2
+        chances = [
+            (str(truth[e.request_id][0]), probabilities_of(e))
+            for e in judged
+            if truth[e.request_id][0] is not None and len(e.probabilities or {}) in range(3, 101)
+        ]
+        if self.tasks[events[0].model] != "classification":
+            chances = []
         return {
+            "macro_auc": macro_auc(chances, score_bin),
+            "exact_macro_auc": macro_auc(chances, float),
             "inferences": len(events),
             "errors": sum(event.error is not None for event in events),
             "mean_score": mean(event.score for event in events if event.score is not None),
@@ -227,6 +236,33 @@ def score_bin(score: float) -> int:
     if score < 0.9:
         return min(191, 64 + math.floor((score - 0.1) * 160))
     return 255 - tail(1 - score) if score < 0.9999 else 255
+
+
+def probabilities_of(event: Inference) -> dict[str, float]:
+    """Probabilities by class; of two spellings of one class the greater."""
+    found: dict[str, float] = {}
+    for name, chance in (event.probabilities or {}).items():
+        if (one := as_class(name)) is not None:
+            found[one] = max(chance, found.get(one, 0.0))
+    return found
+
+
+def class_auc(
+    chances: list[tuple[str, dict[str, float]]], one: str, value: Callable[[float], float]
+) -> float | None:
+    """AUC of a class against the rest; a class without a probability has 0."""
+    y = [label == one for label, _ in chances]
+    if len(set(y)) < 2:
+        return None
+    return float(roc_auc_score(y, [value(p.get(one, 0.0)) for _, p in chances]))
+
+
+def macro_auc(
+    chances: list[tuple[str, dict[str, float]]], value: Callable[[float], float]
+) -> float | None:
+    """Mean over the classes that are labels of (label, probabilities) of each prediction."""
+    areas = [class_auc(chances, one, value) for one in {label for label, _ in chances}]
+    return mean(area for area in areas if area is not None)
 
 
 def calibration_error(y: Any, p: Any) -> float:

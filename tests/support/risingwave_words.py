@@ -29,7 +29,7 @@ SET_RETURNING = _names(
 JSONB_CALLS = _names(
     """
     jsonb_agg jsonb_build_array jsonb_build_object jsonb_extract_path jsonb_object jsonb_object_agg
-    jsonb_set jsonb_strip_nulls to_jsonb
+    jsonb_path_query_array jsonb_set jsonb_strip_nulls to_jsonb
     """
 )
 # Functions that both engines have with the same meaning.

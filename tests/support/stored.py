@@ -7,6 +7,7 @@ from headrace.engine import Engine
 # What counts the rows of panes that a revision can empty: such a row stays, with zeros.
 COUNTED = {
     "arm_panes": "pulls",
+    "class_panes": "examples",
     "delay_panes": "labels",
     "endpoint_panes": "labels",
     "item_label_panes": "labels",

@@ -28,6 +28,12 @@ _numbers = st.one_of(
     st.floats(-1e6, 1e6, allow_nan=False),
 )
 _scores = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 0.999, 1.0]), st.floats(0, 1))
+_probabilities = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from([*LABELS, "YES", "maybe", "other", "12.5"]), _scores.map(lambda x: x or 0)
+    ),
+)
 _features = st.fixed_dictionaries(
     {},
     optional={
@@ -70,6 +76,7 @@ def _inferences(draw: st.DrawFn) -> dict[str, Any]:
         "features": draw(_features),
         "prediction": draw(st.sampled_from([None, *LABELS, "maybe", 3.25, "12.5"])),
         "score": draw(_scores),
+        "probabilities": draw(_probabilities),
         "latency_ms": draw(st.one_of(st.none(), st.floats(0, 1e4))),
         "error": draw(st.sampled_from([None, None, "timeout"])),
     }

@@ -45,7 +45,7 @@ checked as (
         recent.model,
         'metric_drop' as alert,
         'auc' as subject,
-        1 - recent.auc / nullif(recent.baseline_auc, 0) as value,
+        1 - recent.compared_auc / nullif(recent.baseline_auc, 0) as value,
         false as is_doubtful,
         'max_metric_drop' as policy,
         'critical' as severity

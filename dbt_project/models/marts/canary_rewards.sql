@@ -1,6 +1,7 @@
--- The rewards of each canary's labels beside those of its champion, over the predictions given
+-- The rewards and the macro AUC of each canary beside those of its champion, over the predictions given
 -- since the canary began. canary_verdict judges them.
--- The hour in which a canary began is read by the minute while minute panes are kept, else whole.
+-- The hour in which a canary began is read by the minute while minute panes are kept, else whole;
+-- for the macro AUC always whole.
 -- grain: canary version with labels on either side.  key: (model, model_version).
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 with {{ canary_sides() }},
@@ -44,24 +45,58 @@ label_rows as (
 
 {{ compared_rewards(
     'compared', 'label_rows', ['model', 'model_version'], 'champion'
-) }}
+) }},
+
+class_rows as (
+    select
+        sides.model,
+        sides.model_version,
+        sides.variant,
+        panes.class,
+        panes.is_label,
+        panes.examples,
+        panes.counts
+    from sides
+    inner join {{ ref('model_tasks') }} as tasks on sides.model = tasks.model
+    inner join {{ ref('class_panes') }} as panes
+        on
+            sides.model = panes.model
+            and sides.side_version = panes.model_version
+            and sides.variant = panes.variant
+            and {{ pane_start('1 hour', 'sides.began_at') }} <= panes.pane_start
+    where tasks.task = 'classification' and panes.clock = 'inference'
+),
+
+{%- set by = ['model', 'model_version', 'variant'] %}
+{{ class_areas('areas', 'class_rows', by) }},
+
+{{ macro_area('area', 'areas', by) }}
 
 select
-    model,
-    model_version,
-    labels,
-    champion_labels,
-    measure,
-    mean_reward,
-    mean_reward_low,
-    mean_reward_high,
-    champion_mean_reward,
-    champion_mean_reward_low,
-    champion_mean_reward_high,
-    difference,
-    difference_low,
-    difference_high,
-    z,
-    p_value,
-    always_valid_p_value
+    compared.model,
+    compared.model_version,
+    compared.labels,
+    compared.champion_labels,
+    compared.measure,
+    compared.mean_reward,
+    compared.mean_reward_low,
+    compared.mean_reward_high,
+    compared.champion_mean_reward,
+    compared.champion_mean_reward_low,
+    compared.champion_mean_reward_high,
+    compared.difference,
+    compared.difference_low,
+    compared.difference_high,
+    compared.z,
+    compared.p_value,
+    compared.always_valid_p_value,
+    canary.macro_auc,
+    champion.macro_auc as champion_macro_auc
 from compared
+{%- for variant in ['canary', 'champion'] %}
+left join area as {{ variant }}
+    on
+        compared.model = {{ variant }}.model
+        and compared.model_version = {{ variant }}.model_version
+        and {{ variant }}.variant = '{{ variant }}'
+{%- endfor %}

@@ -18,6 +18,8 @@ with rated as (
         rewards.z,
         rewards.p_value,
         rewards.always_valid_p_value,
+        rewards.macro_auc,
+        rewards.champion_macro_auc,
         policies.max_error_rate,
         policies.max_canary_loss,
         policies.canary_alpha,
@@ -113,5 +115,7 @@ select
     difference_high,
     z,
     p_value,
-    always_valid_p_value
+    always_valid_p_value,
+    macro_auc,
+    champion_macro_auc
 from decided

@@ -36,7 +36,16 @@ labels as (
     where clock = 'inference'
 ),
 
-{{ classification('quality', 'labels', by) }}
+{{ classification('quality', 'labels', by) }},
+
+class_rows as (
+    select * from {{ window_rows(ref('class_panes')) }} as panes
+    where clock = 'inference'
+),
+
+{{ class_areas('areas', 'class_rows', by) }},
+
+{{ macro_area('area', 'areas', by) }}
 
 select
     {% for key in by %}volume.{{ key }},
@@ -59,11 +68,12 @@ select
     ] %}
     quality.{{ metric }},
     {%- endfor %}
+    {{ macro_auc_columns('area', 'volume.task') }},
     {%- for name in label_columns() %}
     volume.{{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 from volume
-{%- for measured in ['latency', 'quality'] %}
+{%- for measured in ['latency', 'quality', 'area'] %}
 left join {{ measured }}
     on
         {%- for key in by %}

@@ -47,7 +47,39 @@ known as (
         and panes.variant != 'shadow'
 ),
 
-{{ classification('recent', 'known', ['model']) }}
+{{ classification('recent', 'known', ['model']) }},
+
+class_rows as (
+    select
+        panes.model,
+        panes.class,
+        panes.is_label,
+        panes.examples,
+        panes.counts
+    from models
+    inner join {{ ref('class_panes') }} as panes
+        on
+            models.model = panes.model
+            and models.first_pane <= panes.pane_start
+            and models.event_clock >= panes.pane_start
+            and coalesce(models.model_version, panes.model_version)
+            = panes.model_version
+    where
+        panes.clock = 'label'
+        and panes.variant != 'shadow'
+),
+
+{{ class_areas('areas', 'class_rows', ['model']) }},
+
+{{ macro_area('area', 'areas', ['model']) }},
+
+measured as (
+    select
+        models.model,
+        {{ macro_auc_columns('area', 'models.task') }}
+    from models
+    left join area on models.model = area.model
+)
 
 select
     models.model,
@@ -64,8 +96,13 @@ select
     ] %}
     recent.{{ metric }},
     {%- endfor %}
+    measured.macro_auc,
+    measured.macro_auc_error,
+    measured.macro_auc_null_because,
+    coalesce(measured.macro_auc, recent.auc) as compared_auc,
     {%- for name in label_columns() %}
     models.{{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 from models
+inner join measured on models.model = measured.model
 left join recent on models.model = recent.model

@@ -45,7 +45,7 @@ facts as (
         policies.min_sample,
         policies.cooldown,
         recent.baseline_auc,
-        recent.auc as recent_auc,
+        recent.compared_auc as recent_auc,
         drifted.psi,
         concept.statistic as page_hinkley,
         falling.metric as falling_metric,
@@ -62,7 +62,8 @@ facts as (
         labels.new_labels >= policies.min_new_labels as labels_due,
         coalesce(
             recent.labeled >= policies.min_sample
-            and recent.auc < recent.baseline_auc * (1 - policies.max_metric_drop),
+            and recent.compared_auc
+            < recent.baseline_auc * (1 - policies.max_metric_drop),
             false
         ) as metric_due,
         coalesce(concept.status = 'drifted', false)

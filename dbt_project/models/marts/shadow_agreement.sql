@@ -63,7 +63,28 @@ quality as (
         and panes.label is not null
         and panes.prediction is not null
     group by roles.model, roles.model_version, roles.side
-)
+),
+
+class_rows as (
+    select
+        roles.side,
+        panes.*
+    from roles
+    inner join {{ ref('model_clock') }} as clock on roles.model = clock.model
+    inner join {{ ref('model_tasks') }} as tasks on roles.model = tasks.model
+    inner join {{ ref('class_panes') }} as panes
+        on
+            roles.model = panes.model
+            and roles.model_version = panes.model_version
+            and roles.variant = panes.variant
+            and clock.event_clock - interval '720 hours' < panes.pane_start
+    where tasks.task = 'classification' and panes.clock = 'inference'
+),
+
+{%- set by = ['model', 'model_version', 'side'] %}
+{{ class_areas('areas', 'class_rows', by) }},
+
+{{ macro_area('area', 'areas', by) }}
 
 select
     -- ids
@@ -87,17 +108,17 @@ select
     coalesce({{ labels }}, 0) as {{ side }}_labels,
     {{ correct }}::double precision / nullif({{ labels }}, 0) as {{ side }}_accuracy,
     {{ wilson_low(correct, labels) }} as {{ side }}_accuracy_low,
-    {{ wilson_high(correct, labels) }} as {{ side }}_accuracy_high
+    {{ wilson_high(correct, labels) }} as {{ side }}_accuracy_high,
+    {{ side }}_area.macro_auc as {{ side }}_macro_auc
     {{- ',' if not loop.last }}
     {%- endfor %}
 from agreement
-left join quality as shadow
+{%- for side in ['shadow', 'served'] %}
+{%- for part, alias in [('quality', side), ('area', side ~ '_area')] %}
+left join {{ part }} as {{ alias }}
     on
-        agreement.model = shadow.model
-        and agreement.shadow_version = shadow.model_version
-        and shadow.side = 'shadow'
-left join quality as served
-    on
-        agreement.model = served.model
-        and agreement.served_version = served.model_version
-        and served.side = 'served'
+        agreement.model = {{ alias }}.model
+        and agreement.{{ side }}_version = {{ alias }}.model_version
+        and {{ alias }}.side = '{{ side }}'
+{%- endfor %}
+{%- endfor %}
