@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
 from headrace.engine.dialect import Connection
 from headrace.features.view_sql import ViewSql, sql_type
@@ -36,19 +36,16 @@ def copied(
     ) as copy:
         for number, entity in enumerate(entities):
             copy.write_row((number, *entity))
-    connection.execute(
-        _filled(
-            """
-            create temporary table history as
-            select {selected}
-            from {history} as source
-            where ({source_keys}) in (select {keys} from entities)
-            and source.{timestamp} <= (select max(at) from entities)
-            """,
-            parts,
-        )
+    history = _filled(
+        "{history} as source "
+        "where ({source_keys}) in (select {keys} from entities) "
+        "and {timestamp} <= (select max(at) from entities)",
+        parts,
     )
-    connection.execute(_filled("create index on history ({indexed})", parts))
+    connection.execute(
+        SQL("create temporary table history as {}").format(view.chosen(history, of_each_time=True))
+    )
+    connection.execute(_filled("create index on history ({keys}, t0)", parts))
     connection.execute("analyze history")
     rows: list[tuple[Any, ...]] = connection.execute(
         _filled(
@@ -58,8 +55,8 @@ def copied(
             left join lateral (
                 select *
                 from history as h
-                where {same} and h.o0 <= e.at {alive}
-                order by {newest_first}
+                where {same} and h.t0 <= e.at {alive}
+                order by h.t0 desc
                 limit 1
             ) as as_of on true
             order by e.n
@@ -85,10 +82,16 @@ def embedded(
     line = SQL("({})").format(
         SQL(", ").join([SQL("%s::bigint"), *(SQL("%s::{}").format(kind) for kind in types)])
     )
+    history = _filled(
+        "{history} as source inner join asked on {asked_keys} where {timestamp} <= %s", parts
+    )
+    chosen = view.chosen(history, of_each_time=True)
     rows: list[tuple[Any, ...]] = [(None,) * len(names)] * len(entities)
     for start in range(0, len(entities), EMBEDDED):
         chunk = entities[start : start + EMBEDDED]
-        query = _filled(_EMBEDDED, {**parts, "given": SQL(", ").join([line] * len(chunk))})
+        query = _filled(
+            _EMBEDDED, {**parts, "chosen": chosen, "given": SQL(", ").join([line] * len(chunk))}
+        )
         values = [
             value for number, entity in enumerate(chunk, start) for value in (number, *entity)
         ]
@@ -110,19 +113,16 @@ asked as (
 ),
 
 history as (
-    select {selected}
-    from {history} as source
-    inner join asked on {asked_keys}
-    where source.{timestamp} <= %s
+    {chosen}
 ),
 
 numbered as (
-    select *, row_number() over (partition by {keys} order by {oldest_first}) as place
+    select *, row_number() over (partition by {keys} order by t0) as place
     from history
 ),
 
 moments as (
-    select {keys}, o0 as at, 0 as is_entity, null::bigint as n
+    select {keys}, t0 as at, 0 as is_entity, null::bigint as n
     from history
     union all
     select {keys}, at, 1 as is_entity, n
@@ -147,42 +147,26 @@ where e.is_entity = 1
 
 
 def _parts(view: ViewSql, names: Sequence[str]) -> dict[str, Composable]:
-    """Return the parts of both queries: keys k0, k1, ...; features f0, ...; o0, ... to order by."""
-    keys = [Identifier(f"k{i}") for i in range(len(view.keys))]
-    features = [Identifier(f"f{i}") for i in range(len(names))]
-    order = [Identifier(f"o{i}") for i in range(len(view.order))]
-    selected: list[Composable] = [
-        SQL("source.{} as {}").format(column, alias)
-        for column, alias in zip(
-            [*map(view.key, view.keys), *view.order], [*keys, *order], strict=True
-        )
-    ]
-    selected += [
-        SQL("{} as {}").format(view.feature(name), alias)
-        for name, alias in zip(names, features, strict=True)
-    ]
-    oldest = SQL("and h.o0 >= e.at - interval '1 second' * {}")
+    """Return the parts of both queries; the columns of a history are those of `ViewSql.chosen`."""
+    columns = [view.column(name) for name in names]
+    oldest = SQL("and h.t0 >= e.at - interval '1 second' * {}")
     return {
-        "keys": SQL(", ").join(keys),
+        "keys": SQL(", ").join(view.key_columns),
         "key_types": SQL(", ").join(
             SQL("{} {}").format(key, sql_type(field))
-            for key, field in zip(keys, view.keys.values(), strict=True)
+            for key, field in zip(view.key_columns, view.keys.values(), strict=True)
         ),
         "asked_keys": SQL(" and ").join(
-            SQL("source.{} = asked.{}").format(view.key(name), key)
-            for name, key in zip(view.keys, keys, strict=True)
+            SQL("{} = asked.{}").format(view.key(name), key)
+            for name, key in zip(view.keys, view.key_columns, strict=True)
         ),
-        "source_keys": SQL(", ").join(SQL("source.{}").format(view.key(k)) for k in view.keys),
-        "selected": SQL(", ").join(selected),
+        "source_keys": SQL(", ").join(map(view.key, view.keys)),
         "history": view.history,
-        "timestamp": view.order[0],
-        "indexed": SQL(", ").join([*keys, *order]),
-        "features": SQL(", ").join(SQL("as_of.{}").format(name) for name in features),
-        "history_features": SQL(", ").join(SQL("h.{}").format(name) for name in features),
-        "same": SQL(" and ").join(SQL("h.{0} = e.{0}").format(key) for key in keys),
+        "timestamp": view.times[0],
+        "features": SQL(", ").join(SQL("as_of.{}").format(column) for column in columns),
+        "history_features": SQL(", ").join(SQL("h.{}").format(column) for column in columns),
+        "same": SQL(" and ").join(SQL("h.{0} = e.{0}").format(key) for key in view.key_columns),
         "alive": oldest.format(view.ttl.total_seconds()) if view.ttl else SQL(""),
-        "oldest_first": SQL(", ").join(order),
-        "newest_first": SQL(", ").join(SQL("h.{} desc").format(column) for column in order),
     }
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
-from feast import Entity, FeatureView
+from feast import Entity, FeatureView, ValueType
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -63,13 +63,12 @@ class LiveViewOnlineStore(OnlineStore):
         view = self._view(table)
         entities = _key_tuples(view, entity_keys)
         asked = [list(set(values)) for values in zip(*entities, strict=True)]
-        found = self._fetch(config, *_newest(config.online_store.dialect, view, names, asked))
+        found = self._fetch(config, *_newest(config.online_store.dialect, view, asked))
         width = len(view.keys)
+        places = {name: i for i, name in enumerate(view.features, width + len(view.times))}
         columns = [
-            python_values_to_proto_values(
-                [row[width + 1 + i] for row in found], view.features[name].dtype.to_value_type()
-            )
-            for i, name in enumerate(names)
+            _protos([row[places[name]] for row in found], view.features[name].dtype.to_value_type())
+            for name in names
         ]
         rows: dict[tuple[Any, ...], Row] = {
             row[:width]: (row[width], dict(zip(names, values, strict=True)))
@@ -154,40 +153,29 @@ class LiveViewOnlineStore(OnlineStore):
                 return
 
 
-def _newest(
-    dialect: Dialect, view: ViewSql, names: list[str], asked: list[list[Any]]
-) -> tuple[Composed, list[Any]]:
-    """Return the query of the newest rows, (*keys, event time, *features), and its parameters.
+def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> tuple[Composed, list[Any]]:
+    """Return the query of the newest rows (`ViewSql.chosen`), and its parameters.
 
     Each join key may have any of its values in `asked`, so the rows are all known combinations.
     That is a superset of the entities, but the planner pushes such conditions below aggregates and
     windows, and the view is computed once for any number of entities.
     """
-    keys = [SQL("source.{}").format(view.key(name)) for name in view.keys]
-    types = [sql_type(field) for field in view.keys.values()]
     matches = [
-        dialect.among(key, kind, values)
-        for key, kind, values in zip(keys, types, asked, strict=True)
+        dialect.among(view.key(name), sql_type(field), values)
+        for (name, field), values in zip(view.keys.items(), asked, strict=True)
     ]
-    query = SQL(
-        """
-        select distinct on ({keys}) {typed_keys}, source.{timestamp}, {features}
-        from {relation} as source
-        where {matches}
-        order by {keys}, {newest_first}
-        """
-    ).format(
-        keys=SQL(", ").join(keys),
-        typed_keys=SQL(", ").join(
-            SQL("{}::{}").format(key, kind) for key, kind in zip(keys, types, strict=True)
-        ),
-        timestamp=view.order[0],
-        features=SQL(", ").join(map(view.feature, names)),
-        relation=view.newest,
-        matches=SQL(" and ").join(condition for condition, _ in matches),
-        newest_first=SQL(", ").join(SQL("source.{} desc").format(c) for c in view.order),
+    rows = SQL("{} as source where {} and {} is not null").format(
+        view.newest, SQL(" and ").join(condition for condition, _ in matches), view.times[0]
     )
-    return query, [value for _, values in matches for value in values]
+    return view.chosen(rows, of_each_time=False), [value for _, v in matches for value in v]
+
+
+def _protos(values: list[Any], kind: ValueType) -> list[Value]:
+    if kind is ValueType.BYTES:
+        # Feast makes b"" null where no longer value is beside it.
+        return [Value() if value is None else Value(bytes_val=value) for value in values]
+    found: list[Value] = python_values_to_proto_values(values, kind)
+    return found
 
 
 def _key_tuples(view: ViewSql, entity_keys: list[EntityKey]) -> list[tuple[Any, ...]]:
