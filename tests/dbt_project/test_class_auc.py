@@ -17,10 +17,11 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
 from headrace.trainer.gate import evaluate
-from tests.dbt_project.test_views import EXAMPLES, close, empty
+from tests.support.closeness import close
 from tests.support.oracle import class_auc, macro_auc, probabilities_of, score_bin
 from tests.support.policies import set_policies
-from tests.support.streams import START, send
+from tests.support.stored import empty
+from tests.support.streams import EXAMPLES, START, send
 
 NAMES = ["Art", "sport", "wine", "höhe ✓", "1"]
 CLASSES = [name.lower() for name in NAMES]
