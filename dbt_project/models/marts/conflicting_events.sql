@@ -22,7 +22,9 @@ from {{ source('events', 'conflicts') }} as conflicts
 left join {{ source('events', 'feedback') }} as feedback
     on conflicts.event_id = feedback.feedback_id and conflicts.topic = 'feedback'
 left join {{ source('events', 'inference') }} as answered
-    on feedback.request_id = answered.request_id and {{ is_about('feedback', 'answered') }}
+    on
+        feedback.request_id = answered.request_id
+        and {{ is_about('feedback', 'answered') }}
 left join {{ source('events', 'model_events') }} as steps
     on conflicts.event_id = steps.event_id and conflicts.topic = 'model_events'
 group by

@@ -23,7 +23,9 @@ select
         as early_seconds
 from {{ source('events', 'feedback') }} as feedback
 inner join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
+    on
+        feedback.request_id = inference.request_id
+        and {{ is_about('feedback', 'inference') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 where
     feedback.kind not in ('preference', 'report', 'comment', 'retraction')

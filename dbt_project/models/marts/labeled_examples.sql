@@ -39,6 +39,8 @@ select
     labels.ingested_at
 from {{ source('events', 'inference') }} as inference
 inner join {{ ref('labels') }} as labels
-    on inference.request_id = labels.request_id and {{ is_same_prediction('inference', 'labels') }}
+    on
+        inference.request_id = labels.request_id
+        and {{ is_same_prediction('inference', 'labels') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model

@@ -28,11 +28,15 @@ select
     )::double precision as late_seconds
 from {{ source('events', 'feedback') }} as feedback
 inner join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
+    on
+        feedback.request_id = inference.request_id
+        and {{ is_about('feedback', 'inference') }}
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labels') }} as labels
-    on inference.request_id = labels.request_id and {{ is_same_prediction('inference', 'labels') }}
+    on
+        inference.request_id = labels.request_id
+        and {{ is_same_prediction('inference', 'labels') }}
 where
     feedback.kind not in ('preference', 'report', 'comment', 'retraction')
     and (feedback.label is not null or feedback.value is not null)

@@ -22,7 +22,9 @@ from {{ source('events', 'inference') }} as inference
 inner join {{ ref('model_clock') }} as clock on inference.model = clock.model
 inner join {{ ref('model_policies') }} as policies on inference.model = policies.model
 left join {{ ref('labels') }} as labels
-    on inference.request_id = labels.request_id and {{ is_same_prediction('inference', 'labels') }}
+    on
+        inference.request_id = labels.request_id
+        and {{ is_same_prediction('inference', 'labels') }}
 where
     labels.request_id is null
     and inference.variant != 'shadow'

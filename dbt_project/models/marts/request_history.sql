@@ -52,7 +52,9 @@ select
     ) as detail
 from {{ source('events', 'feedback') }} as feedback
 left join {{ source('events', 'inference') }} as inference
-    on feedback.request_id = inference.request_id and {{ is_about('feedback', 'inference') }}
+    on
+        feedback.request_id = inference.request_id
+        and {{ is_about('feedback', 'inference') }}
 union all
 select
     feedback.rejected_request_id as request_id,

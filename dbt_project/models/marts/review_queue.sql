@@ -5,7 +5,9 @@
 -- of which nobody has said what was right, and keeps 100.
 -- grain: prediction without a label.  key: (request_id, model, item_id).
 -- lateness: any; a row leaves with its label.
-{%- set newest_first = 'predictions.event_time desc, predictions.request_id desc, predictions.item_id desc' %}
+{%- set newest_first %}
+    predictions.event_time desc, predictions.request_id desc, predictions.item_id desc
+{%- endset %}
 with spans as (
     select
         clock.model,
@@ -53,7 +55,9 @@ open as (
     from newest
     inner join {{ ref('positive_labels') }} as positive on newest.model = positive.model
     left join {{ ref('labels') }} as labels
-        on newest.request_id = labels.request_id and {{ is_same_prediction('newest', 'labels') }}
+        on
+            newest.request_id = labels.request_id
+            and {{ is_same_prediction('newest', 'labels') }}
     where labels.request_id is null or labels.kind = 'default'
 ),
 
@@ -62,7 +66,9 @@ ranked as (
         *,
         row_number() over (
             partition by model
-            order by uncertainty desc nulls last, event_time desc, request_id asc, item_id asc
+            order by
+                uncertainty desc nulls last, event_time desc, request_id asc,
+                item_id asc
         ) as place
     from open
     where reason is not null

@@ -26,7 +26,11 @@
 ) }}
 
 {%- set prediction = 'request_id, model, item_id' %}
-with said as (
+with terms as (
+    {{ label_terms(ref('clocks'), source('control', 'policies')) }}
+),
+
+said as (
     {{ chosen_labels(
         ref('stg_inference'), ref('stg_feedback'), source('control', 'label_policies'),
         as_of=true
@@ -54,12 +58,12 @@ timeline as (
         null::timestamptz as as_of,
         i.event_time + terms.label_window as until,
         i.event_time + terms.label_window as closes_at,
-        case when i.event_time + terms.label_window > terms.event_clock then 1 else 0 end
-            as is_open
+        case
+            when i.event_time + terms.label_window > terms.event_clock then 1
+            else 0
+        end as is_open
     from {{ ref('stg_inference') }} as i
-    inner join (
-        {{ label_terms(ref('clocks'), source('control', 'policies')) }}
-    ) as terms on i.model = terms.model
+    inner join terms on i.model = terms.model
     where i.segment is not null and i.variant != 'shadow'
 ),
 

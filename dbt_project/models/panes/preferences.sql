@@ -68,8 +68,8 @@ ordered as (
         row_number() over (
             partition by one_id, other_id, model, user_id, anonymous_id
             order by
-                feedback_time desc, {{ in_bytes('feedback_id') }} desc, preferred_item asc,
-                rejected_item asc
+                feedback_time desc, {{ in_bytes('feedback_id') }} desc,
+                preferred_item asc, rejected_item asc
         ) as place
     from votes
     where kind = 'preference'

@@ -45,6 +45,8 @@ from (
         shadow.event_time
     from {{ source('events', 'inference') }} as shadow
     inner join {{ source('events', 'inference') }} as served
-        on shadow.shadow_of = served.request_id and {{ is_same_prediction('shadow', 'served') }}
+        on
+            shadow.shadow_of = served.request_id
+            and {{ is_same_prediction('shadow', 'served') }}
 ) as pairs
 where request_id != shadow_of
