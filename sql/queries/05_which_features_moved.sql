@@ -2,7 +2,7 @@
 select
     model,
     feature,
-    kind,
+    feature_type,
     round(psi::numeric, 3) as psi,
     round(psi_excess::numeric, 3) as psi_excess,
     status,

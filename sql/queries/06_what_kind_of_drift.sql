@@ -1,9 +1,9 @@
 -- Did the input, the labels or the relation between them change, and suddenly or gradually?
 select
     summary.model,
-    summary.kind,
+    summary.drift,
     summary.explanation,
-    concept.kind as pace,
+    concept.onset,
     concept.drifted_since
 from headrace.drift_summary as summary
 left join headrace.concept_drift as concept on summary.model = concept.model

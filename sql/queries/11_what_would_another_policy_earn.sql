@@ -1,7 +1,7 @@
 -- What would always predicting the same class have earned, estimated from the log?
 select
     model,
-    policy,
+    target_policy,
     round(snips::numeric, 4) as value,
     round(snips_low::numeric, 4) as low,
     round(snips_high::numeric, 4) as high,

@@ -254,7 +254,7 @@ def check_summary(engine: Engine) -> None:
         names = [name for name, found in drifted.items() if row["model"] in found]
         assert [name for name in drifted if row[name]] == names
         kinds = [name.removesuffix("_drift") for name in names if name != "output_drift"]
-        assert row["kind"] == ("+".join(kinds) or "none")
+        assert row["drift"] == ("+".join(kinds) or "none")
         assert row["explanation"]
 
 
@@ -331,9 +331,9 @@ def test_kinds_of_drift_are_told_apart(
     oracle = Oracle(*first_of_each(Stream([events])))
     check(engine, QualityOracle(oracle, STORY, {}))
     (summary,) = engine.rows("select * from headrace.drift_summary")
-    assert (summary["kind"], summary["output_drift"]) == (kind, output), summary["explanation"]
+    assert (summary["drift"], summary["output_drift"]) == (kind, output), summary["explanation"]
     (concept,) = engine.rows("select * from headrace.concept_drift")
-    assert concept["kind"] == pace
+    assert concept["onset"] == pace
     if concept["status"] == "drifted":
         began = START + timedelta(hours=10 if changed == "slowly" else 50)
         most = timedelta(hours=40 if changed == "slowly" else 8)

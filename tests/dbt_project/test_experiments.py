@@ -154,7 +154,7 @@ def test_policy_value(engine: Engine, log: EventLog, story: Story) -> None:
 
     def check(oracle: Oracle) -> None:
         rows = engine.rows("select * from headrace.policy_value")
-        actual = {(row["model"], row["policy"]): row for row in rows}
+        actual = {(row["model"], row["target_policy"]): row for row in rows}
         wanted = policy_value(oracle)
         assert actual.keys() == wanted.keys() and len(rows) == len(wanted)
         for key, want in wanted.items():
@@ -193,14 +193,14 @@ def test_values_cover_the_truth(engine: Engine, log: EventLog) -> None:
                 ("feedback", parse("feedback", said)),
             ]
     send(log, events)
-    rows = engine.rows("select * from headrace.policy_value where policy != 'as logged'")
+    rows = engine.rows("select * from headrace.policy_value where target_policy != 'as logged'")
     assert len(rows) == 2 * models
     assert {row["status"] for row in rows} == {"estimated"}
     for name in ("ips", "snips", "dr"):
         covered = 0
         errors = []
         for row in rows:
-            value = truth[int(row["policy"][-1])]
+            value = truth[int(row["target_policy"][-1])]
             covered += row[f"{name}_low"] <= value <= row[f"{name}_high"]
             errors.append((row[name] - value) / row[f"{name}_stderr"])
         # 95 % of 40 intervals; fewer than 34 would come once in 2,000 times.
@@ -249,7 +249,7 @@ def test_effective_rows_by_hand(engine: Engine, log: EventLog) -> None:
             ("feedback", parse("feedback", said)),
         ]
     send(log, events)
-    (row,) = engine.rows("select * from headrace.policy_value where policy = 'always a'")
+    (row,) = engine.rows("select * from headrace.policy_value where target_policy = 'always a'")
     assert row["ips"] == pytest.approx((2 + 0 + 4) / 4)
     assert row["snips"] == pytest.approx(6 / 8)
     assert row["dr"] == pytest.approx(2 / 3 + (2 / 3 - 4 / 3 + 4 / 3) / 4)

@@ -272,7 +272,7 @@ class DriftOracle:
     def _concept(self, model: str) -> Row:
         error_kind, errors = self._errors(model)
         points = self._points(errors, error_kind)
-        row: Row = {"error_kind": error_kind, "status": "too few rows", "kind": "none"}
+        row: Row = {"error_kind": error_kind, "status": "too few rows", "onset": "none"}
         row |= {"hours": len(errors), "points": len(points), "drifted_since": None}
         row["examples"] = sum(map(len, errors.values()))
         row |= dict.fromkeys(("statistic", "mean_error", "last_error"))
@@ -295,7 +295,7 @@ class DriftOracle:
                 for i in range(onset + 1, alarm + 1)
             )
             kind = "sudden" if rise >= statistic[alarm] / 2 else "gradual"
-            row |= {"status": "drifted", "kind": kind, "drifted_since": times[alarm]}
+            row |= {"status": "drifted", "onset": kind, "drifted_since": times[alarm]}
         return row
 
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:

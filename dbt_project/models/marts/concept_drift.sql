@@ -161,7 +161,7 @@ select
         when latest.points < 2 or latest.drifted_since is null then 'none'
         when latest.steepest >= latest.height / 2 then 'sudden'
         else 'gradual'
-    end as kind,
+    end as onset,
     case when latest.points >= 2 then latest.drifted_since end as drifted_since,
     latest.statistic,
     models.page_hinkley_threshold as threshold,

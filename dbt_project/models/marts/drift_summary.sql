@@ -52,7 +52,7 @@ facts as (
         ranked.psi_excess as worst_psi,
         labels.psi_excess as label_psi,
         outputs.psi_excess as output_psi,
-        concepts.kind as concept_kind,
+        concepts.onset,
         concepts.drifted_since,
         coalesce(inputs.features, 0) as features,
         coalesce(inputs.drifted_features, 0) as drifted_features,
@@ -80,13 +80,13 @@ named as (
             case when covariate_drift then 'covariate' end,
             case when label_drift then 'label' end,
             case when concept_drift then 'concept' end
-        ), ''), 'none') as kind
+        ), ''), 'none') as drift
     from facts
 )
 
 select
     model,
-    kind,
+    drift,
     covariate_drift,
     label_drift,
     concept_drift,
@@ -114,7 +114,7 @@ select
             'labels (psi ' || {{ with_decimals('label_psi', 2) }} || ')'
         end,
         case when concept_drift then
-            'error ' || case concept_kind
+            'error ' || case onset
                 when 'sudden' then 'suddenly' else 'gradually'
             end
             || ' up since ' || {{ utc_text('drifted_since') }}

@@ -51,7 +51,7 @@ select
     model,
     model_version,
     feature,
-    kind,
+    feature_type,
     psi,
     psi_excess,
     status,

@@ -72,17 +72,17 @@ binned as (
                 order by bin
                 rows between unbounded preceding and unbounded following
             ) = 1 then 'numeric' else 'categorical'
-        end as kind
+        end as feature_type
     from named
 ),
 
-{{ category_distances('distances', 'binned', ['model', 'feature', 'kind'], 'bin') }}
+{{ category_distances('distances', 'binned', ['model', 'feature', 'feature_type'], 'bin') }}
 
 select
     measured.model,
     spans.model_version,
     measured.feature,
-    measured.kind,
+    measured.feature_type,
     measured.psi,
     measured.psi_excess,
     {{ drift_status(

@@ -10,7 +10,7 @@
 -- ratio by the delta method, sum(w^2 (r - snips)^2) / sum(w)^2.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
 -- predictions.
--- grain: policy of a model.  key: (model, policy).
+-- grain: policy of a model.  key: (model, target_policy).
 -- lateness: any; a late label or a revision changes the reward of its prediction.
 with arms as (
     select
@@ -71,7 +71,7 @@ weighted as (
 always as (
     select
         model,
-        'always ' || arm as policy,
+        'always ' || arm as target_policy,
         min_sample,
         logged,
         matched,
@@ -116,7 +116,7 @@ valued as (
     union all
     select
         model,
-        'as logged' as policy,
+        'as logged' as target_policy,
         min_sample,
         pulls as logged,
         pulls as matched,
@@ -144,7 +144,7 @@ spread as (
 
 select
     model,
-    policy,
+    target_policy,
     case when effective_rows < min_sample then 'too few rows' else 'estimated' end
         as status,
     logged,

@@ -1,5 +1,5 @@
 -- Every trigger that was taken, and those that wait or are held back now, with the reason.
--- grain: trigger.  key: (kind, trigger_id).
+-- grain: trigger.  key: (action, trigger_id).
 -- lateness: none; a trigger that is held back leaves when what held it back does.
 with ended as (
     select
@@ -43,7 +43,7 @@ taken as (
 )
 
 select
-    'retrain' as kind,
+    'retrain' as action,
     taken.trigger_id,
     taken.model,
     taken.model_version,
@@ -59,7 +59,7 @@ from taken
 left join known on taken.trigger_id = known.trigger_id
 union all
 select
-    'retrain' as kind,
+    'retrain' as action,
     waiting.trigger_id,
     waiting.model,
     waiting.model_version,
@@ -76,7 +76,7 @@ left join taken on waiting.trigger_id = taken.trigger_id
 where waiting.reason is not null and taken.trigger_id is null
 union all
 select
-    'rollback' as kind,
+    'rollback' as action,
     event_id as trigger_id,
     model,
     model_version,
@@ -92,7 +92,7 @@ from {{ ref('stg_model_events') }}
 where event = 'rolled_back'
 union all
 select
-    'rollback' as kind,
+    'rollback' as action,
     trigger_id,
     model,
     model_version,
