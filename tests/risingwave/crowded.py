@@ -22,7 +22,9 @@ def crowded() -> Story:
                 "event_time": (START + timedelta(minutes=at)).isoformat(), "artifact_uri": "a",
             },
         )
-        for version, event, at in [("v1", "promoted", -700), ("v2", "canary", -650)]
+        for version, event, at in [
+            ("v0", "rejected", -750), ("v1", "promoted", -700), ("v2", "canary", -650),
+        ]
     ]  # fmt: skip
     stream = crowd(random.Random(3))
     stream.batches.append([*visitors()])
