@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureView, Field, OnDemandFeatureView, ValueType
+from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
 from feast.errors import FeastEntityDFMissingColumnsError
 from feast.infra.offline_stores.offline_store import (
@@ -19,13 +19,10 @@ from feast.infra.offline_stores.offline_store import (
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
-from feast.type_map import feast_value_type_to_pa
 
 from headrace.engine.dialect import Connection, Dialect
 from headrace.features.as_of import copied, embedded
-from headrace.features.view_sql import PostgresConfig, ViewSql
-
-UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+from headrace.features.view_sql import PostgresConfig, ViewSql, arrow_type
 
 
 class LiveViewOfflineStoreConfig(PostgresConfig):
@@ -199,11 +196,6 @@ def _as_of(
     join = copied if dialect.has_temporary_tables else embedded
     rows = join(connection, view_sql, names, entities)
     return [
-        pa.array([row[i] for row in rows], type=_arrow_type(view_sql.features[name]))
+        pa.array([row[i] for row in rows], type=arrow_type(view_sql.features[name]))
         for i, name in enumerate(names)
     ]
-
-
-def _arrow_type(field: Field) -> pa.DataType:
-    kind = field.dtype.to_value_type()
-    return UTC_MICROSECONDS if kind is ValueType.UNIX_TIMESTAMP else feast_value_type_to_pa(kind)

@@ -47,18 +47,21 @@ class FeatureReader:
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
 
     Raises:
-        SettingError: there is no such service.
+        SettingError: there is no such service, or it holds a view that cannot be read.
     """
 
     def __init__(self, engine: Engine, service: str = SERVICE) -> None:
-        from feast import Entity, FeatureService, FeatureStore, FeatureView
+        from feast import Entity, FeatureService, FeatureStore
+        from feast.base_feature_view import BaseFeatureView
+
+        from headrace.features.service import parts
 
         definitions = runpy.run_path(str(project_path("feature_repo") / "definitions.py"))
         self._store = FeatureStore(config=_config(engine))
         objects: list[Any] = [
             item
             for item in definitions.values()
-            if isinstance(item, Entity | FeatureView | FeatureService)
+            if isinstance(item, Entity | BaseFeatureView | FeatureService)
         ]
         services = {item.name: item for item in objects if isinstance(item, FeatureService)}
         if service not in services:
@@ -70,15 +73,13 @@ class FeatureReader:
             with alone(connection, APPLY_LOCK):
                 self._store.apply(objects)
 
-        views = {item.name: item for item in objects if isinstance(item, FeatureView)}
-        projections = services[service].feature_view_projections
-        self.keys = sorted({key for item in projections for key in views[item.name].join_keys})
-        self._references = [
-            f"{item.name_alias or item.name}:{feature.name}"
-            for item in projections
-            for feature in item.features
-        ]
-        self.names = [reference.replace(":", "__") for reference in self._references]
+        views = {item.name: item for item in objects if isinstance(item, BaseFeatureView)}
+        try:
+            self._read, self._computed, self.names = parts(services[service], views)
+        except SettingError:
+            self.close()
+            raise
+        self.keys = sorted({key for view in self._read for key in view.keys})
 
     def __enter__(self) -> FeatureReader:
         return self
@@ -96,26 +97,28 @@ class FeatureReader:
     def online(self, entities: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
         """Return the current features of each entity, in order.
 
-        All are None for an unknown entity, and for one with a join key that is None or missing.
-        Items other than join keys are ignored.
+        The features of a view are None for an entity that it does not know, and for one with a join
+        key of the view that is None or missing. Items other than join keys are ignored.
         """
-        rows: list[dict[str, Value]] = [dict.fromkeys(self.names) for _ in entities]
-        known = [
-            (row, {key: entity[key] for key in self.keys})
-            for row, entity in zip(rows, entities, strict=True)
-            if all(entity.get(key) is not None for key in self.keys)
-        ]
-        if not known:
-            return rows
-        found = self._store.get_online_features(
-            features=self._references,
-            entity_rows=[entity for _, entity in known],
-            full_feature_names=True,
-        ).to_dict()
-        for name in self.names:
-            for (row, _), value in zip(known, found[name], strict=True):
-                row[name] = value
-        return rows
+        rows = [dict.fromkeys(name for view in self._read for name in view.names) for _ in entities]
+        alike: dict[frozenset[str], list[int]] = {}
+        for number, entity in enumerate(entities):
+            given = frozenset(key for key in self.keys if entity.get(key) is not None)
+            alike.setdefault(given, []).append(number)
+        for given, numbers in alike.items():
+            views = [view for view in self._read if view.keys <= given]
+            if not views:
+                continue
+            keys = frozenset[str]().union(*(view.keys for view in views))
+            found = self._store.get_online_features(
+                features=[reference for view in views for reference in view.references],
+                entity_rows=[{key: entities[number][key] for key in keys} for number in numbers],
+                full_feature_names=True,
+            ).to_dict()
+            for name in (name for view in views for name in view.names):
+                for number, value in zip(numbers, found[name], strict=True):
+                    rows[number][name] = value
+        return [self._completed(row) for row in rows]
 
     def historical(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return `frame` with the features of each row as they were at its `event_timestamp`.
@@ -135,13 +138,24 @@ class FeatureReader:
 
         asked = frame[[*self.keys, "event_timestamp"]].reset_index(drop=True)
         table = self._store.get_historical_features(
-            entity_df=asked, features=self._references, full_feature_names=True
+            entity_df=asked,
+            features=[reference for view in self._read for reference in view.references],
+            full_feature_names=True,
         ).to_arrow()
+        read = table.select([name for view in self._read for name in view.names]).to_pylist()
+        rows = [self._completed(row) for row in read]
         columns: dict[str, Any] = {"event_timestamp": table["event_timestamp"].to_pandas().array}
         for name in self.names:
-            values = pd.Series(table[name].to_pylist(), dtype=object)
-            columns[name] = values.to_numpy()
+            # A Series: pandas makes times of a bare array of objects into its own.
+            columns[name] = pd.Series([row[name] for row in rows], frame.index, dtype=object)
         return frame.assign(**columns)
+
+    def _completed(self, read: dict[str, Value]) -> dict[str, Value]:
+        """Return the features of the service, from those that were read."""
+        row = dict(read)
+        for view in self._computed:
+            row |= view.of(read)
+        return {name: row[name] for name in self.names}
 
 
 def registry(engine: Engine) -> psycopg.Connection[Any]:

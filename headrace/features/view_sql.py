@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+import pyarrow as pa
 from feast import FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
 from feast.repo_config import FeastConfigBaseModel
+from feast.type_map import feast_value_type_to_pa
 from psycopg.sql import SQL, Composable, Composed, Identifier
 from pydantic import SecretStr
 
@@ -18,6 +20,7 @@ from headrace.engine import DIALECTS
 from headrace.engine.dialect import Connection, Dialect
 
 ONLINE_VIEW = "online_view"
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 # Feast's type → PostgreSQL's. A column is cast to its declared type, so both stores return
 # the same value whatever type the view computes.
@@ -171,6 +174,12 @@ class ViewSql:
 def sql_type(field: Field) -> SQL:
     """Return the PostgreSQL type of a field."""
     return SQL(SQL_TYPES[field.dtype.to_value_type()])
+
+
+def arrow_type(field: Field) -> pa.DataType:
+    """Return Arrow's type of the values of a field."""
+    kind = field.dtype.to_value_type()
+    return UTC_MICROSECONDS if kind is ValueType.UNIX_TIMESTAMP else feast_value_type_to_pa(kind)
 
 
 def _column(name: str) -> Composed:
