@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.events.log import EventLog
-from tests.support.oracle import Oracle
+from tests.support.oracle import WINDOWS, Oracle
 from tests.support.streams import Stream, first_of_each, send, streams
 
 # Scores are summed in millionths: each of n rows is off by at most half of one.
@@ -84,9 +84,11 @@ def check(engine: Engine, oracle: Oracle) -> None:
     check_performance(engine, oracle)
 
 
-def check_performance(engine: Engine, oracle: Oracle) -> None:
+def check_performance(
+    engine: Engine, oracle: Oracle, windows: Mapping[str, tuple[int, int, int]] = WINDOWS
+) -> None:
     rows = engine.rows("select * from headrace.model_performance")
-    expected = oracle.performance()
+    expected = oracle.performance(windows)
     names = ("window_name", "window_end", "model", "model_version", "variant")
     actual = {tuple(row[name] for name in names): row for row in rows}
     assert len(actual) == len(rows)

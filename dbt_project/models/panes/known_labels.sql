@@ -4,7 +4,7 @@
 -- and from there on silence is one while nothing is said.
 -- grain: prediction and moment.  key: (request_id, as_of).
 -- lateness: any; late feedback changes what was known from its event_time on.
--- depends_on: {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('waiting_feedback') }}, {{ ref('clocks') }}
 {{ config(
     key=['request_id', 'as_of'],
     recompute={
@@ -54,12 +54,12 @@ timeline as (
         null::timestamptz as as_of,
         i.event_time + terms.label_window as until,
         i.event_time + terms.label_window as closes_at,
-        case when i.event_time + terms.label_window > terms.event_clock then 1 else 0 end
-            as is_open
+        case
+            when i.event_time + terms.label_window > terms.event_clock then 1
+            else 0
+        end as is_open
     from {{ ref('stg_inference') }} as i
-    inner join (
-        {{ label_terms(ref('clocks'), source('control', 'policies')) }}
-    ) as terms on i.model = terms.model
+    inner join {{ ref('default_labels') }} as terms on i.model = terms.model
     where i.segment is not null and i.variant != 'shadow'
 ),
 
