@@ -18,6 +18,9 @@ from headrace.events.labels import label_text
 ALL_MODELS = "*"
 # Policies that name a label.
 LABELS = ("positive_label", "default_label")
+# Names of the built-in windows begin with a digit.
+WINDOW = re.compile(r" *([^\s=0-9][^\s=]{0,63}) *= *([1-9][0-9]{0,3}) (hour|day)s? *")
+KEPT_HOURS = 9_600  # of the panes of hours: 400 days
 
 
 def read(engine: Engine, model: str) -> dict[str, Any]:
@@ -83,8 +86,28 @@ def check(engine: Engine, policy: str, kind: str, value: str) -> None:
         raise ContractError(policy, "a number", value)
     if "|" in kind and value not in kind.split("|"):
         raise ContractError(policy, f"one of {kind.replace('|', ', ')}", value)
+    if kind == "windows" and value:
+        _check_windows(policy, value)
     if kind == "interval" and not _is_interval(engine, value):
         raise ContractError(policy, "an interval such as '1 day', up to 100 years", value)
+
+
+def _check_windows(policy: str, value: str) -> None:
+    names: set[str] = set()
+    for item in value.split(","):
+        found = WINDOW.fullmatch(item)
+        if not found:
+            allowed = (
+                "windows such as 'season=120 days, quarter=91 days': names without blanks that do "
+                "not begin with a digit, and numbers of hours or days"
+            )
+            raise ContractError(policy, allowed, item.strip())
+        name, number, unit = found.groups()
+        if int(number) * {"hour": 1, "day": 24}[unit] > KEPT_HOURS:
+            raise ContractError(policy, "windows of up to 400 days", item.strip())
+        if name in names:
+            raise ContractError(policy, "windows each by another name", name)
+        names.add(name)
 
 
 def _is_interval(engine: Engine, value: str) -> bool:

@@ -3,7 +3,7 @@
 -- sql/label_policies.csv.
 
 -- grain: one policy that exists.  key: policy.
--- kind: number, interval, text, or the words that it may be (on|off).
+-- kind: number, interval, text, windows, or the words that it may be (on|off).
 create table if not exists control.policy_kinds (
     policy text primary key,
     kind text not null,
@@ -29,10 +29,38 @@ create or replace function control.check_policy() returns trigger
 language plpgsql as $$
 declare
     wanted text := (select kind from control.policy_kinds where policy = new.policy);
+    wrong text;
 begin
     if wanted = 'number' and not (new.value ~ '^-?[0-9]{1,15}(\.[0-9]{1,15})?$') then
         raise exception 'policy %: must be a number, got %', new.policy, new.value
         using errcode = 'check_violation';
+    elsif wanted = 'windows' and new.value != '' then
+        select
+            case
+                when bool_or(not is_window) then 'got ' || new.value
+                when max(hours) > 9600 then 'up to 400 days, got ' || new.value
+                when count(*) > count(distinct name) then 'each by another name, got ' || new.value
+            end
+        into wrong
+        from (
+            select
+                is_window,
+                btrim(split_part(item, '=', 1)) as name,
+                case when is_window then
+                    extract(epoch from btrim(split_part(item, '=', 2))::interval) / 3600
+                end as hours
+            from (
+                select
+                    item,
+                    item ~ '^ *[^\s=0-9][^\s=]{0,63} *= *[1-9][0-9]{0,3} (hour|day)s? *$'
+                        as is_window
+                from unnest(string_to_array(new.value, ',')) as items (item)
+            ) as read
+        ) as windows;
+        if wrong is not null then
+            raise exception 'policy %: must be windows such as ''season=120 days, quarter=91 days'', %',
+                new.policy, wrong using errcode = 'check_violation';
+        end if;
     elsif wanted ~ '[|]' and new.value != all(string_to_array(wanted, '|')) then
         raise exception 'policy %: must be one of %, got %',
             new.policy, replace(wanted, '|', ', '), new.value

@@ -15,6 +15,12 @@ INTERVALS = (
     "2 days 03:00:00", "1 month", "infinity", "1 fortnight",
 )  # fmt: skip
 METRICS = ("auc", "log_loss", "AUC", "gini", "", "auc|f1", "log_loss, auc")
+WINDOWS = (
+    "season=120 days", "season=120 days, quarter = 91 days", "", " ", "season", "season=120",
+    "1 day=2 days", "a=1 day,a=2 days", "a=1 day, a=2 days", "a=400 days", "a=401 days",
+    "a=9600 hours", "a=9601 hours", "a=0 days", "a=-1 days", "a=1 month", "=1 day", "a=1 day,",
+    "größe=1 day", "a b=1 day", "a=b=1 day", "a=1.5 days", "a=1 day\n",
+)  # fmt: skip
 SWITCHES = ("on", "off", "On", "true", "1", "", "on|off", " on")
 
 
@@ -47,6 +53,7 @@ def stored(engine: Engine, policy: str, value: str) -> bool:
         ("cooldown", INTERVALS),
         ("gate_metric", METRICS),
         ("learn", SWITCHES),
+        ("custom_windows", WINDOWS),
     ],
 )
 def test_python_and_the_trigger_agree(

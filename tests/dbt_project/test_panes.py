@@ -125,16 +125,16 @@ def test_state_is_bounded(engine: Engine, log: EventLog) -> None:
 
 
 def test_every_pane_is_bounded(engine: Engine) -> None:
-    """What has no retention is small, or waits; but for labels, which live as long as events."""
+    """What has no retention is small, or waits; but for what lives as long as its events."""
     kept = {row["pane"] for row in engine.rows("select pane from control.retentions")}
     panes = {
         f"panes.{row['tablename']}"
         for row in engine.rows("select tablename from pg_tables where schemaname = 'panes'")
     }
     assert panes - kept == {
-        "panes.clocks", "panes.label_arrivals", "panes.label_counts", "panes.labels",
-        "panes.model_activity",
-        "panes.prediction_counts", "panes.waiting_feedback",
+        "panes.answered_again", "panes.clocks", "panes.label_arrivals", "panes.label_counts",
+        "panes.labels", "panes.model_activity", "panes.prediction_counts",
+        "panes.waiting_feedback",
     }  # fmt: skip
 
 

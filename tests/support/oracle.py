@@ -128,7 +128,9 @@ class Oracle(LabelOracle):
         own = [utc(event.event_time) for event in inferences if event.model_version == version]
         return bool(own) and max(own) >= max(utc(e.event_time) for e in inferences) - window
 
-    def performance(self) -> dict[tuple[Any, ...], Row]:
+    def performance(
+        self, windows: Mapping[str, tuple[int, int, int]] = WINDOWS
+    ) -> dict[tuple[Any, ...], Row]:
         """Rows of model_performance by (window_name, window_end, model, version, variant)."""
         members: dict[tuple[Any, ...], list[Inference]] = defaultdict(list)
         clocks = {event.model: self.clock(event.model) for event in self.inference.values()}
@@ -139,7 +141,7 @@ class Oracle(LabelOracle):
         for event in self.inference.values():
             clock = math.floor(clocks[event.model].timestamp())
             seconds = utc(event.event_time).timestamp()
-            for name, (length, step, kept) in WINDOWS.items():
+            for name, (length, step, kept) in windows.items():
                 end = math.floor(seconds / step) * step + step
                 while end - length <= seconds and end <= clock // step * step + step:
                     horizon = clock // 3600 * 3600 - kept

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from headrace.engine import Engine
 from tests.support.closeness import MICRO, SCORE_BIN, SKETCH, close
-from tests.support.oracle import Oracle
+from tests.support.oracle import WINDOWS, Oracle
 
 
-def check_performance(engine: Engine, oracle: Oracle) -> None:
+def check_performance(
+    engine: Engine, oracle: Oracle, windows: Mapping[str, tuple[int, int, int]] = WINDOWS
+) -> None:
     rows = engine.rows("select * from headrace.model_performance")
-    expected = oracle.performance()
+    expected = oracle.performance(windows)
     names = ("window_name", "window_end", "model", "model_version", "variant")
     actual = {tuple(row[name] for name in names): row for row in rows}
     assert len(actual) == len(rows)

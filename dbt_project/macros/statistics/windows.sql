@@ -1,5 +1,6 @@
 {#-
-  The windows of model_performance. A query measures panes window by window:
+  The windows of model_performance: those of windows(), and those that a policy adds
+  (custom_windows). A query measures panes window by window:
 
       {% call windowed() %} select ... from {{ window_rows(ref('a_pane')) }} ... {% endcall %}
 
@@ -21,11 +22,14 @@
     {{ return([
         ('1 minute', none, 60, 60, 172800),
         ('5 minutes', none, 300, 60, 172800),
-        ('1 hour', '1 hour', 3600, 3600, 34560000),
-        ('1 day', '1 hour', 86400, 86400, 34560000),
-        ('30 days', '1 hour', 2592000, 86400, 34560000),
+        ('1 hour', '1 hour', 3600, 3600, headrace.hours_kept() | int),
+        ('1 day', '1 hour', 86400, 86400, headrace.hours_kept() | int),
+        ('30 days', '1 hour', 2592000, 86400, headrace.hours_kept() | int),
     ]) }}
 {%- endmacro %}
+
+{#- For how many seconds behind the hour of the model's clock panes of hours are kept. -#}
+{% macro hours_kept() %}34560000{% endmacro %}
 
 {#- What positive_labels says of a model that measures depend on: columns of the rows of a window. -#}
 {% macro label_columns() -%}
@@ -59,35 +63,53 @@ with models as (
         {%- for name in headrace.label_columns() %}
         positive.{{ name }},
         {%- endfor %}
-        extract(epoch from clock.first_event_time)::bigint as first_second,
-        extract(epoch from clock.event_clock)::bigint as last_second,
+        floor(extract(epoch from clock.first_event_time))::bigint as first_second,
+        floor(extract(epoch from clock.event_clock))::bigint as last_second,
         extract(epoch from {{ headrace.pane_start('1 hour', 'clock.event_clock') }})::bigint
             as last_hour
     from {{ ref('model_clock') }} as clock
     inner join {{ headrace.labels_told() }} as positive on clock.model = positive.model
 ),
 
-ends as (
+lengths as (
     {%- for name, grain, length, step, kept in headrace.windows() %}
-    {%- if not loop.first %}
+    select
+        models.*,
+        '{{ name }}' as window_name,
+        {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
+        {{ length }}::bigint as seconds,
+        {{ step }}::bigint as step,
+        {{ kept }}::bigint as kept
+    from models
     union all
-    {%- endif %}
+    {%- endfor %}
+    select
+        models.*,
+        custom.window_name,
+        '1 hour' as grain,
+        custom.seconds,
+        custom.step,
+        {{ headrace.hours_kept() }}::bigint as kept
+    from models
+    inner join {{ ref('custom_windows') }} as custom on models.model = custom.model
+),
+
+ends as (
     select
         model,
         {{ headrace.label_columns() | join(', ') }},
-        '{{ name }}' as window_name,
-        {{ "'" ~ grain ~ "'" if grain else 'null' }} as grain,
-        {{ length }} as seconds,
+        window_name,
+        grain,
+        seconds,
         generate_series(
             case
-                when first_second >= last_hour - {{ kept }} then first_second
-                else last_hour - {{ kept - length + 1 }}
-            end / {{ step }} * {{ step }} + {{ step }},
-            last_second / {{ step }} * {{ step }} + {{ step }},
-            {{ step }}
+                when first_second >= last_hour - kept then first_second
+                else last_hour - kept + seconds - 1
+            end / step * step + step,
+            last_second / step * step + step,
+            step
         ) as last_second
-    from models
-    {%- endfor %}
+    from lengths
 ),
 
 spans as (
@@ -135,15 +157,17 @@ cross join lateral (
         {%- endif %}
         select
             placed.*,
-            '{{ name }}' as window_name,
             to_timestamp(placed.last_second - {{ length }}) as window_start,
             to_timestamp(placed.last_second) as window_end
         from (
             select
                 panes.*,
-                {%- for name in headrace.label_columns() %}
-                positive.{{ name }},
+                {%- for column in headrace.label_columns() %}
+                positive.{{ column }},
                 {%- endfor %}
+                '{{ name }}' as window_name,
+                {{ length }}::bigint as seconds,
+                {{ step }}::bigint as step,
                 {%- if length > step %}
                 generate_series(
                     {{ first_end }},
@@ -169,6 +193,44 @@ cross join lateral (
                     - interval '{{ kept // 3600 }} hours'
                 )
         {%- endfor %}
+        union all
+        select
+            placed.*,
+            to_timestamp(placed.last_second - placed.seconds) as window_start,
+            to_timestamp(placed.last_second) as window_end
+        from (
+            select
+                panes.*,
+                {%- for name in headrace.label_columns() %}
+                positive.{{ name }},
+                {%- endfor %}
+                custom.window_name,
+                custom.seconds,
+                custom.step,
+                generate_series(
+                    floor(extract(epoch from panes.pane_start) / custom.step)::bigint
+                    * custom.step + custom.step,
+                    floor(extract(epoch from panes.pane_start) / custom.step)::bigint
+                    * custom.step + custom.seconds,
+                    custom.step
+                ) as last_second
+            from {{ relation }} as panes
+            inner join {{ headrace.labels_told() }} as positive on panes.model = positive.model
+            inner join {{ ref('custom_windows') }} as custom on panes.model = custom.model
+            where panes.grain = '1 hour'
+        ) as placed
+        inner join {{ ref('model_clock') }} as clock
+            on
+                placed.model = clock.model
+                and to_timestamp(placed.last_second - placed.step) <= clock.event_clock
+                and (
+                    to_timestamp(
+                        placed.last_second + {{ headrace.hours_kept() }} - placed.seconds
+                    ) >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
+                    or clock.first_event_time
+                    >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
+                    - interval '9600 hours'
+                )
     )
 {%- endmacro %}
 

@@ -39,6 +39,7 @@ select
     nullif(policies ->> 'task', 'inferred') as task,
     nullif(policies ->> 'positive_label', '') as positive_label,
     nullif(policies ->> 'default_label', '') as default_label,
+    nullif(policies ->> 'custom_windows', '') as custom_windows,
     policies ->> 'gate_metric' as gate_metric,
     coalesce(policies ->> 'learn' = 'on', false) as learns
     {%- for policy in [

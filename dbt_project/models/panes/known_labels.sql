@@ -4,7 +4,7 @@
 -- and from there on silence is one while nothing is said.
 -- grain: prediction and moment.  key: (request_id, model, item_id, as_of).
 -- lateness: any; late feedback changes what was known from its event_time on.
--- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}
+-- depends_on: {{ ref('answered_again') }}, {{ ref('waiting_feedback') }}, {{ ref('clocks') }}
 {{ config(
     key=['request_id', 'model', 'item_id', 'as_of'],
     recompute={
@@ -26,11 +26,7 @@
 ) }}
 
 {%- set prediction = 'request_id, model, item_id' %}
-with terms as (
-    {{ label_terms(ref('clocks'), source('control', 'policies')) }}
-),
-
-said as (
+with said as (
     {{ chosen_labels(
         ref('stg_inference'), ref('stg_feedback'), source('control', 'label_policies'),
         as_of=true
@@ -63,7 +59,7 @@ timeline as (
             else 0
         end as is_open
     from {{ ref('stg_inference') }} as i
-    inner join terms on i.model = terms.model
+    inner join {{ ref('default_labels') }} as terms on i.model = terms.model
     where i.segment is not null and i.variant != 'shadow'
 ),
 
