@@ -159,6 +159,15 @@ def test_what_waits_is_looked_up_before_it_expires(engine: Engine) -> None:
     ]
 
 
+def test_what_a_request_has_is_counted_before_it_is_looked_up(engine: Engine) -> None:
+    rows = engine.rows(
+        "select tgname from pg_trigger join pg_proc on pg_proc.oid = tgfoid "
+        "where tgrelid = 'events.inference'::regclass and prosrc like '%%panes.answered_again %%'"
+    )
+    first, *readers = sorted(row["tgname"] for row in rows)
+    assert first == "answered_again__events_inference_insert" and len(readers) >= 6
+
+
 def waiting(number: int) -> list[tuple[Topic, Event]]:
     """Feedback on two predictions that are still to come, the second of which was preferred."""
     when = {"event_time": "2024-01-01T00:00:05Z"}
