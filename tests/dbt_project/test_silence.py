@@ -82,7 +82,7 @@ def test_labels_follow_events_and_policies_alone(
     )
     check_performance(engine, oracle)
     for name in ABOVE:
-        live = f"where {COUNTED[name]} != 0"
+        live = f"where {COUNTED[name]} != 0" if name in COUNTED else ""
         difference = engine.rows(
             f"(select * from panes.{name} {live} except all ({compiled[name]})) union all "
             f"(({compiled[name]}) except all select * from panes.{name} {live})"

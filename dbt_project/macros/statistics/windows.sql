@@ -208,9 +208,9 @@ cross join lateral (
                 custom.seconds,
                 custom.step,
                 generate_series(
-                    floor(extract(epoch from panes.pane_start) / custom.step)::bigint
+                    floor(extract(epoch from panes.pane_start) / nullif(custom.step, 0))::bigint
                     * custom.step + custom.step,
-                    floor(extract(epoch from panes.pane_start) / custom.step)::bigint
+                    floor(extract(epoch from panes.pane_start) / nullif(custom.step, 0))::bigint
                     * custom.step + custom.seconds,
                     custom.step
                 ) as last_second
