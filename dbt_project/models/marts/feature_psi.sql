@@ -76,7 +76,9 @@ binned as (
     from named
 ),
 
-{{ category_distances('distances', 'binned', ['model', 'feature', 'feature_type'], 'bin') }}
+{{ category_distances(
+    'distances', 'binned', ['model', 'feature', 'feature_type'], 'bin'
+) }}
 
 select
     measured.model,
