@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from headrace.events.contract import IDS, TOPICS
+from headrace.events.contract import KEYS, TOPICS
 from headrace.events.kafka.messages import row_of
 from headrace.events.rows import COLUMNS, REJECTED
 from tests.support.risingwave_sql_on_postgres import PREFIX, Message
@@ -23,10 +23,12 @@ def disagreements(
     feature, of which there may be several in a message.
     """
     refused = {row["origin"]: row for row in stored[REJECTED]}
-    accepted: dict[tuple[str, str], dict[str, Any]] = {
-        (topic, row[IDS[topic]]): row for topic in TOPICS for row in stored[topic]
+    accepted: dict[tuple[Any, ...], dict[str, Any]] = {
+        (topic, *(row[name] for name in KEYS[topic])): row
+        for topic in TOPICS
+        for row in stored[topic]
     }
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[Any, ...]] = set()
     found = []
     for message in messages:
         topic = message.topic.removeprefix(PREFIX)
@@ -38,7 +40,7 @@ def disagreements(
             found += [f"{said}: {text}" for text in refusals(message, wanted, row, exactly)]
         elif row is not None:
             found.append(f"{said}: refused: {row}")
-        elif (key := (topic, expected.id)) not in seen:
+        elif (key := (topic, *expected.key)) not in seen:
             seen.add(key)
             found += [
                 f"{said}: {name} is {accepted.get(key, {}).get(name)!r}, not {value!r}"

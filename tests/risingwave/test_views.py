@@ -150,8 +150,8 @@ def test_no_sum_of_a_pane_passes_what_a_number_of_risingwave_holds(
     there.execute("insert into control.label_policies values ('*', 'dwell', 'sum', 1, 1)")
     there.execute(
         "insert into events.inference (request_id, event_time, ingested_at, model, model_version,"
-        " variant, item_id, prediction, propensity) "
-        "select p || '/' || v, %(at)s, %(at)s, 'm', 'v', 'champion', 'i', 5, p from unnest("
+        " variant, item_id, item_key, prediction, propensity) "
+        "select p || '/' || v, %(at)s, %(at)s, 'm', 'v', 'champion', 'i', '=i', 5, p from unnest("
         "'{1,1e-9,1e-100}'::float8[]) as p, unnest('{0,7,-4e8,6e28,1e200}'::float8[]) as v",
         {"at": START},
     )
@@ -263,9 +263,10 @@ def copy(
     here: psycopg.Connection[Any], there: psycopg.Connection[Any], table: str, other: str
 ) -> None:
     names = ", ".join(on_postgres.columns(there, other))
+    read_as = names.replace("item_key", "coalesce('=' || item_id, '')")
     there.execute(f"truncate {other}".encode())
     with (
-        here.cursor().copy(f"copy (select {names} from {table}) to stdout".encode()) as read,
+        here.cursor().copy(f"copy (select {read_as} from {table}) to stdout".encode()) as read,
         there.cursor().copy(f"copy {other} ({names}) from stdin".encode()) as write,
     ):
         for data in read:

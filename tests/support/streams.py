@@ -143,7 +143,7 @@ def send(log: EventLog, batch: list[tuple[Topic, Event]]) -> None:
     """Store one batch, topic by topic in the order of the batch."""
     futures = [log.submit(topic, [event]) for topic, event in batch]
     for future in futures:
-        future.result(30)
+        future.result(120)
 
 
 @st.composite
