@@ -12,8 +12,11 @@ from tests.support.rewards import Story, crowd
 from tests.support.streams import MODELS, START
 
 
-def crowded() -> Story:
-    """A story that gives every mart a row."""
+def crowded(ended: bool = False) -> Story:
+    """A story that gives every mart a row, last_runs only where a run has `ended`."""
+    steps = [("v1", "promoted", -700), ("v2", "canary", -650)]
+    if ended:
+        steps.insert(0, ("v0", "rejected", -750))
     lives = [
         parse(
             "model_events",
@@ -22,9 +25,7 @@ def crowded() -> Story:
                 "event_time": (START + timedelta(minutes=at)).isoformat(), "artifact_uri": "a",
             },
         )
-        for version, event, at in [
-            ("v0", "rejected", -750), ("v1", "promoted", -700), ("v2", "canary", -650),
-        ]
+        for version, event, at in steps
     ]  # fmt: skip
     stream = crowd(random.Random(3))
     stream.batches.append([*visitors()])

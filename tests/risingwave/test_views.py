@@ -85,8 +85,10 @@ def test_a_crowd_fills_every_mart(
     sql_standin: SqlStandIn,
     with_views: list[views.View],
 ) -> None:
-    story = crowded()
-    tell(engine, log, story, {"min_new_labels": "3", "min_sample": "5"}, 2)
+    story = crowded(ended=True)
+    policies = {"min_new_labels": "3", "min_sample": "5", "custom_windows": "season=120 days"}
+    tell(engine, log, story, policies, 2)
+    set_policies(engine, MODELS[1], default_label="no")
     found = compared(engine, sql_standin, with_views)
     assert found == []
     empty_ones = [mart for mart in views.marts() if not views.rows(sql_standin.connection, mart)]
