@@ -25,7 +25,13 @@ from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
 from headrace.model.inputs import Example
-from headrace.trainer.label_sql import chosen_labels, is_about, label_terms, staged_feedback
+from headrace.trainer.label_sql import (
+    chosen_labels,
+    is_about,
+    is_same_prediction,
+    label_terms,
+    staged_feedback,
+)
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
@@ -58,8 +64,7 @@ with final as (
     left join panes.labels as labels
         on
             i.request_id = labels.request_id
-            and i.model = labels.model
-            and i.item_id is not distinct from labels.item_id
+            and {is_labelled}
             and labels.first_ingested_at <= %(known_at)s
     where
         %(default_label)s::text is null
@@ -99,19 +104,16 @@ replayed as (
 ),
 
 chosen as (
-    select request_id, item_id from newest
+    select request_id, %(model)s::text as model, item_id from newest
     union
-    select request_id, item_id from replayed
+    select request_id, %(model)s::text as model, item_id from replayed
 ),
 
 inferences as (
     select inference.*, inference.request_id as served_id
     from chosen
     inner join events.inference as inference
-        on
-            chosen.request_id = inference.request_id
-            and inference.model = %(model)s
-            and chosen.item_id is not distinct from inference.item_id
+        on chosen.request_id = inference.request_id and {is_chosen}
 ),
 
 known_feedback as (
@@ -155,9 +157,7 @@ select
     inference.input
 from labels
 inner join inferences as inference
-    on
-        labels.request_id = inference.request_id
-        and labels.item_id is not distinct from inference.item_id
+    on labels.request_id = inference.request_id and {is_answered}
 order by inference.event_time, inference.request_id, inference.item_id nulls first
 """
 
@@ -312,6 +312,9 @@ def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> li
         kinds=", ".join(kinds),
         counts=_COUNTS,
         is_about=is_about(dialect, "f", "i"),
+        is_labelled=is_same_prediction(dialect, "i", "labels"),
+        is_chosen=is_same_prediction(dialect, "chosen", "inference"),
+        is_answered=is_same_prediction(dialect, "labels", "inference"),
         feedback=staged_feedback(dialect, "known_feedback"),
         terms=label_terms(dialect, "clocks", "policies"),
         labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),

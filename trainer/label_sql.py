@@ -56,6 +56,12 @@ def is_about(engine: str, feedback: str, inference: str) -> str:
     return str(_macros(engine).is_about(feedback, inference))
 
 
+@cache
+def is_same_prediction(engine: str, one: str, other: str) -> str:
+    """Return the condition that two rows of one request are of the same prediction."""
+    return str(_macros(engine).is_same_prediction(one, other))
+
+
 def _macros(engine: str) -> Any:
     return _environment(engine).globals["headrace"]
 

@@ -127,17 +127,13 @@ STRUCTS: dict[Topic, type[Event]] = {
     "feedback": Feedback,
     "model_events": ModelEvent,
 }
-IDS: dict[Topic, str] = {
-    "inference": "request_id",
-    "feedback": "feedback_id",
-    "model_events": "event_id",
-}
-# The columns that identify an event.
+# The columns that identify an event. The first is its id.
 KEYS: dict[Topic, tuple[str, ...]] = {
     "inference": ("request_id", "model", "item_id"),
     "feedback": ("feedback_id",),
     "model_events": ("event_id",),
 }
+IDS: dict[Topic, str] = {topic: names[0] for topic, names in KEYS.items()}
 _REQUIRED: dict[Topic, tuple[str, ...]] = {
     "inference": ("model",),
     "feedback": ("request_id",),

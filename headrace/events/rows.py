@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -146,7 +146,12 @@ def json_text(payload: object) -> str:
 
 def columns(topic: str) -> sql.Composed:
     """Return the columns of a topic's table, without those that the database fills in."""
-    return sql.SQL(", ").join(map(sql.Identifier, COLUMNS[topic]))
+    return listed(COLUMNS[topic])
+
+
+def listed(names: Iterable[str]) -> sql.Composed:
+    """Return names as a list of SQL."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
 def copy_statement(topic: str, table: str = "") -> sql.Composed:

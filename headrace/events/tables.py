@@ -18,7 +18,7 @@ from psycopg import sql
 
 from headrace.engine import Engine
 from headrace.errors import OvertakenError
-from headrace.events.contract import KEYS, TOPICS
+from headrace.events.contract import IDS, KEYS, TOPICS
 from headrace.events.rows import (
     ACCEPTED,
     COLUMNS,
@@ -29,6 +29,7 @@ from headrace.events.rows import (
     columns,
     copy_rows,
     copy_statement,
+    listed,
     rejected_row,
 )
 
@@ -174,12 +175,6 @@ _SHORT_DEADLOCKS = """
 select set_config('deadlock_timeout', '100ms', false)
 where has_parameter_privilege('deadlock_timeout', 'set')
 """
-
-
-def _names(columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join([sql.Identifier(column) for column in columns])
-
-
 _STAGE = {
     topic: sql.SQL(
         "create temp table {stage} on commit delete rows as "
@@ -202,7 +197,7 @@ _INSERT = {
         table=sql.Identifier(topic),
         columns=columns(topic),
         stage=sql.Identifier(f"stage_{topic}"),
-        key=_names(KEYS[topic]) if topic in TOPICS else sql.SQL("null"),  # type: ignore[index]
+        key=listed(KEYS[topic]) if topic in TOPICS else sql.SQL("null"),  # type: ignore[index]
     )
     for topic in _ORDER
 }
@@ -231,7 +226,7 @@ _COMPARE: dict[str, sql.Composed] = {
         same=sql.SQL(" and ").join(
             sql.SQL("staged.{column} {is_} stored.{column}").format(
                 column=sql.Identifier(column),
-                is_=sql.SQL("=" if column == KEYS[topic][0] else "is not distinct from"),
+                is_=sql.SQL("=" if column == IDS[topic] else "is not distinct from"),
             )
             for column in KEYS[topic]
         ),

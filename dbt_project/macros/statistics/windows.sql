@@ -229,7 +229,7 @@ cross join lateral (
                     ) >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
                     or clock.first_event_time
                     >= {{ headrace.pane_start('1 hour', 'clock.event_clock') }}
-                    - interval '9600 hours'
+                    - interval '{{ (headrace.hours_kept() | int) // 3600 }} hours'
                 )
     )
 {%- endmacro %}

@@ -7,16 +7,18 @@
     recompute={
         'events.inference': '
             select n.request_id from new_rows as n
-            inner join events.inference as other
-                on n.request_id = other.request_id
-            where not (' ~ is_same_prediction('n', 'other') ~ ')',
+            where exists (
+                select from events.inference as other
+                where
+                    n.request_id = other.request_id
+                    and not (' ~ is_same_prediction('n', 'other') ~ ')
+            )',
     }
 ) }}
 
 select
     request_id,
-    count(*) as predictions,
-    count(distinct model) as models
+    count(*) as predictions
 from {{ source('events', 'inference') }}
 group by request_id
 having count(*) > 1
