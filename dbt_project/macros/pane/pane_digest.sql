@@ -28,7 +28,10 @@
     {{ return(rows[0][0] if rows else none) }}
 {%- endmacro %}
 
-{#- SQL without the name of the database, for stored functions: they then work in a copy of it. -#}
+{#-
+  SQL without the name of the database, for stored functions: they then work in a copy of it. A quote
+  that opens the next name is part of what is replaced, so a schema named as the database stays.
+-#}
 {% macro without_database(sql) -%}
-    {{ return(sql | replace(adapter.quote(target.database) ~ '.', '')) }}
+    {{ return(sql | replace(adapter.quote(target.database) ~ '."', '"')) }}
 {%- endmacro %}
