@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(reached: Callable[[], object], timeout_s: float = 60) -> None:
+def until(reached: Callable[[], object], timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while not reached():
         assert time.monotonic() < deadline, "it did not come"
