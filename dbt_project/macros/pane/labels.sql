@@ -59,14 +59,10 @@ said as (
         defaults.weight
     from {{ feedback }} as f
     inner join defaults on f.kind = defaults.kind
-    {%- if not as_of %}
-    left join {{ feedback }} as retraction
-        on f.request_id = retraction.request_id and f.feedback_id = retraction.retracts
-    {%- endif %}
     where
         f.label is not null
         {%- if not as_of %}
-        and retraction.feedback_id is null
+        and {{ headrace.is_standing('f', feedback) }}
         {%- endif %}
 ),
 
@@ -159,12 +155,7 @@ known as (
         said.feedback_id is not null
         or i.event_time + terms.label_window <= terms.event_clock
     {%- elif as_of %}
-    left join {{ feedback }} as retraction
-        on
-            said.request_id = retraction.request_id
-            and said.feedback_id = retraction.retracts
-            and retraction.event_time <= moments.as_of
-    where retraction.feedback_id is null
+    where {{ headrace.is_standing('said', feedback, 'moments.as_of') }}
     {%- endif %}
 ),
 

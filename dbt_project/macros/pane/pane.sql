@@ -123,8 +123,11 @@
         {%- for column in adapter.get_columns_in_relation(fresh) if column.name not in key -%}
             {%- do measures.append(column.name) -%}
         {%- endfor -%}
+        {#- All events: a loop over a join whose rows were underestimated would not end. -#}
         {% call statement('main') %}
+            set local enable_nestloop = off;
             insert into {{ fresh }} select * from ({{ sql }}) as everything;
+            set local enable_nestloop = default;
             create unique index on {{ fresh }} ({{ key | join(', ') }}) nulls not distinct;
             {%- for columns in config.get('indexes', []) %}
             create index on {{ fresh }} ({{ columns | join(', ') }});

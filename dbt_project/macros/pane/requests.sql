@@ -35,3 +35,21 @@
                 )
             )
 {%- endmacro %}
+
+{#-
+  Whether feedback was not taken back, by a row of `all_feedback`. As an anti-join: a left join whose
+  rows are then filtered is expected to leave none, and the next join becomes a nested loop.
+
+  until  retractions after it do not count
+-#}
+{% macro is_standing(feedback, all_feedback, until=none) -%}
+    not exists (
+        select 1 from {{ all_feedback }} as retraction
+        where
+            {{ feedback }}.request_id = retraction.request_id
+            and {{ feedback }}.feedback_id = retraction.retracts
+            {%- if until %}
+            and retraction.event_time <= {{ until }}
+            {%- endif %}
+    )
+{%- endmacro %}

@@ -41,12 +41,8 @@ with said as (
     from {{ source('events', 'feedback') }} as f
     inner join {{ source('events', 'inference') }} as i
         on f.request_id = i.request_id and {{ is_about('f', 'i') }}
-    left join {{ source('events', 'feedback') }} as retraction
-        on
-            f.request_id = retraction.request_id
-            and f.feedback_id = retraction.retracts
     where
-        retraction.feedback_id is null
+        {{ is_standing('f', source('events', 'feedback')) }}
         and f.kind not in ('preference', 'retraction')
         and (f.kind = 'report' or coalesce(f.metadata ->> 'name', '') != '')
 ),

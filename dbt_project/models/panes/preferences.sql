@@ -55,11 +55,9 @@ with votes as (
         on
             f.rejected_request_id = rejected.request_id
             and rejected.model is not distinct from preferred.model
-    left join {{ source('events', 'feedback') }} as retraction
-        on
-            f.request_id = retraction.request_id
-            and f.feedback_id = retraction.retracts
-    where f.rejected_request_id is not null and retraction.feedback_id is null
+    where
+        f.rejected_request_id is not null
+        and {{ is_standing('f', source('events', 'feedback')) }}
 ),
 
 ordered as (
