@@ -221,6 +221,39 @@ def test_what_waits_is_found_whichever_pane_is_made_anew(
     assert state() == [3, 3, 6, 0, 0]
 
 
+def test_a_batch_reads_no_history(engine: Engine) -> None:
+    """Also when PostgreSQL plans for any batch, from a statement's sixth execution on."""
+
+    def pairs(first: int, last: int) -> list[tuple[Topic, Event]]:
+        names = [f"r{number}" for number in range(first, last)]
+        fields = {"model": "m", "segment": "s", "event_time": "2024-01-01T00:00:00Z"}
+        return [
+            *(("inference", parse("inference", {**fields, "request_id": n})) for n in names),
+            *(
+                ("feedback", parse("feedback", {"request_id": n, "feedback_id": n, "label": "a"}))
+                for n in names
+            ),
+        ]  # type: ignore[list-item]
+
+    def rows_read() -> int:
+        (row,) = engine.rows(
+            "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint as read "
+            "from pg_stat_user_tables where schemaname = 'events'"
+        )
+        return int(row["read"])
+
+    history, batches = 5_000, 40
+    with EventLog(engine) as log:
+        send(log, pairs(0, history))
+    with engine.connect() as connection:
+        connection.execute("analyze")
+    before = rows_read()
+    with EventLog(engine) as log:
+        for number in range(batches):
+            send(log, pairs(history + number, history + number + 1))
+    assert rows_read() - before < history
+
+
 def test_a_changed_pane_takes_over_without_a_gap(
     engine: Engine, log: EventLog, tmp_path: Path
 ) -> None:

@@ -70,6 +70,10 @@
 -#}
 
 {% materialization pane, adapter='postgres' %}
+    {#- A staging model that is read twice would be computed in full for each batch. -#}
+    {%- set sql = modules.re.sub(
+        '(__dbt__cte__[a-z_]+) as [(]', '\\1 ' ~ headrace.as_inlined() ~ ' (', sql
+    ) -%}
     {%- if headrace.is_package() -%}{{ return(headrace.deployed_elsewhere()) }}{%- endif -%}
     {%- set key = config.require('key') -%}
     {%- set deltas = config.get('deltas', []) -%}
