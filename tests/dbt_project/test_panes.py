@@ -233,7 +233,7 @@ def test_a_batch_reads_no_history(engine: Engine) -> None:
                 ("feedback", parse("feedback", {"request_id": n, "feedback_id": n, "label": "a"}))
                 for n in names
             ),
-        ]  # type: ignore[list-item]
+        ]
 
     def rows_read() -> int:
         (row,) = engine.rows(
