@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from headrace.settings import project_path
-from tests.support.distances import chi_square_moments, distances, number_bins
-from tests.support.formulas import EXAMPLES, MACROS, Connection, groups, table, values
+from tests.support.distances import chi_square_moments, chi_square_third, distances, number_bins
+from tests.support.formulas import EXAMPLES, MACROS, Connection, evaluate, groups, table, values
 from tests.support.oracle import bucket
 
 Counts = Any  # of numpy: a row a look, a column a bin
@@ -104,6 +105,19 @@ def test_moments_of_chi_square(margins: tuple[int, int, list[int]]) -> None:
     table_ = np.array([np.bincount(rows[:n], minlength=len(sums)), [0] * len(sums)], dtype=float)
     table_[1] = np.array(sums) - table_[0]
     assert chi_square_moments(table_) == pytest.approx((np.mean(found), np.var(found)))
+
+
+@pytest.mark.parametrize(("n", "m"), [(100, 10_000), (1000, 100), (500, 500)])
+@pytest.mark.parametrize("kind", ["uniform", "zipf"])
+def test_third_cumulant_of_chi_square(database: Connection, kind: str, n: int, m: int) -> None:
+    rng = np.random.default_rng(16)
+    sums = rng.multinomial(n + m, shares(kind, 40))
+    side = rng.multivariate_hypergeometric(sums, n, 200_000)
+    found = ((side / n - (sums - side) / m) ** 2 * n * m / sums).sum(axis=1)
+    case = (len(sums), float((1 / sums).sum()), float((1 / sums**2).sum()), n, m)
+    (third,) = evaluate(database, "chi_square_third", [case])
+    assert stats.skew(found) == pytest.approx(third / found.std() ** 3, rel=0.1)
+    assert third == pytest.approx(chi_square_third(np.array([sums * n, sums * m]) / (n + m)))
 
 
 # What is decided by them

@@ -75,6 +75,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "ks_p_value": ([NUMBERS, COUNTS, COUNTS], True),
     "chi_square_mean": ([COUNTS, COUNTS], False),
     "chi_square_variance": ([COUNTS, SUMS, COUNTS, COUNTS], False),
+    "chi_square_third": ([COUNTS, SUMS, SUMS, COUNTS, COUNTS], False),
     "smoothed_share": ([COUNTS[2:], COUNTS[2:], COUNTS[2:]], False),
     "psi_chance": ([COUNTS] * 4, False),
     "psi_term": ([SHARES, SHARES], False),
@@ -91,7 +92,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "binned_numbers": {},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
-PARTS |= {"chi_square_z", "fitted_degrees", "drift_status", "held_bin", "number_bin"}
+PARTS |= {
+    "chi_square_z",
+    "fitted_degrees",
+    "fitted_statistic",
+    "drift_status",
+    "held_bin",
+    "number_bin",
+}
 
 
 def expression(name: str, **options: Any) -> str:
