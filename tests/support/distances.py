@@ -138,6 +138,21 @@ def number_bins(old: Sequence[int], new: Sequence[int]) -> tuple[list[str], list
     return [place(bucket) for bucket in old], [place(bucket) for bucket in new]
 
 
+def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
+    """Distances of two samples of values, and whether they are identifiers."""
+    row = distances(*feature_bins(old, new))
+    row["chi_square_p_value"] = row.pop("p_value")
+    del row["cramers_v"]
+    row |= {"reference_rows": len(old), "current_rows": len(new)}
+    numbers = [[bucket(x) for x in side if is_number(x)] for side in (old, new)]
+    row |= {"ks": None, "ks_p_value": None}
+    if all(numbers):
+        row["ks"] = stats.ks_2samp(*numbers).statistic
+        row["ks_p_value"] = ks_p_value(row["ks"], *map(len, numbers))
+    is_identifier = not any(numbers) and are_identifiers(old) and are_identifiers(new)
+    return row, is_identifier
+
+
 def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
     """The bins that the values of a feature fall into."""
     sides = old, new
@@ -151,6 +166,12 @@ def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
 
     first, second = ([place(v, p) for v in side] for side, p in zip(sides, places, strict=True))
     return first, second
+
+
+def are_identifiers(values: list[Any]) -> bool:
+    """Whether nine of ten of the texts among these are different ones."""
+    texts = [text_of(value) for value in values if value is not None and not is_number(value)]
+    return bool(texts) and len(set(texts)) >= 0.9 * len(texts)
 
 
 def text_of(value: Any) -> str:
