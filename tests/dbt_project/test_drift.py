@@ -28,8 +28,8 @@ ROUNDING = 1e-9
 # Scores are squared in millionths: each is off by half of one, and the errors of the up to 100
 # labels of a stream add up in the statistic.
 MICRO = 1e-4
-# chi_square_p_value above two degrees: its roots are only nearly normal.
-CHI_SQUARE = 8e-4
+# chi_square_p_value: its roots are only nearly normal, worst at half a degree.
+CHI_SQUARE = 0.07
 # A score counts as the middle of its bin: on both sides half the width of the widest, 0.0104.
 SCORE_BIN = 0.0105
 FEW = settings(EXAMPLES, max_examples=15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -104,3 +105,42 @@ def test_numbers_with_few_values_are_seen_to_change(engine: Engine, log: EventLo
     assert {row["subject"] for row in firing} == changes.keys() - {"same"}
     (trigger,) = engine.rows("select psi, drifted_features from headrace.retrain_trigger")
     assert trigger["drifted_features"] == 5 and trigger["psi"] > 1
+
+
+def test_what_is_new_in_every_row_has_not_moved(engine: Engine, log: EventLog) -> None:
+    values: dict[str, Callable[[int], Any]] = {
+        "order_id": lambda i: f"order {i}",
+        "order_id of most": lambda i: f"order {i}" if i % 10 else None,
+        "plan": lambda i: "pro" if i < 200 else f"plan {i}",
+        "segment_features__labels_30d": lambda i: i,
+        "user_features__events_1h": lambda i: i,
+        "count": lambda i: i,
+    }
+    rows = [{"features": {name: draw(i) for name, draw in values.items()}} for i in range(400)]
+    send(log, sides("m", rows[:200], rows[200:]))
+    features = verdicts(engine, "m")[1]
+    assert features == {
+        "order_id": "identifier",
+        "order_id of most": "identifier",
+        "plan": "drifted",
+        "count": "drifted",
+    }
+    firing = engine.rows("select subject from headrace.alerts where alert = 'feature_drift'")
+    assert {row["subject"] for row in firing} == {"plan", "count"}
+    (trigger,) = engine.rows("select drifted_features from headrace.retrain_trigger")
+    assert trigger["drifted_features"] == 2
+
+
+def test_numbers_that_move_within_the_bins_of_psi_are_moving(engine: Engine, log: EventLog) -> None:
+    rng = random.Random(8)
+    count = 2000
+    # A tenth of all scores and numbers moves from below the middle to above it, evenly.
+    draws = [rng.random() for _ in range(2 * count)]
+    moved = [x + 0.5 if x < 0.5 and rng.random() < 0.24 else x for x in draws[count:]]
+    before, after = (
+        [{"score": x, "features": {"number": x}} for x in side] for side in (draws[:count], moved)
+    )
+    send(log, sides("m", before, after))
+    output, features, _ = verdicts(engine, "m")
+    assert features == {"number": "moving"} and output["status"] == "moving"
+    assert output["score_psi_excess"] < 0.1 <= output["ks"]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from headrace.settings import project_path
-from tests.support.distances import chi_square_moments, distances, number_bins
-from tests.support.formulas import EXAMPLES, MACROS, Connection, groups, table, values
+from tests.support.distances import chi_square_moments, chi_square_third, distances, number_bins
+from tests.support.formulas import EXAMPLES, MACROS, Connection, evaluate, groups, table, values
 from tests.support.oracle import bucket
 
 Counts = Any  # of numpy: a row a look, a column a bin
@@ -21,7 +22,7 @@ Counts = Any  # of numpy: a row a look, a column a bin
 ROUNDING = 1e-9
 # chi_square_p_value: its roots are only nearly normal, worst at half a degree.
 CHI_SQUARE = 0.07
-ALPHA, ALERT, HALT = 0.001, 0.25, 1.0
+ALPHA, MOVING, ALERT, HALT = 0.0005, 0.1, 0.25, 1.0
 
 
 def defaults() -> dict[str, str]:
@@ -106,6 +107,19 @@ def test_moments_of_chi_square(margins: tuple[int, int, list[int]]) -> None:
     assert chi_square_moments(table_) == pytest.approx((np.mean(found), np.var(found)))
 
 
+@pytest.mark.parametrize(("n", "m"), [(100, 10_000), (1000, 100), (500, 500)])
+@pytest.mark.parametrize("kind", ["uniform", "zipf"])
+def test_third_cumulant_of_chi_square(database: Connection, kind: str, n: int, m: int) -> None:
+    rng = np.random.default_rng(16)
+    sums = rng.multinomial(n + m, shares(kind, 40))
+    side = rng.multivariate_hypergeometric(sums, n, 200_000)
+    found = ((side / n - (sums - side) / m) ** 2 * n * m / sums).sum(axis=1)
+    case = (len(sums), float((1 / sums).sum()), float((1 / sums**2).sum()), n, m)
+    (third,) = evaluate(database, "chi_square_third", [case])
+    assert stats.skew(found) == pytest.approx(third / found.std() ** 3, rel=0.1)
+    assert third == pytest.approx(chi_square_third(np.array([sums * n, sums * m]) / (n + m)))
+
+
 # What is decided by them
 
 SIZES = [(100, 100), (100, 1000), (1000, 100), (5000, 100), (100, 5000), (1000, 1000)]
@@ -139,15 +153,14 @@ def look_at_numbers(database: Connection, looks: Iterator[tuple[Any, Any]]) -> l
 
 def passed(found: list[dict[str, Any]], threshold: float) -> float:
     """The share of looks that pass it, as drift_status has it."""
-    return float(
-        np.mean(
-            [
-                row["p_value"] is not None
-                and row["p_value"] < ALPHA
-                and row["psi_excess"] >= threshold
-                for row in found
-            ]
-        )
+    return float(np.mean([is_over(row, threshold) for row in found]))
+
+
+def is_over(row: dict[str, Any], threshold: float, tests: int = 1) -> bool:
+    return (
+        row["p_value"] is not None
+        and row["p_value"] < ALPHA / tests
+        and row["psi_excess"] >= threshold
     )
 
 
@@ -165,6 +178,21 @@ def test_classes_that_do_not_change_are_left_alone(database: Connection, kind: s
     assert np.mean(alerts) <= 0.003
     # What it would be without: the textbook's index of 300 classes, 100 rows a side.
     assert kind == "zipf" or naive[4 * len(SIZES)] > 0.7
+
+
+@pytest.mark.parametrize("sizes", [(100, 10_000), (1000, 100), (100, 100)])
+def test_models_of_many_features_that_do_not_change_are_left_alone(
+    database: Connection, sizes: tuple[int, int]
+) -> None:
+    rng, p, features, models = np.random.default_rng(17), shares("zipf", 50), 50, 200
+    old, new = (rng.multinomial(rows, p, features * models) for rows in sizes)
+    found = sorted(look(database, old, new), key=lambda row: row["g"])
+    wrong = {tests: [is_over(row, MOVING, tests) for row in found] for tests in (1, features)}
+    by_model = {t: np.reshape(looks, (models, features)).any(axis=1) for t, looks in wrong.items()}
+    assert by_model[features].mean() <= 0.01
+    assert by_model[1].mean() > 0.01
+    # Where many features are looked at, p-values count that are far below drift_alpha.
+    assert np.mean([row["p_value"] < 1e-4 for row in found]) <= 3e-4
 
 
 def shifts(kind: str, classes: int) -> Iterator[tuple[str, Any, Any, float]]:

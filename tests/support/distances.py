@@ -17,6 +17,8 @@ from tests.support.oracle import bucket, is_number
 Row = dict[str, Any]
 # Of the smaller side: what would get less is one bin with all others that would.
 RARE = 0.2
+# What is not told from 0.
+ROUNDING = 1e-9
 
 
 def distances(old: Sequence[Hashable], new: Sequence[Hashable]) -> Row:
@@ -71,14 +73,16 @@ def pooled(table: Any) -> Any:
 
 
 def p_value(table: Any, statistic: float) -> float | None:
-    """Of a gamma distribution with the mean and variance that chi-square has by chance."""
-    if table.shape[1] == 2:
-        return float(stats.chi2.sf(statistic, 1))
+    """Of the gamma distribution with the mean, variance and skewness that chi-square has."""
     if table.sum() <= 3:
         return None
     mean, variance = chi_square_moments(table)
-    degrees = 1e6 if variance <= 1e-9 else min(max(2 * mean**2 / variance, 0.5), 1e6)
-    return float(stats.chi2.sf(statistic * degrees / mean, degrees))
+    third = chi_square_third(table)
+    skewed = variance > ROUNDING and third > ROUNDING
+    degrees = min(max(8 * variance**3 / third**2, 0.5), 1e6) if skewed else 1e6
+    deviation = math.sqrt(max(variance, 1e-6 * mean**2))
+    scaled = degrees + (statistic - mean) / deviation * math.sqrt(2 * degrees)
+    return float(stats.chi2.sf(max(scaled, 0), degrees))
 
 
 def chi_square_moments(table: Any) -> tuple[float, float]:
@@ -94,6 +98,23 @@ def chi_square_moments(table: Any) -> tuple[float, float]:
     mean = rows / (rows - 1) * (table.shape[1] - 1)
     variance = 2 * rows / (rows - 3) * (v1 - w1) * (v2 - w2) + rows**2 / (rows - 1) * w1 * w2
     return float(mean), float(variance)
+
+
+def chi_square_third(table: Any) -> float:
+    """The third cumulant of chi-square, from those of a binomial number of rows in each bin.
+
+    A bin has X = U^2 / s, where U is what deviates and s its variance; of X - b U, which the
+    number of all rows says nothing of, cumulants add up.
+    """
+    f, g = table.sum(axis=1) / table.sum()
+    s = table.sum(axis=0) * f * g
+    skew = g - f
+    b = len(s) * skew / s.sum()
+    xxx = 8 + (22 - 112 * f * g) / s + (1 - 30 * f * g + 120 * (f * g) ** 2) / s**2
+    xxu = skew * (8 + (1 - 12 * f * g) / s)
+    xuu = 2 * s + 1 - 6 * f * g
+    uuu = skew * s
+    return float((xxx - 3 * b * xxu + 3 * b**2 * xuu - b**3 * uuu).sum() - 8)
 
 
 def number_bins(old: Sequence[int], new: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -117,6 +138,21 @@ def number_bins(old: Sequence[int], new: Sequence[int]) -> tuple[list[str], list
     return [place(bucket) for bucket in old], [place(bucket) for bucket in new]
 
 
+def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
+    """Distances of two samples of values, and whether they are identifiers."""
+    row = distances(*feature_bins(old, new))
+    row["chi_square_p_value"] = row.pop("p_value")
+    del row["cramers_v"]
+    row |= {"reference_rows": len(old), "current_rows": len(new)}
+    numbers = [[bucket(x) for x in side if is_number(x)] for side in (old, new)]
+    row |= {"ks": None, "ks_p_value": None}
+    if all(numbers):
+        row["ks"] = stats.ks_2samp(*numbers).statistic
+        row["ks_p_value"] = ks_p_value(row["ks"], *map(len, numbers))
+    is_identifier = not any(numbers) and are_identifiers(old) and are_identifiers(new)
+    return row, is_identifier
+
+
 def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
     """The bins that the values of a feature fall into."""
     sides = old, new
@@ -130,6 +166,12 @@ def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
 
     first, second = ([place(v, p) for v in side] for side, p in zip(sides, places, strict=True))
     return first, second
+
+
+def are_identifiers(values: list[Any]) -> bool:
+    """Whether nine of ten of the texts among these are different ones."""
+    texts = [text_of(value) for value in values if value is not None and not is_number(value)]
+    return bool(texts) and len(set(texts)) >= 0.9 * len(texts)
 
 
 def text_of(value: Any) -> str:

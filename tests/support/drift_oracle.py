@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import numpy as np
 from scipy import stats
 
 from headrace.events.contract import Inference
-from tests.support.distances import distances, feature_bins, ks_p_value, number_bins
+from tests.support.distances import distances, feature_distances, ks_p_value, number_bins
+from tests.support.hourly_errors import by_hour, page_hinkley
 from tests.support.label_oracle import REWARDS, Silence, number, utc
 from tests.support.oracle import Oracle, Row, as_class, hour, minute, score_bin
 from tests.support.samples import MONTH, Samples, began, samples, window_from
@@ -125,6 +125,10 @@ class DriftOracle:
                 serves = max(map(at, events)) >= since
                 if serves or (champion and champion.model_version == version):
                     rows[model, version] = self._output(events, clock)
+            found = [row for (of, _), row in rows.items() if of == model]
+            tests = sum(len(self._tests(row)) for row in found)
+            for row in found:
+                self._judge_output(row, tests)
         return rows
 
     def _output(self, events: list[Inference], clock: datetime) -> Row:
@@ -145,10 +149,10 @@ class DriftOracle:
         bins = [[score_bin(score) for score in side] for side in scores]
         named = [[as_class(event.prediction) for event in side] for side in (old, new)]
         tenths, classes = distances(*number_bins(*bins)), distances(*named)
-        row: Row = {"js_divergence": None, "ks": None, "wasserstein": None}
+        row: Row = dict.fromkeys(("js_divergence", "ks", "ks_p_value", "wasserstein"))
         row |= {"reference_scores": len(bins[0]), "current_scores": len(bins[1])}
         if all(bins):
-            row["js_divergence"] = distances(*bins)["js_divergence"]
+            row["js_divergence"] = tenths["js_divergence"]
             row["ks"] = stats.ks_2samp(*bins).statistic
             row["ks_p_value"] = ks_p_value(row["ks"], *map(len, bins))
             row["wasserstein"] = stats.wasserstein_distance(*scores)
@@ -158,29 +162,49 @@ class DriftOracle:
         row |= {"reference_rows": len(old), "current_rows": len(new)}
         for name in ("psi", "psi_excess"):
             row |= {f"score_{name}": tenths[name], f"class_{name}": classes[name]}
-        parts = [classes]
-        if min(map(len, bins)) >= policies.min_sample:
-            parts.append(tenths)
-        sure = [part for part in parts if self._is_sure(part)]
-        row["psi"] = max_of(*(part["psi"] for part in parts))
-        row["psi_excess"] = max_of(*(part["psi_excess"] for part in sure or parts))
-        verdict = {"psi_excess": row["psi_excess"], "p_value": 0.0 if sure else 1.0}
-        row["status"] = self._status(verdict, len(old), len(new))
-        if row["status"] == "drifted" and row["psi_excess"] >= policies.psi_halt:
-            row["status"] = "halt"
         return row
 
-    def _is_sure(self, found: Row) -> bool:
-        return found["p_value"] is not None and found["p_value"] < self.policies.drift_alpha
+    def _tests(self, row: Row) -> list[float]:
+        """The p-values of a version's output that count."""
+        found = []
+        if min(row["reference_rows"], row["current_rows"]) >= self.policies.min_sample:
+            found.append(row["chi_square_p_value"])
+        if min(row["reference_scores"], row["current_scores"]) >= self.policies.min_sample:
+            found += [row["score_chi_square_p_value"], row["ks_p_value"]]
+        return [p for p in found if p is not None]
 
-    def _status(self, found: Row, *rows: int) -> str:
-        if found["psi_excess"] is None or min(rows) < self.policies.min_sample:
+    def _judge_output(self, row: Row, tests: int) -> None:
+        parts = [("class_psi", "chi_square_p_value")]
+        has_scores = min(row["reference_scores"], row["current_scores"]) >= self.policies.min_sample
+        if has_scores:
+            parts.append(("score_psi", "score_chi_square_p_value"))
+        sure = [name for name, p in parts if self._is_sure(row[p], tests)]
+        row["psi"] = max_of(*(row[name] for name, _ in parts))
+        excesses = sure or [name for name, _ in parts]
+        row["psi_excess"] = max_of(*(row[f"{name}_excess"] for name in excesses))
+        row["tests"] = tests
+        is_apart = has_scores and self._is_apart(row, tests)
+        row["status"] = self._status(row, bool(sure), is_apart)
+        if row["status"] == "drifted" and row["psi_excess"] >= self.policies.psi_halt:
+            row["status"] = "halt"
+
+    def _is_sure(self, p_value: float | None, tests: int = 1) -> bool:
+        return p_value is not None and p_value * tests < self.policies.drift_alpha
+
+    def _is_apart(self, row: Row, tests: int) -> bool:
+        return (
+            row["ks"] is not None and row["ks"] >= 0.1 and self._is_sure(row["ks_p_value"], tests)
+        )
+
+    def _status(self, row: Row, is_sure: bool, is_apart: bool = False) -> str:
+        rows = row["reference_rows"], row["current_rows"]
+        if row["psi_excess"] is None or min(rows) < self.policies.min_sample:
             return "too few rows"
-        if not self._is_sure(found):
-            return "stable"
-        if found["psi_excess"] >= self.policies.psi_alert:
+        if is_sure and row["psi_excess"] >= self.policies.psi_alert:
             return "drifted"
-        return "moving" if found["psi_excess"] >= 0.1 else "stable"
+        if (is_sure and row["psi_excess"] >= 0.1) or is_apart:
+            return "moving"
+        return "stable"
 
     # --- feature_psi
 
@@ -188,18 +212,26 @@ class DriftOracle:
         rows = {}
         for model in self.models:
             old, new = self._sides(model, self.predictions(model), self.oracle.clock(model))
+            found = {}
             for name in {name for event in old + new for name in event.features}:
                 sides = [
                     [event.features[name] for event in side if name in event.features]
                     for side in (old, new)
                 ]
-                row = distances(*feature_bins(*sides))
-                row["chi_square_p_value"] = row.pop("p_value")
-                verdict = {**row, "p_value": row["chi_square_p_value"]}
-                row["status"] = self._status(verdict, *map(len, sides))
-                row |= {"reference_rows": len(sides[0]), "current_rows": len(sides[1])}
-                for name_ in ("js_divergence", "cramers_v"):
-                    del row[name_]
+                found[name] = feature_distances(*sides)
+            judged = [row for row, is_identifier in found.values() if not is_identifier]
+            tests = sum(
+                row[p] is not None
+                for row in judged
+                if min(row["reference_rows"], row["current_rows"]) >= self.policies.min_sample
+                for p in ("chi_square_p_value", "ks_p_value")
+            )
+            for name, (row, is_identifier) in found.items():
+                is_sure = self._is_sure(row["chi_square_p_value"], tests)
+                row["tests"] = tests
+                row["status"] = self._status(row, is_sure, self._is_apart(row, tests))
+                if is_identifier and row["status"] != "too few rows":
+                    row["status"] = "identifier"
                 rows[model, name] = row
         return rows
 
@@ -253,7 +285,7 @@ class DriftOracle:
         row |= {"reference_rows": len(old), "current_rows": len(new)}
         for name, side in (("reference", old), ("current", new)):
             row[f"{name}_positive_share"] = share(side.count(positive), len(side))
-        row["status"] = self._status(row, len(old), len(new))
+        row["status"] = self._status(row, self._is_sure(row["p_value"]))
         return row
 
     def _is_class(self, event: Inference, label: str) -> bool:
@@ -342,22 +374,6 @@ class DriftOracle:
             if len(pooled) >= self.policies.min_sample / 2:
                 points.append((times[0], float(np.mean(pooled)) / unit))
         return points
-
-
-def page_hinkley(x: list[float], delta: float) -> list[float]:
-    m, lowest, found = 0.0, math.inf, []
-    for n, value in enumerate(x, start=1):
-        m += value - sum(x[:n]) / n - delta
-        lowest = min(lowest, m)
-        found.append(m - lowest)
-    return found
-
-
-def by_hour(errors: list[tuple[datetime, float]]) -> dict[datetime, list[float]]:
-    found: dict[datetime, list[float]] = defaultdict(list)
-    for time, error in errors:
-        found[time].append(error)
-    return found
 
 
 def max_of(*values: float | None) -> float | None:

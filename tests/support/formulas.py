@@ -75,6 +75,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "ks_p_value": ([NUMBERS, COUNTS, COUNTS], True),
     "chi_square_mean": ([COUNTS, COUNTS], False),
     "chi_square_variance": ([COUNTS, SUMS, COUNTS, COUNTS], False),
+    "chi_square_third": ([COUNTS, SUMS, SUMS, COUNTS, COUNTS], False),
     "smoothed_share": ([COUNTS[2:], COUNTS[2:], COUNTS[2:]], False),
     "psi_chance": ([COUNTS] * 4, False),
     "psi_term": ([SHARES, SHARES], False),
@@ -86,12 +87,16 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
 TABLES: dict[str, dict[str, Any]] = {
     "least_squares": {"x": "x", "y": "y"},
     "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5},
-    "histogram_distances": {},
+    "wasserstein_distances": {},
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
-PARTS |= {"chi_square_z", "fitted_degrees", "drift_status", "held_bin", "number_bin"}
+PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
+PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
+PARTS |= {"are_identifiers", "is_own_feature"}
+PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
+PARTS |= {"are_identifiers", "is_own_feature"}
 
 
 def expression(name: str, **options: Any) -> str:

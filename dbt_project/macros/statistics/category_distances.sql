@@ -102,6 +102,8 @@
                 {{ moved }} * {{ moved }} * reference_rows * current_rows / nullif(reference + current, 0)
             ) as chi_square,
             sum(1 / nullif(reference + current, 0)) as inverses,
+            sum(1 / nullif((reference + current) * (reference + current), 0))
+                as inverse_squares,
             max(bins) as bins,
             max(places) as places,
             max(reference_rows) as reference_rows,
@@ -116,7 +118,10 @@
             {{ headrace.chi_square_mean('places', 'reference_rows + current_rows') }} as mean,
             {{ headrace.chi_square_variance(
                 'places', 'inverses', 'reference_rows', 'current_rows'
-            ) }} as variance
+            ) }} as variance,
+            {{ headrace.chi_square_third(
+                'places', 'inverses', 'inverse_squares', 'reference_rows', 'current_rows'
+            ) }} as third
         from {{ name }}_sums
         {{ headrace.fence() }}
     ),
@@ -124,7 +129,7 @@
     {{ name }}_fitted as (
         select
             *,
-            {{ headrace.fitted_degrees('places', 'mean', 'variance') }} as degrees
+            {{ headrace.fitted_degrees('places', 'variance', 'third') }} as degrees
         from {{ name }}_moments
         {{ headrace.fence() }}
     ),
@@ -132,13 +137,17 @@
     {{ name }}_scaled as (
         select
             *,
-            case
-                when places = 2 then chi_square
-                else chi_square * degrees / nullif(mean, 0)
-            end as scaled,
-            {{ headrace.chi_square_z('chi_square * degrees / nullif(mean, 0)', 'degrees') }}
-                as z
+            {{ headrace.fitted_statistic('chi_square', 'mean', 'variance', 'degrees') }}
+                as scaled
         from {{ name }}_fitted
+        {{ headrace.fence() }}
+    ),
+
+    {{ name }}_tested as (
+        select
+            *,
+            {{ headrace.chi_square_z('scaled', 'degrees') }} as z
+        from {{ name }}_scaled
         {{ headrace.fence() }}
     ),
 
@@ -163,7 +172,7 @@
             bins,
             reference_rows::bigint as reference_rows,
             current_rows::bigint as current_rows
-        from {{ name }}_scaled
+        from {{ name }}_tested
         {{ headrace.fence() }}
     )
 {%- endmacro %}

@@ -38,18 +38,15 @@
 {%- endmacro %}
 
 {#-
-  Distances as CTEs, the last of them `{{ name }}`: `by`,
-    ks                  two-sample Kolmogorov-Smirnov statistic over the bins, in [0, 1]
+  How far apart two histograms are, as CTEs, the last of them `{{ name }}`: `by`,
     wasserstein         area between the distribution functions (Vaserstein 1969), in units of value
     wasserstein_normed  that in standard deviations of the reference; null where it has none
-    js_divergence       Jensen-Shannon in bits, in [0, 1]
-    reference_rows, current_rows
-  Distances are null where one side has no rows.
+  Null where one side has no rows.
 
   relation  has `by`, bin_order (without ties), value (of the bin; rises with bin_order, never
             null), reference and current (counts, at least 0; both may be 0)
 -#}
-{% macro histogram_distances(name, relation, by) -%}
+{% macro wasserstein_distances(name, relation, by) -%}
     {%- set keys = by | join(', ') -%}
     {%- set up_to_this -%}
         partition by {{ keys }}
@@ -76,7 +73,6 @@
             {{ keys }},
             value,
             reference,
-            current,
             sum(reference) over (
                 {{ up_to_this }}
             ) as reference_so_far,
@@ -104,9 +100,7 @@
         select
             {{ keys }},
             reference,
-            current,
             reference / reference_rows as reference_share,
-            current / current_rows as current_share,
             abs(reference_so_far / reference_rows - current_so_far / current_rows) as gap,
             coalesce(width, 0) as width,
             value - reference_sum / reference_rows as deviation
@@ -116,14 +110,10 @@
     {{ name }}_sums as (
         select
             {{ keys }},
-            max(gap) as ks,
             sum(gap * width) as wasserstein,
             case when count(*) filter (where reference > 0) > 1
                 then sqrt(sum(reference_share * deviation * deviation))
-            end as reference_deviation,
-            sum({{ headrace.js_term('reference_share', 'current_share') }}) as js_divergence,
-            sum(reference)::bigint as reference_rows,
-            sum(current)::bigint as current_rows
+            end as reference_deviation
         from {{ name }}_gaps
         group by {{ keys }}
     ),
@@ -131,16 +121,8 @@
     {{ name }} as (
         select
             {{ keys }},
-            ks,
             wasserstein,
-            wasserstein / nullif(reference_deviation, 0) as wasserstein_normed,
-            case
-                when js_divergence < 0 then 0
-                when js_divergence > 1 then 1
-                else js_divergence
-            end as js_divergence,
-            reference_rows,
-            current_rows
+            wasserstein / nullif(reference_deviation, 0) as wasserstein_normed
         from {{ name }}_sums
     )
 {%- endmacro %}

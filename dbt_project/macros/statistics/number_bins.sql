@@ -45,7 +45,9 @@
 
 {#-
   Numbers put into bins, as CTEs, the last of them `{{ name }}`: `by`, bin, first_bucket,
-  last_bucket, reference, current.
+  last_bucket, reference, current, and gap: how far apart the two distribution functions are at most
+  within the bin. The greatest gap of all bins is the Kolmogorov-Smirnov statistic over the buckets.
+  It is null where a side has no numbers.
 
   relation  has `by`, bucket (without ties; rises with the number), reference and current (counts,
             at least 0)
@@ -73,7 +75,15 @@
             ) as numbers,
             sum(case when reference = 1 then 1 else 0 end) over (
                 {{ all_buckets }}
-            ) as lone
+            ) as lone,
+            sum(current) over (
+                partition by {{ keys }}
+                order by bucket
+                rows between unbounded preceding and current row
+            ) as current_so_far,
+            sum(current) over (
+                {{ all_buckets }}
+            ) as current_numbers
         from {{ relation }}
     ),
 
@@ -84,7 +94,11 @@
             min(bucket) as first_bucket,
             max(bucket) as last_bucket,
             sum(reference) as reference,
-            sum(current) as current
+            sum(current) as current,
+            max(abs(
+                (below + reference)::double precision / nullif(numbers, 0)
+                - current_so_far::double precision / nullif(current_numbers, 0)
+            )) as gap
         from {{ name }}_placed
         group by {{ range(1, by | length + 2) | join(', ') }}
     )

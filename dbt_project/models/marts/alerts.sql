@@ -27,7 +27,7 @@ checked as (
         'warning' as severity
         {%- endif %}
     from {{ ref(view) }}
-    where status != 'too few rows'
+    where status not in ('too few rows', 'identifier')
     union all
     {%- endfor %}
     select

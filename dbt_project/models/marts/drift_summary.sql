@@ -16,7 +16,7 @@ inputs as (
         model,
         count(*) as features,
         count(*) filter (where status = 'drifted') as drifted_features,
-        count(*) filter (where status != 'too few rows') as told
+        count(*) filter (where status not in ('too few rows', 'identifier')) as told
     from features
     group by model
 ),

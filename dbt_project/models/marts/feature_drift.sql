@@ -1,5 +1,5 @@
--- How far each feature has moved from what the serving version was trained on: beside feature_psi,
--- distances of the whole histograms of numbers (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon).
+-- How far each feature has moved from what the serving version was trained on: what feature_psi
+-- says, and for numbers how far they went (Wasserstein).
 -- grain: feature of a model.  key: (model, feature).
 -- lateness: any; windows are those of drift_windows.
 with spans as (
@@ -26,7 +26,7 @@ histograms as (
     group by model, feature, bin
 ),
 
-{{ histogram_distances('distances', 'histograms', ['model', 'feature']) }},
+{{ wasserstein_distances('distances', 'histograms', ['model', 'feature']) }},
 
 -- Else they would be measured again for every feature that they are joined to.
 apart {{ as_materialized() }} (
@@ -36,12 +36,8 @@ apart {{ as_materialized() }} (
 judged as (
     select
         measured.*,
-        apart.ks,
         apart.wasserstein,
-        apart.wasserstein_normed,
-        apart.js_divergence,
-        apart.reference_rows as reference_numbers,
-        apart.current_rows as current_numbers
+        apart.wasserstein_normed
     from {{ ref('feature_psi') }} as measured
     left join apart
         on measured.model = apart.model and measured.feature = apart.feature
@@ -55,10 +51,11 @@ select
     psi,
     psi_excess,
     status,
+    tests,
     chi_square,
     chi_square_p_value,
     ks,
-    {{ ks_p_value('ks', 'reference_numbers', 'current_numbers') }} as ks_p_value,
+    ks_p_value,
     wasserstein,
     wasserstein_normed,
     js_divergence,

@@ -87,7 +87,7 @@ select
     spans.task,
     -- the verdict
     {{ drift_status(
-        'distances.psi_excess', 'distances.p_value < spans.drift_alpha',
+        'distances.psi_excess', is_significant('distances.p_value', 1, 'spans.'),
         'distances.reference_rows', 'distances.current_rows', 'spans.'
     ) }} as status,
     distances.psi,

@@ -1,7 +1,7 @@
 -- How far the output of each serving version is from how it began. prediction_drift judges it.
 -- Baseline and current window are those of output_windows. Scores are compared by the tenths of the
--- baseline, by what it never held and by its commonest scores (psi), and by their whole histogram
--- (Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon), predictions by their classes.
+-- baseline, by what it never held and by its commonest scores (psi, Jensen-Shannon), and by their
+-- whole histogram (Kolmogorov-Smirnov, Wasserstein), predictions by their classes.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline.
 with spans as (
@@ -62,13 +62,22 @@ score_bins as (
     group by model, model_version, bin
 ),
 
-{{ histogram_distances('scores', 'score_bins', ['model', 'model_version']) }},
+{{ wasserstein_distances('scores', 'score_bins', ['model', 'model_version']) }},
 
 {{ binned_numbers('binned_scores', 'score_bins', ['model', 'model_version']) }},
 
-{{ category_distances(
-    'tenths', 'binned_scores', ['model', 'model_version'], 'bin'
-) }},
+gaps as (
+    select
+        *,
+        max(gap) over (
+            partition by model, model_version
+            order by bin
+            rows between unbounded preceding and unbounded following
+        ) as ks
+    from binned_scores
+),
+
+{{ category_distances('tenths', 'gaps', ['model', 'model_version', 'ks'], 'bin') }},
 
 class_counts as (
     select
@@ -91,8 +100,8 @@ measured as (
         tenths.psi as score_psi,
         tenths.psi_excess as score_psi_excess,
         tenths.p_value as score_chi_square_p_value,
-        scores.js_divergence,
-        scores.ks,
+        tenths.js_divergence,
+        tenths.ks,
         scores.wasserstein,
         classes.psi as class_psi,
         classes.psi_excess as class_psi_excess,

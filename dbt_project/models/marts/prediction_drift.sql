@@ -1,6 +1,7 @@
 -- Whether the output of each serving version has moved from how it began (output_distances).
 -- Status follows psi_excess (psi without what chance alone adds to it) where chi-square is
--- significant, too.
+-- significant, too; scores have also moved where their distribution functions are a tenth apart
+-- (Kolmogorov-Smirnov). Significance is that of all tests of a model together.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline.
 with measured as (
@@ -10,6 +11,8 @@ with measured as (
         policies.drift_alpha,
         policies.psi_alert,
         policies.psi_halt,
+        least(distances.reference_rows, distances.current_rows)
+        >= policies.min_sample as has_rows,
         least(distances.reference_scores, distances.current_scores)
         >= policies.min_sample as has_scores
     from {{ ref('output_distances') }} as distances
@@ -17,16 +20,38 @@ with measured as (
         on distances.model = policies.model
 ),
 
+counted as (
+    select
+        *,
+        sum(
+            case when has_rows then {{ tests_of(['chi_square_p_value']) }} else 0 end
+            + case
+                when has_scores
+                    then {{ tests_of(['score_chi_square_p_value', 'ks_p_value']) }}
+                else 0
+            end
+        ) over (
+            partition by model
+            order by model_version
+            rows between unbounded preceding and unbounded following
+        )::bigint as tests
+    from measured
+),
+
 tested as (
     select
         *,
         case
-            when has_scores and score_chi_square_p_value < drift_alpha
+            when
+                has_scores
+                and {{ is_significant('score_chi_square_p_value', 'tests') }}
                 then score_psi_excess
         end as sure_score_excess,
-        case when chi_square_p_value < drift_alpha then class_psi_excess end
-            as sure_class_excess
-    from measured
+        case
+            when {{ is_significant('chi_square_p_value', 'tests') }}
+                then class_psi_excess
+        end as sure_class_excess
+    from counted
 ),
 
 greatest_of_both as (
@@ -66,13 +91,15 @@ select
         when
             is_sure
             and psi_excess >= psi_halt
-            and least(reference_rows, current_rows) >= min_sample then 'halt'
+            and has_rows then 'halt'
         else {{ drift_status(
-            'psi_excess', 'is_sure', 'reference_rows', 'current_rows'
+            'psi_excess', 'is_sure', 'reference_rows', 'current_rows',
+            is_apart='has_scores and ' ~ ks_is_apart('ks', 'ks_p_value', 'tests')
         ) }}
     end as status,
     psi,
     psi_excess,
+    tests,
     -- scores
     score_psi,
     score_psi_excess,

@@ -19,7 +19,8 @@ with heard as (
 drifted as (
     select
         model,
-        max(psi_excess) filter (where status != 'too few rows') as psi,
+        max(psi_excess) filter (where status not in ('too few rows', 'identifier'))
+            as psi,
         count(*) filter (where status = 'drifted') as features
     from {{ ref('feature_psi') }}
     group by model
