@@ -65,3 +65,19 @@
             * {{ headrace.exp_of(exponent) }})
     end
 {%- endmacro %}
+
+{#-
+  Half the length of the interval of all differences whose mixture_p_value is at least alpha:
+  sqrt(V (V + tau^2) / tau^2 ln((V + tau^2) / (V alpha^2))). It holds at all looks together with a
+  probability of at least 1 - alpha (Robbins 1970; Howard, Ramdas, McAuliffe, Sekhon 2021).
+
+  alpha  in (0, 1]
+-#}
+{% macro mixture_reach(variance, tau_squared, alpha) -%}
+    {%- set variance = '(' ~ variance ~ ')::double precision' -%}
+    {%- set tau_squared = '(' ~ tau_squared ~ ')::double precision' -%}
+    case when {{ variance }} > 0 and {{ tau_squared }} > 0 and {{ alpha }} > 0 and {{ alpha }} <= 1 then
+        sqrt({{ variance }} * (1 + {{ variance }} / nullif({{ tau_squared }}, 0))
+            * (ln(1 + {{ tau_squared }} / nullif({{ variance }}, 0)) - 2 * ln({{ alpha }})))
+    end
+{%- endmacro %}

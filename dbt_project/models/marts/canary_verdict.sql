@@ -18,6 +18,8 @@ with rated as (
         rewards.z,
         rewards.p_value,
         rewards.always_valid_p_value,
+        rewards.always_valid_low,
+        rewards.always_valid_high,
         rewards.macro_auc,
         rewards.champion_macro_auc,
         policies.max_error_rate,
@@ -70,7 +72,8 @@ decided as (
             when has_another_reward and difference > 0 then 'higher reward'
             when not has_sample then 'too few labels'
             when has_no_reward then 'no reward'
-            when difference_low > -max_canary_loss then 'no loss'
+            when always_valid_low > -max_canary_loss * abs(champion_mean_reward)
+                then 'no loss'
             else 'undecided'
         end as reason
     from judged
@@ -116,6 +119,8 @@ select
     z,
     p_value,
     always_valid_p_value,
+    always_valid_low,
+    always_valid_high,
     macro_auc,
     champion_macro_auc
 from decided
