@@ -138,11 +138,11 @@ def test_canary_verdict(engine: Engine, log: EventLog, story: Story) -> None:
     story.tell(log, check)
 
 
-def lives() -> list[tuple[Topic, Any]]:
+def lives(**more: str) -> list[tuple[Topic, Any]]:
     return [
-        ("model_events", parse("model_events", {"event_time": START.isoformat(), **life}))
+        ("model_events", parse("model_events", {"event_time": START.isoformat(), **life, **more}))
         for life in (
-            {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": "a"},
+            {"model": "m", "model_version": "v1", "event": "promoted"},
             {"model": "m", "model_version": "v2", "event": "canary", "traffic": 0.5},
         )
     ]
@@ -241,6 +241,26 @@ def test_predictions_without_a_click_count(engine: Engine, log: EventLog) -> Non
     row = verdict()
     assert row["mean_reward"] == pytest.approx((60 + 500) / 3_000)
     assert row["verdict"] == "promote"
+
+
+@pytest.mark.parametrize(
+    ("canary", "wanted"),
+    [
+        (600, ("promote", "higher reward", [])),
+        (300, ("continue", "sample ratio", [{"subject": "v2"}])),
+    ],
+)
+def test_a_share_that_was_not_planned_holds_the_canary_back(
+    engine: Engine, log: EventLog, canary: int, wanted: tuple[str, str, list[Row]]
+) -> None:
+    """Half of the predictions after the first hour is planned, the champion has 540."""
+    served = inferences("v2", "canary", canary, 1.0) + inferences("v1", "champion", 600, 0.5)
+    send(log, lives(artifact_uri="a") + served)
+    (row,) = engine.rows("select * from headrace.canary_verdict")
+    assert row["planned_share"] == 0.5
+    assert row["share"] == pytest.approx((canary - 60) / (canary - 60 + 540))
+    alerts = engine.rows("select subject from headrace.alerts where alert = 'sample_ratio'")
+    assert (row["verdict"], row["reason"], alerts) == wanted
 
 
 def test_a_regression_is_compared_by_its_error(engine: Engine, log: EventLog) -> None:

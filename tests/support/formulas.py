@@ -82,6 +82,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "two_proportion_z": ([COUNTS] * 4, False),
     "always_valid_p_value": ([COUNTS] * 4, True),
     "mixture_p_value": ([DIFFERENCES, VARIANCES, VARIANCES], True),
+    "planned_share_p_value": ([COUNTS, COUNTS, SHARES], True),
     "mixture_reach": ([VARIANCES, VARIANCES, [None, 0.0, 1e-300, 0.05, 1.0, 2.0]], False),
     "share_variance": ([COUNTS[2:], COUNTS[3:]], False),
     "chi_square_p_value": ([NUMBERS, COUNTS], True),
