@@ -163,6 +163,14 @@ def test_a_planned_share_is_kept_or_not(database: Connection, planned: float) ->
         assert least <= (p.min(axis=1) < 0.001).mean() <= most
 
 
+def test_pairs_may_be_looked_at_after_each(database: Connection) -> None:
+    """McNemar's test of a shadow that is as good: half of those that one of two got right."""
+    right = np.cumsum(np.random.default_rng(9).random((100, 300)) < 0.5, axis=1)
+    cases = [(int(b), m, 0.5) for row in right for m, b in enumerate(row, start=1)]
+    p = np.reshape(evaluate(database, "planned_share_p_value", cases), right.shape)
+    assert (p.min(axis=1) < 0.05).mean() <= 0.05
+
+
 def test_worse_canary_is_found(database: Connection) -> None:
     ((p,), (same,)) = (
         evaluate(database, "always_valid_p_value", [case])
