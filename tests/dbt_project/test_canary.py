@@ -263,6 +263,33 @@ def test_a_share_that_was_not_planned_holds_the_canary_back(
     assert (row["verdict"], row["reason"], alerts) == wanted
 
 
+def test_a_status_settles_the_verdict(engine: Engine, log: EventLog) -> None:
+    """What comes after a promotion changes nothing; a canary that is one again starts anew."""
+
+    def verdicts() -> list[tuple[Any, ...]]:
+        rows = engine.rows("select verdict, reason, labels from headrace.canary_verdict")
+        return [tuple(row.values()) for row in rows]
+
+    def happens(event: str, minute: int) -> None:
+        life = {"model": "m", "model_version": "v2", "event": event, "artifact_uri": "a"}
+        life |= {"event_time": (START + timedelta(minutes=minute)).isoformat()}
+        send(log, [("model_events", parse("model_events", life))])
+
+    served = inferences("v2", "canary", 200, 0.9) + inferences("v1", "champion", 200, 0.4)
+    send(log, lives(artifact_uri="a") + served)
+    assert verdicts() == [("promote", "higher reward", 200)]
+    happens("promoted", 200)
+    send(log, [
+        ("feedback", parse("feedback", {
+            "feedback_id": f"late-{i}", "request_id": f"v2-{i}", "label": "no",
+            "event_time": (START + timedelta(minutes=300)).isoformat(),
+        })) for i in range(200)
+    ])  # fmt: skip
+    assert verdicts() == []
+    happens("canary", 301)
+    assert verdicts() == [("continue", "too few labels", 0)]
+
+
 def test_a_regression_is_compared_by_its_error(engine: Engine, log: EventLog) -> None:
     """Neither version is ever exact; the canary is off by 20 of 1,000, the champion by 2."""
     events = lives()
