@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from datetime import timedelta
@@ -13,6 +14,7 @@ from hypothesis import given
 
 from headrace.engine import Engine
 from headrace.events.contract import Inference, Topic, parse
+from headrace.events.labels import class_of
 from headrace.events.log import EventLog
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle, as_class
@@ -45,36 +47,57 @@ def pulls(oracle: Oracle) -> dict[str, list[Inference]]:
     return found
 
 
-def arm_stats(oracle: Oracle) -> dict[tuple[str, str], Row]:
-    rows: dict[tuple[str, str], Row] = {}
+def arm_of(event: Inference) -> str | None:
+    said = event.prediction
+    if event.propensity is None or said is None or len(str(said)) <= 3:
+        return as_class(said)
+    return class_of(str(said))
+
+
+def wilson_of(share: float, n: float) -> tuple[float, float]:
+    """The roots of (p - share)^2 = z^2 p (1 - p) / n."""
+    low, high = sorted(np.roots([1 + Z**2 / n, -2 * share - Z**2 / n, share**2]).real)
+    return float(low), float(high)
+
+
+def arm_stats(oracle: Oracle) -> dict[tuple[str, str | None], Row]:
+    rows: dict[tuple[str, str | None], Row] = {}
     for model in {event.model for event in oracle.inference.values()}:
         shown = [
             event
             for event in oracle.of(model)
             if event.variant != "shadow" and recent(oracle, model, utc(event.event_time))
         ]
-        by_arm: dict[str, list[float]] = defaultdict(list)
+        by_arm: dict[str | None, list[Inference]] = defaultdict(list)
         for event in shown:
-            arm = as_class(event.prediction)
-            if arm is not None:
-                by_arm[arm] += rewards(oracle, [event])
-        total = sum(map(len, by_arm.values()))
-        for arm, values in by_arm.items():
-            if not values:
-                continue
-            n, mean = len(values), float(np.mean(values))
-            low, high = interval(values, is_share(values))
+            if event.request_id in oracle.settled:
+                by_arm[arm_of(event)].append(event)
+        every = [event for pulled in by_arm.values() for event in pulled]
+        weighted = all(event.propensity for event in every)
+        for arm, pulled in by_arm.items():
+            values = rewards(oracle, pulled)
+            w = np.array([1 / ((weighted and event.propensity) or 1) for event in pulled])
+            n, share = len(values), is_share(values)
+            mean, worth = float(np.average(values, weights=w)), float(w.sum() ** 2 / (w**2).sum())
+            low, high = interval(values, share)
+            if weighted and share:
+                low, high = wilson_of(mean, worth)
+            elif weighted and n > 1:
+                reach = Z * float(np.sqrt((w**2 * (np.array(values) - mean) ** 2).sum()) / w.sum())
+                low, high = mean - reach, mean + reach
             unit = all(0 <= value <= 1 for value in values)
             rows[model, arm] = {
                 "pulls": n,
-                "share_of_pulls": n / total,
+                "share_of_pulls": n / len(every),
+                "weighting": "inverse propensity" if weighted else "none",
+                "effective_pulls": worth,
                 "mean_reward": mean,
                 "reward_variance": float(np.var(values, ddof=1)) if n > 1 else None,
                 "mean_reward_low": low,
                 "mean_reward_high": high,
-                "ucb1": mean + math.sqrt(2 * math.log(total) / n),
-                "thompson_alpha": 1 + sum(values) if unit else None,
-                "thompson_beta": 1 + n - sum(values) if unit else None,
+                "ucb1": mean + math.sqrt(2 * math.log(len(every)) / worth),
+                "thompson_alpha": 1 + worth * mean if unit else None,
+                "thompson_beta": 1 + worth * (1 - mean) if unit else None,
             }
     return rows
 
@@ -128,7 +151,7 @@ def policy_value(oracle: Oracle) -> dict[tuple[str, str], Row]:
     rows: dict[tuple[str, str], Row] = {}
     for model, events in pulls(oracle).items():
         earned = np.array([oracle.reward(event) for event in events])
-        arms = np.array([as_class(event.prediction) or "" for event in events])
+        arms = np.array([arm_of(event) or "" for event in events])
         logged = np.array([event.propensity is not None for event in events])
         p = np.array([event.propensity or 1 for event in events])
         for arm in set(arms[logged]) - {""}:
@@ -207,11 +230,11 @@ def test_values_cover_the_truth(engine: Engine, log: EventLog) -> None:
         assert covered >= 34, name
         # No bias: the mean of 40 standard scores.
         assert abs(np.mean(errors)) < 3 / math.sqrt(len(rows)), name
-    # The arms' own means are not their values.
-    naive = {row["arm"]: row["mean_reward"] for row in engine.rows(
+    # So do the means of the arms, which are weighted by the propensities.
+    means = {row["arm"]: row["mean_reward"] for row in engine.rows(
         "select arm, avg(mean_reward) as mean_reward from headrace.arm_stats group by arm"
     )}  # fmt: skip
-    assert abs(naive["arm0"] - truth[0]) > 0.1
+    assert [means["arm0"], means["arm1"]] == pytest.approx(list(truth), abs=0.03)
 
 
 def test_rewards_that_no_double_holds(engine: Engine, log: EventLog) -> None:
@@ -255,3 +278,27 @@ def test_effective_rows_by_hand(engine: Engine, log: EventLog) -> None:
     assert row["dr"] == pytest.approx(2 / 3 + (2 / 3 - 4 / 3 + 4 / 3) / 4)
     assert row["effective_rows"] == pytest.approx(64 / 24)
     assert row["status"] == "too few rows"
+
+
+def test_no_arm_vanishes(engine: Engine, log: EventLog) -> None:
+    """Arms are called as the sender calls them: ids are numbers, sentences are long."""
+    sentences = ["Which of our plans suits you? " * 4 + end for end in ("A", "B")]
+    events: list[tuple[Topic, Any]] = []
+    for i, arm in enumerate(["10457", "20911", *sentences, "19.99"]):
+        asked: Row = {"request_id": f"r{i}", "event_time": START.isoformat(), "model": "m"}
+        asked |= {"prediction": arm} | ({} if arm == "19.99" else {"propensity": 0.25})
+        said: Row = {"request_id": f"r{i}", "event_time": START.isoformat(), "kind": "click"}
+        events += [
+            ("inference", parse("inference", asked)),
+            ("feedback", parse("feedback", said)),
+        ]
+    send(log, events)
+    rows = engine.rows("select arm, pulls from headrace.arm_stats")
+    named = [f"{text[:31]} {hashlib.md5(text.encode()).hexdigest()}" for text in sentences]
+    assert {row["arm"]: row["pulls"] for row in rows} == dict.fromkeys(
+        ["10457", "20911", *named, None], 1
+    )
+    values = engine.rows("select * from headrace.policy_value where target_policy like 'always%'")
+    assert {row["target_policy"] for row in values} == {
+        f"always {arm}" for arm in ["10457", "20911", *named]
+    }

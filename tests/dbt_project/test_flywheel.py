@@ -22,6 +22,7 @@ from tests.support.rewards import (
     Row,
     Story,
     compared,
+    daily,
     floor,
     in_order,
     recent,
@@ -48,8 +49,7 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
             continue
         held = [event for event in shown if event.variant == "holdout"]
         rest = [event for event in shown if event.variant != "holdout"]
-        sides = [rewards(oracle, side) for side in (rest, held)]
-        row = compared(sides[0], sides[1], "holdout")
+        row = compared(daily(oracle, rest), daily(oracle, held), "holdout")
         row |= {"predictions": len(rest), "holdout_predictions": len(held)}
         p = row["always_valid_p_value"]
         if not held:

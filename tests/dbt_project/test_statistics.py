@@ -143,6 +143,34 @@ def test_looking_after_every_trial_raises_few_false_alarms(proportion: float, ra
     assert (p.min(axis=1) < 0.05).mean() <= 0.05
 
 
+@pytest.mark.parametrize("planned", [0.05, 0.5])
+def test_a_planned_share_is_kept_or_not(database: Connection, planned: float) -> None:
+    random = np.random.default_rng(8)
+    trials = np.arange(1, 101) * 200
+    for share, least, most in ((planned, 0.0, 0.01), (planned * 0.75, 0.99, 1.0)):
+        hits = np.cumsum(random.binomial(200, share, (100, len(trials))), axis=1)
+        cases = [
+            (int(h), int(n), planned) for row in hits for h, n in zip(row, trials, strict=True)
+        ]
+        p = np.reshape(evaluate(database, "planned_share_p_value", cases), hits.shape)
+        scale = np.sqrt(planned * (1 - planned) / trials)
+        d = hits / trials - planned
+        wider = np.hypot(scale, 0.1 * math.sqrt(planned * (1 - planned)))
+        expected = np.exp(np.minimum(
+            stats.norm.logpdf(d, scale=scale) - stats.norm.logpdf(d, scale=wider), 0
+        ))  # fmt: skip
+        np.testing.assert_allclose(p, expected, rtol=EXPONENT, atol=VANISHING)
+        assert least <= (p.min(axis=1) < 0.001).mean() <= most
+
+
+def test_pairs_may_be_looked_at_after_each(database: Connection) -> None:
+    """McNemar's test of a shadow that is as good: half of those that one of two got right."""
+    right = np.cumsum(np.random.default_rng(9).random((100, 300)) < 0.5, axis=1)
+    cases = [(int(b), m, 0.5) for row in right for m, b in enumerate(row, start=1)]
+    p = np.reshape(evaluate(database, "planned_share_p_value", cases), right.shape)
+    assert (p.min(axis=1) < 0.05).mean() <= 0.05
+
+
 def test_worse_canary_is_found(database: Connection) -> None:
     ((p,), (same,)) = (
         evaluate(database, "always_valid_p_value", [case])

@@ -18,8 +18,8 @@ Connection = psycopg.Connection[Any]
 
 # The files of macros/statistics that are formulas; the others need panes or an engine's dialect.
 FILES = (
-    "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "least_squares",
-    "page_hinkley", "chi_square", "psi", "category_distances", "drift_status",
+    "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "rewards",
+    "least_squares", "page_hinkley", "chi_square", "psi", "category_distances", "drift_status",
     "histogram_distances", "number_bins",
 )  # fmt: skip
 
@@ -28,6 +28,18 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+# As engine/planning.sql and engine/exact_numbers.sql have them, with RisingWave's limit of digits.
+ENGINE: dict[str, Callable[..., str]] = {
+    "fence": lambda: "offset 0",
+    "as_double": lambda x: f"({x})::double precision",
+    "spread": lambda n, squares, total: (
+        f"case when ({n})::double precision * ({squares})::double precision "
+        f"< '1e28'::double precision and abs(({total})::double precision) "
+        f"< '1e14'::double precision then {n} * {squares} - {total} * {total} end"
+    ),
+}
 
 
 class CompilerError(Exception):
@@ -40,7 +52,7 @@ def raise_compiler_error(message: str) -> NoReturn:
 
 def load_macros() -> dict[str, Callable[..., str]]:
     """Return the macros of these files, rendered by plain Jinja: dbt takes a second for each."""
-    package = SimpleNamespace(fence=lambda: "offset 0")  # as engine/planning.sql has it
+    package = SimpleNamespace(**ENGINE)
     environment = Environment()
     environment.globals["headrace"] = package
     environment.globals["exceptions"] = SimpleNamespace(raise_compiler_error=raise_compiler_error)
@@ -50,7 +62,7 @@ def load_macros() -> dict[str, Callable[..., str]]:
         package.__dict__.update(
             {key: value for key, value in vars(module).items() if not key.startswith("_")}
         )
-    return {name: macro for name, macro in vars(package).items() if name != "fence"}
+    return {name: macro for name, macro in vars(package).items() if name not in ENGINE}
 
 
 MACROS = load_macros()
@@ -70,6 +82,9 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "two_proportion_z": ([COUNTS] * 4, False),
     "always_valid_p_value": ([COUNTS] * 4, True),
     "mixture_p_value": ([DIFFERENCES, VARIANCES, VARIANCES], True),
+    "planned_share_p_value": ([COUNTS, COUNTS, SHARES], True),
+    "mixture_reach": ([VARIANCES, VARIANCES, [None, 0.0, 1e-300, 0.05, 1.0, 2.0]], False),
+    "share_variance": ([COUNTS[2:], COUNTS[3:]], False),
     "chi_square_p_value": ([NUMBERS, COUNTS], True),
     "cramers_v": ([NUMBERS, COUNTS, COUNTS], True),
     "ks_p_value": ([NUMBERS, COUNTS, COUNTS], True),
@@ -90,13 +105,12 @@ TABLES: dict[str, dict[str, Any]] = {
     "wasserstein_distances": {},
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
+    "compared_rewards": {"base": "base"},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
-PARTS |= {"are_identifiers", "is_own_feature"}
-PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
-PARTS |= {"are_identifiers", "is_own_feature"}
+PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
 
 
 def expression(name: str, **options: Any) -> str:

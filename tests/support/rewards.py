@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
-from tests.support.always_valid import always_valid_p
 from tests.support.label_oracle import Silence, utc
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
@@ -209,8 +208,21 @@ def interval(values: list[float], share: bool) -> tuple[float | None, float | No
     return float(np.mean(values)) - reach, float(np.mean(values)) + reach
 
 
-def compared(tested: list[float], base: list[float], name: str) -> Row:
+Daily = dict[datetime, list[float]]
+
+
+def daily(oracle: Oracle, events: Iterable[Inference]) -> Daily:
+    """The same rewards, by the day of the prediction."""
+    found: Daily = {}
+    for event in events:
+        if earned := rewards(oracle, [event]):
+            found.setdefault(floor(event.event_time, 86_400), []).extend(earned)  # type: ignore[arg-type]
+    return found
+
+
+def compared(days: Daily, base_days: Daily, name: str, alpha: float = 0.05) -> Row:
     """Columns of the macro compared_rewards."""
+    tested, base = ([x for day in side.values() for x in day] for side in (days, base_days))
     share = is_share([*tested, *base])
     low, high = interval(tested, share)
     base_low, base_high = interval(base, share)
@@ -224,48 +236,83 @@ def compared(tested: list[float], base: list[float], name: str) -> Row:
         f"{name}_mean_reward": float(np.mean(base)) if base else None,
         f"{name}_mean_reward_low": base_low,
         f"{name}_mean_reward_high": base_high,
-        **dict.fromkeys(["difference", "difference_low", "difference_high"]),
-        **dict.fromkeys(["z", "p_value", "always_valid_p_value"]),
+        **dict.fromkeys(["difference", "difference_low", "difference_high", "z", "p_value"]),
+        **dict.fromkeys(["always_valid_p_value", "always_valid_low", "always_valid_high"]),
     }
-    if not (tested and base):
+    pairs = [(days[day], base_days[day]) for day in days if day in base_days]
+    if not pairs:
         return row
-    a, b = float(np.mean(tested)), float(np.mean(base))
-    row["difference"] = a - b
+    weight = np.array([1 / (1 / len(a) + 1 / len(b)) for a, b in pairs])
+    share_of_day = weight / weight.sum()
+    row["difference"] = d = float(sum(share_of_day * [np.mean(a) - np.mean(b) for a, b in pairs]))
+    # what the weights make of the sample: 1 / n where there is one day
+    sizes = [
+        float((share_of_day**2 / [len(pair[side]) for pair in pairs]).sum()) for side in (0, 1)
+    ]
+    row["difference_low"], row["difference_high"] = around(
+        d, (tested, base), ((low, high), (base_low, base_high)), sizes
+    )
+    own = variances((tested, base), share)
+    if own is None:
+        return row
+    apart = own[0] * sizes[0] + own[1] * sizes[1]
+    within = [np.var([*a, *b], ddof=1) for a, b in pairs]
+    same_day = float((share_of_day**2 * within / weight).sum())
+    if (tests_by := same_day if share else apart) > 0:
+        row["z"] = d / math.sqrt(tests_by)
+        row["p_value"] = float(2 * stats.norm.sf(abs(row["z"])))
+    together = variances(([*tested, *base],), share)
+    assert together is not None
+    variance = max(apart, same_day, together[0] / weight.sum())
+    tau_squared = 0.01 if share else 0.04 * together[0]
+    careful = d
     if share:
-        assert None not in (low, high, base_low, base_high)
-        row["difference_low"] = a - b - math.hypot(a - low, base_high - b)  # type: ignore[operator]
-        row["difference_high"] = a - b + math.hypot(high - a, b - base_low)  # type: ignore[operator]
-        counts = (sum(tested), len(tested), sum(base), len(base))
-        row["always_valid_p_value"] = float(always_valid_p(counts, 0.1))
-        if 0 < sum(tested) + sum(base) < len(tested) + len(base):
-            table = [[sum(x), len(x) - sum(x)] for x in (tested, base)]
-            chi_square = stats.chi2_contingency(table, correction=False)
-            row["z"] = math.copysign(math.sqrt(chi_square.statistic), a - b)
-            row["p_value"] = float(chi_square.pvalue)
-    elif len(tested) > 1 and len(base) > 1:
-        variance = np.var(tested, ddof=1) / len(tested) + np.var(base, ddof=1) / len(base)
-        reach = stats.norm.ppf(0.975) * math.sqrt(variance)
-        row["difference_low"], row["difference_high"] = a - b - reach, a - b + reach
-        if variance > 0:
-            welch = stats.ttest_ind(tested, base, equal_var=False)
-            row["z"] = float(welch.statistic)
-            row["p_value"] = float(2 * stats.norm.sf(abs(welch.statistic)))
-        row["always_valid_p_value"] = always_valid_mean(tested, base)
+        shrunk = [(sum(x) + 0.5) / (len(x) + 1) - np.mean(x) for x in (tested, base)]
+        careful += float(shrunk[0] - shrunk[1])
+    if variance > 0:
+        row["always_valid_p_value"] = mixture_p(careful, variance, tau_squared)
+        reach = mixture_reach(variance, tau_squared, alpha)
+        row["always_valid_low"], row["always_valid_high"] = careful - reach, careful + reach
     return row
 
 
-def always_valid_mean(tested: list[float], base: list[float]) -> float | None:
-    """The ratio of the densities of d under N(0, V) and under N(0, V + tau^2)."""
-    together = float(np.var([*tested, *base], ddof=1))
-    if together == 0:
+def around(d: float, sides: Any, intervals: Any, sizes: list[float]) -> Any:
+    """Newcombe's interval, each side's part as much wider as the weights make of its sample."""
+    if None in (*intervals[0], *intervals[1]):
+        return None, None
+    wider = [math.sqrt(size * len(side)) for size, side in zip(sizes, sides, strict=True)]
+    (a, b), ((low, high), (base_low, base_high)) = map(np.mean, sides), intervals
+    return (
+        d - math.hypot((a - low) * wider[0], (base_high - b) * wider[1]),
+        d + math.hypot((high - a) * wider[0], (b - base_low) * wider[1]),
+    )
+
+
+def variances(samples: Iterable[list[float]], share: bool) -> list[float] | None:
+    """Of shares that are never 0 or 1; else those of the samples, None below two rewards."""
+    if share:
+        shares = [(sum(sample) + 0.5) / (len(sample) + 1) for sample in samples]
+        return [p * (1 - p) for p in shares]
+    if any(len(sample) < 2 for sample in samples):
         return None
-    sizes = len(tested), len(base)
-    apart = float(np.var(tested, ddof=1) / sizes[0] + np.var(base, ddof=1) / sizes[1])
-    variance = max(apart, together * (1 / sizes[0] + 1 / sizes[1]))
-    d = float(np.mean(tested) - np.mean(base))
-    mixed = stats.norm.logpdf(d, scale=math.sqrt(variance + 0.04 * together))
+    return [float(np.var(sample, ddof=1)) for sample in samples]
+
+
+def mixture_p(d: float, variance: float, tau_squared: float) -> float:
+    """The ratio of the densities of d under N(0, V) and under N(0, V + tau^2)."""
+    mixed = stats.norm.logpdf(d, scale=math.sqrt(variance + tau_squared))
     p = np.exp(min(stats.norm.logpdf(d, scale=math.sqrt(variance)) - mixed, 0))
     return max(float(p), math.exp(-700))
+
+
+def mixture_reach(variance: float, tau_squared: float, alpha: float) -> float:
+    """The difference whose mixture_p is alpha, by bisection."""
+    low, high = 0.0, math.sqrt(variance)
+    while mixture_p(high, variance, tau_squared) > alpha:
+        high *= 2
+    return float(optimize.brentq(
+        lambda d: math.log(mixture_p(d, variance, tau_squared) / alpha), low, high, xtol=1e-300
+    ))  # fmt: skip
 
 
 def same(actual: Row, wanted: Row) -> None:

@@ -37,6 +37,18 @@
     end
 {%- endmacro %}
 
+{#-
+  A prediction as an arm: a class, or, with a propensity, whatever was chosen. A text of more than 64
+  characters is named by its first 31 and its MD5.
+-#}
+{% macro arm_of(prediction, propensity) -%}
+    case
+        when {{ propensity }} is null then {{ headrace.as_class(prediction) }}
+        when length({{ prediction }}) <= 64 then {{ headrace.class_of(prediction) }}
+        else left({{ prediction }}, 31) || ' ' || md5({{ prediction }})
+    end
+{%- endmacro %}
+
 {#- 1 where a prediction and a label name the same class, else 0. -#}
 {% macro is_right(label, prediction) -%}
     case

@@ -154,6 +154,18 @@ measured as (
         1::double precision as clear_ratio
     from {{ ref('conversion_rate') }}
     where status = 'low'
+    union all
+    select
+        model,
+        'sample_ratio' as alert,
+        model_version as subject,
+        'warning' as severity,
+        share as value,
+        false as is_doubtful,
+        planned_share as threshold,
+        1::double precision as clear_ratio
+    from {{ ref('canary_share') }}
+    where share_p_value < 0.001
 ),
 
 judged as (

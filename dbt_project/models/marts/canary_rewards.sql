@@ -1,5 +1,6 @@
 -- The rewards and the macro AUC of each canary beside those of its champion, over the predictions given
 -- since the canary began. canary_verdict judges them.
+-- The reward of a regression is its absolute error, negative. Versions are compared within each day.
 -- The hour in which a canary began is read by the minute while minute panes are kept, else whole;
 -- for the macro AUC always whole.
 -- grain: canary version with labels on either side.  key: (model, model_version).
@@ -28,10 +29,19 @@ label_rows as (
         spans.model,
         spans.model_version,
         spans.variant = 'champion' as is_base,
-        panes.examples,
-        panes.reward,
-        panes.reward_squared
+        policies.canary_alpha as alpha,
+        {{ pane_start('1 day', 'panes.pane_start') }} as stratum,
+        {%- for column, error in [
+            ('examples', 'panes.measured'), ('reward', '-panes.absolute_error'),
+            ('reward_squared', 'panes.squared_error')
+        ] %}
+        case
+            when tasks.task = 'regression' then {{ error }} else panes.{{ column }}
+        end as {{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
     from spans
+    inner join {{ ref('model_policies') }} as policies on spans.model = policies.model
+    left join {{ ref('model_tasks') }} as tasks on spans.model = tasks.model
     inner join {{ ref('label_panes') }} as panes
         on
             spans.model = panes.model
@@ -43,8 +53,13 @@ label_rows as (
     where panes.clock = 'inference' and panes.examples != 0
 ),
 
+counted_rows as (
+    select * from label_rows
+    where examples != 0
+),
+
 {{ compared_rewards(
-    'compared', 'label_rows', ['model', 'model_version'], 'champion'
+    'compared', 'counted_rows', ['model', 'model_version'], 'champion'
 ) }},
 
 class_rows as (
@@ -77,7 +92,8 @@ select
     compared.model_version,
     compared.labels,
     compared.champion_labels,
-    compared.measure,
+    case when tasks.task = 'regression' then 'absolute error' else compared.measure end
+        as measure,
     compared.mean_reward,
     compared.mean_reward_low,
     compared.mean_reward_high,
@@ -90,9 +106,12 @@ select
     compared.z,
     compared.p_value,
     compared.always_valid_p_value,
+    compared.always_valid_low,
+    compared.always_valid_high,
     canary.macro_auc,
     champion.macro_auc as champion_macro_auc
 from compared
+left join {{ ref('model_tasks') }} as tasks on compared.model = tasks.model
 {%- for variant in ['canary', 'champion'] %}
 left join area as {{ variant }}
     on

@@ -1,5 +1,5 @@
--- Whether a canary should become champion, be taken back, or go on, and why: canary_traffic and
--- canary_rewards, judged by the policies.
+-- Whether a canary should become champion, be taken back, or go on, and why: canary_traffic,
+-- canary_share and canary_rewards, judged by the policies.
 -- grain: canary version.  key: (model, model_version).
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 with rated as (
@@ -18,8 +18,13 @@ with rated as (
         rewards.z,
         rewards.p_value,
         rewards.always_valid_p_value,
+        rewards.always_valid_low,
+        rewards.always_valid_high,
         rewards.macro_auc,
         rewards.champion_macro_auc,
+        shares.planned_share,
+        shares.share,
+        shares.share_p_value,
         policies.max_error_rate,
         policies.max_canary_loss,
         policies.canary_alpha,
@@ -36,6 +41,10 @@ with rated as (
         ) }} as error_always_valid_p_value
     from {{ ref('canary_traffic') }} as traffic
     inner join {{ ref('model_policies') }} as policies on traffic.model = policies.model
+    left join {{ ref('canary_share') }} as shares
+        on
+            traffic.model = shares.model
+            and traffic.model_version = shares.model_version
     left join {{ ref('canary_rewards') }} as rewards
         on
             traffic.model = rewards.model
@@ -67,10 +76,12 @@ decided as (
             when champion_version is null then 'no champion'
             when has_another_reward and difference < 0 then 'lower reward'
             when has_more_errors then 'more errors'
+            when share_p_value < 0.001 then 'sample ratio'
             when has_another_reward and difference > 0 then 'higher reward'
             when not has_sample then 'too few labels'
             when has_no_reward then 'no reward'
-            when difference_low > -max_canary_loss then 'no loss'
+            when always_valid_low > -max_canary_loss * abs(champion_mean_reward)
+                then 'no loss'
             else 'undecided'
         end as reason
     from judged
@@ -98,6 +109,9 @@ select
     error_rate,
     champion_error_rate,
     error_always_valid_p_value,
+    planned_share,
+    share,
+    share_p_value,
     latency_p95_ms,
     champion_latency_p95_ms,
     -- rewards
@@ -116,6 +130,8 @@ select
     z,
     p_value,
     always_valid_p_value,
+    always_valid_low,
+    always_valid_high,
     macro_auc,
     champion_macro_auc
 from decided

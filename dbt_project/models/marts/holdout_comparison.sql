@@ -1,5 +1,5 @@
 -- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
--- alone.
+-- alone. Both are compared within each day.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
 -- predictions.
 -- grain: model.  key: model.
@@ -24,10 +24,13 @@ label_rows as (
     select
         panes.model,
         panes.variant = 'holdout' as is_base,
+        policies.canary_alpha as alpha,
+        {{ pane_start('1 day', 'panes.pane_start') }} as stratum,
         panes.pulls as examples,
         panes.reward,
         panes.reward_squared
     from {{ ref('model_clock') }} as clock
+    inner join {{ ref('model_policies') }} as policies on clock.model = policies.model
     inner join {{ ref('arm_panes') }} as panes
         on
             clock.model = panes.model
@@ -66,7 +69,9 @@ select
     compared.difference_high,
     compared.z,
     compared.p_value,
-    compared.always_valid_p_value
+    compared.always_valid_p_value,
+    compared.always_valid_low,
+    compared.always_valid_high
 from prediction_sums
 inner join {{ ref('model_policies') }} as policies
     on prediction_sums.model = policies.model

@@ -1,5 +1,6 @@
--- Rewards of arms, with the weights of inverse propensity scoring. An arm is a predicted class, and
--- w is 1 / propensity. A prediction without a propensity counts as a pull only.
+-- Rewards of arms, with the weights of inverse propensity scoring. An arm is a predicted class,
+-- or whatever was chosen with a propensity; w is 1 / propensity. A prediction without a propensity
+-- counts as a pull only.
 -- grain: hour of the inference, version, variant and arm.  key: all but the measures.
 -- lateness: any; a label counts once it is settled, and a revised one changes its reward.
 {{ config(
@@ -14,7 +15,7 @@ with pulls as (
         model_version,
         variant,
         inference_time,
-        {{ as_class('prediction') }} as arm,
+        {{ arm_of('prediction', 'propensity') }} as arm,
         {{ exact('reward') }} as reward,
         {{ summable(
             'round(1 / nullif((propensity)::numeric, 0), 6)',
