@@ -82,10 +82,11 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "ucb1": ([[None, 0.0, 1.0], COUNTS, COUNTS], False),
     "effective_sample_size": ([SUMS, SUMS], False),
     "bounded": ([NUMBERS], False),
+    "page_hinkley_threshold": ([VARIANCES, VARIANCES, COUNTS, SHARES], False),
 }
 TABLES: dict[str, dict[str, Any]] = {
     "least_squares": {"x": "x", "y": "y"},
-    "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5},
+    "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5, "weight": "1 + mod(at, 3)"},
     "histogram_distances": {},
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},

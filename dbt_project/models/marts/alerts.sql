@@ -31,17 +31,6 @@ checked as (
     union all
     {%- endfor %}
     select
-        model,
-        'concept_drift' as alert,
-        '' as subject,
-        statistic as value,
-        false as is_doubtful,
-        'page_hinkley_threshold' as policy,
-        'critical' as severity
-    from {{ ref('concept_drift') }}
-    where status != 'too few rows'
-    union all
-    select
         recent.model,
         'metric_drop' as alert,
         'auc' as subject,
@@ -89,8 +78,8 @@ checked as (
 
 limits as (
     {%- for policy in [
-        'psi_alert', 'page_hinkley_threshold', 'max_metric_drop', 'max_error_rate',
-        'max_report_rate', 'max_latency_ms'
+        'psi_alert', 'max_metric_drop', 'max_error_rate', 'max_report_rate',
+        'max_latency_ms'
     ] %}
     {%- if not loop.first %}
     union all
@@ -118,6 +107,21 @@ measured as (
     inner join limits
         on checked.model = limits.model and checked.policy = limits.policy
     where checked.value >= limits.threshold * limits.clear_ratio
+    union all
+    select
+        concept.model,
+        'concept_drift' as alert,
+        '' as subject,
+        'critical' as severity,
+        concept.statistic as value,
+        false as is_doubtful,
+        concept.threshold,
+        policies.clear_ratio
+    from {{ ref('concept_drift') }} as concept
+    inner join policies on concept.model = policies.model
+    where
+        concept.status != 'too few rows'
+        and concept.statistic >= concept.threshold * policies.clear_ratio
     union all
     select
         model,
