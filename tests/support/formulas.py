@@ -19,7 +19,7 @@ Connection = psycopg.Connection[Any]
 # The files of macros/statistics that are formulas; the others need panes or an engine's dialect.
 FILES = (
     "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "least_squares",
-    "page_hinkley", "chi_square", "psi", "category_distances", "drift_status",
+    "page_hinkley", "auc_error", "chi_square", "psi", "category_distances", "drift_status",
     "histogram_distances", "number_bins",
 )  # fmt: skip
 
@@ -82,6 +82,8 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "ucb1": ([[None, 0.0, 1.0], COUNTS, COUNTS], False),
     "effective_sample_size": ([SUMS, SUMS], False),
     "bounded": ([NUMBERS], False),
+    "auc_stderr": ([SHARES, COUNTS, COUNTS, SUMS, SUMS], False),
+    "student_z": ([NUMBERS, COUNTS], False),
     "page_hinkley_threshold": ([VARIANCES, VARIANCES, COUNTS, SHARES], False),
 }
 TABLES: dict[str, dict[str, Any]] = {
@@ -93,6 +95,7 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "drift_status", "held_bin", "number_bin"}
+PARTS |= {"placed_sums"}
 
 
 def expression(name: str, **options: Any) -> str:

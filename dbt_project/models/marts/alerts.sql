@@ -31,16 +31,15 @@ checked as (
     union all
     {%- endfor %}
     select
-        recent.model,
+        model,
         'metric_drop' as alert,
-        'auc' as subject,
-        1 - recent.compared_auc / nullif(recent.baseline_auc, 0) as value,
-        false as is_doubtful,
+        metric as subject,
+        relative_loss as value,
+        status != 'dropped' as is_doubtful,
         'max_metric_drop' as policy,
         'critical' as severity
-    from {{ ref('recent_performance') }} as recent
-    inner join policies on recent.model = policies.model
-    where recent.labeled >= policies.min_sample
+    from {{ ref('metric_drop') }}
+    where status in ('dropped', 'stable')
     union all
     select
         failing.model,

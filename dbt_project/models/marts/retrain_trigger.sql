@@ -1,7 +1,7 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
--- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
--- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
--- drifted while labels are late. Feature drift alone raises an alert and does not retrain.
+-- Due when enough new labels came, the champion is worse than at its promotion (metric_drop), its
+-- error rose (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or
+-- features drifted while labels are late. Feature drift alone raises an alert and does not retrain.
 -- Never due for a model that is watched only (policy learn). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
@@ -22,6 +22,8 @@ drifted as (
         max(psi_excess) filter (where status != 'too few rows') as psi,
         count(*) filter (where status = 'drifted') as features
     from {{ ref('feature_psi') }}
+    -- what the loop itself adds up from labels moves with them, not with what the model is given
+    where feature not like 'segment_features__%'
     group by model
 ),
 
@@ -44,8 +46,9 @@ facts as (
         policies.min_new_labels,
         policies.min_sample,
         policies.cooldown,
-        recent.baseline_auc,
-        recent.compared_auc as recent_auc,
+        metrics.metric,
+        metrics.baseline,
+        metrics.recent,
         drifted.psi,
         concept.statistic as page_hinkley,
         falling.metric as falling_metric,
@@ -56,16 +59,11 @@ facts as (
         labels.runs,
         labels.examples,
         labels.classes,
-        coalesce(recent.labeled, 0) as recent_labels,
+        coalesce(metrics.labeled, 0) as recent_labels,
         labels.new_labels,
         coalesce(drifted.features, 0) as drifted_features,
         labels.new_labels >= policies.min_new_labels as labels_due,
-        coalesce(
-            recent.labeled >= policies.min_sample
-            and recent.compared_auc
-            < recent.baseline_auc * (1 - policies.max_metric_drop),
-            false
-        ) as metric_due,
+        coalesce(metrics.status = 'dropped', false) as metric_due,
         coalesce(concept.status = 'drifted', false)
         and coalesce(champion.is_serving, true) as concept_due,
         falling.model is not null
@@ -90,7 +88,7 @@ facts as (
     inner join {{ ref('labels_since_run') }} as labels on clock.model = labels.model
     left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
     left join {{ ref('champions') }} as champion on clock.model = champion.model
-    left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
+    left join {{ ref('metric_drop') }} as metrics on clock.model = metrics.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
     left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
@@ -138,8 +136,8 @@ select
                 '; ',
                 case when labels_due then new_labels || ' new labels' end,
                 case when metric_due then
-                    'auc ' || {{ with_decimals('recent_auc', 3) }} || ' against '
-                    || {{ with_decimals('baseline_auc', 3) }} || ' at promotion'
+                    metric || ' ' || {{ with_decimals('recent', 3) }} || ' against '
+                    || {{ with_decimals('baseline', 3) }} || ' at promotion'
                 end,
                 case when concept_due then
                     'error rose, page-hinkley '
@@ -160,8 +158,8 @@ select
     case when is_wanted then obstacle end as held_back_by,
     new_labels,
     examples,
-    baseline_auc,
-    recent_auc,
+    case when metric in ('auc', 'macro_auc') then baseline end as baseline_auc,
+    case when metric in ('auc', 'macro_auc') then recent end as recent_auc,
     recent_labels,
     psi,
     drifted_features,
