@@ -41,15 +41,16 @@
 {%- endmacro %}
 
 {#-
-  Half the width of a two-sided interval in standard errors; confidence is 0.90, 0.95 or 0.99.
+  Half the width of a two-sided interval in standard errors; confidence is 0.90, 0.95, 0.99 or 0.999.
 -#}
 {% macro z_of(confidence) -%}
     {%- set known = {
-        0.90: '1.6448536269514722', 0.95: '1.959963984540054', 0.99: '2.5758293035489004'
+        0.90: '1.6448536269514722', 0.95: '1.959963984540054', 0.99: '2.5758293035489004',
+        0.999: '3.2905267314918945'
     } -%}
     {%- if confidence not in known -%}
         {{ exceptions.raise_compiler_error(
-            'confidence: 0.90, 0.95 or 0.99 expected, got ' ~ confidence
+            'confidence: 0.90, 0.95, 0.99 or 0.999 expected, got ' ~ confidence
         ) }}
     {%- endif -%}
     {{ known[confidence] }}

@@ -46,7 +46,7 @@ checked as (
         'errors' as alert,
         failing.model_version as subject,
         failing.error_rate as value,
-        false as is_doubtful,
+        failing.error_rate_low <= policies.max_error_rate as is_doubtful,
         'max_error_rate' as policy,
         'critical' as severity
     from {{ ref('serving_errors') }} as failing
