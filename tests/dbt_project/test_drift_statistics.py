@@ -143,12 +143,15 @@ def test_least_squares(
         if len(set(y)) == 1:
             assert (row["slope"], row["r_squared"], row["slope_stderr"]) == (0, None, 0)
             continue
-        # Moved by whole seconds the slope is the same, and SciPy has more digits.
-        line = stats.linregress(x, y)
+        # A weight of 3 is a point three times, but for the degrees of freedom. Moved by whole
+        # seconds the slope is the same, and SciPy has more digits.
+        weights = np.where(y > 0, 3, 1)
+        line = stats.linregress(np.repeat(x, weights), np.repeat(y, weights))
+        freedom = (weights.sum() - 2) / (len(points) - 2)
         steepness = y.std() / x.std()
         assert row["slope"] == pytest.approx(line.slope, abs=ROUNDING * steepness)
         assert row["slope_stderr"] == pytest.approx(
-            line.stderr, rel=RESIDUAL, abs=RESIDUAL * steepness
+            line.stderr * math.sqrt(freedom), rel=RESIDUAL, abs=RESIDUAL * steepness
         )
         assert row["r_squared"] == pytest.approx(line.rvalue**2, abs=ROUNDING)
         predicted = row["y_mean"] + row["slope"] * (x + epoch - row["x_mean"])
@@ -157,6 +160,18 @@ def test_least_squares(
             predicted, line.intercept + line.slope * x, atol=ROUNDING * scale
         )
         assert row["intercept"] == pytest.approx(row["y_mean"] - row["slope"] * row["x_mean"])
+
+
+def test_least_squares_of_shares_has_at_least_their_variance(database: Connection) -> None:
+    rows = [("a", float(x), y) for x, y in enumerate([0.2, 0.3, 0.4])]
+    relation, parameters = values(["g", "x", "y"], rows)
+    line = MACROS["least_squares"](
+        "line", "given", ["g"], "x", "y", weight="50", variance="y_mean * (1 - y_mean)"
+    )
+    query = f"with given as (select * from {relation}), {line} select * from line"
+    (row,) = database.execute(query.encode(), parameters)
+    assert row["slope"] == pytest.approx(0.1)
+    assert row["slope_stderr"] == pytest.approx(math.sqrt(0.3 * 0.7 / 50 / 2))
 
 
 @EXAMPLES

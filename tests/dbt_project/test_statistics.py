@@ -99,7 +99,7 @@ def test_wilson(database: Connection, cases: list[tuple[int, int]], confidence: 
 
 
 def test_other_confidence_is_refused() -> None:
-    with pytest.raises(CompilerError, match=r"confidence: 0\.90, 0\.95, 0\.99 or 0\.999 .*got 0\.8"):
+    with pytest.raises(CompilerError, match=r"confidence: 0\.90, .* or 0\.999 .*got 0\.8"):
         expression("wilson_low", confidence=0.8)
     for confidence in (0.90, 0.95, 0.99, 0.999):
         z = float(MACROS["z_of"](confidence))

@@ -87,7 +87,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "page_hinkley_threshold": ([VARIANCES, VARIANCES, COUNTS, SHARES], False),
 }
 TABLES: dict[str, dict[str, Any]] = {
-    "least_squares": {"x": "x", "y": "y"},
+    "least_squares": {"x": "x", "y": "y", "weight": "case when y > 0 then 3 else 1 end"},
     "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5, "weight": "1 + mod(at, 3)"},
     "histogram_distances": {},
     "category_distances": {"bin": "bin"},

@@ -1,7 +1,8 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
 -- Due when enough new labels came, the champion is worse than at its promotion (metric_drop), its
--- error rose (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or
--- features drifted while labels are late. Feature drift alone raises an alert and does not retrain.
+-- error rose (Page-Hinkley), its metric has crossed its threshold or is forecast to, the schedule says
+-- so, or features drifted while labels are late. Feature drift alone raises an alert and does not
+-- retrain.
 -- Never due for a model that is watched only (policy learn). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
@@ -30,10 +31,15 @@ drifted as (
 falling as (
     select
         model,
-        min(metric) as metric,
-        min(crosses_at) as crosses_at
+        min(
+            metric || case status
+                when 'crossed' then ' has crossed its threshold'
+                else ' is forecast to cross its threshold on '
+                    || {{ utc_text('crosses_at', 'YYYY-MM-DD') }}
+            end
+        ) as forecast
     from {{ ref('metric_forecast') }}
-    where crosses_within_horizon
+    where status in ('crossing', 'crossed')
     group by model
 ),
 
@@ -51,8 +57,7 @@ facts as (
         metrics.recent,
         drifted.psi,
         concept.statistic as page_hinkley,
-        falling.metric as falling_metric,
-        falling.crosses_at,
+        falling.forecast,
         labels.last_outcome,
         labels.last_run_at,
         labels.first_new_label_at,
@@ -143,10 +148,7 @@ select
                     'error rose, page-hinkley '
                     || {{ with_decimals('page_hinkley', 2) }}
                 end,
-                case when forecast_due then
-                    falling_metric || ' is forecast to cross its threshold on '
-                    || {{ utc_text('crosses_at', 'YYYY-MM-DD') }}
-                end,
+                case when forecast_due then forecast end,
                 case when schedule_due then 'scheduled' end,
                 case when drift_due then 'labels are late' end,
                 case when drifted_features > 0 then
