@@ -120,6 +120,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
             "positive_label": positive,
             "baseline_auc": measured[gate.HOLDOUT].auc,
             "baseline_accuracy": measured[gate.HOLDOUT].accuracy,
+            "baseline_rows": measured[gate.HOLDOUT].n,
             "examples": len(dataset.rows),
             "dataset_sha256": dataset.sha256,
             "train_from": rows[0].event_time.timestamp(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -73,10 +74,30 @@ def test_a_lost_auc_is_due_whoever_told_the_baseline(
     (trigger,) = engine.rows("select * from headrace.retrain_trigger")
     assert trigger["due"] is (trigger["recent_auc"] < 0.9)
     assert trigger["reason"] == f"auc {trigger['recent_auc']:.3f} against 0.950 at promotion"
+    (drop,) = engine.rows("select * from headrace.metric_drop")
+    # Hanley and McNeil of 100 scores of each class, more than DeLong's 0.0308
+    error = math.sqrt((0.1875 + 99 * (0.0375 + 0.5625 / 0.875 - 0.5625)) / 100**2)
+    assert (drop["metric"], drop["status"], drop["baseline"]) == ("auc", "dropped", 0.95)
+    assert drop["recent_stderr"] == drop["baseline_stderr"] == pytest.approx(error)
     (positive,) = engine.rows("select positive_label, source from headrace.positive_labels")
     assert positive == {"positive_label": "fraud", "source": "version"}
     (window,) = engine.rows("select reference_start, reference_end from headrace.drift_windows")
     assert [time.timestamp() for time in window.values()] == [1706745600, 1708430400]
+
+
+def test_a_drop_within_chance_is_not_due(engine: Engine, log: EventLog) -> None:
+    """An AUC of 0.75 on 200 labels is a sixteenth below a baseline of 0.8: 1.2 standard errors."""
+    empty(engine)
+    set_policies(engine, "*", positive_label="")
+    set_policies(engine, "m", learn="on", cooldown="0 seconds", min_new_labels="1000000")
+    send(log, told(("promoted", {**TOLD, "baseline_auc": 0.8, "baseline_rows": 500})))
+    send(log, served())
+    (trigger,) = engine.rows("select due, recent_auc, reason from headrace.retrain_trigger")
+    assert trigger == {"due": False, "recent_auc": 0.75, "reason": None}
+    assert engine.rows("select 1 from headrace.alerts where alert = 'metric_drop'") == []
+    (drop,) = engine.rows("select * from headrace.metric_drop")
+    assert drop["status"] == "stable" and drop["relative_loss"] == pytest.approx(0.0625)
+    assert drop["baseline_stderr"] == pytest.approx(drop["recent_stderr"] * math.sqrt(0.4))
 
 
 @pytest.mark.parametrize(

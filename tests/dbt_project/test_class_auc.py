@@ -153,14 +153,15 @@ def test_the_views_agree_with_the_gate(engine: Engine, log: EventLog) -> None:
 def test_a_lost_macro_auc_is_due(engine: Engine, log: EventLog) -> None:
     """Five classes, no positive label: the trigger compares the mean, as the gate did."""
     set_policies(engine, learn="on", min_sample="50", min_new_labels="100000")
-    told = {"baseline_auc": 0.95}
+    told = {"baseline_auc": 0.95, "baseline_rows": 5000}
     send(log, [event("model_events", 0, model="m", model_version="v1", event="promoted",
                      metrics=told)])  # fmt: skip
-    send(log, classified(1, 200)[0])
+    send(log, classified(1, 400)[0])
     (row,) = engine.rows("select * from headrace.retrain_trigger")
     (recent,) = engine.rows("select * from headrace.recent_performance")
     assert recent["auc"] is None
     assert row["recent_auc"] == recent["macro_auc"] < 0.9
+    assert 0.01 < recent["macro_auc_stderr"] < 0.05
     assert (row["due"], "against 0.950 at promotion" in row["reason"]) == (True, True)
     dropped = "select 1 from headrace.alerts where alert = 'metric_drop' and state = 'firing'"
     assert engine.rows(dropped)

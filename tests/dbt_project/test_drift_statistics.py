@@ -15,12 +15,14 @@ from scipy.spatial.distance import jensenshannon
 
 from tests.support.formulas import (
     EXAMPLES,
+    MACROS,
     NUMBERS,
     TABLES,
     Connection,
     evaluate,
     groups,
     table,
+    values,
 )
 
 # The same formula in doubles, summed in another order.
@@ -141,12 +143,15 @@ def test_least_squares(
         if len(set(y)) == 1:
             assert (row["slope"], row["r_squared"], row["slope_stderr"]) == (0, None, 0)
             continue
-        # Moved by whole seconds the slope is the same, and SciPy has more digits.
-        line = stats.linregress(x, y)
+        # A weight of 3 is a point three times, but for the degrees of freedom. Moved by whole
+        # seconds the slope is the same, and SciPy has more digits.
+        weights = np.where(y > 0, 3, 1)
+        line = stats.linregress(np.repeat(x, weights), np.repeat(y, weights))
+        freedom = (weights.sum() - 2) / (len(points) - 2)
         steepness = y.std() / x.std()
         assert row["slope"] == pytest.approx(line.slope, abs=ROUNDING * steepness)
         assert row["slope_stderr"] == pytest.approx(
-            line.stderr, rel=RESIDUAL, abs=RESIDUAL * steepness
+            line.stderr * math.sqrt(freedom), rel=RESIDUAL, abs=RESIDUAL * steepness
         )
         assert row["r_squared"] == pytest.approx(line.rvalue**2, abs=ROUNDING)
         predicted = row["y_mean"] + row["slope"] * (x + epoch - row["x_mean"])
@@ -157,20 +162,35 @@ def test_least_squares(
         assert row["intercept"] == pytest.approx(row["y_mean"] - row["slope"] * row["x_mean"])
 
 
+def test_least_squares_of_shares_has_at_least_their_variance(database: Connection) -> None:
+    rows = [("a", float(x), y) for x, y in enumerate([0.2, 0.3, 0.4])]
+    relation, parameters = values(["g", "x", "y"], rows)
+    line = MACROS["least_squares"](
+        "line", "given", ["g"], "x", "y", weight="50", variance="y_mean * (1 - y_mean)"
+    )
+    query = f"with given as (select * from {relation}), {line} select * from line"
+    (row,) = database.execute(query.encode(), parameters)
+    assert row["slope"] == pytest.approx(0.1)
+    assert row["slope_stderr"] == pytest.approx(math.sqrt(0.3 * 0.7 / 50 / 2))
+
+
 @EXAMPLES
 @given(st.lists(st.tuples(keys, st.integers(0, 10**6), measured), min_size=1, max_size=80))
 def test_page_hinkley(database: Connection, drawn: list[tuple[Any, int, float | None]]) -> None:
     rows = list({row[:2]: row for row in drawn}.values())
     found = table(database, "page_hinkley", ["g", "at", "x"], rows)
     assert len(found) == sum(x is not None for _, _, x in rows)
-    statistics = {(row["g"], row["at"]): row["statistic"] for row in found}
+    statistics = {(row["g"], row["at"]): (row["n"], row["statistic"]) for row in found}
     for g, points in groups([row for row in rows if row[2] is not None]).items():
-        total = m = lowest = 0.0
+        total = weights = m = lowest = 0.0
         for n, (at, x) in enumerate(sorted(points), start=1):
-            total += x
-            m += x - total / n - TABLES["page_hinkley"]["delta"]
+            weight = 1 + at % 3
+            total += weight * x
+            weights += weight
+            m += weight * (x - total / weights - TABLES["page_hinkley"]["delta"])
             lowest = m if n == 1 else min(lowest, m)
-            assert statistics[g, at] == pytest.approx(m - lowest, abs=RUNNING * 1e6 * len(points))
+            close = pytest.approx(m - lowest, abs=RUNNING * 1e6 * weights)
+            assert statistics[g, at] == (n, close)
 
 
 def test_page_hinkley_sees_a_step_up_and_not_down(database: Connection) -> None:
@@ -183,6 +203,41 @@ def test_page_hinkley_sees_a_step_up_and_not_down(database: Connection) -> None:
     highest = {g: max(row["statistic"] for row in found if row["g"] == g) for g in ("up", "down")}
     before = max(row["statistic"] for row in found if row["at"] < 200)
     assert before < 1 < 50 < highest["up"] and highest["down"] < 1
+
+
+def test_page_hinkley_threshold(database: Connection) -> None:
+    cases = [(0.04, 0.1, 1, 0.001), (0.04, 0.1, 300, 0.05), (0.0, 0.1, 3, 0.05), (2.0, 1.0, 9, 0.0)]
+    expected = [v / (2 * d) * math.log(n * (n + 1) / max(a, 1e-30)) for v, d, n, a in cases]
+    assert evaluate(database, "page_hinkley_threshold", cases) == pytest.approx(expected)
+
+
+def test_page_hinkley_is_valid_at_any_length_and_finds_a_rise(database: Connection) -> None:
+    """Streams of 300 points of 100 labels; an error of 0.1 that rises to 0.2 after 100 of them."""
+    random = np.random.default_rng(11)
+    steady = random.binomial(100, 0.1, (200, 300)) / 100
+    risen = steady[:100].copy()
+    risen[:, 100:] = random.binomial(100, 0.2, (100, 200)) / 100
+    sigma = math.sqrt(0.1 * 0.9 / 100)
+    relation, parameters = values(
+        ["g", "at", "x"],
+        [
+            (f"{kind} {stream}", at, float(x))
+            for kind, streams in (("steady", steady), ("risen", risen))
+            for stream, errors in enumerate(streams)
+            for at, x in enumerate(errors)
+        ],
+    )
+    found = MACROS["page_hinkley"]("result", "given", ["g"], "at", "x", sigma / 2)
+    limit = MACROS["page_hinkley_threshold"](sigma**2, sigma / 2, "n", 0.05)
+    query = f"""
+        with given as (select * from {relation}), {found}
+        select g, min(at) filter (where statistic >= {limit}) as alarm from result group by g
+    """
+    alarms = {row["g"]: row["alarm"] for row in database.execute(query.encode(), parameters)}
+    false = [g for g, alarm in alarms.items() if alarm is not None and "steady" in g]
+    assert len(false) <= 0.05 * len(steady)
+    late = [g for g, at in alarms.items() if "risen" in g and not (at and 100 <= at < 110)]
+    assert len(late) <= 0.05 * len(risen)
 
 
 bin_counts = st.integers(0, 500)

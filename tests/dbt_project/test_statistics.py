@@ -89,7 +89,7 @@ arms = st.tuples(counts, counts).map(lambda pair: (*pair[0], *pair[1]))
 
 
 @EXAMPLES
-@given(st.lists(counts, min_size=1, max_size=50), st.sampled_from([0.90, 0.95, 0.99]))
+@given(st.lists(counts, min_size=1, max_size=50), st.sampled_from([0.90, 0.95, 0.99, 0.999]))
 def test_wilson(database: Connection, cases: list[tuple[int, int]], confidence: float) -> None:
     low = evaluate(database, "wilson_low", cases, confidence=confidence)
     high = evaluate(database, "wilson_high", cases, confidence=confidence)
@@ -99,9 +99,9 @@ def test_wilson(database: Connection, cases: list[tuple[int, int]], confidence: 
 
 
 def test_other_confidence_is_refused() -> None:
-    with pytest.raises(CompilerError, match=r"confidence: 0\.90, 0\.95 or 0\.99 .*got 0\.8"):
+    with pytest.raises(CompilerError, match=r"confidence: 0\.90, .* or 0\.999 .*got 0\.8"):
         expression("wilson_low", confidence=0.8)
-    for confidence in (0.90, 0.95, 0.99):
+    for confidence in (0.90, 0.95, 0.99, 0.999):
         z = float(MACROS["z_of"](confidence))
         assert z == pytest.approx(stats.norm.ppf((1 + confidence) / 2), abs=1e-15)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -307,19 +308,20 @@ class DriftOracle:
         row: Row = {"error_kind": error_kind, "status": "too few rows", "onset": "none"}
         row |= {"hours": len(errors), "points": len(points), "drifted_since": None}
         row["examples"] = sum(map(len, errors.values()))
-        row |= dict.fromkeys(("statistic", "mean_error", "last_error"))
+        row |= dict.fromkeys(("statistic", "threshold", "mean_error", "last_error"))
         if not points:
             return row
-        times, x = [time for time, _ in points], [error for _, error in points]
-        statistic = page_hinkley(x, self.policies.page_hinkley_delta)
-        row |= {"mean_error": np.mean(x), "last_error": x[-1], "statistic": statistic[-1]}
+        times, pooled = [time for time, _ in points], [errors for _, errors in points]
+        x = [float(np.mean(errors)) for errors in pooled]
+        statistic, limits = self._page_hinkley(pooled, error_kind == "brier")
+        row |= {"mean_error": np.mean(x), "last_error": x[-1]}
+        row |= {"statistic": statistic[-1], "threshold": limits[-1]}
         if len(points) < 2:
             return row
         row["status"] = "stable"
-        limit = self.policies.page_hinkley_threshold
-        if statistic[-1] >= limit:
+        if statistic[-1] >= limits[-1]:
             alarm = len(statistic)
-            while statistic[alarm - 1] >= limit:
+            while statistic[alarm - 1] >= limits[alarm - 1]:
                 alarm -= 1
             onset = max(i for i in range(alarm) if statistic[i] == 0)
             rise = max(
@@ -330,6 +332,27 @@ class DriftOracle:
             row |= {"status": "drifted", "onset": kind, "drifted_since": times[alarm]}
         return row
 
+    def _page_hinkley(
+        self, pooled: list[list[float]], is_brier: bool
+    ) -> tuple[list[float], list[float]]:
+        """The statistic of each point and what it is compared with."""
+        sizes = np.array([len(errors) for errors in pooled])
+        x = np.array([np.mean(errors) for errors in pooled])
+        every = np.concatenate(pooled)
+        squared = np.mean(every if is_brier else every**2)
+        steps = np.diff(x) ** 2 / (1 / sizes[1:] + 1 / sizes[:-1])
+        variance = max(squared - np.mean(every) ** 2, np.mean(steps) if len(steps) else 0, 0)
+        variance /= np.mean(sizes)
+        delta = max(self.policies.page_hinkley_delta, math.sqrt(variance) / 2)
+        limits = [
+            max(
+                self.policies.page_hinkley_threshold,
+                variance / (2 * delta) * math.log(n * (n + 1) / self.policies.drift_alpha),
+            )
+            for n in range(1, len(x) + 1)
+        ]
+        return page_hinkley(x.tolist(), delta, (sizes / np.mean(sizes)).tolist()), limits
+
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
         """The kind of error of the model's predictions, and all errors by the hour."""
         champion = self.champion(model)
@@ -337,6 +360,8 @@ class DriftOracle:
         measures = 0
         for event, label, time in self.known(model):
             if champion and champion.model_version != event.model_version:
+                continue
+            if event.variant in ("explore", "holdout"):
                 continue
             prediction = event.prediction
             classes = self.oracle.judged(event, label)
@@ -357,7 +382,7 @@ class DriftOracle:
 
     def _points(
         self, errors: dict[datetime, list[float]], error_kind: str | None
-    ) -> list[tuple[datetime, float]]:
+    ) -> list[tuple[datetime, list[float]]]:
         unit = 1.0
         if error_kind == "relative absolute error":
             unit = float(np.mean([x for time in sorted(errors)[:24] for x in errors[time]]))
@@ -372,7 +397,7 @@ class DriftOracle:
         for times in pools.values():
             pooled = [x for time in times for x in errors[time]]
             if len(pooled) >= self.policies.min_sample / 2:
-                points.append((times[0], float(np.mean(pooled)) / unit))
+                points.append((times[0], [x / unit for x in pooled]))
         return points
 
 

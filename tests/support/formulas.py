@@ -19,7 +19,8 @@ Connection = psycopg.Connection[Any]
 # The files of macros/statistics that are formulas; the others need panes or an engine's dialect.
 FILES = (
     "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "rewards",
-    "least_squares", "page_hinkley", "chi_square", "psi", "category_distances", "drift_status",
+    "least_squares", "page_hinkley", "auc_error", "chi_square", "psi", "category_distances",
+    "drift_status",
     "histogram_distances", "number_bins",
 )  # fmt: skip
 
@@ -98,10 +99,13 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "ucb1": ([[None, 0.0, 1.0], COUNTS, COUNTS], False),
     "effective_sample_size": ([SUMS, SUMS], False),
     "bounded": ([NUMBERS], False),
+    "auc_stderr": ([SHARES, COUNTS, COUNTS, SUMS, SUMS], False),
+    "student_z": ([NUMBERS, COUNTS], False),
+    "page_hinkley_threshold": ([VARIANCES, VARIANCES, COUNTS, SHARES], False),
 }
 TABLES: dict[str, dict[str, Any]] = {
-    "least_squares": {"x": "x", "y": "y"},
-    "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5},
+    "least_squares": {"x": "x", "y": "y", "weight": "case when y > 0 then 3 else 1 end"},
+    "page_hinkley": {"order_by": "at", "x": "x", "delta": 0.5, "weight": "1 + mod(at, 3)"},
     "wasserstein_distances": {},
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
@@ -111,6 +115,7 @@ PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
+PARTS |= {"placed_sums"}
 
 
 def expression(name: str, **options: Any) -> str:

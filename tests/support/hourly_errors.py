@@ -6,11 +6,14 @@ import math
 from collections import defaultdict
 from datetime import datetime
 
+import numpy as np
 
-def page_hinkley(x: list[float], delta: float) -> list[float]:
-    m, lowest, found = 0.0, math.inf, []
-    for n, value in enumerate(x, start=1):
-        m += value - sum(x[:n]) / n - delta
+
+def page_hinkley(x: list[float], delta: float, weights: list[float]) -> list[float]:
+    m, lowest = 0.0, math.inf
+    found: list[float] = []
+    for n, (value, weight) in enumerate(zip(x, weights, strict=True), start=1):
+        m += weight * (value - float(np.average(x[:n], weights=weights[:n])) - delta)
         lowest = min(lowest, m)
         found.append(m - lowest)
     return found

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, linregress
+from scipy.stats import binomtest, linregress, norm
 from sklearn.metrics import log_loss
 
 from headrace.events.contract import Feedback, Inference
@@ -20,7 +20,7 @@ from tests.support.streams import MODELS
 
 GAP, HORIZON = timedelta(minutes=90), timedelta(days=2)
 MIN_SAMPLE, MAX_LATENCY_MS, CLEAR_RATIO, MAX_REPORTS = 3, 4000.0, 0.8, 20_000.0
-MAX_ERROR_RATE, MAX_DROP = 0.3, 0.05
+MAX_ERROR_RATE, MAX_DROP, DRIFT_ALPHA = 0.3, 0.05, 0.05
 BASELINES = {"baseline_accuracy": 0.75, "baseline_log_loss": "unknown"}
 Row = dict[str, Any]
 
@@ -254,9 +254,9 @@ def forecasts(oracle: Oracle) -> dict[tuple[Any, ...], Row]:
             if values:
                 middle = timedelta(hours=12 if daily else 0.5)
                 x = [(time + middle - clock) / timedelta(days=1) for time in values]
-                row = forecast(metric, version, x, [value for _, value in values.values()])
-                row["examples"] = sum(number for number, _ in values.values())
-                row["crosses_within_horizon"] &= row["examples"] >= MIN_SAMPLE
+                numbers, y = map(list, zip(*values.values(), strict=True))
+                row = forecast(metric, version, x, y, numbers)
+                row["examples"] = sum(numbers)
                 expected[model, metric] = {
                     **row, "model_version": version, "grain": "1 day" if daily else "1 hour",
                     "window_start": start, "window_end": clock, "points": len(values),
@@ -285,28 +285,65 @@ def measure(oracle: Oracle, metric: str, events: list[Inference]) -> tuple[int, 
     return (len(y), float(log_loss(y, p, labels=[0, 1]))) if y else None
 
 
-def forecast(metric: str, version: str | None, x: list[float], y: list[float]) -> Row:
-    slope, stderr, r_squared, line = fit(x, y)
+def forecast(
+    metric: str, version: str | None, x: list[float], y: list[float], numbers: list[int]
+) -> Row:
+    slope, stderr, r_squared, line = weighted_fit(x, y, numbers, is_share=metric != "log_loss")
     baseline = None
     if metric != "error_rate":
         promoted = BASELINES[f"baseline_{metric}"] if version else None
-        baseline = promoted if isinstance(promoted, float) else y[0]
+        start = None if slope is None else line(x[0])
+        baseline = promoted if isinstance(promoted, float) else start
     worse = -1 if metric == "accuracy" else 1
-    threshold = MAX_ERROR_RATE if baseline is None else baseline * (1 + worse * MAX_DROP)
-    ahead = None
-    if slope is not None and stderr is not None and slope * worse > 0:
-        middle = sum(x) / len(x)
-        offset = (threshold - line(middle)) / slope
-        ahead = middle + offset if abs(offset) <= 36525 else None
-    soon = ahead is not None and timedelta(days=ahead) <= HORIZON
+    threshold = baseline and baseline * (1 + worse * MAX_DROP)
+    if metric == "error_rate":
+        threshold = MAX_ERROR_RATE
+    ahead, status = None, "too few rows"
+    if slope is not None and stderr is not None and threshold is not None:
+        gap = (threshold - line(0)) * worse
+        is_worse = slope * worse > 0
+        if is_worse and 0 < gap <= abs(slope) * 36525:
+            ahead = gap / abs(slope)
+        sure = stderr > 0 and 2 * norm.sf(wallace(abs(slope) / stderr, len(x) - 2)) < DRIFT_ALPHA
+        if sum(numbers) >= MIN_SAMPLE:
+            status = "stable"
+            if sure and is_worse and gap <= 0:
+                status = "crossed"
+            elif sure and ahead is not None and timedelta(days=ahead) <= HORIZON:
+                status = "crossing"
     row = {
         "value_now": None if slope is None else line(0),
         "slope_per_day": slope,
         "slope_stderr": stderr,
         "baseline": baseline,
         "threshold": threshold,
-        "crosses_within_horizon": soon and abs(slope or 0) > 2 * (stderr or 0),
+        "status": status,
     }
     if metric != "log_loss":  # a millionth decides whether such points are a constant
         row |= {"r_squared": r_squared, "days_ahead": ahead}
     return row
+
+
+def weighted_fit(
+    x: list[float], y: list[float], weights: list[int], *, is_share: bool
+) -> tuple[float | None, float | None, float | None, Callable[[float], float]]:
+    """As fit, each point counting by its weight, with at least the variance of shares."""
+    if len(x) < 3 or len(set(x)) == 1:
+        return None, None, None, lambda at: math.nan * at
+    # A point of weight w is w points, but for the degrees of freedom.
+    slope, _, r_squared, line = fit(
+        [value for value, w in zip(x, weights, strict=True) for _ in range(w)],
+        [value for value, w in zip(y, weights, strict=True) for _ in range(w)],
+    )
+    middle, level = np.average(x, weights=weights), np.average(y, weights=weights)
+    residuals = np.array([value - line(at) for at, value in zip(x, y, strict=True)])
+    variance = np.sum(weights * residuals**2) / (len(x) - 2)
+    if is_share:
+        variance = max(variance, level * (1 - level))
+    spread = np.sum(weights * (np.array(x) - middle) ** 2)
+    return slope, float(np.sqrt(variance / spread)), r_squared, line
+
+
+def wallace(t: float, degrees: int) -> float:
+    scale = (8 * degrees + 1) / (8 * degrees + 3)
+    return scale * math.sqrt(degrees * math.log1p(t * t / degrees))

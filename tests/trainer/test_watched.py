@@ -134,6 +134,10 @@ def test_a_champion_is_followed_from_its_first_answer(engine: Engine) -> None:
     )
     assert (row["model_version"], row["labeled"]) == ("v1", 200)
     assert row["baseline_auc"] > 0.5
+    (told,) = engine.rows("select metrics -> 'baseline_rows' as n from headrace.champions")
+    (drop,) = engine.rows("select baseline_stderr, recent_stderr from headrace.metric_drop")
+    scaled = drop["recent_stderr"] * (200 / told["n"]) ** 0.5
+    assert drop["baseline_stderr"] == pytest.approx(scaled)
 
 
 def watched(engine: Engine) -> dict[str, list[dict[str, Any]]]:

@@ -74,30 +74,50 @@
             class,
             positives,
             negatives,
-            coalesce(sum(negatives) over (
+            {%- for side in ['positives', 'negatives'] %}
+            coalesce(sum({{ side }}) over (
                 partition by {{ keys }}, class
                 order by bin
                 rows between unbounded preceding and 1 preceding
-            ), 0) as negatives_below
+            ), 0) as {{ side }}_below{{ ',' if not loop.last }}
+            {%- endfor %}
         from {{ name }}_bins
+    ),
+
+    {{ name }}_curves as (
+        select
+            {{ keys }},
+            class,
+            sum(positives) as positives,
+            sum(negatives) as negatives,
+            sum(positives * (negatives_below + negatives / 2.0))::double precision
+            / nullif(sum(positives) * sum(negatives), 0) as auc,
+            sum(positives * negatives)::double precision
+            / nullif(2 * sum(positives) * sum(negatives), 0) as auc_error,
+            {{ headrace.placed_sums() }}
+        from {{ name }}_ranks
+        group by {{ keys }}, class
     ),
 
     {{ name }} as (
         select
             {{ keys }},
             class,
-            sum(positives * (negatives_below + negatives / 2.0))::double precision
-            / nullif(sum(positives) * sum(negatives), 0) as auc,
-            sum(positives * negatives)::double precision
-            / nullif(2 * sum(positives) * sum(negatives), 0) as auc_error
-        from {{ name }}_ranks
-        group by {{ keys }}, class
+            auc,
+            auc_error,
+            {{ headrace.auc_stderr(
+                'auc', 'positives', 'negatives', 'placed_positives', 'placed_negatives'
+            ) }} as auc_stderr
+        from {{ name }}_curves
     )
 {%- endmacro %}
 
 {#-
   The mean of these AUC over the classes that are labels, as in the gate of the trainer
-  (trainer/gate.py): a CTE.
+  (trainer/gate.py): a CTE. macro_auc_stderr is that of k means that depend on each other a little,
+  sqrt(sum of squares / (k (k - 1))): exact for two classes, whose AUC are one. Measured for 3 and 5
+  classes, equal ones and shares down to 1 %, 100 and 1,000 rows: 1.02 to 1.5 times the standard
+  deviation of macro_auc.
 -#}
 {% macro macro_area(name, areas, by) -%}
     {{ name }} as (
@@ -105,7 +125,11 @@
             {{ by | join(', ') }},
             count(*) as classes,
             avg(auc) as macro_auc,
-            avg(auc_error) as macro_auc_error
+            avg(auc_error) as macro_auc_error,
+            sqrt(
+                sum(auc_stderr * auc_stderr)
+                / nullif(count(auc_stderr)::double precision * (count(auc_stderr) - 1), 0)
+            ) as macro_auc_stderr
         from {{ areas }}
         group by {{ by | join(', ') }}
     )

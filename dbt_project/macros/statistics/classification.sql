@@ -5,7 +5,10 @@
   by        columns that identify a row of the result, which is of one model
 
   AUC is the probability that a positive scores above a negative, by rank sums over score bins
-  (Hanley and McNeil 1982); pairs in the same bin count half, so it is off by at most auc_error. Log
+  (Hanley and McNeil 1982); pairs in the same bin count half, so it is off by at most auc_error.
+  What ends in _stderr is the standard error by sampling; fewer_of_classes counts the scores of the
+  rarer class. The one of the RMSE is right where errors have the tails of a Laplace distribution
+  (kurtosis 6), too great where they have less. Log
   loss is in nats, with scores clipped to [1e-6, 1 - 1e-6]. Where a score is the probability of the
   predicted class, log loss, Brier score and calibration_error are of whether the prediction was
   right, and there is no AUC, which needs the probabilities of all classes. calibration_error is the
@@ -29,7 +32,7 @@
             examples,
             {%- for sum in [
                 'scored', 'score_micro', 'score_squared_micro', 'log_score_micro',
-                'log_complement_micro', 'reward'
+                'log_complement_micro', 'reward', 'reward_squared'
             ] %}
             {{ sum }},
             {%- endfor %}
@@ -72,11 +75,13 @@
             {{ headrace.score_value('bin') }} as score,
             positives,
             negatives,
-            coalesce(sum(negatives) over (
+            {%- for side in ['positives', 'negatives'] %}
+            coalesce(sum({{ side }}) over (
                 partition by {{ keys }}
                 order by bin
                 rows between unbounded preceding and 1 preceding
-            ), 0) as negatives_below
+            ), 0) as {{ side }}_below{{ ',' if not loop.last }}
+            {%- endfor %}
         from {{ name }}_bins
     ),
 
@@ -87,6 +92,7 @@
             sum(negatives) as negatives,
             sum(positives * (negatives_below + negatives / 2.0)) as pairs_won,
             sum(positives * negatives) as pairs_tied,
+            {{ headrace.placed_sums() }},
             abs(
                 sum(positives)::double precision
                 - sum((positives + negatives)::double precision * score)
@@ -103,7 +109,11 @@
             sum(pairs_tied)::double precision
             / nullif(2 * sum(positives) * sum(negatives), 0) as auc_error,
             sum(gap) / nullif(sum(positives + negatives)::double precision, 0)
-                as calibration_error
+                as calibration_error,
+            sum(positives) as positives,
+            sum(negatives) as negatives,
+            sum(placed_positives) as placed_positives,
+            sum(placed_negatives) as placed_negatives
         from {{ name }}_deciles
         group by {{ keys }}
     ),
@@ -161,6 +171,8 @@
             + 1000000 * coalesce(sum(scored) filter (where {{ is_scored }} and {{ is_hit }}), 0)
                 as squared_error_micro,
             sum(reward) as reward,
+            {{ headrace.spread('sum(examples)', 'sum(reward_squared)', 'sum(reward)') }}
+                as reward_spread,
             sum(measured) as measured,
             sum(squared_error) as squared_error,
             sum(absolute_error) as absolute_error
@@ -188,6 +200,18 @@
             of_classes.macro_f1,
             case when counts.positive_label is not null then curve.auc end as auc,
             case when counts.positive_label is not null then curve.auc_error end as auc_error,
+            case when counts.positive_label is not null then
+                {{ headrace.auc_stderr(
+                    'curve.auc', 'curve.positives', 'curve.negatives', 'curve.placed_positives',
+                    'curve.placed_negatives'
+                ) }}
+            end as auc_stderr,
+            least(curve.positives, curve.negatives)::bigint as fewer_of_classes,
+            sqrt(
+                coalesce(counts.correct, 0)::double precision
+                * (counts.predicted - coalesce(counts.correct, 0))
+                / nullif(counts.predicted::double precision * counts.predicted * counts.predicted, 0)
+            ) as accuracy_stderr,
             -counts.log_likelihood_micro::double precision / 1000000 / nullif(counts.scored, 0)
                 as log_loss,
             greatest(counts.squared_error_micro, 0)::double precision / 1000000
@@ -196,7 +220,19 @@
             sqrt((greatest(counts.squared_error, 0) / nullif(counts.measured, 0))::double precision)
                 as rmse,
             (counts.absolute_error / nullif(counts.measured, 0))::double precision as mae,
-            (counts.reward / nullif(counts.labeled, 0))::double precision as mean_reward
+            sqrt((greatest(counts.squared_error, 0) / nullif(counts.measured, 0))::double precision)
+            * sqrt(1.25 / nullif(counts.measured, 0)) as rmse_stderr,
+            sqrt(greatest(
+                (counts.squared_error / nullif(counts.measured, 0))::double precision
+                - (counts.absolute_error / nullif(counts.measured, 0))::double precision
+                * (counts.absolute_error / nullif(counts.measured, 0))::double precision,
+                0
+            ) / nullif(counts.measured, 0)) as mae_stderr,
+            (counts.reward / nullif(counts.labeled, 0))::double precision as mean_reward,
+            sqrt(
+                {{ headrace.sample_variance('counts.labeled', 'counts.reward_spread') }}
+                / nullif(counts.labeled, 0)
+            ) as mean_reward_stderr
         from {{ name }}_counts as counts
         {%- for cte, alias in [
             ('curve', 'curve'), ('macro', 'of_classes')

@@ -8,7 +8,7 @@
 {#-
   The score interval of a proportion (Wilson 1927), in [0, 1]; null without trials.
 
-  confidence  0.90, 0.95 or 0.99, two-sided
+  confidence  0.90, 0.95, 0.99 or 0.999, two-sided
 -#}
 {% macro wilson_low(successes, trials, confidence=0.95) -%}
     {{ headrace.wilson_bound('-', successes, trials, confidence) }}

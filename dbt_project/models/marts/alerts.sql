@@ -32,33 +32,21 @@ checked as (
     {%- endfor %}
     select
         model,
-        'concept_drift' as alert,
-        '' as subject,
-        statistic as value,
-        false as is_doubtful,
-        'page_hinkley_threshold' as policy,
-        'critical' as severity
-    from {{ ref('concept_drift') }}
-    where status != 'too few rows'
-    union all
-    select
-        recent.model,
         'metric_drop' as alert,
-        'auc' as subject,
-        1 - recent.compared_auc / nullif(recent.baseline_auc, 0) as value,
-        false as is_doubtful,
+        metric as subject,
+        relative_loss as value,
+        status != 'dropped' as is_doubtful,
         'max_metric_drop' as policy,
         'critical' as severity
-    from {{ ref('recent_performance') }} as recent
-    inner join policies on recent.model = policies.model
-    where recent.labeled >= policies.min_sample
+    from {{ ref('metric_drop') }}
+    where status in ('dropped', 'stable')
     union all
     select
         failing.model,
         'errors' as alert,
         failing.model_version as subject,
         failing.error_rate as value,
-        false as is_doubtful,
+        failing.error_rate_low <= policies.max_error_rate as is_doubtful,
         'max_error_rate' as policy,
         'critical' as severity
     from {{ ref('serving_errors') }} as failing
@@ -89,8 +77,8 @@ checked as (
 
 limits as (
     {%- for policy in [
-        'psi_alert', 'page_hinkley_threshold', 'max_metric_drop', 'max_error_rate',
-        'max_report_rate', 'max_latency_ms'
+        'psi_alert', 'max_metric_drop', 'max_error_rate', 'max_report_rate',
+        'max_latency_ms'
     ] %}
     {%- if not loop.first %}
     union all
@@ -118,6 +106,21 @@ measured as (
     inner join limits
         on checked.model = limits.model and checked.policy = limits.policy
     where checked.value >= limits.threshold * limits.clear_ratio
+    union all
+    select
+        concept.model,
+        'concept_drift' as alert,
+        '' as subject,
+        'critical' as severity,
+        concept.statistic as value,
+        false as is_doubtful,
+        concept.threshold,
+        policies.clear_ratio
+    from {{ ref('concept_drift') }} as concept
+    inner join policies on concept.model = policies.model
+    where
+        concept.status != 'too few rows'
+        and concept.statistic >= concept.threshold * policies.clear_ratio
     union all
     select
         model,

@@ -1,52 +1,15 @@
 -- Whether what is right has changed: the Page-Hinkley test (Page 1954) of a rise in the champion's
--- error, over hourly_error.
--- An hour of few labels says little, so hours are pooled until min_sample labels are together; a
--- pool of less than half of that does not count.
+-- error, over error_points. Without a change its threshold is reached in a share of drift_alpha of
+-- all models, however long they run.
 -- grain: model.  key: model.
 -- lateness: any; a revised label changes the hour in which it was known.
 with models as (
     select
         clock.model,
         champion.model_version,
-        tasks.task,
-        policies.min_sample,
-        policies.page_hinkley_delta,
-        policies.page_hinkley_threshold
+        tasks.task
     from {{ watched_models() }}
     inner join {{ ref('model_tasks') }} as tasks on clock.model = tasks.model
-),
-
-ordered as (
-    select
-        *,
-        sum(examples) over (
-            partition by model
-            order by hour
-            rows between unbounded preceding and current row
-        ) - examples as examples_before,
-        row_number() over (
-            partition by model
-            order by hour
-        ) as place
-    from {{ ref('hourly_error') }}
-),
-
--- Errors of a regression are in its own unit: those of its first 24 hours of labels make it 1.
-scaled as (
-    select
-        *,
-        case
-            when error_kind = 'relative absolute error' then
-                sum(case when place <= 24 then error_sum end) over of_model
-                / nullif(sum(case when place <= 24 then examples end) over of_model, 0)
-            else 1
-        end as unit
-    from ordered
-    window of_model as (
-        partition by model
-        order by hour
-        rows between unbounded preceding and unbounded following
-    )
 ),
 
 totals as (
@@ -55,43 +18,17 @@ totals as (
         max(error_kind) as error_kind,
         count(*) as hours,
         sum(examples)::bigint as examples
-    from ordered
+    from {{ ref('hourly_error') }}
     group by model
 ),
-
-pools as (
-    select
-        scaled.*,
-        models.min_sample,
-        models.page_hinkley_delta,
-        models.page_hinkley_threshold,
-        floor(scaled.examples_before / greatest(models.min_sample, 1)) as pool
-    from scaled
-    inner join models on scaled.model = models.model
-),
-
-points as (
-    select
-        model,
-        page_hinkley_threshold as threshold,
-        min(hour) as hour,
-        sum(error_sum) / nullif(sum(examples) * max(unit), 0) as error,
-        max(page_hinkley_delta) as delta
-    from pools
-    group by model, page_hinkley_threshold, pool
-    having sum(examples) >= max(min_sample) / 2
-),
-
-{{ page_hinkley(
-    'hinkley', 'points', ['model', 'threshold'], 'hour', 'error', 'delta'
-) }},
 
 run as (
     select
         model,
         hour,
-        x as error,
+        error,
         statistic,
+        threshold,
         statistic - min(statistic) over (
             partition by model
             order by hour
@@ -106,7 +43,7 @@ run as (
             order by hour
             rows between unbounded preceding and unbounded following
         ) as calm_until
-    from hinkley
+    from {{ ref('error_points') }}
 ),
 
 alarms as (
@@ -139,6 +76,7 @@ latest as (
         avg(error) as mean_error,
         max(error) filter (where place = 1) as last_error,
         max(statistic) filter (where place = 1) as statistic,
+        max(threshold) filter (where place = 1) as threshold,
         max(drifted_since) as drifted_since,
         max(statistic) filter (where hour > onset and hour = drifted_since) as height,
         max(rise) filter (where hour > onset and hour <= drifted_since) as steepest
@@ -164,7 +102,7 @@ select
     end as onset,
     case when latest.points >= 2 then latest.drifted_since end as drifted_since,
     latest.statistic,
-    models.page_hinkley_threshold as threshold,
+    latest.threshold,
     -- the error
     totals.error_kind,
     latest.mean_error,

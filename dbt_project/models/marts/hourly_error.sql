@@ -1,6 +1,7 @@
 -- The champion's error hour by hour, in the order in which its labels became known, since its first
 -- label: concept_drift looks for a rise. Without a champion that serves all versions count as one.
--- A default_label is known when its label window closes.
+-- A default_label is known when its label window closes. Explored and held out predictions do not
+-- count: more of them is no change of what is right.
 -- grain: hour of a model in which labels became known.  key: (model, hour).
 -- lateness: any; a revised label changes the hour in which it was known.
 with models as (
@@ -28,7 +29,8 @@ judged as (
         panes.score_micro,
         panes.score_squared_micro,
         {{ judged_numbers('panes', 'models.task') }} as measured,
-        panes.absolute_error
+        panes.absolute_error,
+        panes.squared_error
     from models
     inner join {{ ref('label_panes') }} as panes
         on
@@ -37,7 +39,7 @@ judged as (
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'
-        and panes.variant != 'shadow'
+        and panes.variant not in ('shadow', 'explore', 'holdout')
         and panes.examples != 0
         and panes.model_version = coalesce(models.model_version, panes.model_version)
 ),
@@ -59,7 +61,8 @@ hours as (
         sum(measured) as measured,
         coalesce(sum(measured) filter (where label is null or prediction is null), 0)
             as measures,
-        sum(absolute_error) as absolute_error
+        sum(absolute_error) as absolute_error,
+        sum(squared_error) as squared_error
     from judged
     group by model, pane_start
 ),
@@ -101,7 +104,12 @@ errors as (
             when 'misclassification' then wrong::double precision
             when 'brier' then squared_micro::double precision / 1000000
             else absolute_error::double precision
-        end as error_sum
+        end as error_sum,
+        case error_kind
+            when 'misclassification' then wrong::double precision
+            when 'brier' then squared_micro::double precision / 1000000
+            else squared_error::double precision
+        end as squared_error_sum
     from kinds
     where error_kind is not null
 )
@@ -112,6 +120,7 @@ select
     error_kind,
     examples,
     error_sum,
+    squared_error_sum,
     error_sum / nullif(examples, 0) as mean_error
 from errors
 where examples > 0

@@ -6,8 +6,8 @@
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
 {%- set measures = [
     'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro', 'score_squared_micro',
-    'log_score_micro', 'log_complement_micro', 'reward', 'measured', 'absolute_error',
-    'squared_error', 'counts'
+    'log_score_micro', 'log_complement_micro', 'reward', 'reward_squared', 'measured',
+    'absolute_error', 'squared_error', 'counts'
 ] %}
 with models as (
     select
@@ -76,7 +76,9 @@ class_rows as (
 measured as (
     select
         models.model,
-        {{ macro_auc_columns('area', 'models.task') }}
+        {{ macro_auc_columns('area', 'models.task') }},
+        case when models.task = 'classification' then area.macro_auc_stderr end
+            as macro_auc_stderr
     from models
     left join area on models.model = area.model
 )
@@ -91,13 +93,16 @@ select
     case when models.positive_label is not null then coalesce(recent.positives, 0) end
         as positives,
     {%- for metric in [
-        'accuracy', 'precision', 'recall', 'f1', 'macro_f1', 'auc', 'auc_error',
-        'log_loss', 'brier', 'calibration_error', 'rmse', 'mae', 'mean_reward'
+        'accuracy', 'accuracy_stderr', 'precision', 'recall', 'f1', 'macro_f1', 'auc',
+        'auc_error', 'auc_stderr', 'fewer_of_classes', 'log_loss', 'brier',
+        'calibration_error', 'rmse', 'rmse_stderr', 'mae', 'mae_stderr', 'mean_reward',
+        'mean_reward_stderr'
     ] %}
     recent.{{ metric }},
     {%- endfor %}
     measured.macro_auc,
     measured.macro_auc_error,
+    measured.macro_auc_stderr,
     measured.macro_auc_null_because,
     coalesce(measured.macro_auc, recent.auc) as compared_auc,
     {%- for name in label_columns() %}

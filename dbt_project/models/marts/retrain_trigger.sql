@@ -1,7 +1,8 @@
 -- Whether a model should be trained now, and why; the trainer polls it.
--- Due when enough new labels came, the champion lost AUC against its promotion, its error rose
--- (Page-Hinkley), its metric is forecast to cross its threshold, the schedule says so, or features
--- drifted while labels are late. Feature drift alone raises an alert and does not retrain.
+-- Due when enough new labels came, the champion is worse than at its promotion (metric_drop), its
+-- error rose (Page-Hinkley), its metric has crossed its threshold or is forecast to, the schedule says
+-- so, or features drifted while labels are late. Feature drift alone raises an alert and does not
+-- retrain.
 -- Never due for a model that is watched only (policy learn). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
@@ -29,10 +30,15 @@ drifted as (
 falling as (
     select
         model,
-        min(metric) as metric,
-        min(crosses_at) as crosses_at
+        min(
+            metric || case status
+                when 'crossed' then ' has crossed its threshold'
+                else ' is forecast to cross its threshold on '
+                    || {{ utc_text('crosses_at', 'YYYY-MM-DD') }}
+            end
+        ) as forecast
     from {{ ref('metric_forecast') }}
-    where crosses_within_horizon
+    where status in ('crossing', 'crossed')
     group by model
 ),
 
@@ -45,28 +51,23 @@ facts as (
         policies.min_new_labels,
         policies.min_sample,
         policies.cooldown,
-        recent.baseline_auc,
-        recent.compared_auc as recent_auc,
+        metrics.metric,
+        metrics.baseline,
+        metrics.recent,
         drifted.psi,
         concept.statistic as page_hinkley,
-        falling.metric as falling_metric,
-        falling.crosses_at,
+        falling.forecast,
         labels.last_outcome,
         labels.last_run_at,
         labels.first_new_label_at,
         labels.runs,
         labels.examples,
         labels.classes,
-        coalesce(recent.labeled, 0) as recent_labels,
+        coalesce(metrics.labeled, 0) as recent_labels,
         labels.new_labels,
         coalesce(drifted.features, 0) as drifted_features,
         labels.new_labels >= policies.min_new_labels as labels_due,
-        coalesce(
-            recent.labeled >= policies.min_sample
-            and recent.compared_auc
-            < recent.baseline_auc * (1 - policies.max_metric_drop),
-            false
-        ) as metric_due,
+        coalesce(metrics.status = 'dropped', false) as metric_due,
         coalesce(concept.status = 'drifted', false)
         and coalesce(champion.is_serving, true) as concept_due,
         falling.model is not null
@@ -91,7 +92,7 @@ facts as (
     inner join {{ ref('labels_since_run') }} as labels on clock.model = labels.model
     left join {{ ref('sample_spans') }} as samples on clock.model = samples.model
     left join {{ ref('champions') }} as champion on clock.model = champion.model
-    left join {{ ref('recent_performance') }} as recent on clock.model = recent.model
+    left join {{ ref('metric_drop') }} as metrics on clock.model = metrics.model
     left join {{ ref('concept_drift') }} as concept on clock.model = concept.model
     left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
@@ -139,17 +140,14 @@ select
                 '; ',
                 case when labels_due then new_labels || ' new labels' end,
                 case when metric_due then
-                    'auc ' || {{ with_decimals('recent_auc', 3) }} || ' against '
-                    || {{ with_decimals('baseline_auc', 3) }} || ' at promotion'
+                    metric || ' ' || {{ with_decimals('recent', 3) }} || ' against '
+                    || {{ with_decimals('baseline', 3) }} || ' at promotion'
                 end,
                 case when concept_due then
                     'error rose, page-hinkley '
                     || {{ with_decimals('page_hinkley', 2) }}
                 end,
-                case when forecast_due then
-                    falling_metric || ' is forecast to cross its threshold on '
-                    || {{ utc_text('crosses_at', 'YYYY-MM-DD') }}
-                end,
+                case when forecast_due then forecast end,
                 case when schedule_due then 'scheduled' end,
                 case when drift_due then 'labels are late' end,
                 case when drifted_features > 0 then
@@ -161,8 +159,8 @@ select
     case when is_wanted then obstacle end as held_back_by,
     new_labels,
     examples,
-    baseline_auc,
-    recent_auc,
+    case when metric in ('auc', 'macro_auc') then baseline end as baseline_auc,
+    case when metric in ('auc', 'macro_auc') then recent end as recent_auc,
     recent_labels,
     psi,
     drifted_features,

@@ -1,7 +1,7 @@
 -- Whether a version that serves should be taken back now, and why.
--- Due when errors pass their share over the rollback window and have not ceased in its second
--- half, when canary_verdict finds a canary worse, or when the champion's output left its baseline
--- (the circuit breaker: that version is halted).
+-- Due when errors pass their share over the rollback window by more than chance and have not
+-- ceased in its second half, when canary_verdict finds a canary worse, or when the champion's output
+-- left its baseline (the circuit breaker: that version is halted).
 -- trigger_id names the version and when it came into its place: it is taken back once.
 -- A version that serves without any model event can only be halted.
 -- grain: version that serves.  key: (model, model_version).
@@ -34,7 +34,7 @@ facts as (
         end as target_version,
         verdict.reason as verdict,
         coalesce(
-            serving.error_rate > policies.max_error_rate
+            serving.error_rate_low > policies.max_error_rate
             and serving.latest_error_rate
             > policies.max_error_rate * policies.clear_ratio,
             false

@@ -79,6 +79,8 @@ select
     coalesce(answered.predictions, 0) as predictions,
     coalesce(answered.errors, 0) as errors,
     answered.errors::double precision / nullif(answered.predictions, 0) as error_rate,
+    {{ wilson_low('answered.errors', 'answered.predictions', 0.999) }}
+        as error_rate_low,
     answered.latest_errors::double precision / nullif(answered.latest_predictions, 0)
         as latest_error_rate,
     spans.first_pane as window_start,
