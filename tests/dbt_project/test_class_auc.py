@@ -150,6 +150,17 @@ def test_the_views_agree_with_the_gate(engine: Engine, log: EventLog) -> None:
     assert row["shadow_macro_auc"] == 0.5
 
 
+def test_a_class_that_is_never_predicted_has_an_f1_of_0(engine: Engine, log: EventLog) -> None:
+    for i, label in enumerate("aaaaab"):
+        told = {"request_id": f"r{i}", "model": "m", "prediction": "a"}
+        send(
+            log,
+            [event("inference", 0, **told), event("feedback", 1, request_id=f"r{i}", label=label)],
+        )
+    (row,) = engine.rows("select macro_f1 from headrace.recent_performance")
+    assert row["macro_f1"] == pytest.approx((10 / 11 + 0) / 2)
+
+
 def test_a_lost_macro_auc_is_due(engine: Engine, log: EventLog) -> None:
     """Five classes, no positive label: the trigger compares the mean, as the gate did."""
     set_policies(engine, learn="on", min_sample="50", min_new_labels="100000")

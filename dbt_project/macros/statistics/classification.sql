@@ -124,7 +124,7 @@
             unnest(array[label, prediction]) as class,
             unnest(array[examples, 0::bigint]) as labeled,
             unnest(array[0::bigint, examples]) as predicted,
-            unnest(array[case when label = prediction then examples end, 0::bigint])
+            unnest(array[case when label = prediction then examples else 0 end, 0::bigint])
                 as correct
         from {{ name }}_judged
         where label is not null and prediction is not null
