@@ -1,0 +1,158 @@
+"""Streams for `benchmarks/statistics.py`: models in which nothing changes, or one thing does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.load import Batch
+from benchmarks.stream import START
+from headrace.events.contract import Feedback, Inference, Lifecycle, ModelEvent, Variant
+
+# Of the logit of the true probability, which is the score: an AUC of about .85.
+SLOPE = 2.0
+CLICK_RATE = 0.1
+SHARES: dict[Variant, float] = {"champion": 0.4, "canary": 0.4, "holdout": 0.2}
+VERSIONS: dict[Variant, str] = {"champion": "v0", "canary": "v1", "holdout": "v0"}
+
+
+class World(msgspec.Struct, frozen=True):
+    """What a model's events are drawn from. Defaults: what holds before any change."""
+
+    # classifiers
+    age: float = 0.0  # standard deviations by which its mean moves
+    plans: tuple[float, ...] = (0.2, 0.8)
+    slope: float = SLOPE  # of the labels' logit; the score keeps SLOPE
+    # clicks
+    canary_rate: float = CLICK_RATE
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A kind of model: what changes in it, `since` hours after its start."""
+
+    name: str
+    task: str  # classify or click
+    after: World = World()
+
+
+STEADY = (Plan("classify", "classify"), Plan("click", "click"))
+CHANGED = (
+    Plan("mean +0.5 sd", "classify", World(age=0.5)),
+    Plan("a category of 0.2 doubles", "classify", World(plans=(0.4, 0.6))),
+    Plan("AUC -0.05", "classify", World(slope=1.5)),
+    Plan("canary's CTR -20 %", "click", World(canary_rate=0.8 * CLICK_RATE)),
+)
+
+
+def versions(model: str, auc: float) -> list[ModelEvent]:
+    """The lifecycle of a model's two versions, before its first prediction."""
+    steps: list[tuple[str, Lifecycle, float | None]] = [
+        ("v0", "trained", None), ("v0", "promoted", None),
+        ("v1", "trained", None), ("v1", "canary", 0.5),
+    ]  # fmt: skip
+    return [
+        ModelEvent(
+            model=model,
+            model_version=version,
+            event=event,
+            event_id=f"{model}/{version}/{event}",
+            event_time=START - timedelta(minutes=10 - place),
+            traffic=traffic,
+            metrics={"positive_label": "yes", "baseline_auc": auc, "baseline_rows": 10_000},
+        )
+        for place, (version, event, traffic) in enumerate(steps)
+    ]
+
+
+def hour(rng: np.random.Generator, plan: Plan, model: str, number: int, rows: int,
+         since: int) -> Batch:  # fmt: skip
+    """The predictions of one hour of a model and their feedback, a minute later."""
+    world = plan.after if number >= since else World()
+    draw = _classified if plan.task == "classify" else _clicked
+    began = START + timedelta(hours=number)
+    times = [began + timedelta(seconds=3_500 * place / rows) for place in range(rows)]
+    variants = [str(name) for name in rng.choice(list(SHARES), rows, p=list(SHARES.values()))]
+    inferences: list[Inference] = []
+    feedback: list[Feedback] = []
+    for place, (said, heard) in enumerate(draw(rng, world, variants)):
+        request_id = f"{model}/{number}/{place}"
+        inferences.append(
+            Inference(
+                model=model,
+                model_version=VERSIONS[variants[place]],  # type: ignore[index]
+                variant=variants[place],  # type: ignore[arg-type]
+                request_id=request_id,
+                event_time=times[place],
+                **said,
+            )
+        )
+        feedback.append(
+            Feedback(
+                request_id=request_id,
+                model=model,
+                feedback_id=f"f/{request_id}",
+                event_time=times[place] + timedelta(minutes=1),
+                **heard,
+            )
+        )
+    return [("inference", inferences), ("feedback", feedback)]
+
+
+def clock(number: int) -> datetime:
+    """The end of an hour."""
+    return START + timedelta(hours=number + 1)
+
+
+Drawn = Iterator[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def _classified(rng: np.random.Generator, world: World, variants: list[str]) -> Drawn:
+    rows = len(variants)
+    logit = rng.normal(size=rows)
+    score = _sigmoid(SLOPE * logit)
+    positive = rng.random(rows) < _sigmoid(world.slope * logit)
+    features = {
+        "age": rng.normal(world.age, 1, rows),
+        "amount": rng.lognormal(0, 2, rows),
+        "stars": rng.integers(1, 6, rows),
+        "plan": _named(rng.choice(2, rows, p=world.plans)),
+        "country": _named(rng.choice(50, rows, p=_zipf(50))),
+        "sku": _named(rng.integers(0, 2_000, rows)),
+    }
+    listed = {name: values.tolist() for name, values in features.items()}
+    for place in range(rows):
+        yield (
+            {
+                "features": {name: values[place] for name, values in listed.items()},
+                "score": float(score[place]),
+                "prediction": "yes" if score[place] >= 0.5 else "no",
+                "latency_ms": 10.0,
+            },
+            {"label": "yes" if positive[place] else "no"},
+        )
+
+
+def _clicked(rng: np.random.Generator, world: World, variants: list[str]) -> Drawn:
+    rates = np.where(np.array(variants) == "canary", world.canary_rate, CLICK_RATE)
+    clicks = rng.random(len(variants)) < rates
+    items = rng.integers(0, 20, len(variants))
+    for item, click in zip(items.tolist(), clicks.tolist(), strict=True):
+        yield {"prediction": f"item {item}", "latency_ms": 10.0}, {"kind": "click", "value": click}
+
+
+def _named(numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+    return np.char.add("c", numbers.astype(str))
+
+
+def _zipf(levels: int) -> NDArray[np.float64]:
+    weights = 1 / np.arange(1, levels + 1)
+    return np.asarray(weights / weights.sum())
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-x)))
