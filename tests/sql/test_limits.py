@@ -127,14 +127,15 @@ def indexes(engine: Engine) -> list[dict[str, Any]]:
 def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> None:
     """Also of models that share a request, of a shadow and of a model with several classes."""
     model, request = text(), {"request_id": text(), "item_id": text()}
+    named = {"model": model, "prediction": text(4 * 64)}
     classes = {text(4 * 64): 0.25, text(4 * MAX_FEATURE): 0.25, text(4 * MAX_FEATURE): 0.5}
     with EventLog(stuffed) as log:
         send(
             log, "inference",
             inference(model=text(), model_version=text(), **request),
-            inference(model=model, model_version=text(), probabilities=classes, **request),
+            inference(**named, model_version=text(), probabilities=classes, **request),
             inference(
-                model=model, model_version=text(), variant="shadow", item_id=request["item_id"],
+                **named, model_version=text(), variant="shadow", item_id=request["item_id"],
                 shadow_of=request["request_id"],
             ),
         )  # fmt: skip

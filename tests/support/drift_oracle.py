@@ -248,6 +248,7 @@ class DriftOracle:
                 event
                 for event, _, known in self.known(model)
                 if known >= first
+                and event.variant not in ("explore", "holdout")
                 and (champion is None or champion.model_version == event.model_version)
             ]
             row: Row = {"model_version": champion.model_version if champion else None}

@@ -1,5 +1,5 @@
 -- How good a model has been lately, on labels in the order in which they became known: its champion
--- while that serves, else all versions as one.
+-- while that serves, else all versions as one. What it explored or held out says nothing of it.
 -- The labels of one prediction may come months after it: what is known now is what triggers go by.
 -- A default_label is known when its label window closes.
 -- grain: model.  key: model.
@@ -44,7 +44,7 @@ known as (
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'
-        and panes.variant != 'shadow'
+        and panes.variant not in ('shadow', 'explore', 'holdout')
 ),
 
 {{ classification('recent', 'known', ['model']) }},
@@ -66,7 +66,7 @@ class_rows as (
             = panes.model_version
     where
         panes.clock = 'label'
-        and panes.variant != 'shadow'
+        and panes.variant not in ('shadow', 'explore', 'holdout')
 ),
 
 {{ class_areas('areas', 'class_rows', ['model']) }},
