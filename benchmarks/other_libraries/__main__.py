@@ -1,7 +1,7 @@
 """Write the tables of docs/other-libraries.md: `make other-libraries`, outside of CI and the tests.
 
-Two environments with pinned versions are made in a temporary folder (2 GB, from PyPI). It fails
-when a number no longer follows from the rule that the page gives for it.
+Two environments with pinned versions are made in temporary folders (from PyPI, up to 3 GB each). It
+fails when a number no longer follows from the rule that the page gives for it.
 """
 
 from __future__ import annotations
