@@ -76,10 +76,14 @@ hooks: setup ## have git run ruff, mypy and sqlfluff before each commit
 bench: setup .venv/bench ## measure what the README states; ARGS='views --quick' for one, small
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Outside of CI: it installs eight libraries in two environments of their own.
+other-libraries: setup ## write the tables of docs/other-libraries.md anew
+	$(BIN)/python -m benchmarks.other_libraries
+
 lock: ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/ @ .*//; s/\+cpu$$//' | grep -v '^-e' > requirements.lock
 
 clean: ## remove what was made here, data of .headrace included
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test check quick test-kafka test-risingwave lint ruff mypy sqlfluff hooks bench lock clean
+.PHONY: help setup demo test check quick test-kafka test-risingwave lint ruff mypy sqlfluff hooks bench other-libraries lock clean

@@ -50,7 +50,7 @@ def run(engine: Engine, quick: bool = False) -> str:
         plan = planning(connection, QUERY)
     psi = {row["feature"]: row["psi"] for row in engine.rows(QUERY)}
     say("drift: NumPy")
-    numpy, expected = _timed(lambda: _psi(reference, current))
+    numpy, expected = _timed(lambda: psi_of(reference, current))
     worst = max(abs(psi[name] - expected[name]) for name in frame)
     assert worst < TOLERANCE, f"the view and NumPy differ by {worst}"
     lines = [
@@ -116,21 +116,22 @@ def _events(frame: pd.DataFrame, first: int, last: int, prefix: str = "") -> Ite
         )
 
 
-def _psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """PSI over the bins of macros/statistics/number_bins.sql, made of whole DDSketch buckets."""
+def psi_of(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """PSI of each column over the bins of macros/statistics/number_bins.sql: DDSketch buckets."""
     return {
-        str(name): _psi_of(_buckets(reference[name]), _buckets(current[name])) for name in reference
+        str(name): _psi(buckets_of(reference[name]), buckets_of(current[name]))
+        for name in reference
     }
 
 
-def _buckets(values: pd.Series[float]) -> NDArray[np.int64]:
+def buckets_of(values: pd.Series[float]) -> NDArray[np.int64]:
     numbers = values.to_numpy()
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.ceil(np.log(np.abs(numbers)) / np.log(GAMMA))
-    return np.where(numbers == 0, 0, np.sign(numbers) * (50_000 + logs)).astype(np.int64)
+        return np.where(numbers == 0, 0, np.sign(numbers) * (50_000 + logs)).astype(np.int64)
 
 
-def _psi_of(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
+def _psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
     buckets, places = np.unique(np.concatenate([reference, current]), return_inverse=True)
     before = np.bincount(places[: len(reference)], minlength=len(buckets))
     after = np.bincount(places[len(reference) :], minlength=len(buckets))
