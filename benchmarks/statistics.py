@@ -20,7 +20,7 @@ from headrace.engine import Engine
 from headrace.events.log import EventLog
 
 # Rows an hour, streams of each kind, hours without a change, hours with one.
-SIZES = ((100, 30, 48, 18), (1_000, 6, 36, 8))
+SIZES = ((100, 16, 36, 14), (1_000, 4, 16, 6))
 QUICK_SIZES = ((100, 4, 6, 4),)
 TOGETHER = 2_000  # predictions that are sent at once
 CHANGES_AFTER = 6
