@@ -20,7 +20,7 @@ from headrace.engine import Engine
 from headrace.events.log import EventLog
 
 # Rows an hour, streams of each kind, hours without a change, hours with one.
-SIZES = ((100, 16, 36, 14), (1_000, 4, 16, 6))
+SIZES = ((100, 12, 30, 12), (1_000, 3, 12, 6))
 QUICK_SIZES = ((100, 4, 6, 4),)
 TOGETHER = 2_000  # predictions that are sent at once
 CHANGES_AFTER = 6
@@ -102,12 +102,10 @@ def _looks(
 
 def _read(engine: Engine, models: dict[str, Plan], number: int) -> Iterator[Look]:
     for view, (condition, mart) in VIEWS.items():
-        query = (
-            f"select model, bool_or({condition}) as told from headrace.{mart} "
-            "where model = any(%s) group by model"
-        )
-        for row in engine.rows(query, [list(models)]):
-            yield Look(view, row["model"], number, bool(row["told"]))
+        query = f"select model, bool_or({condition}) as told from headrace.{mart} group by model"
+        for row in engine.rows(query):
+            if row["model"] in models:
+                yield Look(view, row["model"], number, bool(row["told"]))
 
 
 def _false_alarms(rows: int, looks: list[Look]) -> Iterator[Sequence[object]]:

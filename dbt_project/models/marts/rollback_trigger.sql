@@ -23,6 +23,26 @@ taken_back as (
     group by model
 ),
 
+-- Else these would be measured again for every version that they are joined to.
+verdicts {{ as_materialized() }} (
+    select
+        model,
+        model_version,
+        champion_version,
+        verdict,
+        reason
+    from {{ ref('canary_verdict') }}
+),
+
+outputs {{ as_materialized() }} (
+    select
+        model,
+        model_version,
+        status,
+        psi_excess
+    from {{ ref('prediction_drift') }}
+),
+
 facts as (
     select
         serving.*,
@@ -50,11 +70,11 @@ facts as (
         on
             serving.model = told.model
             and serving.model_version = told.model_version
-    left join {{ ref('canary_verdict') }} as verdict
+    left join verdicts as verdict
         on
             serving.model = verdict.model
             and serving.model_version = verdict.model_version
-    left join {{ ref('prediction_drift') }} as drift
+    left join outputs as drift
         on
             serving.model = drift.model
             and serving.model_version = drift.model_version
