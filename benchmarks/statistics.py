@@ -39,7 +39,6 @@ VIEWS = {
         "reason in ('lower reward', 'higher reward', 'more errors')",
         "canary_verdict",
     ),
-    "canary_share": ("share_p_value < 0.001", "canary_share"),
     "holdout_comparison": ("status in ('better', 'worse')", "holdout_comparison"),
 }
 # What must tell of each change.
