@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -103,19 +103,14 @@ def hour(rng: np.random.Generator, plan: Plan, model: str, number: int, rows: in
     return [("inference", inferences), ("feedback", feedback)]
 
 
-def clock(number: int) -> datetime:
-    """The end of an hour."""
-    return START + timedelta(hours=number + 1)
-
-
 Drawn = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def _classified(rng: np.random.Generator, world: World, variants: list[str]) -> Drawn:
     rows = len(variants)
     logit = rng.normal(size=rows)
-    score = _sigmoid(SLOPE * logit)
-    positive = rng.random(rows) < _sigmoid(world.slope * logit)
+    score = sigmoid(SLOPE * logit)
+    positive = rng.random(rows) < sigmoid(world.slope * logit)
     features = {
         "age": rng.normal(world.age, 1, rows),
         "amount": rng.lognormal(0, 2, rows),
@@ -154,5 +149,6 @@ def _zipf(levels: int) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of a logit."""
     return np.asarray(1 / (1 + np.exp(-x)))
