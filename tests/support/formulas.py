@@ -115,7 +115,7 @@ PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
-PARTS |= {"placed_sums"}
+PARTS |= {"placed_sums", "is_unplanned"}
 
 
 def expression(name: str, **options: Any) -> str:

@@ -102,3 +102,8 @@
             * (ln(1 + {{ tau_squared }} / nullif({{ variance }}, 0)) - 2 * ln({{ alpha }})))
     end
 {%- endmacro %}
+
+{#- Whether a planned_share_p_value says that the plan is not what happens. -#}
+{% macro is_unplanned(p_value) -%}
+    {{ p_value }} < 0.001
+{%- endmacro %}

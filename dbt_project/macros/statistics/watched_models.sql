@@ -8,3 +8,11 @@
     left join {{ ref('champions') }} as champion
         on clock.model = champion.model and champion.is_serving
 {%- endmacro %}
+
+{#-
+  Whether a row of a pane is of predictions that the model chose to make and that count: neither
+  explored, nor held out, nor a shadow's.
+-#}
+{% macro is_own_choice(panes) -%}
+    {{ panes }}.variant not in ('shadow', 'explore', 'holdout')
+{%- endmacro %}

@@ -168,7 +168,7 @@ measured as (
         planned_share as threshold,
         1::double precision as clear_ratio
     from {{ ref('canary_share') }}
-    where share_p_value < 0.001
+    where {{ is_unplanned('share_p_value') }}
 ),
 
 judged as (

@@ -76,7 +76,7 @@ decided as (
             when champion_version is null then 'no champion'
             when has_another_reward and difference < 0 then 'lower reward'
             when has_more_errors then 'more errors'
-            when share_p_value < 0.001 then 'sample ratio'
+            when {{ is_unplanned('share_p_value') }} then 'sample ratio'
             when has_another_reward and difference > 0 then 'higher reward'
             when not has_sample then 'too few labels'
             when has_no_reward then 'no reward'

@@ -39,7 +39,7 @@ judged as (
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'
-        and panes.variant not in ('shadow', 'explore', 'holdout')
+        and {{ is_own_choice('panes') }}
         and panes.examples != 0
         and panes.model_version = coalesce(models.model_version, panes.model_version)
 ),

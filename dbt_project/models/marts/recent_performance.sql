@@ -44,7 +44,7 @@ known as (
     where
         panes.clock = 'label'
         and panes.grain = '1 hour'
-        and panes.variant not in ('shadow', 'explore', 'holdout')
+        and {{ is_own_choice('panes') }}
 ),
 
 {{ classification('recent', 'known', ['model']) }},
@@ -66,7 +66,7 @@ class_rows as (
             = panes.model_version
     where
         panes.clock = 'label'
-        and panes.variant not in ('shadow', 'explore', 'holdout')
+        and {{ is_own_choice('panes') }}
 ),
 
 {{ class_areas('areas', 'class_rows', ['model']) }},
