@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,19 @@ def test_an_answer_dated_ahead_hides_no_errors(engine: Engine, log: EventLog) ->
     assert engine.rows("select alert from headrace.alerts where alert = 'errors'")
     clock = engine.rows("select event_clock from headrace.model_clock")[0]["event_clock"]
     assert clock <= datetime.now(UTC)
+
+
+def test_a_trend_is_of_what_has_happened(engine: Engine, log: EventLog) -> None:
+    empty(engine)
+    for request_id, ahead in (("now", timedelta(0)), ("days ahead", timedelta(days=9))):
+        _, inference = answer(request_id, datetime.now(UTC), prediction="yes", score=0.5)
+        _, label = "feedback", parse("feedback", {"request_id": request_id, "label": "yes"})
+        at = datetime.now(UTC) + ahead
+        events = [("inference", inference), ("feedback", label)]
+        send(log, [(topic, msgspec.structs.replace(of, event_time=at)) for topic, of in events])
+    points = engine.rows("select * from headrace.metric_points")
+    assert {point["metric"] for point in points} == {"accuracy", "log_loss", "error_rate"}
+    assert all(point["point_start"] <= point["window_end"] for point in points)
 
 
 def modest() -> list[tuple[Topic, Event]]:

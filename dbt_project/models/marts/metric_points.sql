@@ -41,6 +41,7 @@ began as (
         on
             served.model = panes.model
             and served.event_clock - interval '720 hours' <= panes.pane_start
+            and served.event_clock >= panes.pane_start
             and served.first_version <= panes.model_version
             and served.last_version >= panes.model_version
     where panes.grain = '1 hour' and panes.variant = 'champion'
@@ -55,9 +56,9 @@ spans as (
         positive.task,
         {{ pane_start(
             '1 hour',
-            "greatest(
+            "least(served.event_clock, greatest(
                 served.since, began.first_hour, served.event_clock - interval '720 hours'
-            )"
+            ))"
         ) }} as window_start,
         served.event_clock - greatest(served.since, began.first_hour)
         >= interval '72 hours' as is_daily
@@ -97,6 +98,7 @@ inner join {{ lateral() }} (
             on
                 span.model = panes.model
                 and span.window_start <= panes.pane_start
+                and span.event_clock >= panes.pane_start
                 and span.first_version <= panes.model_version
                 and span.last_version >= panes.model_version
         where
