@@ -98,11 +98,11 @@ def test_an_answer_dated_ahead_hides_no_errors(engine: Engine, log: EventLog) ->
 def test_a_trend_is_of_what_has_happened(engine: Engine, log: EventLog) -> None:
     empty(engine)
     for request_id, ahead in (("now", timedelta(0)), ("days ahead", timedelta(days=9))):
-        _, inference = answer(request_id, datetime.now(UTC), prediction="yes", score=0.5)
-        _, label = "feedback", parse("feedback", {"request_id": request_id, "label": "yes"})
         at = datetime.now(UTC) + ahead
-        events = [("inference", inference), ("feedback", label)]
-        send(log, [(topic, msgspec.structs.replace(of, event_time=at)) for topic, of in events])
+        said = answer(request_id, datetime.now(UTC), prediction="yes", score=0.5)
+        label = parse("feedback", {"request_id": request_id, "label": "yes"})
+        for topic, event in (said, ("feedback", label)):
+            send(log, [(topic, msgspec.structs.replace(event, event_time=at))])
     points = engine.rows("select * from headrace.metric_points")
     assert {point["metric"] for point in points} == {"accuracy", "log_loss", "error_rate"}
     assert all(point["point_start"] <= point["window_end"] for point in points)

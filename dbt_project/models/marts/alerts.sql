@@ -42,6 +42,17 @@ checked as (
     where status in ('dropped', 'stable')
     union all
     select
+        model,
+        'calibration_drift' as alert,
+        '' as subject,
+        effect_size as value,
+        status != 'drifted' as is_doubtful,
+        'max_calibration_drift' as policy,
+        'warning' as severity
+    from {{ ref('calibration_drift') }}
+    where status in ('drifted', 'stable')
+    union all
+    select
         failing.model,
         'errors' as alert,
         failing.model_version as subject,
@@ -77,8 +88,8 @@ checked as (
 
 limits as (
     {%- for policy in [
-        'psi_alert', 'max_metric_drop', 'max_error_rate', 'max_report_rate',
-        'max_latency_ms'
+        'psi_alert', 'max_metric_drop', 'max_calibration_drift', 'max_error_rate',
+        'max_report_rate', 'max_latency_ms'
     ] %}
     {%- if not loop.first %}
     union all

@@ -51,7 +51,7 @@ select
     {%- endfor %}
     {%- for policy in [
         'min_new_labels', 'min_sample', 'max_metric_drop', 'psi_alert',
-        'drift_alpha', 'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
+        'drift_alpha', 'max_calibration_drift', 'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
         'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
         'quality_tolerance', 'suspect_auc'
