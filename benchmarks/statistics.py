@@ -20,17 +20,20 @@ from headrace.control import policies
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 
-# Rows an hour, streams of each kind, hours without a change, hours with one.
-SIZES = ((100, 12, 30, 12), (1_000, 3, 12, 6))
-QUICK_SIZES = ((100, 4, 6, 4),)
+# Rows an hour, streams of each kind, hours of those without a change; of the others hours before
+# and after it.
+SIZES = ((100, 16, 30, 6, 12), (1_000, 8, 12, 6, 6), (10_000, 2, 4, 2, 8))
+QUICK_SIZES = ((100, 4, 6, 3, 4),)
+# As long as labels of the greatest streams take to tell of a lower AUC.
+METRIC_WINDOW = "6 hours"
 TOGETHER = 2_000  # predictions that are sent at once
-CHANGES_AFTER = 6
 LOOKS_BAR, STREAMS_BAR, FOUND_BAR = 0.01, 0.05, 0.95
 # What is told, the condition under which it tells of a change, and the mart that tells it.
 VIEWS = {
     "feature_psi": ("status in ('moving', 'drifted')", "feature_psi"),
     "label_drift": ("status in ('moving', 'drifted')", "label_drift"),
     "prediction_drift": ("status in ('moving', 'drifted', 'halt')", "prediction_drift"),
+    "calibration_drift": ("status = 'drifted'", "calibration_drift"),
     "concept_drift": ("status = 'drifted'", "concept_drift"),
     "metric_drop": ("status = 'dropped'", "metric_drop"),
     "metric_forecast": ("status in ('crossing', 'crossed')", "metric_forecast"),
@@ -64,12 +67,11 @@ def run(engine: Engine, quick: bool = False) -> str:
     """Return both tables as Markdown."""
     false: list[Sequence[object]] = []
     found: list[Sequence[object]] = []
-    for rows, streams, hours, changed_hours in QUICK_SIZES if quick else SIZES:
+    for rows, streams, hours, before, after in QUICK_SIZES if quick else SIZES:
         looks = list(_looks(engine, STEADY, rows, streams, hours, since=hours))
         false += _false_alarms(rows, looks)
-        total = CHANGES_AFTER + changed_hours
-        looks = list(_looks(engine, CHANGED, rows, streams, total, since=CHANGES_AFTER))
-        found += _detections(rows, streams, looks)
+        looks = list(_looks(engine, CHANGED, rows, streams, before + after, since=before))
+        found += _detections(rows, streams, before, looks)
     return (
         "### Without a change\n\n"
         + table(("view", "rows an hour", "looks", "wrong", "streams", "wrong once"), false)
@@ -85,8 +87,10 @@ def _looks(
 ) -> Iterator[Look]:
     models = {f"{plan.name} {rows} {number}": plan for plan in plans for number in range(streams)}
     rngs = {model: np.random.default_rng([7, place]) for place, model in enumerate(models)}
-    names, step = list(models), TOGETHER // rows
-    policies.write(engine, "*", {"learn": "on", "min_new_labels": 10**9})
+    names, step = list(models), max(TOGETHER // rows, 1)
+    policies.write(
+        engine, "*", {"learn": "on", "min_new_labels": 10**9, "metric_window": METRIC_WINDOW}
+    )
     with EventLog(engine) as log:
         auc = _auc()
         for model in models:
@@ -120,18 +124,20 @@ def _false_alarms(rows: int, looks: list[Look]) -> Iterator[Sequence[object]]:
         )  # fmt: skip
 
 
-def _detections(rows: int, streams: int, looks: list[Look]) -> Iterator[Sequence[object]]:
+def _detections(
+    rows: int, streams: int, before: int, looks: list[Look]
+) -> Iterator[Sequence[object]]:
     for change, view in FOUND_BY.items():
         first: dict[str, int] = {}
         for look in looks:
             if (
                 look.view == view
                 and look.told
-                and look.hour >= CHANGES_AFTER
+                and look.hour >= before
                 and look.model.startswith(change)
             ):
                 first.setdefault(look.model, look.hour)
-        hours = [hour - CHANGES_AFTER + 1 for hour in first.values()]
+        hours = [hour - before + 1 for hour in first.values()]
         hours += [10**9] * (streams - len(hours))
         needed = quantile(hours, FOUND_BAR)
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from headrace.events.contract import Feedback, Inference, Lifecycle, ModelEvent,
 # Of the logit of the true probability, which is the score: an AUC of about .85.
 SLOPE = 2.0
 CLICK_RATE = 0.1
+# Visitors of a model, whose own rates have that mean and a standard deviation of .12.
+PEOPLE = 400
 SHARES: dict[Variant, float] = {"champion": 0.4, "canary": 0.4, "holdout": 0.2}
 VERSIONS: dict[Variant, str] = {"champion": "v0", "canary": "v1", "holdout": "v0"}
 
@@ -36,11 +39,11 @@ class Plan(msgspec.Struct, frozen=True):
     """A kind of model: what changes in it, `since` hours after its start."""
 
     name: str
-    task: str  # classify or click
+    task: str  # classify, click, or visit: clicks of people who stay with a version
     after: World = World()
 
 
-STEADY = (Plan("classify", "classify"), Plan("click", "click"))
+STEADY = (Plan("classify", "classify"), Plan("click", "click"), Plan("visit", "visit"))
 CHANGED = (
     Plan("mean +0.5 sd", "classify", World(age=0.5)),
     Plan("a category of 0.2 doubles", "classify", World(plans=(0.4, 0.6))),
@@ -73,13 +76,16 @@ def hour(rng: np.random.Generator, plan: Plan, model: str, number: int, rows: in
          since: int) -> Batch:  # fmt: skip
     """The predictions of one hour of a model and their feedback, a minute later."""
     world = plan.after if number >= since else World()
-    draw = _classified if plan.task == "classify" else _clicked
     began = START + timedelta(hours=number)
     times = [began + timedelta(seconds=3_500 * place / rows) for place in range(rows)]
-    variants = [str(name) for name in rng.choice(list(SHARES), rows, p=list(SHARES.values()))]
+    if plan.task == "visit":
+        variants, drawn = _visited(rng, model, rows)
+    else:
+        variants = _variants(rng, rows)
+        drawn = (_classified if plan.task == "classify" else _clicked)(rng, world, variants)
     inferences: list[Inference] = []
     feedback: list[Feedback] = []
-    for place, (said, heard) in enumerate(draw(rng, world, variants)):
+    for place, (said, heard) in enumerate(drawn):
         request_id = f"{model}/{number}/{place}"
         inferences.append(
             Inference(
@@ -134,10 +140,31 @@ def _classified(rng: np.random.Generator, world: World, variants: list[str]) -> 
 
 def _clicked(rng: np.random.Generator, world: World, variants: list[str]) -> Drawn:
     rates = np.where(np.array(variants) == "canary", world.canary_rate, CLICK_RATE)
-    clicks = rng.random(len(variants)) < rates
-    items = rng.integers(0, 20, len(variants))
+    yield from _clicks(rng, rates)
+
+
+def _clicks(rng: np.random.Generator, rates: NDArray[np.float64]) -> Drawn:
+    clicks = rng.random(rates.size) < rates
+    items = rng.integers(0, 20, rates.size)
     for item, click in zip(items.tolist(), clicks.tolist(), strict=True):
         yield {"prediction": f"item {item}", "latency_ms": 10.0}, {"kind": "click", "value": click}
+
+
+def _visited(rng: np.random.Generator, model: str, rows: int) -> tuple[list[str], Drawn]:
+    """Visits of the same people hour by hour: each has a rate and a variant for good."""
+    fixed = np.random.default_rng(zlib.crc32(model.encode()))
+    rates = fixed.beta(0.5, 0.5 / CLICK_RATE - 0.5, PEOPLE)
+    variants = _variants(fixed, PEOPLE)
+    people = rng.integers(0, PEOPLE, rows)
+    drawn = (
+        ({**said, "user_id": f"u{person}"}, heard)
+        for person, (said, heard) in zip(people, _clicks(rng, rates[people]), strict=True)
+    )
+    return [variants[person] for person in people], drawn
+
+
+def _variants(rng: np.random.Generator, rows: int) -> list[str]:
+    return [str(name) for name in rng.choice(list(SHARES), rows, p=list(SHARES.values()))]
 
 
 def _named(numbers: NDArray[np.int64]) -> NDArray[np.str_]:
