@@ -8,28 +8,11 @@ with spans as (
     select * from {{ ref('drift_windows') }}
 ),
 
-compared as (
+panes as (
     {{ compared_features('spans') }}
 ),
 
-panes as (
-    select * from compared
-    where is_reference
-),
-
-opened as (
-    {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
-),
-
-buckets as (
-    select
-        model,
-        feature,
-        bin as bucket,
-        predictions as reference,
-        0::bigint as current
-    from opened
-),
+{{ opened_numbers('buckets', 'panes', ['model', 'feature']) }},
 
 {{ binned_numbers('number_bins', 'buckets', ['model', 'feature']) }},
 
@@ -41,7 +24,7 @@ others as (
         category,
         sum(predictions)::bigint as predictions
     from panes
-    where block is null
+    where block is null and is_reference
     group by 1, 2, 3, 4
 )
 
@@ -51,12 +34,11 @@ select
     bin,
     'number' as type,
     null as category,
-    first_bucket,
-    last_bucket,
-    {{ sketch_value('first_bucket') }} as low,
-    {{ sketch_value('last_bucket') }} as high,
+    low,
+    high,
     reference::bigint as predictions
 from number_bins
+where reference > 0
 union all
 select
     model,
@@ -64,8 +46,6 @@ select
     case when category is null then type else 'category ' || category end as bin,
     type,
     category,
-    null as first_bucket,
-    null as last_bucket,
     null as low,
     null as high,
     predictions
