@@ -2,8 +2,10 @@
 -- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
 -- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
 -- is a bin of its own. What the reference never held, and is compared by too, has no row here.
+-- Buckets are as fine as both sides allow (macros/statistics/rings.sql).
 -- grain: bin of a feature.  key: (model, feature, bin).
--- lateness: any; late predictions of the reference's time change it, and so does a new champion.
+-- lateness: any; late predictions of the reference's time change it, and so does a new champion; the
+-- current window may change how fine its bins are.
 with spans as (
     select * from {{ ref('drift_windows') }}
 ),
