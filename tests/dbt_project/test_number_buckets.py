@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.support.distances import feature_distances
+from tests.support.distances import distances, feature_distances, number_bins
 from tests.support.formulas import EXAMPLES, MACROS, Connection
 from tests.support.number_buckets import LEVELS, finest_buckets
+from tests.support.oracle import score_bin
 
 LOCATIONS = [0, 1, 15, -36.6, 48.137, 997, 1013, 2020, 1.7e9]
 # Standard deviations in units of the mean.
@@ -94,3 +95,14 @@ def test_distances_are_those_of_the_numbers(location: float, scale: float) -> No
         found, _ = feature_distances(old.tolist(), new.tolist())
         assert found["ks"] == pytest.approx(stats.ks_2samp(old, new).statistic, abs=0.04)
         assert found["psi"] == pytest.approx(exact_psi(old, new), rel=0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0.97, 0.98), (0.5, 0.515), (0.2, 0.185), (0.001, 0.0013), (0.03, 0.02)]
+)
+def test_scores_that_move_by_two_bins_are_seen(before: float, after: float) -> None:
+    """A bin is 1/160 wide from 0.1 to 0.9, and beyond an eighth of what is left to 0 or 1."""
+    rng = np.random.default_rng(22)
+    old, new = (rng.normal(at, abs(after - before) / 8, 1000) for at in (before, after))
+    found = distances(*number_bins(*([score_bin(x) for x in side.tolist()] for side in (old, new))))
+    assert found["psi_excess"] > 1 and found["p_value"] < 1e-9

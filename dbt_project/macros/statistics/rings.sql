@@ -91,11 +91,11 @@
             part,
             level,
             place as bucket,
-            reference,
-            current,
+            reference::double precision as reference,
+            current::double precision as current,
             0 as finest,
             {%- for side in ['reference', 'current'] %}
-            sum(case when level = 0 then {{ side }} else 0 end) over (
+            sum(case when level = 0 then {{ side }}::double precision else 0 end) over (
                 {{ of_part }}
             ) as {{ side }}_rows{{ ',' if not loop.last }}
             {%- endfor %}
@@ -160,6 +160,7 @@
             reference_rows,
             current_rows
         from {{ name }}_starts_{{ level }}
+        where case when is_narrow then level > {{ level }} else level = finest end
     ),
     {%- endfor %}
 
@@ -168,9 +169,8 @@
             {{ keys }},
             bucket << (3 * ({{ levels }} - level)) as bucket,
             {{ headrace.level_value('bucket', 'level') }} as value,
-            reference,
-            current
+            reference::bigint as reference,
+            current::bigint as current
         from {{ name }}_at_{{ levels }}
-        where level = finest
     )
 {%- endmacro %}
