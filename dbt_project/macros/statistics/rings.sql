@@ -8,7 +8,7 @@
   A ring says where in a bucket its numbers are as long as they lie within eight buckets of the
   level above. A block of 128 buckets (histograms.sql) is therefore read at the finest level at
   which the levels above it hold all but a hundredth at either end of both sides so close together.
-  That hundredth lands anywhere on the ring: a distribution function is wrong by at most that much.
+  What is left out lands anywhere on the ring: a distribution function is off by at most its share.
 -#}
 
 {% macro ring_levels() %}4{% endmacro %}
@@ -27,11 +27,11 @@
 -#}
 {% macro finest_bucket(x) -%}
     {%- set parts = 2 ** (headrace.level_bits(headrace.ring_levels()) | int) -%}
+    {%- set steps = headrace.sketch_width() ~ ' * ' ~ parts ~ ')::integer' -%}
     case
         when {{ x }} = 0 then 0
-        when {{ x }} > 0
-            then {{ 50001 * parts - 1 }} + ceil(ln({{ x }}) / {{ headrace.sketch_width() }} * {{ parts }})::integer
-        else -{{ 50000 * parts }} - ceil(ln(-({{ x }})) / {{ headrace.sketch_width() }} * {{ parts }})::integer
+        when {{ x }} > 0 then {{ 50001 * parts - 1 }} + ceil(ln({{ x }}) / {{ steps }}
+        else -{{ 50000 * parts }} - ceil(ln(-({{ x }})) / {{ steps }}
     end
 {%- endmacro %}
 
@@ -60,7 +60,8 @@
             ) }} / {{ over }}
         when {{ bucket }} < 0 then
             -2 * {{ headrace.exp_of(
-                width ~ ' * (-(' ~ bucket ~ ')::double precision / nullif(' ~ parts ~ ', 0) - 50000)'
+                width ~ ' * (-(' ~ bucket ~ ')::double precision / nullif('
+                ~ parts ~ ', 0) - 50000)'
             ) }} / {{ over }}
     end
 {%- endmacro %}
