@@ -48,20 +48,19 @@
 
 {#- The number that a bucket of a level stands for, as sketch_value; level 0 has sketch buckets. -#}
 {% macro level_value(bucket, level) -%}
-    {%- set parts = '(1 << (3 * ' ~ level ~ '))' -%}
+    {%- set parts = 'nullif(1 << (3 * ' ~ level ~ '), 0)' -%}
     {%- set width = headrace.sketch_width() -%}
     {%- set over = '(' ~ headrace.exp_of(width ~ ' / ' ~ parts) ~ ' + 1)' -%}
     case
         when {{ bucket }} = 0 then 0::double precision
         when {{ bucket }} > 0 then
             2 * {{ headrace.exp_of(
-                width ~ ' * ((' ~ bucket ~ ' - ' ~ parts ~ ' + 1)::double precision / nullif('
-                ~ parts ~ ', 0) - 50000)'
+                width ~ ' * ((' ~ bucket ~ ' - ' ~ parts ~ ' + 1)::double precision / '
+                ~ parts ~ ' - 50000)'
             ) }} / {{ over }}
         when {{ bucket }} < 0 then
             -2 * {{ headrace.exp_of(
-                width ~ ' * (-(' ~ bucket ~ ')::double precision / nullif('
-                ~ parts ~ ', 0) - 50000)'
+                width ~ ' * (-(' ~ bucket ~ ')::double precision / ' ~ parts ~ ' - 50000)'
             ) }} / {{ over }}
     end
 {%- endmacro %}
