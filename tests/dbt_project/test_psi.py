@@ -235,6 +235,8 @@ Draw = Callable[[Any, int], Any]
 SAMPLES: dict[str, Draw] = {
     "normal": lambda rng, n: rng.normal(size=n),
     "narrow": lambda rng, n: rng.normal(100, 1, n),
+    "latitudes": lambda rng, n: rng.normal(48.137, 0.01, n),
+    "years": lambda rng, n: rng.integers(2015, 2025, n),
     "wide": lambda rng, n: rng.lognormal(0, 2, n),
     "share": lambda rng, n: rng.random(n),
     "few whole numbers": lambda rng, n: rng.poisson(3, n),
