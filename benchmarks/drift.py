@@ -24,6 +24,8 @@ FEATURES = 10
 # Half of the rows is the reference (the first hour), the other half the current window.
 MINUTES, CURRENT_FROM = 30, 100
 GAMMA = 1.0202020202020203  # as in macros/statistics/sketches.sql
+LEVELS, PLACES, EIGHTH = 4, 64, 3  # as in macros/statistics/rings.sql
+BLOCK_BITS = 7 + LEVELS * EIGHTH
 BELOW, BETWEEN, ABOVE, BUCKET = 10, 11, 12, 13  # bins beside the tenths, 0 to 9
 CHUNK = 50_000
 TOLERANCE = 1e-6
@@ -117,18 +119,44 @@ def _events(frame: pd.DataFrame, first: int, last: int, prefix: str = "") -> Ite
 
 
 def psi_of(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """PSI of each column over the bins of macros/statistics/number_bins.sql: DDSketch buckets."""
-    return {
-        str(name): _psi(buckets_of(reference[name]), buckets_of(current[name]))
-        for name in reference
-    }
+    """PSI of each column over the bins of macros/statistics/number_bins.sql."""
+    return {str(name): _psi(*buckets_of(reference[name], current[name])) for name in reference}
 
 
-def buckets_of(values: pd.Series[float]) -> NDArray[np.int64]:
-    numbers = values.to_numpy()
+def buckets_of(reference: pd.Series[float], current: pd.Series[float]) -> list[NDArray[np.int64]]:
+    """Return the buckets of both sides, by the lowest of the finest ones in each."""
+    finest = [_finest(np.asarray(values, np.float64)) for values in (reference, current)]
+    found = [np.zeros_like(side) for side in finest]
+    for block in np.unique(np.concatenate(finest) >> BLOCK_BITS):
+        inside = [side >> BLOCK_BITS == block for side in finest]
+        for side, here, buckets in zip(found, inside, _of_block(finest, inside), strict=True):
+            side[here] = buckets
+    return found
+
+
+def _finest(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    parts = 1 << LEVELS * EIGHTH
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.ceil(np.log(np.abs(numbers)) / np.log(GAMMA))
-        return np.where(numbers == 0, 0, np.sign(numbers) * (50_000 + logs)).astype(np.int64)
+        logs = np.ceil(np.log(np.abs(numbers)) / np.log(GAMMA) * parts)
+        above = 50_001 * parts - 1 + logs
+        below = -50_000 * parts - logs
+        return np.where(numbers == 0, 0, np.where(numbers > 0, above, below)).astype(np.int64)
+
+
+def _of_block(finest: list[Any], inside: list[Any]) -> list[NDArray[np.int64]]:
+    sides = [side[here] for side, here in zip(finest, inside, strict=True)]
+    bits = LEVELS * EIGHTH
+    buckets = [side >> bits for side in sides]
+    while bits:
+        ordered = [np.sort(side) for side in buckets if len(side)]
+        low = min(side[len(side) // 100] for side in ordered)
+        high = max(side[-1 - len(side) // 100] for side in ordered)
+        if high - low >= 8:
+            break
+        bits -= EIGHTH
+        start = (low - (7 - high + low) // 2) << EIGHTH
+        buckets = [start + ((side >> bits) - start) % PLACES for side in sides]
+    return [side << bits for side in buckets]
 
 
 def _psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:

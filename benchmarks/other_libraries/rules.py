@@ -52,9 +52,7 @@ def _numbers(sets: Any, ours: Any, found: Any) -> list[Check]:
         str(name): (reference[name].to_numpy(), current[name].to_numpy()) for name in reference
     }
     rows, n = found["numbers"], len(reference)
-    buckets = {
-        str(name): (buckets_of(reference[name]), buckets_of(current[name])) for name in reference
-    }
+    buckets = {str(name): buckets_of(reference[name], current[name]) for name in reference}
     return [
         Check("Headrace", "PSI", "deciles at bucket edges, frequent values apart, half a row a bin",
               _column(ours["numbers"], "psi"), psi_of(reference, current)),
@@ -66,7 +64,7 @@ def _numbers(sets: Any, ours: Any, found: Any) -> list[Check]:
               _column(rows, "psi", "frouros"),
               {name: _psi(*(np.maximum(share, sys.float_info.min) for share in
                             _histograms(*pair, 10))) for name, pair in pairs.items()}),
-        Check("Headrace", "KS", "D over DDSketch buckets",
+        Check("Headrace", "KS", "D over the buckets",
               _column(ours["numbers"], "ks"),
               {name: stats.ks_2samp(*pair).statistic for name, pair in buckets.items()}),
         Check("Headrace", "KS, p-value", "Kolmogorov's limit distribution at D sqrt(nm / (n + m))",

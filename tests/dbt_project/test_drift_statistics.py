@@ -277,9 +277,11 @@ def test_ks_equals_that_of_the_rows(database: Connection) -> None:
     random = np.random.default_rng(5)
     old, new = random.integers(0, 40, 500), random.integers(3, 45, 300)
     rows = [
-        ("a", value, int((old == value).sum()), int((new == value).sum())) for value in range(50)
+        ("a", value, value, int((old == value).sum()), int((new == value).sum()))
+        for value in range(50)
     ]
-    found = table(database, "binned_numbers", ["g", "bucket", "reference", "current"], rows)
+    names = ["g", "bucket", "value", "reference", "current"]
+    found = table(database, "binned_numbers", names, rows)
     ks = max(row["gap"] for row in found)
     expected = stats.ks_2samp(old, new, method="asymp")
     assert ks == pytest.approx(expected.statistic)

@@ -144,3 +144,38 @@ def test_numbers_that_move_within_the_bins_of_psi_are_moving(engine: Engine, log
     output, features, _ = verdicts(engine, "m")
     assert features == {"number": "moving"} and output["status"] == "moving"
     assert output["score_psi_excess"] < 0.1 <= output["ks"]
+
+
+def test_numbers_that_move_within_a_bucket_of_the_sketch_are_seen(
+    engine: Engine, log: EventLog
+) -> None:
+    rng = random.Random(9)
+    changes: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "pressure": (lambda: rng.gauss(997, 1.5), lambda: rng.gauss(1008, 1.5)),
+        "hpa": (lambda: rng.gauss(1013, 8), lambda: rng.gauss(1020, 8)),
+        "latitude": (lambda: rng.gauss(48.137, 0.02), lambda: rng.gauss(48.16, 0.02)),
+        "depth": (lambda: rng.gauss(-997, 1.5), lambda: rng.gauss(-1008, 1.5)),
+        "year": (lambda: rng.randint(2018, 2021), lambda: rng.randint(2020, 2023)),
+        "temperature": (lambda: round(rng.gauss(36.6, 0.4), 1), lambda: 37.4),
+        "constant": (lambda: 100, lambda: 100.5),
+        "with zeros": (
+            lambda: rng.choice([0, rng.gauss(997, 1.5)]),
+            lambda: rng.choice([0, rng.gauss(1008, 1.5)]),
+        ),
+        "same pressure": (lambda: rng.gauss(997, 1.5), lambda: rng.gauss(997, 1.5)),
+        "same year": (lambda: rng.randint(2018, 2021), lambda: rng.randint(2018, 2021)),
+    }
+    before, after = (
+        [{"features": {name: pair[side]() for name, pair in changes.items()}} for _ in range(400)]
+        for side in (0, 1)
+    )
+    send(log, sides("m", before, after))
+    assert verdicts(engine, "m")[1] == {
+        name: "stable" if name.startswith("same") else "drifted" for name in changes
+    }
+    rows = {row["feature"]: row for row in engine.rows("select * from headrace.feature_drift")}
+    assert rows["pressure"]["ks"] == 1 and rows["pressure"]["psi"] > 5
+    assert abs(rows["pressure"]["wasserstein"] - 11) < 0.5
+    reference = engine.rows("select * from headrace.feature_reference where feature = 'pressure'")
+    assert 990 < min(row["low"] for row in reference) < max(row["high"] for row in reference) < 1004
+    assert len(reference) >= 10

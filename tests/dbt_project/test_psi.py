@@ -15,7 +15,7 @@ from scipy import stats
 from headrace.settings import project_path
 from tests.support.distances import chi_square_moments, chi_square_third, distances, number_bins
 from tests.support.formulas import EXAMPLES, MACROS, Connection, evaluate, groups, table, values
-from tests.support.oracle import bucket
+from tests.support.number_buckets import finest_buckets
 
 Counts = Any  # of numpy: a row a look, a column a bin
 # The same formula in doubles, summed in another order.
@@ -84,13 +84,14 @@ def test_number_bins(database: Connection, old: list[int], new: list[int], times
 def binned(database: Connection, looks: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Rows g, bin, reference and current of pairs of samples of buckets."""
     rows = [
-        (g, place, int(np.count_nonzero(old == place)), int(np.count_nonzero(new == place)))
+        (g, place, place, int(np.count_nonzero(old == place)), int(np.count_nonzero(new == place)))
         for g, (old, new) in enumerate((np.array(a), np.array(b)) for a, b in looks)
         for place in np.unique(np.concatenate([old, new])).tolist()
     ]
     if not rows:
         return []
-    return table(database, "binned_numbers", ["g", "bucket", "reference", "current"], rows)
+    names = ["g", "bucket", "value", "reference", "current"]
+    return table(database, "binned_numbers", names, rows)
 
 
 @pytest.mark.parametrize("margins", [(3, 4, [2, 2, 3]), (2, 6, [1, 1, 2, 4]), (5, 4, [1, 3, 5])])
@@ -143,7 +144,10 @@ def look(database: Connection, old: Counts, new: Counts) -> list[dict[str, Any]]
 
 def look_at_numbers(database: Connection, looks: Iterator[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Measure samples of numbers: one row a look."""
-    buckets = [[[bucket(x) for x in side.tolist()] for side in pair] for pair in looks]
+    buckets = [
+        [[bucket.lowest for bucket in side] for side in finest_buckets(*(s.tolist() for s in pair))]
+        for pair in looks
+    ]
     rows = [
         (row["g"], row["bin"], int(row["reference"]), int(row["current"]))
         for row in binned(database, [(a, b) for a, b in buckets])
@@ -231,6 +235,8 @@ Draw = Callable[[Any, int], Any]
 SAMPLES: dict[str, Draw] = {
     "normal": lambda rng, n: rng.normal(size=n),
     "narrow": lambda rng, n: rng.normal(100, 1, n),
+    "latitudes": lambda rng, n: rng.normal(48.137, 0.01, n),
+    "years": lambda rng, n: rng.integers(2015, 2025, n),
     "wide": lambda rng, n: rng.lognormal(0, 2, n),
     "share": lambda rng, n: rng.random(n),
     "few whole numbers": lambda rng, n: rng.poisson(3, n),

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from tests.support.oracle import bucket, is_number
+from tests.support.number_buckets import finest_buckets
+from tests.support.oracle import is_number
 
 Row = dict[str, Any]
 # Of the smaller side: what would get less is one bin with all others that would.
@@ -144,7 +145,7 @@ def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
     row["chi_square_p_value"] = row.pop("p_value")
     del row["cramers_v"]
     row |= {"reference_rows": len(old), "current_rows": len(new)}
-    numbers = [[bucket(x) for x in side if is_number(x)] for side in (old, new)]
+    numbers = buckets_of(old, new)
     row |= {"ks": None, "ks_p_value": None}
     if all(numbers):
         row["ks"] = stats.ks_2samp(*numbers).statistic
@@ -156,8 +157,7 @@ def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
 def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
     """The bins that the values of a feature fall into."""
     sides = old, new
-    numbers = [[bucket(value) for value in side if is_number(value)] for side in sides]
-    places = [iter(places) for places in number_bins(*numbers)]
+    places = [iter(places) for places in number_bins(*buckets_of(old, new))]
 
     def place(value: Any, numbers: Iterator[str]) -> str:
         if value is None:
@@ -166,6 +166,12 @@ def feature_bins(old: list[Any], new: list[Any]) -> tuple[list[str], list[str]]:
 
     first, second = ([place(v, p) for v in side] for side, p in zip(sides, places, strict=True))
     return first, second
+
+
+def buckets_of(old: list[Any], new: list[Any]) -> list[list[int]]:
+    """The buckets of the numbers among these."""
+    sides = finest_buckets(*([x for x in side if is_number(x)] for side in (old, new)))
+    return [[bucket.lowest for bucket in side] for side in sides]
 
 
 def are_identifiers(values: list[Any]) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
 from scipy import stats
 
 from headrace.events.contract import Inference
+from tests.support.concept_oracle import concept_drift
 from tests.support.distances import distances, feature_distances, ks_p_value, number_bins
-from tests.support.hourly_errors import by_hour, page_hinkley
+from tests.support.hourly_errors import by_hour
 from tests.support.label_oracle import REWARDS, Silence, number, utc
 from tests.support.oracle import Oracle, Row, as_class, hour, minute, score_bin
 from tests.support.samples import MONTH, Samples, began, samples, window_from
@@ -301,58 +300,7 @@ class DriftOracle:
     # --- concept_drift
 
     def concept_drift(self) -> dict[str, Row]:
-        return {model: self._concept(model) for model in self.models}
-
-    def _concept(self, model: str) -> Row:
-        error_kind, errors = self._errors(model)
-        points = self._points(errors, error_kind)
-        row: Row = {"error_kind": error_kind, "status": "too few rows", "onset": "none"}
-        row |= {"hours": len(errors), "points": len(points), "drifted_since": None}
-        row["examples"] = sum(map(len, errors.values()))
-        row |= dict.fromkeys(("statistic", "threshold", "mean_error", "last_error"))
-        if not points:
-            return row
-        times, pooled = [time for time, _ in points], [errors for _, errors in points]
-        x = [float(np.mean(errors)) for errors in pooled]
-        statistic, limits = self._page_hinkley(pooled, error_kind == "brier")
-        row |= {"mean_error": np.mean(x), "last_error": x[-1]}
-        row |= {"statistic": statistic[-1], "threshold": limits[-1]}
-        if len(points) < 2:
-            return row
-        row["status"] = "stable"
-        if statistic[-1] >= limits[-1]:
-            alarm = len(statistic)
-            while statistic[alarm - 1] >= limits[alarm - 1]:
-                alarm -= 1
-            onset = max(i for i in range(alarm) if statistic[i] == 0)
-            rise = max(
-                statistic[i] - min(statistic[max(i - 3, 0) : i + 1])
-                for i in range(onset + 1, alarm + 1)
-            )
-            kind = "sudden" if rise >= statistic[alarm] / 2 else "gradual"
-            row |= {"status": "drifted", "onset": kind, "drifted_since": times[alarm]}
-        return row
-
-    def _page_hinkley(
-        self, pooled: list[list[float]], is_brier: bool
-    ) -> tuple[list[float], list[float]]:
-        """The statistic of each point and what it is compared with."""
-        sizes = np.array([len(errors) for errors in pooled])
-        x = np.array([np.mean(errors) for errors in pooled])
-        every = np.concatenate(pooled)
-        squared = np.mean(every if is_brier else every**2)
-        steps = np.diff(x) ** 2 / (1 / sizes[1:] + 1 / sizes[:-1])
-        variance = max(squared - np.mean(every) ** 2, np.mean(steps) if len(steps) else 0, 0)
-        variance /= np.mean(sizes)
-        delta = max(self.policies.page_hinkley_delta, math.sqrt(variance) / 2)
-        limits = [
-            max(
-                self.policies.page_hinkley_threshold,
-                variance / (2 * delta) * math.log(n * (n + 1) / self.policies.drift_alpha),
-            )
-            for n in range(1, len(x) + 1)
-        ]
-        return page_hinkley(x.tolist(), delta, (sizes / np.mean(sizes)).tolist()), limits
+        return {model: concept_drift(*self._errors(model), self.policies) for model in self.models}
 
     def _errors(self, model: str) -> tuple[str | None, dict[datetime, list[float]]]:
         """The kind of error of the model's predictions, and all errors by the hour."""
@@ -380,26 +328,6 @@ class DriftOracle:
             if found and len(found) >= measures:
                 return name, by_hour(found)
         return ("relative absolute error" if absolute else None), by_hour(absolute)
-
-    def _points(
-        self, errors: dict[datetime, list[float]], error_kind: str | None
-    ) -> list[tuple[datetime, list[float]]]:
-        unit = 1.0
-        if error_kind == "relative absolute error":
-            unit = float(np.mean([x for time in sorted(errors)[:24] for x in errors[time]]))
-            if unit == 0:
-                return []
-        pools: dict[int, list[datetime]] = defaultdict(list)
-        before = 0
-        for time in sorted(errors):
-            pools[before // max(self.policies.min_sample, 1)].append(time)
-            before += len(errors[time])
-        points = []
-        for times in pools.values():
-            pooled = [x for time in times for x in errors[time]]
-            if len(pooled) >= self.policies.min_sample / 2:
-                points.append((times[0], [x / unit for x in pooled]))
-        return points
 
 
 def max_of(*values: float | None) -> float | None:

@@ -21,7 +21,7 @@ FILES = (
     "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "rewards",
     "least_squares", "page_hinkley", "auc_error", "chi_square", "psi", "category_distances",
     "drift_status",
-    "histogram_distances", "number_bins",
+    "histogram_distances", "number_bins", "sketches", "rings",
 )  # fmt: skip
 
 EXAMPLES = settings(
@@ -109,6 +109,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "wasserstein_distances": {},
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
+    "finest_buckets": {},
     "compared_rewards": {"base": "base"},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
@@ -116,6 +117,9 @@ PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "num
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
 PARTS |= {"placed_sums", "is_unplanned"}
+PARTS |= {"sketch_gamma", "sketch_width", "sketch_bucket", "sketch_value"}
+PARTS |= {"ring_levels", "ring_size", "ring_places", "level_bits", "finest_bucket"}
+PARTS |= {"bucket_of_finest", "ring_place", "level_value"}
 
 
 def expression(name: str, **options: Any) -> str:

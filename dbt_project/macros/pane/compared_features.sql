@@ -1,6 +1,6 @@
 {#-
   A query of the feature panes that drift_windows compares: model, feature, type, category, block,
-  predictions, counts, and is_reference, which is true in the reference and false in the current
+  predictions, counts, rings, and is_reference, which is true in the reference and false in the current
   window.
 
   spans  a CTE with the rows of drift_windows
@@ -24,6 +24,7 @@
         panes.block,
         panes.predictions,
         panes.counts,
+        panes.rings,
         {{ is_reference }} as is_reference
     from {{ spans }} as spans
     inner join {{ ref('feature_panes') }} as panes

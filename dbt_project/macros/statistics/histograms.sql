@@ -60,6 +60,36 @@
     {{ headrace.default__block_counts(place, size, number) }}
 {%- endmacro %}
 
+{#- The counts of every ring (rings.sql), one after the other: an aggregate, as block_counts. -#}
+{% macro ring_counts(finest) -%}
+    {%- for level in range(1, (headrace.ring_levels() | int) + 1) -%}
+        {{ headrace.block_counts(headrace.ring_place(finest, level), headrace.ring_size()) }}
+        {{- ' || ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- The sum of blocks of `size` counts, an aggregate. -#}
+{% macro added_blocks(counts, size) -%}
+    {{ return(adapter.dispatch('added_blocks', 'headrace')(counts, size)) }}
+{%- endmacro %}
+
+{% macro default__added_blocks(counts, size) -%}
+    array[
+        {%- for bin in range(1, (size | int) + 1) -%}
+            sum(({{ counts }})[{{ bin }}])::bigint
+            {{- ', ' if not loop.last }}
+        {%- endfor -%}
+    ]
+{%- endmacro %}
+
+{% macro postgres__added_blocks(counts, size) -%}
+    sum({{ counts }})
+{%- endmacro %}
+
+{% macro risingwave__added_blocks(counts, size) -%}
+    {{ headrace.default__added_blocks(counts, size) }}
+{%- endmacro %}
+
 {#-
   A query that adds blocks and opens them: one row (`by`, bin, predictions) for each bin that is not
   empty.
@@ -117,4 +147,51 @@
 
 {% macro risingwave__opened_blocks(relation, by, size, block) -%}
     {{ headrace.default__opened_blocks(relation, by, size, block) }}
+{%- endmacro %}
+
+{#-
+  The numbers of feature panes, in the buckets that both sides are compared in, as CTEs, the last of
+  them `{{ name }}`: what finest_buckets has.
+
+  relation  rows of compared_features
+-#}
+{% macro opened_numbers(name, relation, by) -%}
+    {%- set keys = by | join(', ') -%}
+    {%- set block = headrace.sketch_block() | int -%}
+    {{ name }}_blocks as (
+        select
+            {{ keys }},
+            is_reference,
+            block as part,
+            counts || rings as counts
+        from {{ relation }}
+        where block is not null
+    ),
+
+    {{ name }}_opened as (
+        {{ headrace.opened_blocks(
+            name ~ '_blocks', by + ['is_reference', 'part'],
+            block + (headrace.ring_places() | int), block='0'
+        ) }}
+    ),
+
+    {{ name }}_placed as (
+        select
+            {{ keys }},
+            part,
+            case
+                when bin < {{ block }} then 0
+                else (bin - {{ block }}) / {{ headrace.ring_size() }} + 1
+            end as level,
+            case
+                when bin < {{ block }} then part * {{ block }} + bin
+                else (bin - {{ block }}) & {{ (headrace.ring_size() | int) - 1 }}
+            end as place,
+            coalesce(sum(predictions) filter (where is_reference), 0) as reference,
+            coalesce(sum(predictions) filter (where not is_reference), 0) as current
+        from {{ name }}_opened
+        group by {{ range(1, by | length + 4) | join(', ') }}
+    ),
+
+    {{ headrace.finest_buckets(name, name ~ '_placed', by) }}
 {%- endmacro %}

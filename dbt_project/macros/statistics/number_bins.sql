@@ -44,13 +44,13 @@
 {%- endmacro %}
 
 {#-
-  Numbers put into bins, as CTEs, the last of them `{{ name }}`: `by`, bin, first_bucket,
-  last_bucket, reference, current, and gap: how far apart the two distribution functions are at most
-  within the bin. The greatest gap of all bins is the Kolmogorov-Smirnov statistic over the buckets.
-  It is null where a side has no numbers.
+  Numbers put into bins, as CTEs, the last of them `{{ name }}`: `by`, bin, low and high (of what the
+  reference holds in it), reference, current, and gap: how far apart the two distribution functions
+  are at most within the bin. The greatest gap of all bins is the Kolmogorov-Smirnov statistic over
+  the buckets. It is null where a side has no numbers.
 
-  relation  has `by`, bucket (without ties; rises with the number), reference and current (counts,
-            at least 0)
+  relation  has `by`, bucket (without ties; rises with the number), value (that it stands for),
+            reference and current (counts, at least 0)
 -#}
 {% macro binned_numbers(name, relation, by) -%}
     {%- set keys = by | join(', ') -%}
@@ -63,6 +63,7 @@
         select
             {{ keys }},
             bucket,
+            value,
             reference,
             current,
             sum(reference) over (
@@ -91,8 +92,8 @@
         select
             {{ keys }},
             {{ headrace.number_bin('bucket', 'reference', 'below', 'numbers', 'lone') }} as bin,
-            min(bucket) as first_bucket,
-            max(bucket) as last_bucket,
+            min(case when reference > 0 then value end) as low,
+            max(case when reference > 0 then value end) as high,
             sum(reference) as reference,
             sum(current) as current,
             max(abs(

@@ -19,20 +19,7 @@ panes as (
     where not {{ is_own_feature('feature') }}
 ),
 
-numbers as (
-    {{ opened_blocks('panes', ['model', 'feature', 'is_reference'], sketch_block()) }}
-),
-
-buckets as (
-    select
-        model,
-        feature,
-        bin as bucket,
-        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
-        coalesce(sum(predictions) filter (where not is_reference), 0) as current
-    from numbers
-    group by 1, 2, 3
-),
+{{ opened_numbers('buckets', 'panes', ['model', 'feature']) }},
 
 {{ binned_numbers('number_bins', 'buckets', ['model', 'feature']) }},
 

@@ -10,20 +10,17 @@ panes as (
     {{ compared_features('spans') }}
 ),
 
-numbers as (
-    {{ opened_blocks('panes', ['model', 'feature', 'is_reference'], sketch_block()) }}
-),
+{{ opened_numbers('buckets', 'panes', ['model', 'feature']) }},
 
 histograms as (
     select
         model,
         feature,
-        bin as bin_order,
-        {{ sketch_value('bin') }} as value,
-        coalesce(sum(predictions) filter (where is_reference), 0) as reference,
-        coalesce(sum(predictions) filter (where not is_reference), 0) as current
-    from numbers
-    group by model, feature, bin
+        bucket as bin_order,
+        value,
+        reference,
+        current
+    from buckets
 ),
 
 {{ wasserstein_distances('distances', 'histograms', ['model', 'feature']) }},

@@ -2,34 +2,19 @@
 -- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
 -- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
 -- is a bin of its own. What the reference never held, and is compared by too, has no row here.
+-- Buckets are as fine as both sides allow (macros/statistics/rings.sql).
 -- grain: bin of a feature.  key: (model, feature, bin).
--- lateness: any; late predictions of the reference's time change it, and so does a new champion.
+-- lateness: any; late predictions of the reference's time change it, and so does a new champion; the
+-- current window may change how fine its bins are.
 with spans as (
     select * from {{ ref('drift_windows') }}
 ),
 
-compared as (
+panes as (
     {{ compared_features('spans') }}
 ),
 
-panes as (
-    select * from compared
-    where is_reference
-),
-
-opened as (
-    {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
-),
-
-buckets as (
-    select
-        model,
-        feature,
-        bin as bucket,
-        predictions as reference,
-        0::bigint as current
-    from opened
-),
+{{ opened_numbers('buckets', 'panes', ['model', 'feature']) }},
 
 {{ binned_numbers('number_bins', 'buckets', ['model', 'feature']) }},
 
@@ -41,7 +26,7 @@ others as (
         category,
         sum(predictions)::bigint as predictions
     from panes
-    where block is null
+    where block is null and is_reference
     group by 1, 2, 3, 4
 )
 
@@ -51,12 +36,11 @@ select
     bin,
     'number' as type,
     null as category,
-    first_bucket,
-    last_bucket,
-    {{ sketch_value('first_bucket') }} as low,
-    {{ sketch_value('last_bucket') }} as high,
+    low,
+    high,
     reference::bigint as predictions
 from number_bins
+where reference > 0
 union all
 select
     model,
@@ -64,8 +48,6 @@ select
     case when category is null then type else 'category ' || category end as bin,
     type,
     category,
-    null as first_bucket,
-    null as last_bucket,
     null as low,
     null as high,
     predictions

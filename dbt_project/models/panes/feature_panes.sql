@@ -1,6 +1,6 @@
 -- The distribution of every feature that events carry. Shadow predictions repeat the features of
--- others and are left out. A number falls into a DDSketch bucket, a string or bool is its own
--- category, a missing value has neither.
+-- others and are left out. A number falls into a DDSketch bucket and a place on each ring within it
+-- (macros/statistics/rings.sql), a string or bool is its own category, a missing value has neither.
 -- grain: pane of 1 minute or 1 hour by feature, type and block of buckets or category.
 -- key: all but the measures.  lateness: any.
 {{ config(
@@ -54,51 +54,68 @@ numbered as (
     {{ fence() }}
 ),
 
-binned as (
+placed as (
+    select
+        minute,
+        model,
+        feature,
+        type,
+        category,
+        {{ finest_bucket('number') }} as finest
+    from numbered
+    {{ fence() }}
+),
+
+minutes as (
     select
         minute as pane_start,
         model,
         feature,
         type,
+        {{ bucket_block(bucket_of_finest('finest')) }} as block,
         category,
-        {{ sketch_bucket('number') }} as bucket,
-        count(*)::integer as predictions
-    from numbered
-    group by 1, 2, 3, 4, 5, 6
-),
-
-binned_by_hour as (
-    select
-        {{ pane_start('1 hour', 'pane_start') }} as pane_start,
-        model,
-        feature,
-        type,
-        category,
-        bucket,
-        sum(predictions) as predictions
-    from binned
+        count(*) as predictions,
+        case
+            when {{ bucket_block(bucket_of_finest('finest')) }} is not null
+                then {{ block_counts(
+                    bucket_place(bucket_of_finest('finest')), sketch_block()
+                ) }}
+        end as counts,
+        case
+            when {{ bucket_block(bucket_of_finest('finest')) }} is not null
+                then {{ ring_counts('finest') }}
+        end as rings
+    from placed
     group by 1, 2, 3, 4, 5, 6
 )
 
-{%- for grain in ['1 minute', '1 hour'] %}
-{%- if not loop.first %}
-union all
-{%- endif %}
 select
-    '{{ grain }}' as grain,
+    '1 minute' as grain,
     pane_start,
     model,
     feature,
     type,
-    {{ bucket_block('bucket') }} as block,
+    block,
+    category,
+    predictions,
+    counts,
+    rings
+from minutes
+union all
+select
+    '1 hour' as grain,
+    {{ pane_start('1 hour', 'pane_start') }} as pane_start,
+    model,
+    feature,
+    type,
+    block,
     category,
     sum(predictions)::bigint as predictions,
     case
-        when {{ bucket_block('bucket') }} is not null
-            then {{ block_counts(
-                bucket_place('bucket'), sketch_block(), 'predictions'
-            ) }}
-    end as counts
-from {{ 'binned' if grain == '1 minute' else 'binned_by_hour' }}
+        when block is not null then {{ added_blocks('counts', sketch_block()) }}
+    end as counts,
+    case
+        when block is not null then {{ added_blocks('rings', ring_places()) }}
+    end as rings
+from minutes
 group by 2, 3, 4, 5, 6, 7
-{%- endfor %}
