@@ -114,7 +114,8 @@ TABLES: dict[str, dict[str, Any]] = {
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
-PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
+PARTS |= {"are_identifiers", "are_renewed", "is_few_rows_each", "is_own_feature"}
+PARTS |= {"sample_variance"}
 PARTS |= {"placed_sums", "is_unplanned"}
 
 

@@ -3,6 +3,7 @@
 -- prediction that was never a label. data_quality judges them: where that is true of all, the two
 -- sides probably write one thing in two ways.
 -- Counts pairs of a label and a prediction that are both classes, without shadow predictions.
+-- Of a model that predicts more classes than prediction_counts keeps apart, those of a sample of labels.
 -- grain: model with such a pair.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
 with spans as (
@@ -34,6 +35,17 @@ judged as (
     group by panes.model, panes.label, panes.prediction
 ),
 
+-- Where prediction_counts has as many classes as it may, only those up to a hash are known.
+thresholds as (
+    select
+        model,
+        max({{ category_hash('prediction') }}) as threshold
+    from {{ ref('prediction_counts') }}
+    where prediction is not null
+    group by model
+    having count(*) >= {{ most_categories() }}
+),
+
 compared as (
     select
         judged.model,
@@ -50,6 +62,10 @@ compared as (
             judged.model = labels.model
             and judged.prediction = labels.label
             and labels.examples > 0
+    left join thresholds on judged.model = thresholds.model
+    where
+        thresholds.threshold is null
+        or {{ category_hash('judged.label') }} <= thresholds.threshold
     group by judged.model
 )
 

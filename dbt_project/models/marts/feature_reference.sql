@@ -1,7 +1,7 @@
 -- What a feature looked like when the serving version was trained: the bins that it is compared by.
 -- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
--- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
--- is a bin of its own. What the reference never held, and is compared by too, has no row here.
+-- for the others, their edges at bucket edges; strings and bools: their categories, and strings
+-- beyond the 256 that a pane keeps apart as one; a missing value is a bin of its own. What the reference never held, and is compared by too, has no row here.
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late predictions of the reference's time change it, and so does a new champion.
 with spans as (
@@ -16,6 +16,8 @@ panes as (
     select * from compared
     where is_reference
 ),
+
+{{ category_thresholds('thresholds', 'compared') }},
 
 opened as (
     {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
@@ -35,13 +37,15 @@ buckets as (
 
 others as (
     select
-        model,
-        feature,
-        type,
-        category,
-        sum(predictions)::bigint as predictions
+        panes.model,
+        panes.feature,
+        panes.type,
+        {{ compared_category('panes', 'thresholds') }} as category,
+        sum(panes.predictions)::bigint as predictions
     from panes
-    where block is null
+    left join thresholds
+        on panes.model = thresholds.model and panes.feature = thresholds.feature
+    where panes.block is null
     group by 1, 2, 3, 4
 )
 

@@ -1,7 +1,8 @@
 -- How far the output of each serving version is from how it began. prediction_drift judges it.
 -- Baseline and current window are those of output_windows. Scores are compared by the tenths of the
 -- baseline, by what it never held and by its commonest scores (psi, Jensen-Shannon), and by their
--- whole histogram (Kolmogorov-Smirnov, Wasserstein), predictions by their classes.
+-- whole histogram (Kolmogorov-Smirnov, Wasserstein), predictions by their classes, those beyond the
+-- 256 that a pane keeps apart as one.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline.
 with spans as (
@@ -29,6 +30,9 @@ outputs {{ as_inlined() }} (
         sides.model,
         sides.model_version,
         sides.is_reference,
+        panes.pane_start,
+        panes.variant,
+        panes.segment,
         panes.prediction,
         panes.inferences,
         panes.counts
@@ -79,6 +83,44 @@ gaps as (
 
 {{ category_distances('tenths', 'gaps', ['model', 'model_version', 'ks'], 'bin') }},
 
+-- The hash up to which all panes keep classes apart, where one has as many as it may (pane_most.sql).
+thresholds as (
+    select
+        model,
+        model_version,
+        min(threshold) as threshold
+    from (
+        select
+            model,
+            model_version,
+            max({{ category_hash('prediction') }}) as threshold
+        from outputs
+        where prediction is not null
+        group by model, model_version, is_reference, pane_start, variant, segment
+        having count(*) >= {{ most_categories() }}
+    ) as full_panes
+    group by model, model_version
+),
+
+predicted as (
+    select
+        outputs.model,
+        outputs.model_version,
+        case
+            when
+                thresholds.threshold is null
+                or {{ category_hash('outputs.prediction') }} <= thresholds.threshold
+                then outputs.prediction
+        end as prediction,
+        outputs.is_reference,
+        outputs.inferences
+    from outputs
+    left join thresholds
+        on
+            outputs.model = thresholds.model
+            and outputs.model_version = thresholds.model_version
+),
+
 class_counts as (
     select
         model,
@@ -86,7 +128,7 @@ class_counts as (
         prediction,
         coalesce(sum(inferences) filter (where is_reference), 0) as reference,
         coalesce(sum(inferences) filter (where not is_reference), 0) as current
-    from outputs
+    from predicted
     group by model, model_version, prediction
 ),
 
