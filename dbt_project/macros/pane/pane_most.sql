@@ -9,7 +9,7 @@
   any order of events and any split into batches: those that the SELECT over everything, folded,
   has. Which categories a group keeps depends on none of its counts, so the kept ones are a random
   sample of all; and panes that are added up keep the same ones up to the least of their thresholds
-  (kept_categories).
+  (compared_categories.sql).
 
   A batch is folded before it is merged. Afterwards panes in which it began a row are folded again,
   so that events of known categories pay nothing.

@@ -35,16 +35,9 @@ judged as (
     group by panes.model, panes.label, panes.prediction
 ),
 
--- Where prediction_counts has as many classes as it may, only those up to a hash are known.
-thresholds as (
-    select
-        model,
-        max({{ category_hash('prediction') }}) as threshold
-    from {{ ref('prediction_counts') }}
-    where prediction is not null
-    group by model
-    having count(*) >= {{ most_categories() }}
-),
+{{ category_thresholds(
+    'thresholds', ref('prediction_counts'), ['model'], [], 'prediction'
+) }}
 
 compared as (
     select
@@ -62,10 +55,8 @@ compared as (
             judged.model = labels.model
             and judged.prediction = labels.label
             and labels.examples > 0
-    left join thresholds on judged.model = thresholds.model
-    where
-        thresholds.threshold is null
-        or {{ category_hash('judged.label') }} <= thresholds.threshold
+    {{ join_thresholds('thresholds', 'judged', ['model']) }}
+    where {{ compared_category('judged.label', 'thresholds') }} is not null
     group by judged.model
 )
 

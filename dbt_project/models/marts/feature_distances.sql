@@ -20,7 +20,10 @@ panes as (
     where not {{ is_own_feature('feature') }}
 ),
 
-{{ category_thresholds('thresholds', 'panes') }},
+{{ category_thresholds(
+    'thresholds', 'panes', ['model', 'feature', 'type'], ['is_reference', 'pane_start'],
+    'category'
+) }}
 
 numbers as (
     {{ opened_blocks('panes', ['model', 'feature', 'is_reference'], sketch_block()) }}
@@ -62,7 +65,7 @@ halves as (
             sum(predictions) as predictions
         from panes
         where is_reference and category is not null
-        group by model, feature, pane_start
+        group by 1, 2, 3
     ) as reference_panes
 ),
 
@@ -71,13 +74,12 @@ texts as (
         panes.model,
         panes.feature,
         panes.type,
-        {{ compared_category('panes', 'thresholds') }} as category,
+        {{ compared_category('panes.category', 'thresholds') }} as category,
         panes.is_reference,
         panes.is_reference and coalesce(halves.is_late, false) as is_late,
         panes.predictions
     from panes
-    left join thresholds
-        on panes.model = thresholds.model and panes.feature = thresholds.feature
+    {{ join_thresholds('thresholds', 'panes', ['model', 'feature', 'type']) }}
     left join halves
         on
             panes.model = halves.model

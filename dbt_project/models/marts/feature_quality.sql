@@ -30,7 +30,10 @@ panes as (
     from compared
 ),
 
-{{ category_thresholds('thresholds', 'panes') }},
+{{ category_thresholds(
+    'thresholds', 'panes', ['model', 'feature', 'type'], ['is_reference', 'pane_start'],
+    'category'
+) }}
 
 types as (
     select
@@ -111,12 +114,11 @@ texts as (
     select
         panes.model,
         panes.feature,
-        {{ compared_category('panes', 'thresholds') }} as category,
+        {{ compared_category('panes.category', 'thresholds') }} as category,
         panes.reference,
         panes.current
     from panes
-    left join thresholds
-        on panes.model = thresholds.model and panes.feature = thresholds.feature
+    {{ join_thresholds('thresholds', 'panes', ['model', 'feature', 'type']) }}
     where panes.category is not null
 ),
 

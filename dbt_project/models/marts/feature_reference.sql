@@ -17,7 +17,10 @@ panes as (
     where is_reference
 ),
 
-{{ category_thresholds('thresholds', 'compared') }},
+{{ category_thresholds(
+    'thresholds', 'compared', ['model', 'feature', 'type'], ['is_reference', 'pane_start'],
+    'category'
+) }}
 
 opened as (
     {{ opened_blocks('panes', ['model', 'feature'], sketch_block()) }}
@@ -40,11 +43,10 @@ others as (
         panes.model,
         panes.feature,
         panes.type,
-        {{ compared_category('panes', 'thresholds') }} as category,
+        {{ compared_category('panes.category', 'thresholds') }} as category,
         sum(panes.predictions)::bigint as predictions
     from panes
-    left join thresholds
-        on panes.model = thresholds.model and panes.feature = thresholds.feature
+    {{ join_thresholds('thresholds', 'panes', ['model', 'feature', 'type']) }}
     where panes.block is null
     group by 1, 2, 3, 4
 )

@@ -83,42 +83,20 @@ gaps as (
 
 {{ category_distances('tenths', 'gaps', ['model', 'model_version', 'ks'], 'bin') }},
 
--- The hash up to which all panes keep classes apart, where one has as many as it may (pane_most.sql).
-thresholds as (
-    select
-        model,
-        model_version,
-        min(threshold) as threshold
-    from (
-        select
-            model,
-            model_version,
-            max({{ category_hash('prediction') }}) as threshold
-        from outputs
-        where prediction is not null
-        group by model, model_version, is_reference, pane_start, variant, segment
-        having count(*) >= {{ most_categories() }}
-    ) as full_panes
-    group by model, model_version
-),
+{{ category_thresholds(
+    'thresholds', 'outputs', ['model', 'model_version'],
+    ['is_reference', 'pane_start', 'variant', 'segment'], 'prediction'
+) }}
 
 predicted as (
     select
         outputs.model,
         outputs.model_version,
-        case
-            when
-                thresholds.threshold is null
-                or {{ category_hash('outputs.prediction') }} <= thresholds.threshold
-                then outputs.prediction
-        end as prediction,
+        {{ compared_category('outputs.prediction', 'thresholds') }} as prediction,
         outputs.is_reference,
         outputs.inferences
     from outputs
-    left join thresholds
-        on
-            outputs.model = thresholds.model
-            and outputs.model_version = thresholds.model_version
+    {{ join_thresholds('thresholds', 'outputs', ['model', 'model_version']) }}
 ),
 
 class_counts as (
