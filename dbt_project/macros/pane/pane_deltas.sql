@@ -140,10 +140,10 @@
     {%- endfor %}
     {%- if most %}
     {#- A row that was updated has the transaction that locked it for that. #}
-    returning stored as row_of_pane, stored.xmax = 0 as is_new
+    {%- set is_new = 'stored.xmax = 0 and stored.' ~ most.keys() | first ~ ' is not null' %}
+    returning {{ is_new }} as is_new, case when {{ is_new }} then stored end as row_of_pane
     )
-    select array_agg(row_of_pane) into begun from merged
-    where is_new and (row_of_pane).{{ most.keys() | first }} is not null;
+    select array_agg(row_of_pane) into begun from merged where is_new;
     if begun is not null then
         {{- headrace.pane_fold(key, measures, merge, retention, time_column, most) }}
     end if

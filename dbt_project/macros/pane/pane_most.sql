@@ -34,13 +34,21 @@
 {%- endmacro %}
 
 {#-
-  The SELECT of a pane, folded.
+  The SELECT of a pane, folded; what has no more rows than that has nothing to fold.
 
   sql      the SELECT
   columns  its columns
 -#}
 {% macro pane_folded(sql, columns, key, merge, most) -%}
     {%- set category, k = (most.items() | list)[0] -%}
+    {%- set many = '(select count(*) from everything) > ' ~ k -%}
+    with everything as materialized (
+        {{ sql }}
+    )
+
+    select {{ columns | join(', ') }} from everything
+    where not {{ many }}
+    union all
     select
         {%- for name in columns %}
         {% if name == category -%}
@@ -55,7 +63,8 @@
         select
             *,
             {{ headrace.pane_place(key, category) }} as place
-        from ({{ sql }}) as everything
+        from everything
+        where {{ many }}
     ) as placed
     group by
         {{ key | reject('equalto', category) | join(', ') }},
