@@ -16,10 +16,10 @@ from tests.support.streams import START, send
 
 
 def sides(
-    model: str, before: list[dict[str, Any]], after: list[dict[str, Any]]
+    model: str, before: list[dict[str, Any]], after: list[dict[str, Any]], a_second: int = 1
 ) -> list[tuple[Topic, Event]]:
-    """Predictions of a version, a second apart, and half a day later more of them."""
-    rows = [*enumerate(before), *enumerate(after, start=12 * 60 * 60)]
+    """Predictions of a version, so many a second, and half a day later more of them."""
+    rows = [*enumerate(before), *enumerate(after, start=12 * 60 * 60 * a_second)]
     return [
         (
             "inference",
@@ -29,7 +29,7 @@ def sides(
                     "model": model,
                     "model_version": "v1",
                     "request_id": f"{model} {number}",
-                    "event_time": (START + timedelta(seconds=number)).isoformat(),
+                    "event_time": (START + timedelta(seconds=number / a_second)).isoformat(),
                     **row,
                 },
             ),
@@ -129,6 +129,69 @@ def test_what_is_new_in_every_row_has_not_moved(engine: Engine, log: EventLog) -
     assert {row["subject"] for row in firing} == {"plan", "count"}
     (trigger,) = engine.rows("select drifted_features from headrace.retrain_trigger")
     assert trigger["drifted_features"] == 2
+
+
+def test_identifiers_that_repeat_have_not_moved(engine: Engine, log: EventLog) -> None:
+    rng = random.Random(9)
+    count = 1_000
+    open_sessions = [*range(5)]
+
+    def session(_: int) -> str:
+        place = rng.randrange(5)
+        if rng.random() < 1 / 3:
+            open_sessions[place] = max(open_sessions) + 1
+        return f"session {open_sessions[place]}"
+
+    def zipf(levels: int) -> str:
+        return f"level {int((levels + 1) ** rng.random())}"
+
+    values: dict[str, Callable[[int], Any]] = {
+        "session": session,
+        "sku": lambda _: zipf(2_000),
+        "intent": lambda _: f"intent {rng.randrange(150)}",
+        "sku of a new shop": lambda i: zipf(2_000) + (" new" if i >= count else ""),
+        "plan": lambda i: f"plan {rng.randrange(4)}" if i < count else session(i),
+    }
+    rows = [
+        {"features": {name: draw(i) for name, draw in values.items()}} for i in range(2 * count)
+    ]
+    send(log, sides("m", rows[:count], rows[count:]))
+    assert verdicts(engine, "m")[1] == {
+        "session": "identifier",
+        "sku": "stable",
+        "intent": "stable",
+        "sku of a new shop": "drifted",
+        "plan": "drifted",
+    }
+
+
+def test_what_a_pane_does_not_keep_apart_is_compared_as_one(engine: Engine, log: EventLog) -> None:
+    rng = random.Random(10)
+    count = 3_000
+    # A minute has 600 rows, so more levels than a pane keeps.
+    same = [f"level {rng.randrange(1_000)}" for _ in range(2 * count)]
+    fewer = [f"level {rng.randrange(1_000 if i < count else 300)}" for i in range(2 * count)]
+    rows = [
+        {"prediction": of, "features": {"same": of, "fewer": less}}
+        for of, less in zip(same, fewer, strict=True)
+    ]
+    send(log, sides("m", rows[:count], rows[count:], a_second=10))
+    output, features, _ = verdicts(engine, "m")
+    assert features == {"same": "stable", "fewer": "drifted"} and output["status"] == "stable"
+    found = engine.rows(
+        "select feature, bins, reference_rows, reference_others, current_others "
+        "from headrace.feature_psi order by feature"
+    )
+    for row in found:
+        assert 256 < row["bins"] < 700
+        assert 0.3 * count < row["reference_others"] < 0.6 * count
+    (kinds,) = engine.rows(
+        "select sum(predictions)::bigint as n, count(*) as bins, "
+        "sum(case when bin = 'string' then predictions end)::bigint as others "
+        "from headrace.feature_reference where feature = 'same'"
+    )
+    same_row = next(row for row in found if row["feature"] == "same")
+    assert (kinds["n"], kinds["others"]) == (count, same_row["reference_others"])
 
 
 def test_numbers_that_move_within_the_bins_of_psi_are_moving(engine: Engine, log: EventLog) -> None:

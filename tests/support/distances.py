@@ -139,8 +139,11 @@ def number_bins(old: Sequence[int], new: Sequence[int]) -> tuple[list[str], list
     return [place(bucket) for bucket in old], [place(bucket) for bucket in new]
 
 
-def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
-    """Distances of two samples of values, and whether they are identifiers."""
+def feature_distances(old: list[Any], new: list[Any], panes: Sequence[Any]) -> tuple[Row, bool]:
+    """Distances of two samples of values, and whether they are identifiers.
+
+    `panes` has the start of the pane of each old one.
+    """
     row = distances(*feature_bins(old, new))
     row["chi_square_p_value"] = row.pop("p_value")
     del row["cramers_v"]
@@ -150,7 +153,12 @@ def feature_distances(old: list[Any], new: list[Any]) -> tuple[Row, bool]:
     if all(numbers):
         row["ks"] = stats.ks_2samp(*numbers).statistic
         row["ks_p_value"] = ks_p_value(row["ks"], *map(len, numbers))
-    is_identifier = not any(numbers) and are_identifiers(old) and are_identifiers(new)
+    row |= {"reference_others": 0, "current_others": 0}
+    sides = [texts(old), texts(new)]
+    is_identifier = not any(numbers) and (
+        all(map(are_identifiers, sides))
+        or (all(map(is_few_rows_each, sides)) and are_renewed(old, panes))
+    )
     return row, is_identifier
 
 
@@ -174,10 +182,41 @@ def buckets_of(old: list[Any], new: list[Any]) -> list[list[int]]:
     return [[bucket.lowest for bucket in side] for side in sides]
 
 
-def are_identifiers(values: list[Any]) -> bool:
-    """Whether nine of ten of the texts among these are different ones."""
-    texts = [text_of(value) for value in values if value is not None and not is_number(value)]
+def texts(values: Sequence[Any]) -> list[str]:
+    return [text_of(value) for value in values if value is not None and not is_number(value)]
+
+
+def are_identifiers(texts: list[str]) -> bool:
+    """Whether nine of ten of these are different ones."""
     return bool(texts) and len(set(texts)) >= 0.9 * len(texts)
+
+
+def is_few_rows_each(texts: list[str]) -> bool:
+    return bool(texts) and len(texts) <= 10 * len(set(texts))
+
+
+def are_renewed(values: Sequence[Any], panes: Sequence[Any]) -> bool:
+    """Whether texts of the later half seldom come back from the earlier one."""
+    found = [
+        (pane, text_of(value))
+        for value, pane in zip(values, panes, strict=True)
+        if value is not None and not is_number(value)
+    ]
+    rows = Counter(pane for pane, _ in found)
+    late_panes, until = set(), 0
+    for pane in sorted(rows):
+        until += rows[pane]
+        if 2 * until - rows[pane] > len(found):
+            late_panes.add(pane)
+    early = Counter(text for pane, text in found if pane not in late_panes)
+    late = [text for pane, text in found if pane in late_panes]
+    if not late or 10 * len(late) < early.total():
+        return False
+    again = sum(text in early for text in late)
+    once = sum(count == 1 for count in early.values())
+    return 2 * again <= len(late) and 3 * again * early.total() <= len(late) * (
+        early.total() - once
+    )
 
 
 def text_of(value: Any) -> str:

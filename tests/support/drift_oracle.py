@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -103,12 +103,16 @@ class DriftOracle:
         found = self.samples(model)
         since = window_from(clock, self.policies.drift_window, fine_from, found)
         since = min(max(since, end), clock)
-        grain = hour if start < fine_from else minute
+        grain = self._reference_grain(model)
         last = max(hour(end - HOUR), hour(start)) if start < fine_from else end
         old = [e for e in events if grain(start) <= grain(at(e)) <= last]
         grain = hour if since < fine_from else minute
         new = [e for e in events if grain(at(e)) >= grain(since) and grain(at(e)) > end]
         return old, new
+
+    def _reference_grain(self, model: str) -> Callable[[datetime], datetime]:
+        fine_from = hour(self.oracle.clock(model)) - 2 * DAY
+        return hour if self.reference(model)[0] < fine_from else minute
 
     # --- prediction_drift
 
@@ -218,7 +222,9 @@ class DriftOracle:
                     [event.features[name] for event in side if name in event.features]
                     for side in (old, new)
                 ]
-                found[name] = feature_distances(*sides)
+                grain = self._reference_grain(model)
+                panes = [grain(at(event)) for event in old if name in event.features]
+                found[name] = feature_distances(*sides, panes)
             judged = [row for row, is_identifier in found.values() if not is_identifier]
             tests = sum(
                 row[p] is not None

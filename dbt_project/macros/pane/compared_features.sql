@@ -1,7 +1,7 @@
 {#-
-  A query of the feature panes that drift_windows compares: model, feature, type, category, block,
-  predictions, counts, rings, and is_reference, which is true in the reference and false in the current
-  window.
+  A query of the feature panes that drift_windows compares: model, feature, pane_start, type, category,
+  block, predictions, counts, rings, and is_reference, which is true in the reference and false in the
+  current window.
 
   spans  a CTE with the rows of drift_windows
 -#}
@@ -19,6 +19,7 @@
     select
         panes.model,
         panes.feature,
+        panes.pane_start,
         panes.type,
         panes.category,
         panes.block,

@@ -47,13 +47,16 @@
                  `new_rows` touch. Of a pane, `old_rows` has its changed rows as they were; of a
                  table in the schema control, `new_rows` has them as they were and as they are
   and, where they are needed:
-    merge        {measure: 'min' or 'max'}; all others are added. With deltas
+    merge        {measure: 'min', 'max' or 'blocks'}; all others are added. Blocks of a histogram are
+                 added, too, and are null where they count nothing. With deltas
     parallel     true computes the delta before the batch takes its turn, while another one is
                  merged: for a SELECT that is expensive and reads nothing but the new rows. With
                  deltas
     deletes      which of its drivers can make a row disappear from the SELECT. With recompute
     apart        true where the SELECT is a union of parts that read one driver each: the new rows
                  of one driver are merged without reading the others. With deltas
+    most         {column of the key: how many of its values a pane keeps}; see pane_most.sql. With
+                 deltas of events, on PostgreSQL
     retention    how long rows are kept behind the model's clock: an interval, or {grain: interval}.
                  Older rows are dropped and never made again
     time_column  the column that retention looks at; pane_start by default
@@ -88,6 +91,12 @@
     {%- set parallel = config.get('parallel', false) -%}
     {%- set deletes = config.get('deletes', false) -%}
     {%- set apart = config.get('apart', false) -%}
+    {%- set most = config.get('most', {}) -%}
+    {%- if most and drivers | reject('in', ['events.inference', 'events.feedback']) | list -%}
+        {{ exceptions.raise_compiler_error(
+            'pane ' ~ this.identifier ~ ': what a pane keeps most of is never taken back'
+        ) }}
+    {%- endif -%}
     {%- set retention = config.get('retention', {}) -%}
     {%- set retention = retention if retention is mapping else {'': retention} -%}
     {%- set time_column = config.get('time_column', 'pane_start') -%}
@@ -95,7 +104,7 @@
         [
             headrace.without_database(sql), key, deltas, recompute, merge, parallel, deletes,
             retention, time_column, config.get('indexes', [])
-        ] + (['apart'] if apart else []),
+        ] + (['apart'] if apart else []) + ([most] if most else []),
         drivers
     ) -%}
     {%- set existing = load_cached_relation(this) -%}
@@ -123,10 +132,11 @@
             create table {{ fresh }} with (fillfactor = 70)
             as select * from ({{ sql }}) as shape with no data;
         {% endcall %}
-        {%- set measures = [] -%}
-        {%- for column in adapter.get_columns_in_relation(fresh) if column.name not in key -%}
-            {%- do measures.append(column.name) -%}
-        {%- endfor -%}
+        {%- set columns = adapter.get_columns_in_relation(fresh) | map(attribute='name') | list -%}
+        {%- set measures = columns | reject('in', key) | list -%}
+        {%- if most -%}
+            {%- set sql = headrace.pane_folded(sql, columns, key, merge, most) -%}
+        {%- endif -%}
         {#- All events: a loop over a join whose rows were underestimated would not end. -#}
         {% call statement('main') %}
             set local enable_nestloop = off;
@@ -148,7 +158,7 @@
             {%- for driver in deltas %}
             {{ headrace.pane_of_deltas(
                 sql, driver, deltas[driver] if deltas is mapping else none, parallel,
-                drivers if apart else [], key, measures, merge, retention, time_column
+                drivers if apart else [], key, measures, merge, retention, time_column, most
             ) }}
             {%- endfor %}
             {%- for driver in recompute %}

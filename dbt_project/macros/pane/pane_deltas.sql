@@ -5,13 +5,13 @@
   driver       the table or pane whose rows drive it, 'schema.table'
   rows         a query of those of its new_rows that count; none: all
   drivers      all drivers, where the SELECT reads each in a part of its own; else none
-  parallel, key, merge, retention, time_column
+  parallel, key, merge, retention, time_column, most
                options of the pane (pane.sql)
   measures     the columns that are no key
 -#}
 
 {% macro pane_of_deltas(
-    sql, driver, rows, parallel, drivers, key, measures, merge, retention, time_column
+    sql, driver, rows, parallel, drivers, key, measures, merge, retention, time_column, most
 ) -%}
     {%- set schema, table = driver.split('.') -%}
     {%- set sql = headrace.without_database(sql) -%}
@@ -39,13 +39,14 @@
         );
         lock table locks.turn in exclusive mode;
         {{ headrace.pane_merge(
-            'select * from unnest(delta)', key, measures, merge, retention, time_column
+            'select * from unnest(delta)', key, measures, merge, retention, time_column, most
         ) }}
     {%- endset %}
     {{ headrace.pane_trigger(driver, 'insert', body, parallel=true) }}
     {%- else %}
     {{ headrace.pane_trigger(
-        driver, 'insert', headrace.pane_merge(new, key, measures, merge, retention, time_column)
+        driver, 'insert',
+        headrace.pane_merge(new, key, measures, merge, retention, time_column, most)
     ) }}
     {%- endif %}
     {%- if schema == this.schema %}
@@ -80,7 +81,7 @@
     select
         {{ keys }}
         {%- for name in measures %},
-        {{ merge.get(name, 'sum') }}({{ name }}) as {{ name }}
+        {{ headrace.pane_aggregate(name, merge) }}
         {%- endfor %}
     from (
         {%- if new %}
@@ -89,7 +90,7 @@
         {%- endif %}
         select {{ keys }}
         {%- for name in measures %},
-        {{ 'nullif(' ~ name ~ ', ' ~ name ~ ')' if name in merge
+        {{ 'nullif(' ~ name ~ ', ' ~ name ~ ')' if merge.get(name) in ['min', 'max']
             else name ~ ' - ' ~ name ~ ' - ' ~ name }} as {{ name }}
         {%- endfor %}
         from ({{ old }}) as removed
@@ -98,19 +99,53 @@
 {%- endmacro %}
 
 
-{#- Merges a delta into the stored rows. -#}
-{% macro pane_merge(delta, key, measures, merge, retention, time_column) -%}
+{#- Several rows of a measure as one. -#}
+{% macro pane_aggregate(name, merge) -%}
+    {{ {'min': 'min', 'max': 'max'}.get(merge.get(name), 'sum') }}({{ name }}) as {{ name }}
+{%- endmacro %}
+
+
+{#- Two values of a measure as one. -#}
+{% macro pane_merged(x, y, how) -%}
+    {%- if how == 'min' -%}
+        least({{ x }}, {{ y }})
+    {%- elif how == 'max' -%}
+        greatest({{ x }}, {{ y }})
+    {%- elif how == 'blocks' -%}
+        {%- set known = 'coalesce(' ~ x ~ ', ' ~ y ~ ')' -%}
+        nullif(coalesce({{ x }} + {{ y }}, {{ known }}), {{ known }} - {{ known }})
+    {%- else -%}
+        {{ x }} + {{ y }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#-
+  Merges a delta into the stored rows. What is new of a column of which a pane keeps the `most` is
+  folded afterwards.
+-#}
+{% macro pane_merge(delta, key, measures, merge, retention, time_column, most={}) -%}
     {%- set columns = (key + measures) | join(', ') -%}
+    {%- if most %}
+    with merged as (
+    {%- endif %}
     insert into {{ this.include(database=false) }} as stored ({{ columns }})
     select {{ columns }} from ({{ delta }}) as delta
     where {{ headrace.pane_kept('delta', retention, time_column) }}
     on conflict ({{ key | join(', ') }}) do update set
     {%- for name in measures %}
-        {%- set how = {'min': 'least', 'max': 'greatest'}.get(merge.get(name)) %}
-        {{ name }} = {% if how -%}
-            {{ how }}(stored.{{ name }}, excluded.{{ name }})
-        {%- else -%}
-            stored.{{ name }} + excluded.{{ name }}
-        {%- endif %}{{ ',' if not loop.last }}
-    {%- endfor %};
+        {{ name }} = {{ headrace.pane_merged(
+            'stored.' ~ name, 'excluded.' ~ name, merge.get(name)
+        ) }}{{ ',' if not loop.last }}
+    {%- endfor %}
+    {%- if most %}
+    {#- A row that was updated has the transaction that locked it for that. #}
+    {%- set is_new = 'stored.xmax = 0 and stored.' ~ most.keys() | first ~ ' is not null' %}
+    returning {{ is_new }} as is_new, case when {{ is_new }} then stored end as row_of_pane
+    )
+    select array_agg(row_of_pane) into begun from merged where is_new;
+    if begun is not null then
+        {{- headrace.pane_fold(key, measures, merge, retention, time_column, most) }}
+    end if
+    {%- endif %};
 {%- endmacro %}

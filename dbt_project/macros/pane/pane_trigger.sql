@@ -6,7 +6,7 @@
   driver      the table with the trigger, 'schema.table'
   operation   'insert', 'update' or 'delete'
   body        statements of PL/pgSQL; may read new_rows (inserted or updated) and old_rows (updated
-              or deleted), and use `touched`, and `delta` where parallel
+              or deleted), and use `touched` and `begun`, and `delta` where parallel
   parallel    whether it runs before the batch takes its turn (events.take_turn)
 -#}
 {% macro pane_trigger(driver, operation, body, parallel=false) -%}
@@ -18,6 +18,7 @@
     as $pane$
     declare
         touched text [];
+        begun {{ this.include(database=false) }} [];
         {%- if parallel %}
         delta {{ this.include(database=false) }} [];
         {%- endif %}

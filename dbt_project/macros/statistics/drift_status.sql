@@ -55,6 +55,32 @@
 {%- endmacro %}
 
 {#-
+  Whether categories are identifiers that repeat, such as those of sessions: of the later rows of the
+  reference at least half have a category that the earlier ones never had, and less than a third of
+  those come back that should. By Turing's estimate (Good 1953) they are the share of earlier rows
+  whose category came more than once; categories that stay, be they thousands, come back so often.
+
+  late        later rows of the reference, at least a tenth of the earlier ones
+  late_new    those of them with a new category
+  early       its earlier rows
+  early_once  those of them whose category came once
+-#}
+{% macro are_renewed(late, late_new, early, early_once) -%}
+    (
+            {{ late }} > 0
+            and 10 * {{ late }} >= {{ early }}
+            and 2 * {{ late_new }} >= {{ late }}
+            and 3 * ({{ late }} - {{ late_new }}) * {{ early }}
+            <= {{ late }} * ({{ early }} - {{ early_once }})
+        )
+{%- endmacro %}
+
+{#- Whether a category has at most ten rows on average, as one that names a few rows has. -#}
+{% macro is_few_rows_each(names, rows) -%}
+    ({{ rows }} > 0 and 10 * {{ names }} >= {{ rows }})
+{%- endmacro %}
+
+{#-
   Whether a feature is one that Headrace makes of the events: what it counts grows with them, and a
   feature view is compared with no reference.
 -#}

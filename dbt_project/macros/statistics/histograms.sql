@@ -25,6 +25,11 @@
     {{ return(adapter.dispatch('block_counts', 'headrace')(place, size, number)) }}
 {%- endmacro %}
 
+{#- The counts of one block, or null where no row has a place: a kilobyte of zeros less. -#}
+{% macro block_counts_if_any(place, size) -%}
+    case when count({{ place }}) > 0 then {{ headrace.block_counts(place, size) }} end
+{%- endmacro %}
+
 {% macro default__block_counts(place, size, number) -%}
     array[
         {%- for bin in range(size | int) -%}

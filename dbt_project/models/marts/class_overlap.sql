@@ -3,6 +3,7 @@
 -- prediction that was never a label. data_quality judges them: where that is true of all, the two
 -- sides probably write one thing in two ways.
 -- Counts pairs of a label and a prediction that are both classes, without shadow predictions.
+-- Of a model that predicts more classes than prediction_counts keeps apart, those of a sample of labels.
 -- grain: model with such a pair.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
 with spans as (
@@ -34,6 +35,10 @@ judged as (
     group by panes.model, panes.label, panes.prediction
 ),
 
+{{ category_thresholds(
+    'thresholds', ref('prediction_counts'), ['model'], [], 'prediction'
+) }}
+
 compared as (
     select
         judged.model,
@@ -50,6 +55,8 @@ compared as (
             judged.model = labels.model
             and judged.prediction = labels.label
             and labels.examples > 0
+    {{ join_thresholds('thresholds', 'judged', ['model']) }}
+    where {{ compared_category('judged.label', 'thresholds') }} is not null
     group by judged.model
 )
 

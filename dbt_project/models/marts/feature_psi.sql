@@ -60,6 +60,8 @@ select
     bins,
     reference_rows,
     current_rows,
+    reference_others,
+    current_others,
     reference_start,
     reference_end,
     window_start,

@@ -1,5 +1,6 @@
 -- What each feature held in the reference and holds now: values and their types, numbers beyond
--- the reference's range, categories that the reference never had. data_quality judges it.
+-- the reference's range, categories that the reference never had. data_quality judges it. Of strings
+-- beyond the 256 that a pane keeps apart, those count that every pane keeps: a sample.
 -- Reference and current window are those of drift_windows.
 -- grain: feature of a model.  key: (model, feature).
 -- lateness: any; late predictions change the window that they belong to.
@@ -28,6 +29,11 @@ panes as (
         case when is_reference then 0 else predictions end as current
     from compared
 ),
+
+{{ category_thresholds(
+    'thresholds', 'panes', ['model', 'feature', 'type'], ['is_reference', 'pane_start'],
+    'category'
+) }}
 
 types as (
     select
@@ -104,6 +110,18 @@ numbers as (
     group by model, feature
 ),
 
+texts as (
+    select
+        panes.model,
+        panes.feature,
+        {{ compared_category('panes.category', 'thresholds') }} as category,
+        panes.reference,
+        panes.current
+    from panes
+    {{ join_thresholds('thresholds', 'panes', ['model', 'feature', 'type']) }}
+    where panes.category is not null
+),
+
 category_counts as (
     select
         model,
@@ -111,7 +129,7 @@ category_counts as (
         category,
         sum(reference) as reference,
         sum(current) as current
-    from panes
+    from texts
     where category is not null
     group by model, feature, category
 ),

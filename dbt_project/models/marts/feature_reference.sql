@@ -1,7 +1,8 @@
 -- What a feature looked like when the serving version was trained: the bins that it is compared by.
 -- Numbers: buckets that hold a twentieth of the reference, ten numbers at least, and tenths of it
--- for the others, their edges at bucket edges; strings and bools: their categories; a missing value
--- is a bin of its own. What the reference never held, and is compared by too, has no row here.
+-- for the others, their edges at bucket edges; strings and bools: their categories, and strings
+-- beyond the 256 that a pane keeps apart as one; a missing value is a bin of its own. What the
+-- reference never held, and is compared by too, has no row here.
 -- Buckets are as fine as both sides allow (macros/statistics/rings.sql).
 -- grain: bin of a feature.  key: (model, feature, bin).
 -- lateness: any; late predictions of the reference's time change it, and so does a new champion; the
@@ -16,17 +17,23 @@ panes as (
 
 {{ opened_numbers('buckets', 'panes', ['model', 'feature']) }},
 
+{{ category_thresholds(
+    'thresholds', 'panes', ['model', 'feature', 'type'], ['is_reference', 'pane_start'],
+    'category'
+) }}
+
 {{ binned_numbers('number_bins', 'buckets', ['model', 'feature']) }},
 
 others as (
     select
-        model,
-        feature,
-        type,
-        category,
-        sum(predictions)::bigint as predictions
+        panes.model,
+        panes.feature,
+        panes.type,
+        {{ compared_category('panes.category', 'thresholds') }} as category,
+        sum(panes.predictions)::bigint as predictions
     from panes
-    where block is null and is_reference
+    {{ join_thresholds('thresholds', 'panes', ['model', 'feature', 'type']) }}
+    where panes.block is null and panes.is_reference
     group by 1, 2, 3, 4
 )
 

@@ -1,7 +1,8 @@
 -- How far the output of each serving version is from how it began. prediction_drift judges it.
 -- Baseline and current window are those of output_windows. Scores are compared by the tenths of the
 -- baseline, by what it never held and by its commonest scores (psi, Jensen-Shannon), and by their
--- whole histogram (Kolmogorov-Smirnov, Wasserstein), predictions by their classes.
+-- whole histogram (Kolmogorov-Smirnov, Wasserstein), predictions by their classes, those beyond the
+-- 256 that a pane keeps apart as one.
 -- grain: version that serves.  key: (model, model_version).
 -- lateness: any; a late prediction may change the baseline.
 with spans as (
@@ -29,6 +30,9 @@ outputs {{ as_inlined() }} (
         sides.model,
         sides.model_version,
         sides.is_reference,
+        panes.pane_start,
+        panes.variant,
+        panes.segment,
         panes.prediction,
         panes.inferences,
         panes.counts
@@ -79,6 +83,22 @@ gaps as (
 
 {{ category_distances('tenths', 'gaps', ['model', 'model_version', 'ks'], 'bin') }},
 
+{{ category_thresholds(
+    'thresholds', 'outputs', ['model', 'model_version'],
+    ['is_reference', 'pane_start', 'variant', 'segment'], 'prediction'
+) }}
+
+predicted as (
+    select
+        outputs.model,
+        outputs.model_version,
+        {{ compared_category('outputs.prediction', 'thresholds') }} as prediction,
+        outputs.is_reference,
+        outputs.inferences
+    from outputs
+    {{ join_thresholds('thresholds', 'outputs', ['model', 'model_version']) }}
+),
+
 class_counts as (
     select
         model,
@@ -86,7 +106,7 @@ class_counts as (
         prediction,
         coalesce(sum(inferences) filter (where is_reference), 0) as reference,
         coalesce(sum(inferences) filter (where not is_reference), 0) as current
-    from outputs
+    from predicted
     group by model, model_version, prediction
 ),
 

@@ -1,12 +1,15 @@
 -- The distribution of every feature that events carry. Shadow predictions repeat the features of
 -- others and are left out. A number falls into a DDSketch bucket and a place on each ring within it
 -- (macros/statistics/rings.sql), a string or bool is its own category, a missing value has neither.
+-- Of the strings of a feature a pane keeps 256 apart (pane_most.sql); the others are the row of type
+-- string without a category.
 -- grain: pane of 1 minute or 1 hour by feature, type and block of buckets or category.
 -- key: all but the measures.  lateness: any.
 {{ config(
     key=['model', 'grain', 'pane_start', 'feature', 'type', 'block', 'category'],
     deltas=['events.inference'],
     parallel=true,
+    most={'category': most_categories()},
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 

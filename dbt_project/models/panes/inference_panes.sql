@@ -1,4 +1,6 @@
 -- Predictions: volume, errors, and the distribution of scores.
+-- Of the classes that a version predicts a pane keeps 256 apart (pane_most.sql); the others, and what
+-- is no class, have a null prediction.
 -- grain: pane by version, variant and prediction; the hourly ones by segment, too.
 -- key: all but the measures.  lateness: any.
 {{ config(
@@ -6,6 +8,8 @@
         'model', 'grain', 'pane_start', 'model_version', 'variant', 'segment', 'prediction'
     ],
     deltas=['events.inference'],
+    merge={'counts': 'blocks'},
+    most={'prediction': most_categories()},
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
@@ -39,7 +43,7 @@ select
     count(*) as inferences,
     count(error) as errors,
     {{ score_sums() }},
-    {{ block_counts('bin', score_block()) }} as counts
+    {{ block_counts_if_any('bin', score_block()) }} as counts
 from predictions
 group by 2, 3, 4, 5, 6, 7
 {%- endfor %}

@@ -11,6 +11,7 @@
         'label', 'prediction', 'outcome'
     ],
     deltas=['panes.labels'],
+    merge={'counts': 'blocks'},
     retention={'1 minute': '2 days', '1 hour': '400 days'}
 ) }}
 
@@ -85,7 +86,7 @@ select
     count(absolute_error) as measured,
     coalesce(sum(absolute_error), 0) as absolute_error,
     coalesce(sum(squared_error), 0) as squared_error,
-    {{ block_counts('bin', score_block()) }} as counts
+    {{ block_counts_if_any('bin', score_block()) }} as counts
 from judged
 group by 3, 4, 5, 6, 7, 8, 9, 10
 {%- endfor %}

@@ -1,11 +1,13 @@
 -- How often each class was predicted, and with which scores. Predictions that are no class (measures,
--- long texts, none at all) are one row, whose prediction is null. Scores of explored and of held out
+-- long texts, none at all) are one row, whose prediction is null, and so are all classes but 256 of a
+-- model (pane_most.sql). Scores of explored and of held out
 -- predictions, which are drawn and not decided, are left out.
 -- grain: predicted class of a model.  key: (model, prediction).  lateness: any.
 {{ config(
     key=['model', 'prediction'],
     deltas=['events.inference'],
-    merge={'least_score': 'min', 'greatest_score': 'max'}
+    merge={'least_score': 'min', 'greatest_score': 'max'},
+    most={'prediction': most_categories()}
 ) }}
 
 with decided as (
