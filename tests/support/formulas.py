@@ -81,6 +81,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "wilson_low": ([COUNTS, COUNTS], True),
     "wilson_high": ([COUNTS, COUNTS], True),
     "two_proportion_z": ([COUNTS] * 4, False),
+    "two_proportion_g": ([COUNTS] * 4, False),
     "always_valid_p_value": ([COUNTS] * 4, True),
     "mixture_p_value": ([DIFFERENCES, VARIANCES, VARIANCES], True),
     "planned_share_p_value": ([COUNTS, COUNTS, SHARES], True),
@@ -115,7 +116,7 @@ PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "is_own_feature", "sample_variance"}
-PARTS |= {"placed_sums", "is_unplanned"}
+PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}
 
 
 def expression(name: str, **options: Any) -> str:
