@@ -151,7 +151,7 @@ def test_two_proportion_g(database: Connection, cases: list[tuple[int, ...]]) ->
 
 def test_its_tails_are_those_of_the_exact_test() -> None:
     rng = np.random.default_rng(3)
-    ratios = []
+    ratios: list[float] = []
     while len(ratios) < 500:
         n, m = rng.choice([100, 300, 1000, 10_000], 2)
         share = 10 ** rng.uniform(-3.5, 0) * 0.95
