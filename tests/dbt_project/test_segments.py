@@ -110,7 +110,7 @@ def told(rows: int, segments: int, moved: str) -> list[tuple[Topic, Event]]:
             "model": "m", "model_version": "v1", "request_id": f"r{number}", "segment": segment,
             "event_time": (START + timedelta(hours=12 * late, seconds=number % 3000)).isoformat(),
             "features": {
-                "x": rng.gauss(1.5 * is_moved, 1), "plan": rng.choice("aaab" if is_moved else "ab"),
+                "x": rng.gauss(is_moved, 1), "plan": rng.choice("aaab" if is_moved else "ab"),
                 "noise": rng.random(), "id": f"u{number}",
             },
         }  # fmt: skip
