@@ -10,8 +10,8 @@
 
 {#-
   The text of a JSON value: of a string itself, of an object or an array its strings, one after the
-  other, as input_text in headrace/events/contract.py has it for the trainer. The strings are cut out
-  of the JSON as it is printed, where a quote within a string is the only one with a backslash.
+  other, as input_text in headrace/events/contract.py has it for the trainer. The strings are cut
+  out of the JSON as it is printed, where a quote within a string is the only one with a backslash.
 -#}
 {% macro text_of(json) -%}
     case
