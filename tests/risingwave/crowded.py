@@ -47,6 +47,7 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
                     "item_id": f"i{number % 5}", "session_id": f"s{number // 10}",
                     "features": {"amount": number**1.5, "country": "DE" if number < 200 else "FR"},
                     "prediction": "yes" if number % 3 else "no", "score": 0.5 + number / 1000,
+                    "input": "The door is " + ("open." if number < 200 else "closed, as before."),
                     "latency_ms": 5 + number % 50, "error": None if number % 40 else "timeout",
                 },
             ),

@@ -81,6 +81,7 @@ SCALARS: dict[str, tuple[list[Sequence[Any]], bool]] = {
     "wilson_low": ([COUNTS, COUNTS], True),
     "wilson_high": ([COUNTS, COUNTS], True),
     "two_proportion_z": ([COUNTS] * 4, False),
+    "two_proportion_g": ([COUNTS] * 4, False),
     "always_valid_p_value": ([COUNTS] * 4, True),
     "mixture_p_value": ([DIFFERENCES, VARIANCES, VARIANCES], True),
     "planned_share_p_value": ([COUNTS, COUNTS, SHARES], True),
@@ -117,7 +118,7 @@ PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "num
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "are_renewed", "is_few_rows_each", "is_own_feature"}
 PARTS |= {"sample_variance"}
-PARTS |= {"placed_sums", "is_unplanned"}
+PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}
 PARTS |= {"sketch_gamma", "sketch_width", "sketch_bucket", "sketch_value"}
 PARTS |= {"ring_levels", "ring_size", "ring_places", "level_bits", "finest_bucket"}
 PARTS |= {"bucket_of_finest", "ring_place", "level_value"}

@@ -34,12 +34,29 @@ _probabilities = st.one_of(
         st.sampled_from([*LABELS, "YES", "maybe", "other", "12.5"]), _scores.map(lambda x: x or 0)
     ),
 )
+_texts = st.sampled_from(
+    [
+        None,
+        "",
+        "no text",
+        "The door - the OLD door! - opens, 24 hours a day; don't close it.",
+        "古い扉は一日中開いている。古い扉は一日中開いている。閉めないでください。二十四時間。どうぞ、お入りください。",
+        "word " * 90,
+    ]
+)
+_texts_within = st.one_of(
+    _texts,
+    st.sampled_from(
+        [7, True, ["one", ["two"]], {"a": "\\ 1", "b": {"c": 'say "b": now\n', "d": ""}}]
+    ),
+)
 _features = st.fixed_dictionaries(
     {},
     optional={
         "amount": st.one_of(st.none(), _numbers, st.sampled_from(["n/a"])),
         "country": st.sampled_from(["", "DE", "日本", "x" * 120, None]),
         "vip": st.booleans(),
+        "note": _texts,
     },
 )
 
@@ -74,6 +91,8 @@ def _inferences(draw: st.DrawFn) -> dict[str, Any]:
         "session_id": draw(st.sampled_from([None, None, "s1"])),
         "propensity": draw(st.sampled_from([None, 1.0, 0.5, 0.01])),
         "features": draw(_features),
+        "input": draw(_texts_within),
+        "output": draw(_texts_within),
         "prediction": draw(st.sampled_from([None, *LABELS, "maybe", 3.25, "12.5"])),
         "score": draw(_scores),
         "probabilities": draw(_probabilities),

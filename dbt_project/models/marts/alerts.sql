@@ -11,6 +11,7 @@ with policies as (
 checked as (
     {%- for view, alert, subject, may_halt in [
         ('feature_psi', 'feature_drift', 'feature', false),
+        ('text_drift', 'text_drift', 'field', false),
         ('prediction_drift', 'prediction_drift', 'model_version', true),
         ('label_drift', 'label_drift', "''", false)
     ] %}

@@ -1,7 +1,7 @@
--- Which kind of drift a model is in, by what has moved: its inputs (covariate drift),
--- the mix of labels (label drift), or what is right for the same input (concept drift: its error
--- rises). The output moves with all three.
--- grain: model.  key: model.  lateness: any; as of the four views that it reads.
+-- Which kind of drift a model is in, by what has moved: its inputs (covariate drift; texts count as
+-- features), the mix of labels (label drift), or what is right for the same input (concept drift:
+-- its error rises). The output, be it a text, moves with all three.
+-- grain: model.  key: model.  lateness: any; as of the five views that it reads.
 with features as (
     select
         model,
@@ -9,6 +9,14 @@ with features as (
         psi_excess,
         status
     from {{ ref('feature_psi') }}
+    union all
+    select
+        model,
+        field as feature,
+        psi_excess,
+        status
+    from {{ ref('text_drift') }}
+    where field != 'output'
 ),
 
 inputs as (
@@ -34,13 +42,28 @@ ranked as (
     where status = 'drifted'
 ),
 
+answers as (
+    select
+        model,
+        psi_excess,
+        status
+    from {{ ref('prediction_drift') }}
+    union all
+    select
+        model,
+        psi_excess,
+        status
+    from {{ ref('text_drift') }}
+    where field = 'output'
+),
+
 outputs as (
     select
         model,
-        count(*) filter (where status in ('drifted', 'halt')) as drifted_versions,
+        count(*) filter (where status in ('drifted', 'halt')) as drifted,
         count(*) filter (where status != 'too few rows') as told,
         max(psi_excess) filter (where status in ('drifted', 'halt')) as psi_excess
-    from {{ ref('prediction_drift') }}
+    from answers
     group by model
 ),
 
@@ -59,7 +82,7 @@ facts as (
         coalesce(inputs.drifted_features, 0) > 0 as covariate_drift,
         coalesce(labels.status = 'drifted', false) as label_drift,
         coalesce(concepts.status = 'drifted', false) as concept_drift,
-        coalesce(outputs.drifted_versions, 0) > 0 as output_drift,
+        coalesce(outputs.drifted, 0) > 0 as output_drift,
         coalesce(inputs.told, 0) > 0
         or coalesce(outputs.told, 0) > 0
         or coalesce(labels.status != 'too few rows', false)

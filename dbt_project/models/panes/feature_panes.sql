@@ -23,39 +23,7 @@ with named as (
     where variant != 'shadow'
 ),
 
-valued as (
-    select
-        minute,
-        model,
-        feature,
-        features -> feature as value
-    from named
-    {{ fence() }}
-),
-
-typed as (
-    select
-        minute,
-        model,
-        feature,
-        value,
-        jsonb_typeof(value) as type
-    from valued
-    {{ fence() }}
-),
-
-numbered as (
-    select
-        minute,
-        model,
-        feature,
-        type,
-        case when type = 'number' then value::double precision end as number,
-        case when type in ('string', 'boolean') then left(value #>> '{}', 100) end
-            as category
-    from typed
-    {{ fence() }}
-),
+{{ typed_features('named', ['minute', 'model']) }},
 
 placed as (
     select

@@ -1,0 +1,59 @@
+-- The distribution of every feature in each segment, counted as feature_panes counts it. Predictions
+-- without a segment, and shadow predictions, are left out.
+-- grain: pane of 1 hour by segment, feature, type and block of buckets or category.
+-- key: all but the measures.  lateness: any.
+{{ config(
+    key=['model', 'pane_start', 'segment', 'feature', 'type', 'block', 'category'],
+    deltas=['events.inference'],
+    parallel=true,
+    most={'category': most_categories()},
+    retention='90 days'
+) }}
+
+with named as (
+    select
+        {{ pane_start('1 hour', 'event_time') }} as pane_start,
+        model,
+        segment,
+        features,
+        jsonb_object_keys(features) as feature
+    from {{ ref('stg_inference') }}
+    where segment is not null and variant != 'shadow'
+),
+
+{{ typed_features('named', ['pane_start', 'model', 'segment']) }},
+
+placed as (
+    select
+        pane_start,
+        model,
+        segment,
+        feature,
+        type,
+        category,
+        {{ finest_bucket('number') }} as finest
+    from numbered
+    {{ fence() }}
+)
+
+select
+    pane_start,
+    model,
+    segment,
+    feature,
+    type,
+    {{ bucket_block(bucket_of_finest('finest')) }} as block,
+    category,
+    count(*) as predictions,
+    case
+        when {{ bucket_block(bucket_of_finest('finest')) }} is not null
+            then {{ block_counts(
+                bucket_place(bucket_of_finest('finest')), sketch_block()
+            ) }}
+    end as counts,
+    case
+        when {{ bucket_block(bucket_of_finest('finest')) }} is not null
+            then {{ ring_counts('finest') }}
+    end as rings
+from placed
+group by 1, 2, 3, 4, 5, 6, 7
