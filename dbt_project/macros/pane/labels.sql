@@ -108,6 +108,7 @@ known as (
         i.variant,
         i.segment,
         i.user_id,
+        i.session_id,
         i.item_id,
         i.prediction,
         i.score,
@@ -282,6 +283,7 @@ select
     variant,
     segment,
     user_id,
+    session_id,
     item_id,
     -- what came out
     prediction,
