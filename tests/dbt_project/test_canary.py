@@ -66,7 +66,7 @@ def canaries(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str], Ro
                 for side in served
             ]
             effects = unit_effects(oracle, *whole)
-            row = compared(*(daily(oracle, side) for side in judged), "champion", effects)
+            row = compared(daily(oracle, judged[0]), daily(oracle, judged[1]), "champion", effects)
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]

@@ -54,7 +54,7 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
             event
             for event in oracle.of(model)
             if event.variant != "shadow"
-            and floor(event.event_time, DAY) + timedelta(days=31) > oracle.clock(model)
+            and floor(utc(event.event_time), DAY) + timedelta(days=31) > oracle.clock(model)
         ]
         effects = unit_effects(
             oracle,
