@@ -134,6 +134,8 @@ def crowd(rng: random.Random) -> Stream:
             "model": MODELS[rng.random() < 0.1], "model_version": version, "variant": variant,
             "prediction": prediction, "score": rng.choice([None, rng.random()]),
             "propensity": rng.choice([None, 1.0, 0.5, 0.25, 0.1]),
+            "target_propensity": rng.choice([None, 0.0, 0.5, 0.25, 1.0]),
+            "position": rng.choice([None, 1, 2, 100, 5000]),
             "latency_ms": rng.choice([None, rng.expovariate(0.01)]),
             "user_id": users and rng.choice([None, f"u{rng.randrange(users)}"]),
             "session_id": rng.choice([None, f"s{rng.randrange(99)}"]) if users else None,

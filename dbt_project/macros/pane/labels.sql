@@ -113,6 +113,8 @@ known as (
         i.prediction,
         i.score,
         i.propensity,
+        i.target_propensity,
+        i.position,
         i.event_time as inference_time,
         said.feedback_id,
         said.kind,
@@ -289,6 +291,8 @@ select
     prediction,
     score,
     propensity,
+    target_propensity,
+    decided.position,
     -- what was right
     held as label,
     reward,
