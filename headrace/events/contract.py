@@ -43,6 +43,7 @@ _LONGER = {"trigger_id": 1_024, "artifact_uri": 2_000}
 MAX_TEXT, MAX_FEATURE = 100_000, 256
 MAX_FEATURES = 1_000
 MAX_NUMBER = 1e300
+MAX_POSITION = 1_000_000
 # Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
 # Kinds that do not say which label was right, and those of them that have no value either.
@@ -57,6 +58,8 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     model, each with an `item_id`.
     `shadow_of` is the request that a shadow version predicted, too; feedback on that request counts
     for both predictions. `probabilities` are those of the classes, by class.
+    `propensity` and `target_propensity` are the probabilities with which the policy in use, and
+    another one, make this very prediction; `position` is where an item was shown, from 1.
     """
 
     model: str
@@ -76,6 +79,8 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     score: float | None = None
     probabilities: dict[str, float] | None = None
     propensity: float | None = None
+    target_propensity: float | None = None
+    position: int | None = None
     latency_ms: float | None = None
     error: str | None = None
     shadow_of: str | None = None
@@ -143,6 +148,8 @@ _BOUNDS: dict[str, tuple[str, float, float]] = {
     "score": ("a number in [0, 1]", 0.0, 1.0),
     "traffic": ("a number in [0, 1]", 0.0, 1.0),
     "propensity": ("a number in (0, 1]", math.ulp(0.0), 1.0),
+    "target_propensity": ("a number in [0, 1]", 0.0, 1.0),
+    "position": (f"a whole number from 1 to {MAX_POSITION}", 1, MAX_POSITION),
     "latency_ms": ("a number of milliseconds, 0 or more", 0.0, MAX_NUMBER),
     "value": ("a finite number", -MAX_NUMBER, MAX_NUMBER),
 }

@@ -25,8 +25,9 @@ _JSON_AT = {
     for topic in TOPICS
 }
 _TYPES = {
-    "event_time": "timestamptz", "score": "float8", "propensity": "float8", "latency_ms": "float8",
-    "value": "float8", "traffic": "float8",
+    "event_time": "timestamptz", "score": "float8", "propensity": "float8",
+    "target_propensity": "float8", "position": "int4", "latency_ms": "float8", "value": "float8",
+    "traffic": "float8",
     # In binary, jsonb is a version byte and the JSON text.
     **dict.fromkeys(_JSON, "bytea"),
 }  # fmt: skip

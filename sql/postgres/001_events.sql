@@ -30,6 +30,8 @@ create table if not exists events.inference (
     score double precision,
     probabilities jsonb,
     propensity double precision,
+    target_propensity double precision,
+    position integer,
     latency_ms double precision,
     error text,
     shadow_of text
@@ -37,6 +39,9 @@ create table if not exists events.inference (
 
 -- Bring a table of an earlier version to this one.
 alter table events.inference add column if not exists probabilities jsonb;
+alter table events.inference
+add column if not exists target_propensity double precision;
+alter table events.inference add column if not exists position integer;
 alter table events.inference drop constraint if exists inference_pkey;
 
 create unique index if not exists inference_key

@@ -26,6 +26,8 @@ create table if not exists events.inference (
     score double precision,
     probabilities jsonb,
     propensity double precision,
+    target_propensity double precision,
+    position integer,
     latency_ms double precision,
     error varchar,
     shadow_of varchar,

@@ -38,7 +38,7 @@ fields as (
             'model', 'model_version', 'request_id', 'event_time', 'variant',
             'endpoint', 'segment', 'user_id', 'session_id', 'item_id', 'features',
             'input', 'output', 'prediction', 'score', 'probabilities', 'propensity',
-            'latency_ms', 'error', 'shadow_of'
+            'target_propensity', 'position', 'latency_ms', 'error', 'shadow_of'
         ]::varchar[] as others,
         -- what counts as missing
         coalesce((payload -> 'request_id')::text, 'null') in (
@@ -83,6 +83,16 @@ fields as (
             when jsonb_typeof(payload -> 'propensity') = 'number'
                 then (payload ->> 'propensity')::double precision
         end as propensity,
+        case
+            when jsonb_typeof(payload -> 'target_propensity') = 'number'
+                then (payload ->> 'target_propensity')::double precision
+        end as target_propensity,
+        case
+            when
+                jsonb_typeof(payload -> 'position') = 'number'
+                and (payload ->> 'position') ~ '^[0-9]{1,7}$$'
+                then (payload ->> 'position')::integer
+        end as place,
         case
             when jsonb_typeof(payload -> 'latency_ms') = 'number'
                 then (payload ->> 'latency_ms')::double precision
@@ -249,6 +259,15 @@ checked as (
                 or propensity <= 0 or propensity > 1
                 then array['propensity', 'a number in (0, 1]']
             when
+                jsonb_typeof(payload -> 'target_propensity') not in ('number', 'null')
+                or target_propensity < 0 or target_propensity > 1
+                then array['target_propensity', 'a number in [0, 1]']
+            when
+                jsonb_typeof(payload -> 'position') not in ('number', 'null')
+                or (jsonb_typeof(payload -> 'position') = 'number' and place is null)
+                or place < 1 or place > 1000000
+                then array['position', 'a whole number from 1 to 1000000']
+            when
                 jsonb_typeof(payload -> 'latency_ms') not in ('number', 'null')
                 or latency_ms < 0 or latency_ms > '1e300'::double precision
                 then array['latency_ms', 'a number of milliseconds, 0 or more']
@@ -309,6 +328,8 @@ select
     score,
     probabilities,
     propensity,
+    target_propensity,
+    place as position,
     latency_ms,
     payload ->> 'error' as error,
     payload ->> 'shadow_of' as shadow_of,

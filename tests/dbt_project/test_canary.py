@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +33,7 @@ from tests.support.rewards import (
 )
 from tests.support.stored import empty
 from tests.support.streams import START, send
+from tests.support.units import LEAST, group_of, unit_effects
 
 
 def versions(told: list[ModelEvent], model: str) -> tuple[str | None, dict[str, datetime]]:
@@ -53,7 +56,17 @@ def canaries(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str], Ro
             sides, judged = (
                 [since(oracle, model, at, step, side) for side in served] for step in (10, 60)
             )
-            row = compared(daily(oracle, judged[0]), daily(oracle, judged[1]), "champion")
+            whole = [
+                [
+                    event
+                    for event in oracle.of(model)
+                    if (event.model_version, event.variant) == side
+                    and utc(event.event_time) >= floor(at, 86_400)
+                ]
+                for side in served
+            ]
+            effects = unit_effects(oracle, *whole)
+            row = compared(daily(oracle, judged[0]), daily(oracle, judged[1]), "champion", effects)
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]
@@ -109,6 +122,8 @@ def verdict(
         return "promote", "higher reward"
     if not enough:
         return "continue", "too few labels"
+    if (row["unit_groups"] or LEAST) < LEAST:
+        return "continue", "too few users"
     if row["measure"] == "share" and row["mean_reward"] == row["champion_mean_reward"] == 0:
         return "continue", "no reward"
     low = row["always_valid_low"]
@@ -192,6 +207,64 @@ def test_each_verdict(
     )
     (row,) = engine.rows("select verdict, reason from headrace.canary_verdict")
     assert (row["verdict"], row["reason"]) == wanted
+
+
+def regulars(version: str, variant: str, users: int, right: int, user: str) -> list[Any]:
+    """Twenty predictions for each of so many users, of whom some are always right, others never.
+
+    user  how a user is named, if at all, by version, number of the user and of the prediction
+    """
+    events: list[tuple[Topic, dict[str, Any]]] = []
+    for i in range(20 * users):
+        time, name = (START + timedelta(minutes=i)).isoformat(), f"{version}-{i}"
+        asked = {"request_id": name, "event_time": time, "model": "m", "model_version": version}
+        asked |= {"variant": variant, "prediction": "yes"}
+        asked |= json.loads(user.replace("VERSION", version).replace("USER", str(i % users))
+                            .replace("PREDICTION", str(i)))  # fmt: skip
+        said = {
+            "request_id": name,
+            "event_time": time,
+            "label": "no" if i % users >= right else "yes",
+        }
+        events += [("inference", asked), ("feedback", said)]
+    return [(topic, parse(topic, event)) for topic, event in events]
+
+
+@pytest.mark.parametrize(
+    ("user", "users", "wanted"),
+    [
+        ("{}", 30, "lower reward"),
+        ('{"user_id": "VERSION-PREDICTION"}', 30, "lower reward"),
+        ('{"user_id": "VERSION-USER"}', 30, "undecided"),
+        ('{"session_id": "VERSION-USER"}', 30, "undecided"),
+        ('{"user_id": "VERSION-USER"}', 5, "too few users"),
+        ('{"user_id": "everybody"}', 30, "too few users"),
+    ],
+)
+def test_people_are_counted(
+    engine: Engine, log: EventLog, user: str, users: int, wanted: str
+) -> None:
+    """Of 30 users 12 against 18 is little, of 600 predictions 240 against 360 is much."""
+    for version, variant, right in (
+        ("v2", "canary", 2 * users // 5),
+        ("v1", "champion", 3 * users // 5),
+    ):
+        send(log, lives() + regulars(version, variant, users, right, user))
+    set_policies(engine, min_sample="50")
+    (row,) = engine.rows("select * from headrace.canary_verdict")
+    assert row["reason"] == wanted
+    assert row["labels"] == row["champion_labels"] == 20 * users
+    if "VERSION" not in user:
+        assert row["design_effect"] in (None, 1)
+    elif wanted == "undecided":
+        assert 14 < row["design_effect"] < 40
+
+
+def test_users_divided_by_a_plain_hash_fill_all_groups() -> None:
+    """A sender may give versions to users by the first digits of the MD5 of their name."""
+    names = [f"u{number}" for number in range(4000)]
+    canary = [name for name in names if hashlib.md5(name.encode()).hexdigest() < "1"]
+    assert len(canary) > 200 and len({group_of(name) for name in canary}) == 64
 
 
 def clicked(version: str, variant: str, number: int, every: int) -> list[tuple[Topic, Any]]:

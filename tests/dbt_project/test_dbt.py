@@ -54,7 +54,8 @@ def test_build_from_nothing_run_again_and_with_a_changed_pane(
     assert rebuilt == {
         "labels", "label_arrivals", "label_counts", "label_panes", "delay_panes",
         "item_label_panes", "arm_panes", "endpoint_panes", "class_panes", "feedback_panes",
-        "clocks", "known_labels", "segment_label_panes", "shadow_label_panes",
+        "clocks", "known_labels", "segment_label_panes", "shadow_label_panes", "unit_panes",
+        "target_panes",
     }  # fmt: skip
     after = totals(engine)
     assert after == {**before, "corrections": 0}

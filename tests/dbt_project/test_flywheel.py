@@ -32,6 +32,7 @@ from tests.support.rewards import (
     verdicts,
 )
 from tests.support.stored import empty
+from tests.support.units import LEAST, unit_effects
 
 DAY = 86400
 PUBLISHED = ("shadow", "canary", "promoted")
@@ -49,13 +50,26 @@ def holdouts(oracle: Oracle, min_sample: int, alpha: float = 0.05) -> dict[str, 
             continue
         held = [event for event in shown if event.variant == "holdout"]
         rest = [event for event in shown if event.variant != "holdout"]
-        row = compared(daily(oracle, rest), daily(oracle, held), "holdout")
+        whole = [
+            event
+            for event in oracle.of(model)
+            if event.variant != "shadow"
+            and floor(utc(event.event_time), DAY) + timedelta(days=31) > oracle.clock(model)
+        ]
+        effects = unit_effects(
+            oracle,
+            [event for event in whole if event.variant != "holdout"],
+            [event for event in whole if event.variant == "holdout"],
+        )
+        row = compared(daily(oracle, rest), daily(oracle, held), "holdout", effects)
         row |= {"predictions": len(rest), "holdout_predictions": len(held)}
         p = row["always_valid_p_value"]
         if not held:
             row["status"] = "no holdout"
         elif min(row["labels"], row["holdout_labels"]) < min_sample:
             row["status"] = "too few labels"
+        elif (row["unit_groups"] or LEAST) < LEAST:
+            row["status"] = "too few users"
         elif p is None or p >= alpha:
             row["status"] = "even"
         else:

@@ -92,7 +92,7 @@ def test_distances_are_those_of_the_numbers(location: float, scale: float) -> No
     sd = abs(location or 1) * scale
     for moved in (0, 0.3, 1, 2):
         old, new = rng.normal(location, sd, 4000), rng.normal(location + moved * sd, sd, 4000)
-        found, _ = feature_distances(old.tolist(), new.tolist())
+        found, _ = feature_distances(old.tolist(), new.tolist(), [])
         assert found["ks"] == pytest.approx(stats.ks_2samp(old, new).statistic, abs=0.04)
         assert found["psi"] == pytest.approx(exact_psi(old, new), rel=0.25, abs=0.01)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +16,8 @@ from headrace.events.contract import Event, Inference, Topic, parse
 from headrace.events.log import EventLog
 from tests.support.closeness import close
 from tests.support.distances import feature_distances
-from tests.support.drift_oracle import Policies
-from tests.support.oracle import Oracle, Row
+from tests.support.drift_oracle import Policies, at
+from tests.support.oracle import Oracle, Row, hour
 from tests.support.policies import set_policies, stretched
 from tests.support.stored import empty
 from tests.support.streams import EXAMPLES, START, Stream, first_of_each, send, streams
@@ -34,8 +35,11 @@ class SegmentOracle(TextOracle):
         for model in self.models:
             found = {}
             sides = [values(side) for side in self.hours(model)]
+            panes = values(self.hours(model)[0], lambda event, _: hour(at(event)))
             for key in sides[0].keys() | sides[1].keys():
-                found[key] = feature_distances(*(side.get(key, []) for side in sides))
+                found[key] = feature_distances(
+                    *(side.get(key, []) for side in sides), panes.get(key, [])
+                )
             tests = sum(
                 row[p] is not None
                 for row, is_identifier in found.values()
@@ -50,18 +54,21 @@ class SegmentOracle(TextOracle):
                 if is_identifier and row["status"] != "too few rows":
                     row["status"] = "identifier"
                 row["segments"] = len({segment for segment, _ in found})
-                del row["js_divergence"]
+                for name in ("js_divergence", "reference_others", "current_others"):
+                    del row[name]
                 rows[model, *key] = row
         return rows
 
 
-def values(events: list[Inference]) -> dict[tuple[str, str], list[Any]]:
-    """The values of each feature in each segment."""
+def values(
+    events: list[Inference], held: Callable[[Inference, Any], Any] = lambda _, value: value
+) -> dict[tuple[str, str], list[Any]]:
+    """The values of each feature in each segment, or what is `held` of them."""
     found = defaultdict(list)
     for event in events:
         for name, value in event.features.items():
             if event.segment is not None:
-                found[event.segment, name].append(value)
+                found[event.segment, name].append(held(event, value))
     return found
 
 

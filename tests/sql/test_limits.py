@@ -36,6 +36,8 @@ def inference(**fields: Any) -> dict[str, Any]:
         "event_time": START.isoformat(),
         "score": 0.5,
         "propensity": 0.5,
+        "target_propensity": 0.25,
+        "position": 1_000_000,
         "latency_ms": 3,
         "error": text(4 * 1_000),
         "features": {text(4 * MAX_FEATURE): text(4 * 1_000), text(4 * MAX_FEATURE): 3.5},

@@ -20,6 +20,7 @@ VALID: dict[str, dict[str, Any]] = {
         "endpoint": "e", "segment": "s", "user_id": "u", "session_id": "n", "item_id": "i",
         "input": {"text": "hi"}, "output": [1, "two"], "prediction": "yes", "score": 0.25,
         "probabilities": {"yes": 0.25, "Nö": 0, "1": 1}, "propensity": 0.5,
+        "target_propensity": 0.25, "position": 3,
         "latency_ms": 12.5, "error": None,
     },
     "feedback": {

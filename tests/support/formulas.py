@@ -18,10 +18,9 @@ Connection = psycopg.Connection[Any]
 
 # The files of macros/statistics that are formulas; the others need panes or an engine's dialect.
 FILES = (
-    "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "rewards",
-    "least_squares", "page_hinkley", "auc_error", "chi_square", "psi", "category_distances",
-    "drift_status",
-    "histogram_distances", "number_bins", "sketches", "rings",
+    "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "design_effect",
+    "rewards", "least_squares", "page_hinkley", "auc_error", "chi_square", "psi",
+    "category_distances", "drift_status", "histogram_distances", "number_bins", "sketches", "rings",
 )  # fmt: skip
 
 EXAMPLES = settings(
@@ -111,13 +110,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "category_distances": {"bin": "bin"},
     "binned_numbers": {},
     "finest_buckets": {},
-    "compared_rewards": {"base": "base"},
+    "design_effects": {"base": "base"},
+    "compared_rewards": {"base": "base", "units": "given"},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
 PARTS |= {"are_identifiers", "are_renewed", "is_few_rows_each", "is_own_feature"}
-PARTS |= {"sample_variance"}
+PARTS |= {"sample_variance", "unit_group", "unit_groups", "min_unit_groups"}
 PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}
 PARTS |= {"sketch_gamma", "sketch_width", "sketch_bucket", "sketch_value"}
 PARTS |= {"ring_levels", "ring_size", "ring_places", "level_bits", "finest_bucket"}

@@ -21,6 +21,7 @@ from tests.support.label_oracle import Silence, utc
 from tests.support.oracle import Oracle
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.streams import LABELS, MODELS, START, Stream, send, streams
+from tests.support.units import Effects
 
 Row = dict[str, Any]
 
@@ -122,6 +123,7 @@ def crowd(rng: random.Random) -> Stream:
     """150 predictions of five roles, most of them judged, by labels alone or in many ways."""
     quality = {variant: rng.random() for _, variant in ROLES}
     plain = rng.random() < 0.5
+    users = rng.choice([None, 3, 40, 1000])
     events: list[tuple[Topic, Row]] = []
     for i in range(150):
         version, variant = rng.choice(ROLES)
@@ -132,7 +134,11 @@ def crowd(rng: random.Random) -> Stream:
             "model": MODELS[rng.random() < 0.1], "model_version": version, "variant": variant,
             "prediction": prediction, "score": rng.choice([None, rng.random()]),
             "propensity": rng.choice([None, 1.0, 0.5, 0.25, 0.1]),
+            "target_propensity": rng.choice([None, 0.0, 0.5, 0.25, 1.0]),
+            "position": rng.choice([None, 1, 2, 100, 5000]),
             "latency_ms": rng.choice([None, rng.expovariate(0.01)]),
+            "user_id": users and rng.choice([None, f"u{rng.randrange(users)}"]),
+            "session_id": rng.choice([None, f"s{rng.randrange(99)}"]) if users else None,
             "segment": rng.choice([None, "a"]), "error": rng.choice([None, None, "timeout"]),
         }  # fmt: skip
         if variant == "shadow":
@@ -187,24 +193,30 @@ def verdicts(oracle: Oracle, events: Iterable[Inference]) -> list[bool]:
     return [held == said for held, said in pairs if said is not None and held is not None]
 
 
-def wilson(successes: float, trials: int) -> tuple[float | None, float | None]:
+def wilson(successes: float, trials: float) -> tuple[float | None, float | None]:
+    """The roots of (p - share)^2 = z^2 p (1 - p) / n."""
     if not trials:
         return None, None
-    found = stats.binomtest(int(successes), trials).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    share, by = successes / trials, float(stats.norm.ppf(0.975)) ** 2 / trials
+    middle, reach = share + by / 2, math.sqrt(by * share * (1 - share) + by**2 / 4)
+    return (middle - reach) / (1 + by), (middle + reach) / (1 + by)
 
 
 def is_share(values: Iterable[float]) -> bool:
     return all(value in (0, 1) for value in values)
 
 
-def interval(values: list[float], share: bool) -> tuple[float | None, float | None]:
-    """Around a mean: Wilson's of a share, else the normal one."""
+def interval(
+    values: list[float], share: bool, effect: float | None = 1
+) -> tuple[float | None, float | None]:
+    """Around a mean: Wilson's of a share, else the normal one; of rewards worth 1 / effect each."""
+    if effect is None:
+        return None, None
     if share:
-        return wilson(sum(values), len(values))
+        return wilson(sum(values) / effect, len(values) / effect)
     if len(values) < 2:
         return None, None
-    reach = stats.norm.ppf(0.975) * math.sqrt(np.var(values, ddof=1) / len(values))
+    reach = stats.norm.ppf(0.975) * math.sqrt(effect * np.var(values, ddof=1) / len(values))
     return float(np.mean(values)) - reach, float(np.mean(values)) + reach
 
 
@@ -220,12 +232,14 @@ def daily(oracle: Oracle, events: Iterable[Inference]) -> Daily:
     return found
 
 
-def compared(days: Daily, base_days: Daily, name: str, alpha: float = 0.05) -> Row:
+def compared(
+    days: Daily, base_days: Daily, name: str, effects: Effects, alpha: float = 0.05
+) -> Row:
     """Columns of the macro compared_rewards."""
     tested, base = ([x for day in side.values() for x in day] for side in (days, base_days))
     share = is_share([*tested, *base])
-    low, high = interval(tested, share)
-    base_low, base_high = interval(base, share)
+    low, high = interval(tested, share, effects.side)
+    base_low, base_high = interval(base, share, effects.base)
     row: Row = {
         "labels": len(tested),
         f"{name}_labels": len(base),
@@ -236,6 +250,8 @@ def compared(days: Daily, base_days: Daily, name: str, alpha: float = 0.05) -> R
         f"{name}_mean_reward": float(np.mean(base)) if base else None,
         f"{name}_mean_reward_low": base_low,
         f"{name}_mean_reward_high": base_high,
+        "unit_groups": effects.unit_groups if tested or base else None,
+        "design_effect": effects.difference if tested or base else None,
         **dict.fromkeys(["difference", "difference_low", "difference_high", "z", "p_value"]),
         **dict.fromkeys(["always_valid_p_value", "always_valid_low", "always_valid_high"]),
     }
@@ -250,20 +266,23 @@ def compared(days: Daily, base_days: Daily, name: str, alpha: float = 0.05) -> R
         float((share_of_day**2 / [len(pair[side]) for pair in pairs]).sum()) for side in (0, 1)
     ]
     row["difference_low"], row["difference_high"] = around(
-        d, (tested, base), ((low, high), (base_low, base_high)), sizes
+        d,
+        (tested, base),
+        [interval(side, share, effects.difference) for side in (tested, base)],
+        sizes,
     )
     own = variances((tested, base), share)
-    if own is None:
+    if own is None or effects.difference is None:
         return row
     apart = own[0] * sizes[0] + own[1] * sizes[1]
     within = [np.var([*a, *b], ddof=1) for a, b in pairs]
     same_day = float((share_of_day**2 * within / weight).sum())
-    if (tests_by := same_day if share else apart) > 0:
+    if (tests_by := effects.difference * (same_day if share else apart)) > 0:
         row["z"] = d / math.sqrt(tests_by)
         row["p_value"] = float(2 * stats.norm.sf(abs(row["z"])))
     together = variances(([*tested, *base],), share)
     assert together is not None
-    variance = max(apart, same_day, together[0] / weight.sum())
+    variance = effects.difference * max(apart, same_day, together[0] / weight.sum())
     tau_squared = 0.01 if share else 0.04 * together[0]
     careful = d
     if share:

@@ -17,6 +17,8 @@ COUNTED = {
     "opinion_panes": "opinions",
     "preference_panes": "preferences + ties",
     "segment_label_panes": "labels",
+    "target_panes": "logged",
+    "unit_panes": "labels",
 }
 
 

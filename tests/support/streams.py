@@ -90,6 +90,8 @@ def _inferences(draw: st.DrawFn) -> dict[str, Any]:
         "user_id": draw(st.sampled_from([None, "", "ana", "李"])),
         "session_id": draw(st.sampled_from([None, None, "s1"])),
         "propensity": draw(st.sampled_from([None, 1.0, 0.5, 0.01])),
+        "target_propensity": draw(st.sampled_from([None, 1.0, 0.5, 0.0])),
+        "position": draw(st.sampled_from([None, 1, 7])),
         "features": draw(_features),
         "input": draw(_texts_within),
         "output": draw(_texts_within),

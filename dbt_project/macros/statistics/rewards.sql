@@ -18,7 +18,7 @@
   Mean rewards of two sides and their difference, as CTEs, the last of them `{{ name }}`: `by`,
   labels, measure, mean_reward with _low and _high, difference (from the base) with _low and _high,
   z, p_value, always_valid_p_value, always_valid_low and always_valid_high; and labels and
-  mean_reward of the base, prefixed with its name.
+  mean_reward of the base, prefixed with its name; unit_groups and design_effect.
 
   The sides are compared within each stratum, so that a side that gets more of the traffic of a good
   day is not better for it (Simpson 1951). difference is the mean of the strata's differences d,
@@ -39,13 +39,25 @@
   labels from the 30th on (normal, exponential, log-normal and rare exponential rewards, a base 1 or 9
   times as large, 1,000 runs each): at most 3.3 % false alarms of the always valid p-value.
 
+  Rewards of a user depend on that user, so all variances grow by the design effects of the units
+  (macro design_effects), and are null where nothing can be told of these. Measured with 40 to 2,000
+  users of very different click rates (beta(0.3, 0.7)), who keep their side and come back 20 times
+  on average, 40 looks, 500 runs each: at most 2.2 % false alarms; without design effects up to
+  40 %.
+
   relation  has `by`, stratum, is_base, alpha (of the always valid interval, one for each `by`),
             examples (above 0), reward and reward_squared (exact sums)
+  units     has `by`, stratum, is_base, unit_group and sums as of design_effects
   base      name of the side that the other one is compared with
 -#}
-{% macro compared_rewards(name, relation, by, base) -%}
+{% macro compared_rewards(name, relation, by, base, units) -%}
     {%- set keys = by | join(', ') -%}
     {%- set sides = [('', 'not is_base'), (base ~ '_', 'is_base')] -%}
+    {%- set effects = [
+        'design_effect', 'labels_design_effect', base ~ '_labels_design_effect'
+    ] -%}
+    {{ headrace.design_effects(name ~ '_effects', units, by, base) }},
+
     {{ name }}_strata as (
         select
             {{ keys }},
@@ -101,7 +113,12 @@
 
     {{ name }}_moments as (
         select
-            {{ keys }},
+            {% for key in by %}sums.{{ key }}, {% endfor %}
+            effects.unit_groups
+            {%- for effect in effects %},
+            case when effects.{{ by[0] }} is null then 1 else effects.{{ effect }} end
+                as {{ effect }}
+            {%- endfor %},
             alpha,
             is_share,
             case when is_share then 'share' else 'mean' end as measure,
@@ -123,7 +140,10 @@
             end as {{ prefix }}variance,
             {{ prefix }}sampling / weight / weight as {{ prefix }}sampling
             {%- endfor %}
-        from {{ name }}_sums
+        from {{ name }}_sums as sums
+        left join {{ name }}_effects as effects
+            on {% for key in by %}{{ ' and ' if not loop.first }}sums.{{ key }} = effects.{{ key }}
+            {%- endfor %}
     ),
 
     {{ name }}_intervals as (
@@ -131,14 +151,20 @@
             *,
             variance * sampling + {{ base }}_variance * {{ base }}_sampling as own_variance
             {%- for prefix, _ in sides %}
+            {%- for bound, effect in [
+                ('mean_reward', prefix ~ 'labels_design_effect'), ('compared', 'design_effect')
+            ] %}
+            {%- set by_effect = ' / nullif(' ~ effect ~ ', 0)' %}
             {%- for side, sign in [('low', '-'), ('high', '+')] %},
             case
-                when is_share then
-                    {{ headrace.wilson_bound(sign, prefix ~ 'reward', prefix ~ 'labels', 0.95) }}
+                when is_share then {{ headrace.wilson_bound(
+                    sign, prefix ~ 'reward' ~ by_effect, prefix ~ 'labels' ~ by_effect, 0.95
+                ) }}
                 else
                     {{ prefix }}mean_reward {{ sign }} {{ headrace.z_of(0.95) }}
-                    * sqrt({{ prefix }}variance / nullif({{ prefix }}labels, 0))
-            end as {{ prefix }}mean_reward_{{ side }}
+                    * sqrt({{ prefix }}variance * {{ effect }} / nullif({{ prefix }}labels, 0))
+            end as {{ prefix }}{{ bound }}_{{ side }}
+            {%- endfor %}
             {%- endfor %}
             {%- endfor %}
         from {{ name }}_moments
@@ -148,23 +174,24 @@
     {{ name }}_tested as (
         select
             *,
-            difference / nullif(sqrt(case when is_share then within_variance else own_variance end), 0)
-                as z,
+            difference / nullif(sqrt(
+                design_effect * case when is_share then within_variance else own_variance end
+            ), 0) as z,
             case when is_share then
                 difference
                 + (0.5 - mean_reward) / nullif(labels + 1, 0)
                 - (0.5 - {{ base }}_mean_reward) / nullif({{ base }}_labels + 1, 0)
             else difference end as careful_difference,
             case when own_variance is not null then
-                greatest(own_variance, within_variance, all_variance / weight)
+                design_effect * greatest(own_variance, within_variance, all_variance / weight)
             end as careful_variance,
             case when is_share then 0.01 else 0.04 * all_variance end as tau_squared
             {%- for bound, low, high in [('below', 'low', 'high'), ('above', 'high', 'low')] %},
             sqrt(
-                (mean_reward - mean_reward_{{ low }}) * (mean_reward - mean_reward_{{ low }})
+                (mean_reward - compared_{{ low }}) * (mean_reward - compared_{{ low }})
                 * labels * sampling
-                + ({{ base }}_mean_reward_{{ high }} - {{ base }}_mean_reward)
-                * ({{ base }}_mean_reward_{{ high }} - {{ base }}_mean_reward)
+                + ({{ base }}_compared_{{ high }} - {{ base }}_mean_reward)
+                * ({{ base }}_compared_{{ high }} - {{ base }}_mean_reward)
                 * {{ base }}_labels * {{ base }}_sampling
             ) as {{ bound }}
             {%- endfor %}
@@ -192,6 +219,8 @@
             {{ prefix }}mean_reward_low,
             {{ prefix }}mean_reward_high
             {%- endfor %},
+            unit_groups,
+            design_effect,
             difference,
             difference - below as difference_low,
             difference + above as difference_high,

@@ -1,5 +1,6 @@
 -- The rewards and the macro AUC of each canary beside those of its champion, over the predictions given
--- since the canary began. canary_verdict judges them.
+-- since the canary began, as uncertain as the users that they are for (by whole days).
+-- canary_verdict judges them.
 -- The reward of a regression is its absolute error, negative. Versions are compared within each day.
 -- The hour in which a canary began is read by the minute while minute panes are kept, else whole;
 -- for the macro AUC always whole.
@@ -58,8 +59,33 @@ counted_rows as (
     where examples != 0
 ),
 
+unit_rows as (
+    select
+        sides.model,
+        sides.model_version,
+        sides.variant = 'champion' as is_base,
+        panes.pane_start as stratum,
+        panes.unit_group,
+        {%- for column, error in [
+            ('labels', 'panes.measured'), ('known', 'panes.known_measured'),
+            ('reward', '-panes.absolute_error'), ('reward_squared', 'panes.squared_error')
+        ] %}
+        case
+            when tasks.task = 'regression' then {{ error }} else panes.{{ column }}
+        end as {{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from sides
+    left join {{ ref('model_tasks') }} as tasks on sides.model = tasks.model
+    inner join {{ ref('unit_panes') }} as panes
+        on
+            sides.model = panes.model
+            and sides.side_version = panes.model_version
+            and sides.variant = panes.variant
+            and {{ pane_start('1 day', 'sides.began_at') }} <= panes.pane_start
+),
+
 {{ compared_rewards(
-    'compared', 'counted_rows', ['model', 'model_version'], 'champion'
+    'compared', 'counted_rows', ['model', 'model_version'], 'champion', 'unit_rows'
 ) }},
 
 class_rows as (
@@ -100,6 +126,8 @@ select
     compared.champion_mean_reward,
     compared.champion_mean_reward_low,
     compared.champion_mean_reward_high,
+    compared.unit_groups,
+    compared.design_effect,
     compared.difference,
     compared.difference_low,
     compared.difference_high,

@@ -12,6 +12,8 @@ with rated as (
         rewards.champion_mean_reward,
         rewards.champion_mean_reward_low,
         rewards.champion_mean_reward_high,
+        rewards.unit_groups,
+        rewards.design_effect,
         rewards.difference,
         rewards.difference_low,
         rewards.difference_high,
@@ -79,6 +81,7 @@ decided as (
             when {{ is_unplanned('share_p_value') }} then 'sample ratio'
             when has_another_reward and difference > 0 then 'higher reward'
             when not has_sample then 'too few labels'
+            when unit_groups < {{ min_unit_groups() }} then 'too few users'
             when has_no_reward then 'no reward'
             when always_valid_low > -max_canary_loss * abs(champion_mean_reward)
                 then 'no loss'
@@ -124,6 +127,8 @@ select
     champion_mean_reward,
     champion_mean_reward_low,
     champion_mean_reward_high,
+    unit_groups,
+    design_effect,
     difference,
     difference_low,
     difference_high,

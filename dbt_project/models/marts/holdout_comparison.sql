@@ -1,5 +1,5 @@
 -- What a model is worth: the rewards of its predictions beside those of the holdout, which it left
--- alone. Both are compared within each day.
+-- alone. Both are compared within each day, and are as uncertain as the users that they are for.
 -- The last 30 days behind the model's clock, by the hour of the prediction, without shadow
 -- predictions.
 -- grain: model.  key: model.
@@ -38,7 +38,26 @@ label_rows as (
     where panes.pulls != 0
 ),
 
-{{ compared_rewards('compared', 'label_rows', ['model'], 'holdout') }}
+unit_rows as (
+    select
+        panes.model,
+        panes.variant = 'holdout' as is_base,
+        panes.pane_start as stratum,
+        panes.unit_group,
+        panes.labels,
+        panes.known,
+        panes.reward,
+        panes.reward_squared
+    from {{ ref('model_clock') }} as clock
+    inner join {{ ref('unit_panes') }} as panes
+        on
+            clock.model = panes.model
+            and clock.event_clock - interval '744 hours' < panes.pane_start
+),
+
+{{ compared_rewards(
+    'compared', 'label_rows', ['model'], 'holdout', 'unit_rows'
+) }}
 
 select
     prediction_sums.model,
@@ -47,6 +66,7 @@ select
         when least(
             coalesce(compared.labels, 0), coalesce(compared.holdout_labels, 0)
         ) < policies.min_sample then 'too few labels'
+        when compared.unit_groups < {{ min_unit_groups() }} then 'too few users'
         when compared.always_valid_p_value < policies.canary_alpha
             then case when compared.difference > 0 then 'better' else 'worse' end
         else 'even'
@@ -64,6 +84,8 @@ select
     compared.holdout_mean_reward,
     compared.holdout_mean_reward_low,
     compared.holdout_mean_reward_high,
+    compared.unit_groups,
+    compared.design_effect,
     compared.difference,
     compared.difference_low,
     compared.difference_high,

@@ -3,21 +3,23 @@
 -- grain: inference.  key: (request_id, model, item_id).  lateness: any.
 select
     -- ids
-    request_id,
-    shadow_of,
-    model,
-    model_version,
-    variant,
-    endpoint,
-    segment,
-    item_id,
+    inference.request_id,
+    inference.shadow_of,
+    inference.model,
+    inference.model_version,
+    inference.variant,
+    inference.endpoint,
+    inference.segment,
+    inference.item_id,
     -- times
-    event_time,
-    ingested_at,
+    inference.event_time,
+    inference.ingested_at,
     -- what came out
-    prediction,
-    score,
-    propensity,
-    latency_ms,
-    error
-from {{ source('events', 'inference') }}
+    inference.prediction,
+    inference.score,
+    inference.propensity,
+    inference.target_propensity,
+    inference.position,
+    inference.latency_ms,
+    inference.error
+from {{ source('events', 'inference') }} as inference

@@ -2,28 +2,30 @@
 -- grain: inference.  key: (request_id, model, item_id).  lateness: any.
 select
     -- ids
-    request_id,
-    shadow_of,
-    coalesce(shadow_of, request_id) as served_id,
-    model,
-    model_version,
-    variant,
-    endpoint,
-    segment,
-    user_id,
-    session_id,
-    item_id,
+    inference.request_id,
+    inference.shadow_of,
+    coalesce(inference.shadow_of, inference.request_id) as served_id,
+    inference.model,
+    inference.model_version,
+    inference.variant,
+    inference.endpoint,
+    inference.segment,
+    inference.user_id,
+    inference.session_id,
+    inference.item_id,
     -- times
-    event_time,
-    ingested_at,
+    inference.event_time,
+    inference.ingested_at,
     -- input and output
-    features,
-    input,
-    output,
-    prediction,
-    score,
-    probabilities,
-    propensity,
-    latency_ms,
-    error
-from {{ source('events', 'inference') }}
+    inference.features,
+    inference.input,
+    inference.output,
+    inference.prediction,
+    inference.score,
+    inference.probabilities,
+    inference.propensity,
+    inference.target_propensity,
+    inference.position,
+    inference.latency_ms,
+    inference.error
+from {{ source('events', 'inference') }} as inference
