@@ -4,6 +4,10 @@
 -- that may still be chance. The trainer keeps since when (control.alert_log), once a minute.
 -- grain: subject of a check.  key: (model, alert, subject).
 -- lateness: any; each follows the view that it comes from.
+{%- set limits = [
+    'psi_alert', 'max_metric_drop', 'max_calibration_drift', 'max_error_rate',
+    'max_report_rate', 'max_latency_ms'
+] %}
 with policies as (
     select * from {{ ref('model_policies') }}
 ),
@@ -88,20 +92,14 @@ checked as (
 ),
 
 limits as (
-    {%- for policy in [
-        'psi_alert', 'max_metric_drop', 'max_calibration_drift', 'max_error_rate',
-        'max_report_rate', 'max_latency_ms'
-    ] %}
-    {%- if not loop.first %}
-    union all
-    {%- endif %}
     select
         model,
-        '{{ policy }}' as policy,
-        {{ policy }} as threshold,
-        clear_ratio
+        clear_ratio,
+        {%- for wanted in ["'" ~ limits | join("', '") ~ "'", limits | join(', ')] %}
+        unnest(array[{{ wanted }}]) as {{ ['policy', 'threshold'][loop.index0] }}
+        {{- ',' if not loop.last }}
+        {%- endfor %}
     from policies
-    {%- endfor %}
 ),
 
 measured as (

@@ -8,6 +8,9 @@
 -- bin, on each side. A score stands for the middle of its score_bin.
 -- grain: bin of a model.  key: (model, bin).
 -- lateness: any; both windows are in whole hours.
+{%- set span = [
+    'model', 'model_version', 'reference_start', 'window_start', 'event_clock'
+] %}
 with spans as (
     select
         clock.model,
@@ -16,22 +19,20 @@ with spans as (
         positive.score_of,
         positive.task,
         {{ pane_start(
-            '1 hour', 'coalesce(life.promoted_at, clock.first_event_time)'
+            '1 hour', 'coalesce(champion.promoted_at, clock.first_event_time)'
         ) }} as reference_start,
         {{ pane_start('1 hour', '(clock.event_clock - policies.metric_window)') }}
             as window_start,
         clock.event_clock
     from {{ watched_models() }}
     inner join {{ ref('positive_labels') }} as positive on clock.model = positive.model
-    left join {{ ref('model_versions') }} as life
-        on
-            champion.model = life.model
-            and champion.model_version = life.model_version
 ),
 
 known as (
     select
-        panes.model,
+        {%- for column in span %}
+        spans.{{ column }},
+        {%- endfor %}
         panes.pane_start >= spans.window_start as is_recent,
         spans.positive_label,
         spans.score_of,
@@ -57,7 +58,7 @@ known as (
 
 outcomes as (
     select
-        model,
+        {{ span | join(', ') }},
         is_recent,
         {{ came_true() }} as is_true,
         counts
@@ -67,13 +68,13 @@ outcomes as (
 
 scores as (
     {{ opened_blocks(
-        'outcomes', ['model', 'is_recent', 'is_true'], score_block(), block='0'
+        'outcomes', span + ['is_recent', 'is_true'], score_block(), block='0'
     ) }}
 ),
 
 scored as (
     select
-        model,
+        {{ span | join(', ') }},
         {{ score_value('bin') }} as score,
         {%- for side, is_side in [
             ('reference', 'not is_recent'), ('recent', 'is_recent')
@@ -83,7 +84,7 @@ scored as (
             as {{ side }}_true{{ ',' if not loop.last }}
         {%- endfor %}
     from scores
-    group by model, bin
+    group by {{ span | join(', ') }}, bin
 ),
 
 ranked as (
@@ -132,26 +133,22 @@ binned as (
 )
 
 select
-    binned.model,
-    spans.model_version,
-    binned.bin,
-    min(binned.score) as lowest_score,
-    max(binned.score) as highest_score,
+    model,
+    model_version,
+    bin,
+    min(score) as lowest_score,
+    max(score) as highest_score,
     {%- for side in ['reference', 'recent'] %}
-    sum(binned.{{ side }}_rows)::bigint as {{ side }}_rows,
-    sum(binned.{{ side }}_true)::bigint as {{ side }}_true,
-    sum(binned.{{ side }}_rows * binned.score)
-    / nullif(sum(binned.{{ side }}_rows), 0)::double precision as {{ side }}_score,
-    sum(binned.{{ side }}_true)::double precision
-    / nullif(sum(binned.{{ side }}_rows), 0)::double precision as {{ side }}_rate,
+    sum({{ side }}_rows)::bigint as {{ side }}_rows,
+    sum({{ side }}_true)::bigint as {{ side }}_true,
+    sum({{ side }}_rows * score)
+    / nullif(sum({{ side }}_rows), 0)::double precision as {{ side }}_score,
+    sum({{ side }}_true)::double precision
+    / nullif(sum({{ side }}_rows), 0)::double precision as {{ side }}_rate,
     {%- endfor %}
-    spans.reference_start,
-    least(spans.reference_start + interval '720 hours', spans.window_start)
-        as reference_end,
-    spans.window_start,
-    spans.event_clock as window_end
+    reference_start,
+    least(reference_start + interval '720 hours', window_start) as reference_end,
+    window_start,
+    event_clock as window_end
 from binned
-inner join spans on binned.model = spans.model
-group by
-    binned.model, spans.model_version, binned.bin, spans.reference_start,
-    spans.window_start, spans.event_clock
+group by {{ span | join(', ') }}, bin

@@ -26,6 +26,7 @@ newest as (
 select
     champion.model,
     champion.model_version,
+    champion.promoted_at,
     champion.metrics,
     answered.last_prediction_at,
     coalesce(

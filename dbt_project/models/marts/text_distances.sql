@@ -55,6 +55,7 @@ lengths as (
         model,
         field,
         bucket,
+        {{ sketch_value('bucket') }} as value,
         reference,
         current
     from counted
