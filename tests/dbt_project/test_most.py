@@ -67,6 +67,7 @@ def check(engine: Engine, events: list[tuple[Topic, Event]], most: int) -> None:
     for event in {event.request_id: event for _, event in events}.values():  # type: ignore[union-attr]
         value = event.prediction  # type: ignore[union-attr]
         name = None if value is None else {"true": "1"}.get(str(value).lower(), str(value))
+        assert event.event_time is not None
         hour = event.event_time.replace(minute=0, second=0)
         classes["1 minute"][event.event_time, name] += 1
         classes["1 hour"][hour, name] += 1

@@ -37,9 +37,8 @@ class SegmentOracle(TextOracle):
             sides = [values(side) for side in self.hours(model)]
             panes = values(self.hours(model)[0], lambda event, _: hour(at(event)))
             for key in sides[0].keys() | sides[1].keys():
-                found[key] = feature_distances(
-                    *(side.get(key, []) for side in sides), panes.get(key, [])
-                )
+                old, new = (side.get(key, []) for side in sides)
+                found[key] = feature_distances(old, new, panes.get(key, []))
             tests = sum(
                 row[p] is not None
                 for row, is_identifier in found.values()

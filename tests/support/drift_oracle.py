@@ -218,13 +218,13 @@ class DriftOracle:
             old, new = self._sides(model, self.predictions(model), self.oracle.clock(model))
             found = {}
             for name in {name for event in old + new for name in event.features}:
-                sides = [
+                before, now = (
                     [event.features[name] for event in side if name in event.features]
                     for side in (old, new)
-                ]
+                )
                 grain = self._reference_grain(model)
                 panes = [grain(at(event)) for event in old if name in event.features]
-                found[name] = feature_distances(*sides, panes)
+                found[name] = feature_distances(before, now, panes)
             judged = [row for row, is_identifier in found.values() if not is_identifier]
             tests = sum(
                 row[p] is not None
