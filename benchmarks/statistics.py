@@ -31,6 +31,8 @@ LOOKS_BAR, STREAMS_BAR, FOUND_BAR = 0.01, 0.05, 0.95
 # What is told, the condition under which it tells of a change, and the mart that tells it.
 VIEWS = {
     "feature_psi": ("status in ('moving', 'drifted')", "feature_psi"),
+    "segment_drift": ("status in ('moving', 'drifted')", "segment_drift"),
+    "text_drift": ("status in ('moving', 'drifted')", "text_drift"),
     "label_drift": ("status in ('moving', 'drifted')", "label_drift"),
     "prediction_drift": ("status in ('moving', 'drifted', 'halt')", "prediction_drift"),
     "calibration_drift": ("status = 'drifted'", "calibration_drift"),

@@ -126,9 +126,13 @@ def _classified(rng: np.random.Generator, world: World, variants: list[str]) -> 
         "sku": _named(rng.integers(0, 2_000, rows)),
     }
     listed = {name: values.tolist() for name, values in features.items()}
+    words = _named(rng.choice(1_000, (rows, 10), p=_zipf(1_000)))
+    segments = rng.integers(0, 5, rows)
     for place in range(rows):
         yield (
             {
+                "segment": f"segment {segments[place]}",
+                "input": " ".join(words[place]),
                 "features": {name: values[place] for name, values in listed.items()},
                 "score": float(score[place]),
                 "prediction": "yes" if score[place] >= 0.5 else "no",
@@ -168,7 +172,9 @@ def _variants(rng: np.random.Generator, rows: int) -> list[str]:
 
 
 def _named(numbers: NDArray[np.int64]) -> NDArray[np.str_]:
-    return np.char.add("c", numbers.astype(str))
+    letters = np.array([f"c{chr(97 + n // 100)}{chr(97 + n // 10 % 10)}{chr(97 + n % 10)}"
+                        for n in range(2_000)])  # fmt: skip
+    return letters[numbers]
 
 
 def _zipf(levels: int) -> NDArray[np.float64]:

@@ -7,18 +7,12 @@
 -- each halved (the geometric mean with the old one), because all versions step at once. A tie is
 -- half a win for either side. Twenty are
 -- within 0.001 of ln strength where all met each other, or one and the same; Hunter's (2004) would
--- still be 0.4 away. Along a chain of versions, each of which met the next, they fall short.
+-- still be 0.4 away. Along a chain of versions, each of which met only the next, they fall short:
+-- strength_error says by how much, from the last two steps as of a geometric series (Aitken 1926).
 -- The last 30 days behind the model's clock, by the hour of the preference.
 -- grain: version that was compared with another one.  key: (model, model_version).
 -- lateness: any; a preference counts once both its predictions are there.
 {%- set steps = 20 %}
-{%- set centred -%}
-    log_strength - avg(log_strength) over (
-        partition by model
-        order by model_version
-        rows between unbounded preceding and unbounded following
-    )
-{%- endset %}
 with outcomes as (
     select
         panes.model,
@@ -94,6 +88,12 @@ step_{{ step }} as (
             wins,
             losses,
             ties,
+            {%- if step > steps - 2 %}
+            strength as strength_{{ step - 1 }},
+            {%- endif %}
+            {%- if step == steps %}
+            strength_{{ step - 2 }},
+            {%- endif %}
             sqrt(
                 strength
                 * sum(
@@ -128,9 +128,40 @@ versions as (
         sum(ties)::bigint as ties,
         sum(wins + losses + ties)::bigint as comparisons,
         count(*) as opponents,
-        ln(nullif(max(strength), 0)) as log_strength
+        {%- for name in ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
+        ln(nullif(max({{ name }}), 0)) as log_{{ name }}{{ ',' if not loop.last }}
+        {%- endfor %}
     from step_{{ steps }}
     group by model, model_version
+),
+
+centred as (
+    select
+        *,
+        {%- for name in ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
+        log_{{ name }} - avg(log_{{ name }}) over of_model as {{ name }}
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from versions
+    window of_model as (
+        partition by model
+        order by model_version
+        rows between unbounded preceding and unbounded following
+    )
+),
+
+moved as (
+    select
+        *,
+        max(abs(strength - strength_{{ steps - 1 }})) over of_model as last_move,
+        max(abs(strength_{{ steps - 1 }} - strength_{{ steps - 2 }})) over of_model
+            as move_before
+    from centred
+    window of_model as (
+        partition by model
+        order by model_version
+        rows between unbounded preceding and unbounded following
+    )
 )
 
 select
@@ -144,5 +175,10 @@ select
     (wins + 0.5 * ties)::double precision / nullif(comparisons, 0) as win_rate,
     {{ wilson_low('wins + 0.5 * ties', 'comparisons') }} as win_rate_low,
     {{ wilson_high('wins + 0.5 * ties', 'comparisons') }} as win_rate_high,
-    case when log_strength is not null then {{ exp_of(centred) }} end as strength
-from versions
+    case when strength is not null then {{ exp_of('strength') }} end as strength,
+    case
+        when last_move < move_before
+            then last_move * last_move / nullif(move_before - last_move, 0)
+        when last_move = 0 then 0
+    end as strength_error
+from moved
