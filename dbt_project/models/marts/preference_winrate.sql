@@ -13,6 +13,7 @@
 -- grain: version that was compared with another one.  key: (model, model_version).
 -- lateness: any; a preference counts once both its predictions are there.
 {%- set steps = 20 %}
+{%- set last_three = ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
 with outcomes as (
     select
         panes.model,
@@ -128,7 +129,7 @@ versions as (
         sum(ties)::bigint as ties,
         sum(wins + losses + ties)::bigint as comparisons,
         count(*) as opponents,
-        {%- for name in ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
+        {%- for name in last_three %}
         ln(nullif(max({{ name }}), 0)) as log_{{ name }}{{ ',' if not loop.last }}
         {%- endfor %}
     from step_{{ steps }}
@@ -138,7 +139,7 @@ versions as (
 centred as (
     select
         *,
-        {%- for name in ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
+        {%- for name in last_three %}
         log_{{ name }} - avg(log_{{ name }}) over of_model as {{ name }}
         {{- ',' if not loop.last }}
         {%- endfor %}
