@@ -13,7 +13,9 @@
 -- grain: version that was compared with another one.  key: (model, model_version).
 -- lateness: any; a preference counts once both its predictions are there.
 {%- set steps = 20 %}
-{%- set last_three = ['strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)] %}
+{%- set last_three = [
+    'strength', 'strength_' ~ (steps - 1), 'strength_' ~ (steps - 2)
+] %}
 with outcomes as (
     select
         panes.model,
