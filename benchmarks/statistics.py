@@ -22,7 +22,7 @@ from headrace.events.log import EventLog
 
 # Rows an hour, streams of each kind, hours of those without a change; of the others hours before
 # and after it.
-SIZES = ((100, 16, 30, 6, 12), (1_000, 8, 12, 6, 6), (10_000, 2, 4, 2, 8))
+SIZES = ((100, 12, 24, 6, 8), (1_000, 5, 10, 6, 5), (10_000, 2, 3, 1, 7))
 QUICK_SIZES = ((100, 4, 6, 3, 4),)
 # As long as labels of the greatest streams take to tell of a lower AUC.
 METRIC_WINDOW = "6 hours"
