@@ -66,15 +66,21 @@ class Oracle(LabelOracle):
             and self.inference[event.request_id].model == model
         ]
         is_measured = 2 * len(measures) > len(labels) + len(predictions)
+        has_outputs = any(event.output is not None for event in inferences)
+        is_free = has_outputs and not predictions and all(e.score is None for e in inferences)
+        if labels and not is_measured:
+            return "generation" if is_free else "classification"
         if labels:
-            return "regression" if is_measured else "classification"
+            return "regression"
+        if is_free and any(kind in (*REWARDS, "preference") for kind in kinds):
+            return "generation"
         if any(kind in REWARDS for kind in kinds):
             return "reward"
         if "preference" in kinds:
             return "preference"
         if predictions:
             return "regression" if is_measured else "classification"
-        return None
+        return "generation" if has_outputs else None
 
     def positive_of(self, model: str) -> str:
         return "1" if self.tasks[model] == "reward" else self.positive
