@@ -228,9 +228,7 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
     return _build(engine, claim.run_id, query, reader)
 
 
-def record_dataset(
-    engine: Engine, connection: Connection, claim: Claim, dataset: Dataset
-) -> None:
+def record_dataset(engine: Engine, connection: Connection, claim: Claim, dataset: Dataset) -> None:
     """Keep what it takes to build the set again, in ``control.datasets``."""
     record = {
         "dataset_id": dataset.dataset_id,

@@ -18,13 +18,13 @@ from dataclasses import replace
 
 import psycopg
 
-from headrace.control.claims import Claim, Heartbeat
+from headrace.control.claims import Claim, Heartbeat, claim_table
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, LostClaimError, ModelError, one_line
 from headrace.events.contract import ModelEvent, parse
-from headrace.events.rows import ACCEPTED, EventRow, event_row
 from headrace.events.log import row_writer
+from headrace.events.rows import ACCEPTED, EventRow, event_row
 from headrace.events.tables import TableWriter
 from headrace.model.artifact import Run, save_version, written_folders
 from headrace.trainer.dataset import record_dataset
@@ -80,11 +80,16 @@ def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def clean_up(engine: Engine, model: str) -> None:
-    """Remove what runs wrote that were taken over or have ended, and that no event names.
+def clean_up(engine: Engine, held: Claim) -> None:
+    """Remove folders and end claims of this model that trainers before the present one left.
+
+    That is the claims of runs whose outcome is stored, and what runs wrote that were taken over or
+    have ended and that no event names.
 
     Through Kafka an event may be under way, so a version stays for KEPT after the end of its run.
     """
+    _end_claims(engine, held)
+    model = held.model
     folders = written_folders(engine.settings.artifacts_path, model)
     if not folders:
         return
@@ -116,6 +121,26 @@ def clean_up(engine: Engine, model: str) -> None:
         if over:
             log.info("%s was never published and is removed", folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_claims(engine: Engine, held: Claim) -> None:
+    published = engine.rows(
+        """
+        select distinct claims.trigger_id, claims.attempt, claims.worker
+        from control.claims as claims
+        inner join events.model_events as events on claims.run_id = events.run_id
+        where
+            claims.model = %s
+            and claims.trigger_id != %s
+            and claims.finished_at is null
+            and events.event in ('promoted', 'rejected')
+        """,
+        [held.model, held.trigger_id],
+    )
+    if published:
+        with engine.writing() as connection:
+            for each in published:
+                claim_table(engine).finish(connection, **each)
 
 
 def _announce(
@@ -163,9 +188,7 @@ def _commit(
             raise LostClaimError(heartbeat.claim.trigger_id)
 
 
-def _send(
-    engine: Engine, heartbeat: Heartbeat, outcome: Outcome, rows: Sequence[EventRow]
-) -> None:
+def _send(engine: Engine, heartbeat: Heartbeat, outcome: Outcome, rows: Sequence[EventRow]) -> None:
     """Look whose the claim is, send the events to Kafka, and end the claim: three steps."""
     if not heartbeat.beat():
         raise LostClaimError(heartbeat.claim.trigger_id)

@@ -116,7 +116,7 @@ class Trainer:
     def _run(self, held: Claim, heartbeat: Heartbeat) -> None:
         """Train; then, if the claim is still ours, publish the outcome and end the claim."""
         with suppress(OSError):
-            clean_up(self.engine, held.model)
+            clean_up(self.engine, held)
         outcome = self._train(held)
         if outcome.promoted and not learns(self.engine, held.model):
             reason = f"not promoted, the model is watched only by now ({outcome.reason})"

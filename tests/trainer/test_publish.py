@@ -17,6 +17,8 @@ import pytest
 from headrace.control.claims import Claim, Heartbeat, claim
 from headrace.engine import Engine
 from headrace.errors import ContractError, LostClaimError, ModelError
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
 from headrace.events.rows import ACCEPTED, EventRow
 from headrace.events.tables import TableWriter
 from headrace.model.artifact import Artifact, Run, folder_name, save_version
@@ -206,7 +208,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_through_kafka_the_claim_is_looked_at_before_events_are_sent(
-    engine: Engine, held: Claim, monkeypatch: pytest.MonkeyPatch, lost: bool
+    either: Engine, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     class Sent:
         def write(self, rows: list[EventRow]) -> None:
@@ -219,20 +221,37 @@ def test_through_kafka_the_claim_is_looked_at_before_events_are_sent(
 
     sent: list[str] = []
     monkeypatch.setattr(publishing, "row_writer", lambda _: Sent())
-    through = Engine(engine.dsn, replace(engine.settings, kafka="localhost:1"))
+    through = Engine(either.dsn, replace(either.settings, kafka="localhost:1"))
+    held = taken(either, "first")
     with Heartbeat(through, held) as heartbeat:
         if lost:
-            grow_old(engine)
-            taken(engine, "heir")
+            grow_old(either)
+            taken(either, "heir")
             with pytest.raises(LostClaimError):
                 publish(through, heartbeat, promising(held))
         else:
             publish(through, heartbeat, promising(held))
+    clean_up(through, held)  # an event may be under way
     ids = [f"{held.run_id}/{name}" for name in ("trained", "promoted")]
-    (row,) = engine.rows("select finished_at is not null as done from control.claims")
-    assert (sent, folders(engine), row["done"]) == (
+    (row,) = either.rows("select finished_at is not null as done from control.claims")
+    assert (sent, folders(either), row["done"]) == (
         ([], [], False) if lost else (ids, [f"v1-{held.run_id}-1"], True)
     )
+
+
+def test_the_claim_of_a_run_whose_outcome_is_stored_is_ended(either: Engine, log: EventLog) -> None:
+    """As a trainer leaves it that dies after it sent its events to Kafka."""
+    held = taken(either, "dead")
+    later = replace(held, trigger_id=f"{held.model}/2")
+    query = "select finished_at is not null as done from control.claims"
+    clean_up(either, later)
+    assert either.rows(query) == [{"done": False}]
+    event = {"model": held.model, "model_version": "v1", "event": "rejected"}
+    log.append("model_events", [parse("model_events", {**event, "run_id": held.run_id})])
+    clean_up(either, held)
+    assert either.rows(query) == [{"done": False}]
+    clean_up(either, later)
+    assert either.rows(query) == [{"done": True}]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -247,12 +266,11 @@ def test_a_trainer_killed_at_any_step_leaves_one_version_in_the_end(
     grow_old(engine)
     if step == "committed":
         assert claim(engine, TRIGGER, "heir") is None
-        clean_up(engine, TRIGGER.model)
         said, attempt = "doomed", 1
     else:
         assert events(engine) == []
         heir = taken(engine, "heir")
-        clean_up(engine, TRIGGER.model)
+        clean_up(engine, heir)
         assert folders(engine) == []
         publish_as(engine, heir, "the heir's")
         said, attempt = "the heir's", 2
@@ -268,14 +286,14 @@ def test_what_may_still_be_needed_is_kept(engine: Engine, held: Claim) -> None:
     for name in ("v9-other-1", f".draft-{held.run_id}-1", f"v1-{held.run_id}-1", "v1", "mine-3"):
         (folder(engine) / name).mkdir(parents=True)
     before = folders(engine)
-    clean_up(engine, TRIGGER.model)
+    clean_up(engine, held)
     assert folders(engine) == before
     grow_old(engine)
     publish_as(engine, taken(engine, "heir"), "the heir's")
     through = Engine(engine.dsn, replace(engine.settings, kafka="localhost:1"))
-    clean_up(through, TRIGGER.model)  # an event may be under way
+    clean_up(through, held)  # an event may be under way
     assert folders(engine) == sorted({*before, f"v1-{held.run_id}-2"} - {f".draft-{held.run_id}-1"})
-    clean_up(engine, TRIGGER.model)
+    clean_up(engine, held)
     assert folders(engine) == sorted(["mine-3", "v1", f"v1-{held.run_id}-2", "v9-other-1"])
 
 
