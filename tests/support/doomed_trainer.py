@@ -36,7 +36,7 @@ def die_at(step: str) -> None:
     if step == "drafted":
         Path.rename = die  # type: ignore[method-assign, assignment]
     elif step == "renamed":
-        headrace.trainer.publish._announce = die
+        headrace.trainer.publish._announce = die  # type: ignore[assignment]
     elif step == "stored":
         Heartbeat.finish_in = die  # type: ignore[method-assign, assignment]
     else:
