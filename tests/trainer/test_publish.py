@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -61,6 +62,14 @@ def files(root: Path) -> dict[str, bytes]:
 def publish_as(engine: Engine, held: Claim, said: str) -> None:
     with Heartbeat(engine, held) as heartbeat:
         publish(engine, heartbeat, promising(held, said))
+
+
+def run(engine: Engine, held: Claim, patch: pytest.MonkeyPatch, train: Any) -> None:
+    """Have a trainer run a claim with another way to train."""
+    patch.setattr("headrace.trainer.watch.read_brief", lambda *_: Mock(dataset=None))
+    patch.setattr("headrace.trainer.watch.train", train)
+    with Trainer(engine) as trainer, Heartbeat(engine, held) as heartbeat:
+        trainer._run(held, heartbeat)
 
 
 def take_over(engine: Engine) -> None:
@@ -148,19 +157,12 @@ def test_a_trainer_whose_claim_is_taken_while_it_trains_writes_nothing(
         taken(engine, "heir")
         return promising(held, "too late")
 
-    monkeypatch.setattr("headrace.trainer.watch.read_brief", lambda *_: Dated())
-    monkeypatch.setattr("headrace.trainer.watch.train", train)
-    with Trainer(engine) as trainer, Heartbeat(engine, held) as heartbeat:
-        trainer._run(held, heartbeat)
+    run(engine, held, monkeypatch, train)
     assert events(engine) == []
     assert engine.rows("select * from control.datasets") == []
     assert folders(engine) == []
     (row,) = engine.rows("select worker, finished_at from control.claims")
     assert (row["worker"], row["finished_at"]) == ("heir", None)
-
-
-class Dated:
-    dataset = None
 
 
 def test_a_take_over_waits_for_a_publication_and_finds_it_over(
@@ -303,10 +305,7 @@ def test_a_trainer_cleans_up_after_the_one_before(
     (folder(engine) / f".draft-{held.run_id}-1").mkdir(parents=True)
     grow_old(engine)
     heir = taken(engine, "heir")
-    monkeypatch.setattr("headrace.trainer.watch.read_brief", lambda *_: Dated())
-    monkeypatch.setattr("headrace.trainer.watch.train", lambda *_: promising(heir))
-    with Trainer(engine) as trainer, Heartbeat(engine, heir) as heartbeat:
-        trainer._run(heir, heartbeat)
+    run(engine, heir, monkeypatch, lambda *_: promising(heir))
     assert folders(engine) == [f"v1-{held.run_id}-2"]
 
 
@@ -356,10 +355,7 @@ def test_a_version_that_cannot_be_published_ends_in_an_event_and_leaves_nothing(
         monkeypatch.setattr(Artifact, "save", run_full)
     else:
         monkeypatch.setattr(TableWriter, "write_if", refuse)
-    monkeypatch.setattr("headrace.trainer.watch.read_brief", lambda *_: Dated())
-    monkeypatch.setattr("headrace.trainer.watch.train", lambda *_: promising(held))
-    with Trainer(engine) as trainer, Heartbeat(engine, held) as heartbeat:
-        trainer._run(held, heartbeat)
+    run(engine, held, monkeypatch, lambda *_: promising(held))
     ((event, reason),) = events(engine)
     said = {"disk": "No space left", "database": "refused"}[where]
     assert event == "rejected" and said in reason
@@ -373,10 +369,7 @@ def test_a_run_of_which_nothing_can_be_written_is_over(
         raise psycopg.errors.CheckViolation("refused")
 
     monkeypatch.setattr(TableWriter, "write_if", refuse)
-    monkeypatch.setattr("headrace.trainer.watch.read_brief", lambda *_: Dated())
-    monkeypatch.setattr("headrace.trainer.watch.train", lambda *_: promising(held))
-    with Trainer(engine) as trainer, Heartbeat(engine, held) as heartbeat:
-        trainer._run(held, heartbeat)
+    run(engine, held, monkeypatch, lambda *_: promising(held))
     assert (events(engine), folders(engine)) == ([], [])
     grow_old(engine)
     assert claim(engine, TRIGGER, "heir") is None
