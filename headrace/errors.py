@@ -11,6 +11,7 @@ HeadraceError
 │   ├── NotServedError      no version of the model is in the plan
 │   └── NotLoadedError      the plan has a version, but none could be loaded yet
 ├── NothingToLearnError     the labels of a claim make no training set
+├── LostClaimError          another trainer has taken the claim over
 ├── DeliveryError           events could not be delivered to the gateway
 ├── GrafanaError            Grafana refused or is no Grafana
 └── MissingPackageError     a package that an extra brings is not installed
@@ -59,6 +60,10 @@ class NotLoadedError(ModelError):
 
 class NothingToLearnError(HeadraceError):
     """The labels known at a claim do not make a training set."""
+
+
+class LostClaimError(HeadraceError):
+    """Another trainer has taken the claim over, so nothing was published."""
 
 
 class DeliveryError(HeadraceError):

@@ -22,6 +22,15 @@ def write_once(path: Path, text: str, mode: int = 0o600) -> None:
         path.hardlink_to(draft)
 
 
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder, before this returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _draft(path: Path, text: str, mode: int) -> Iterator[Path]:
     """Give a file beside `path` that holds the text, synced to disk; delete it at the end."""

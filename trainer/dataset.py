@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 
 from headrace.control.claims import Claim
 from headrace.engine import Engine
+from headrace.engine.dialect import Connection
 from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
@@ -227,7 +228,7 @@ def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Data
     return _build(engine, claim.run_id, query, reader)
 
 
-def record_dataset(engine: Engine, claim: Claim, dataset: Dataset) -> None:
+def record_dataset(engine: Engine, connection: Connection, claim: Claim, dataset: Dataset) -> None:
     """Keep what it takes to build the set again, in ``control.datasets``."""
     record = {
         "dataset_id": dataset.dataset_id,
@@ -239,8 +240,7 @@ def record_dataset(engine: Engine, claim: Claim, dataset: Dataset) -> None:
         "query": Jsonb(dict(dataset.query)),
         "created_at": datetime.now(UTC),
     }
-    with engine.writing() as connection:
-        engine.dialect.put(connection, "control.datasets", ["dataset_id"], [record])
+    engine.dialect.put(connection, "control.datasets", ["dataset_id"], [record])
 
 
 def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> Dataset:

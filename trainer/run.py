@@ -61,7 +61,8 @@ class Outcome:
 
 def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Outcome:
     """The outcome of a run that ended in an error."""
-    reason = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
+    said = f"{type(error).__name__}: {error}".replace("\0", "")[:2_000]
+    reason = said.encode(errors="backslashreplace").decode()  # lone surrogates
     name = f"failed-{claim.run_id}"
     return Outcome(promoted=False, reason=reason, model_version=name, dataset=dataset)
 

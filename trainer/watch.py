@@ -23,30 +23,24 @@ from headrace.control.claims import (
 )
 from headrace.control.history import note_alerts, note_triggers
 from headrace.engine import Engine
-from headrace.errors import (
-    ContractError,
-    EngineError,
-    ModelError,
-    NothingToLearnError,
-)
-from headrace.events.log import EventLog
+from headrace.errors import EngineError, LostClaimError, ModelError, NothingToLearnError
 from headrace.features.reader import FeatureReader
 from headrace.trainer.brief import read_brief
-from headrace.trainer.publish import publish
+from headrace.trainer.publish import MAY_PASS, clean_up, publish
 from headrace.trainer.run import Outcome, Progress, failed, train
 
 log = logging.getLogger(__name__)
 
-# Errors that may pass: the database is away, or it is RisingWave, which reports most errors as
-# internal. Such a run is tried again once its lease has run out, and so is one whose trainer died;
-# MAX_ATTEMPTS in all.
-MAY_PASS = (EngineError, psycopg.OperationalError, psycopg.InternalError)
+# A run that ends in an error that may pass is tried again once its lease has run out, and so is one
+# whose trainer died; MAX_ATTEMPTS in all.
 MAX_ATTEMPTS = 3
 # The trainer rests at least this many times as long as its last look took: the view is computed
 # whenever it is read, and must not keep an engine busy.
 REST = 3
 # Seconds between two looks at the alerts.
 ALERTS_EVERY_S = 60.0
+# Longest rest after errors that nothing foresaw; it begins with a second and doubles.
+LONGEST_REST_S = 60.0
 
 
 class Trainer:
@@ -62,34 +56,38 @@ class Trainer:
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._reader = FeatureReader(engine)
         self._progress = progress
-        self._log = EventLog(engine)
         self._passed_on: set[str] = set()  # ids of the triggers that are due
         self._next_look = 0.0  # at the alerts, by time.monotonic
 
     def __enter__(self) -> Trainer:
-        self._log.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Write what is still to be written."""
-        self._log.close()
+        """Close what reads features."""
         self._reader.close()
 
     def watch(self, stop: threading.Event) -> None:
-        """Poll the trigger view until `stop` is set; wait for a database that is away."""
+        """Poll the trigger view until `stop` is set, whatever fails meanwhile."""
+        rest = 0.0
         while not stop.is_set():
             began = time.monotonic()
             try:
                 self._look_at_alerts()
                 worked = self.run_once()
+                rest = 0.0
             except (EngineError, psycopg.Error) as error:
                 log.warning("the database does not answer, trying again: %s", error)
                 worked = False
+            except Exception:
+                rest = min(max(1.0, 2 * rest), LONGEST_REST_S)
+                log.exception("the trainer goes on in %.0f s", rest)
+                worked = False
             if not worked:
-                stop.wait(max(self.engine.settings.poll_s, REST * (time.monotonic() - began)))
+                took = time.monotonic() - began
+                stop.wait(max(self.engine.settings.poll_s, REST * took, rest))
 
     def run_once(self) -> bool:
         """Claim one due trigger, train and publish; false when there was none to claim."""
@@ -117,15 +115,19 @@ class Trainer:
 
     def _run(self, held: Claim, heartbeat: Heartbeat) -> None:
         """Train; then, if the claim is still ours, publish the outcome and end the claim."""
+        with suppress(OSError):
+            clean_up(self.engine, held)
         outcome = self._train(held)
-        if not heartbeat.beat():
-            log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
-            return
         if outcome.promoted and not learns(self.engine, held.model):
             reason = f"not promoted, the model is watched only by now ({outcome.reason})"
             outcome = replace(outcome, promoted=False, reason=reason)
-        outcome = self._publish(held, outcome)
-        heartbeat.finish()
+        try:
+            if not heartbeat.beat():
+                raise LostClaimError(held.trigger_id)
+            outcome = self._publish(heartbeat, outcome)
+        except LostClaimError:
+            log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
+            return
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")
 
@@ -145,16 +147,22 @@ class Trainer:
                 log.exception("run %s failed", held.run_id)
             return failed(held, error, dataset)
 
-    def _publish(self, held: Claim, outcome: Outcome) -> Outcome:
+    def _publish(self, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
         """Write the outcome, or where that cannot be, that it failed; return what was written."""
+        run_id = heartbeat.claim.run_id
         try:
-            return publish(self.engine, self._log, held, outcome)
-        except MAY_PASS:
+            return publish(self.engine, heartbeat, outcome)
+        except (*MAY_PASS, LostClaimError):
             raise
         except Exception as error:
-            log.exception("run %s cannot be published", held.run_id)
-            outcome = failed(held, error)
-            # A claim whose model no longer has an allowed name ends without an event.
-            with suppress(ContractError, ModelError):
-                publish(self.engine, self._log, held, outcome)
+            log.exception("run %s cannot be published", run_id)
+            outcome = failed(heartbeat.claim, error)
+        try:
+            return publish(self.engine, heartbeat, outcome)
+        except (*MAY_PASS, LostClaimError):
+            raise
+        except Exception:
+            # So does a claim whose model no longer has an allowed name.
+            log.exception("run %s ends without an event", run_id)
+            heartbeat.finish()
         return outcome

@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 from headrace.control.claims_postgres import PostgresClaims
 from headrace.control.claims_risingwave import RisingWaveClaims
 from headrace.engine import Engine
-from headrace.engine.dialect import Rows
+from headrace.engine.dialect import Connection, Rows
 from headrace.errors import EngineError
 from headrace.events.contract import uuid7
 
@@ -78,8 +78,11 @@ class ClaimTable(Protocol):
     def renew(self, trigger_id: str, attempt: int, worker: str) -> bool:
         """Renew the lease; false where another worker has the claim by now, or it has ended."""
 
-    def finish(self, trigger_id: str, attempt: int) -> None:
-        """Mark a claim as done, for good."""
+    def finish(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
+        """Mark a claim as done, for good; false where another worker has it by now.
+
+        On PostgreSQL that is part of the connection's transaction, which no take-over can overtake.
+        """
 
 
 def claim_table(engine: Engine) -> ClaimTable:
@@ -150,9 +153,10 @@ class Heartbeat:
     """
 
     def __init__(self, engine: Engine, claim: Claim) -> None:
+        self.claim = claim
+        self._engine = engine
         self._table = claim_table(engine)
         self._every_s = engine.settings.lease_s / 4
-        self._claim = claim
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
         self.lost = False
@@ -172,15 +176,21 @@ class Heartbeat:
 
     def beat(self) -> bool:
         """Renew the lease; false when the claim is no longer ours."""
-        claim = self._claim
+        claim = self.claim
         self.lost = not self._table.renew(claim.trigger_id, claim.attempt, claim.worker)
         return not self.lost
 
-    def finish(self) -> None:
-        """Stop the heartbeat and mark the claim as done, whatever the outcome."""
+    def finish(self) -> bool:
+        """Stop the heartbeat and mark the claim as done, whatever the outcome; false as `beat`."""
         self._stop.set()
         self._thread.join()
-        self._table.finish(self._claim.trigger_id, self._claim.attempt)
+        with self._engine.writing() as connection:
+            return self.finish_in(connection)
+
+    def finish_in(self, connection: Connection) -> bool:
+        """Mark the claim as done in the transaction of a connection; false as `beat`."""
+        claim = self.claim
+        return self._table.finish(connection, claim.trigger_id, claim.attempt, claim.worker)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):

@@ -7,7 +7,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from headrace.engine import Engine
-from headrace.engine.dialect import Rows
+from headrace.engine.dialect import Connection, Rows
 
 
 class PostgresClaims:
@@ -53,12 +53,16 @@ class PostgresClaims:
             )
             return renewed.rowcount == 1
 
-    def finish(self, trigger_id: str, attempt: int) -> None:  # noqa: ARG002
-        with self._engine.connect() as connection:
-            connection.execute(
-                "update control.claims set finished_at = clock_timestamp() where trigger_id = %s",
-                [trigger_id],
-            )
+    def finish(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
+        """Update the row, which a take-over waits for; a claim that we finished stays ours."""
+        finished = connection.execute(
+            """
+            update control.claims set finished_at = coalesce(finished_at, clock_timestamp())
+            where trigger_id = %s and worker = %s and attempt = %s
+            """,
+            [trigger_id, worker, attempt],
+        )
+        return finished.rowcount == 1
 
 
 _TAKE = """

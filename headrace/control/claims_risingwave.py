@@ -66,9 +66,12 @@ class RisingWaveClaims:
             held = _held(connection, trigger_id)
         return held is not None and ((held["attempt"], held["worker"]) == (attempt, worker))
 
-    def finish(self, trigger_id: str, attempt: int) -> None:
-        with self._engine.writing() as connection:
-            connection.execute(_END, [trigger_id, attempt])
+    def finish(self, connection: Connection, trigger_id: str, attempt: int, worker: str) -> bool:
+        """End the attempt. A later one may have begun since `renew`: nothing holds it off."""
+        if connection.execute(_LATEST, [trigger_id, attempt, worker]).fetchone() is None:
+            return False
+        connection.execute(_END, [trigger_id, attempt])
+        return True
 
     def _has_lapsed(self, held: dict[str, Any]) -> bool:
         silent: timedelta = held["moment"] - held["heartbeat_at"]
@@ -103,6 +106,11 @@ _HELD = """
 select attempt, worker, heartbeat_at, finished_at, now() as moment
 from control.claims
 where trigger_id = %s
+"""
+_LATEST = """
+select trigger_id
+from control.claims
+where trigger_id = %s and attempt = %s and worker = %s
 """
 _BEAT = """
 select heartbeat_at, finished_at, now() as moment

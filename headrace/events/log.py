@@ -159,7 +159,7 @@ class EventLog:
             thread.join()
 
     def _run(self) -> None:
-        writer = _writer(self._engine)
+        writer = row_writer(self._engine)
         while entries := self._take():
             rows = [row for entry in entries for row in entry.rows]
             self._writing_since[threading.get_ident()] = time.monotonic()
@@ -301,7 +301,8 @@ def _receipt(row: EventRow) -> Receipt:
     return row.receipt if row.topic != REJECTED else Receipt("rejected", reason=row.values[2])
 
 
-def _writer(engine: Engine) -> RowWriter:
+def row_writer(engine: Engine) -> RowWriter:
+    """Return what stores rows on this engine."""
     if not engine.settings.kafka:
         return TableWriter(engine)
     from headrace.events.kafka.producer import KafkaWriter

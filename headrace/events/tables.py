@@ -9,7 +9,7 @@ to ``events.rejected``; the rest of its batch is stored.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -71,6 +71,16 @@ class TableWriter:
             else:
                 self._refuse(rows[0], str(error).splitlines()[0])
 
+    def write_if(
+        self, rows: Sequence[EventRow], holds: Callable[[psycopg.Connection[Any]], bool]
+    ) -> bool:
+        """Commit all of the rows, and only if `holds` at the end of their transaction.
+
+        What `holds` writes over the connection is committed with them; where it returns false, or
+        the database refuses a row, nothing is stored.
+        """
+        return self._commit_staged(_by_topic(rows), holds)
+
     def expire(self) -> None:
         """Drop the rows of panes that are beyond their retention."""
         self._connect().execute("select control.expire()")
@@ -104,8 +114,7 @@ class TableWriter:
 
     def _commit(self, rows: Sequence[EventRow]) -> None:
         """Store the rows in one transaction and give each its receipt."""
-        by_topic = {topic: _in_order(topic, rows) for topic in _ORDER}
-        by_topic = {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
+        by_topic = _by_topic(rows)
         if self._staged > 0:
             self._staged -= 1
             self._commit_staged(by_topic)
@@ -130,8 +139,12 @@ class TableWriter:
         for row in chain(*by_topic.values()):
             row.receipt = ACCEPTED
 
-    def _commit_staged(self, by_topic: Mapping[str, Sequence[EventRow]]) -> None:
-        """Copy the rows into temporary tables and insert those whose id is new."""
+    def _commit_staged(
+        self,
+        by_topic: Mapping[str, Sequence[EventRow]],
+        holds: Callable[[psycopg.Connection[Any]], bool] | None = None,
+    ) -> bool:
+        """Copy the rows into temporary tables and insert those whose id is new, if `holds`."""
         connection = self._connect()
         _advance(connection, by_topic)
         for topic, rows in by_topic.items():
@@ -148,6 +161,9 @@ class TableWriter:
                 else:
                     again[topic].append((place, row))
         conflicts = _compare(connection, again)
+        if holds is not None and not holds(connection):
+            connection.rollback()
+            return False
         connection.commit()
         for row in chain(*by_topic.values()):
             row.receipt = ACCEPTED
@@ -155,6 +171,7 @@ class TableWriter:
             row.receipt = DUPLICATE
         for row, differing in conflicts:
             row.receipt = Receipt("conflict", differing)
+        return True
 
     def _connect(self) -> psycopg.Connection[Any]:
         if self._connection is None:
@@ -270,6 +287,11 @@ def _compare(
         sent = sorted((*key, *counted) for key, counted in conflicts.items())
         connection.execute(_STORE_CONFLICTS, [list(column) for column in zip(*sent, strict=True)])
     return found
+
+
+def _by_topic(rows: Sequence[EventRow]) -> dict[str, list[EventRow]]:
+    by_topic = {topic: _in_order(topic, rows) for topic in _ORDER}
+    return {topic: of_topic for topic, of_topic in by_topic.items() if of_topic}
 
 
 def _in_order(topic: str, rows: Sequence[EventRow]) -> list[EventRow]:

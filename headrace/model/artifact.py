@@ -1,11 +1,13 @@
 """A published version on disk: its files, how they are saved and loaded, and where they lie.
 
-    ROOT/churn-3f2a…/model.json                      the name of the model
-    ROOT/churn-3f2a…/v3/config.json                  labels, schema, settings, architecture
-                        head.safetensors             all weights beside those of the text
-                        adapter_model.safetensors    LoRA matrices, of a model that reads text
-                        adapter_config.json          peft's description of them
-                        README.md                    the model card
+    ROOT/churn-3f2a…/model.json                    the name of the model
+    ROOT/churn-3f2a…/v3-0199…-1/config.json        labels, schema, settings, architecture
+                     head.safetensors              all weights beside those of the text
+                     adapter_model.safetensors     LoRA matrices, of a model that reads text
+                     adapter_config.json           peft's description of them
+                     README.md                     the model card
+
+A folder is named by its version, run and attempt, so no two trainers ever write the same one.
 
 Torch is imported inside the functions that need it: the gateway and the doctor check addresses
 without it.
@@ -15,16 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from headrace.errors import ContractError, ModelError, one_line
+from headrace.files import sync, write_whole
 from headrace.model.inputs import Schema
 
 if TYPE_CHECKING:
@@ -36,6 +38,19 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 HEAD_WEIGHTS = "head.safetensors"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+_WRITTEN = re.compile(r"(?:v[0-9]+|\.draft)-(.+)-([0-9]+)")
+
+
+class Run(NamedTuple):
+    """An attempt at a run; no other one has its id and number."""
+
+    run_id: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.run_id}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +89,46 @@ class Artifact:
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def save_version(root: Path, model: str, model_version: str, artifact: Artifact, card: str) -> Path:
-    """Write a version's folder and move it to its place in one step; return the place.
-
-    A folder of that name was left by a trainer that died before its event: it is replaced.
+def save_version(
+    root: Path, model: str, model_version: str, run: Run, artifact: Artifact, card: str
+) -> Path:
+    """Write a version's folder, synced to disk, and rename it to its place; return the place.
 
     Raises:
         ModelError: the version is not called v1, v2, …
+        OSError: it cannot be written, or is there already.
     """
     if not re.fullmatch(r"v[0-9]+", model_version):
         raise ModelError(f"model_version: must be v1, v2, … to be published, got {model_version!r}")
-    place = root / folder_name(model) / model_version
-    draft = place.with_name(f".{model_version}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    artifact.save(draft, model_version)
-    (draft / "README.md").write_text(card, encoding="utf-8")
-    name = json.dumps({"model": model}, ensure_ascii=False)
-    (place.parent / "model.json").write_text(name + "\n", encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    draft.rename(place)
+    place = root / folder_name(model) / f"{model_version}-{run}"
+    draft = place.with_name(f".draft-{run}")
+    made = [folder for folder in draft.parents if not folder.exists()]
+    draft.mkdir(parents=True)
+    try:
+        artifact.save(draft, model_version)
+        (draft / "README.md").write_text(card, encoding="utf-8")
+        name = json.dumps({"model": model}, ensure_ascii=False)
+        if not (place.parent / "model.json").exists():
+            write_whole(place.parent / "model.json", name + "\n", mode=0o644)
+        for path in (*draft.rglob("*"), draft):
+            sync(path)
+        draft.rename(place)
+        for folder in (place, *made):
+            sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     return place.resolve()
+
+
+def written_folders(root: Path, model: str) -> list[tuple[Path, Run]]:
+    """Return the folders of versions and drafts of a model, with the run that wrote each."""
+    try:
+        folders = sorted((root / folder_name(model)).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    named = [(path, _WRITTEN.fullmatch(path.name)) for path in folders]
+    return [(path, Run(name[1], int(name[2]))) for path, name in named if name]
 
 
 def folder_name(model: str) -> str:

@@ -65,7 +65,8 @@ def test_a_set_is_what_was_final_at_its_claim(
         for model in models(engine):
             claim = claimed(engine, model, number)
             dataset = compile_dataset(either, claim, READER)
-            record_dataset(either, claim, dataset)
+            with either.writing() as connection:
+                record_dataset(either, connection, claim, dataset)
             assert labels(dataset) == final(engine, model)
             sets.append(dataset)
     set_policies(engine, MODELS[0], label_window="1 hour", default_label="yes")

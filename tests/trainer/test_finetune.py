@@ -114,6 +114,17 @@ def test_the_same_seed_and_data_give_the_same_weights(backbone: Backbone) -> Non
     assert any(not torch.equal(one.head[name], other.head[name]) for name in one.head)
 
 
+def test_the_adapted_layers_learn(backbone: Backbone) -> None:
+    train = [
+        TrainingExample(Example(f"word{i % 7} matters", None, {"i": i}), "a" if i % 7 else "b")
+        for i in range(64)
+    ]
+    moved = finetune(train, cache=ActivationCache(backbone)).adapter
+    # These matrices start at zero, and with them all that the adapter adds.
+    assert all(moved[name].abs().max() > 1e-4 for name in moved if "lora_B" in name)
+    assert any("lora_B" in name for name in moved)
+
+
 def test_a_warm_start_goes_on_from_its_parent(tmp_path: Path) -> None:
     first = finetune(clicks(400, 0), config=FinetuneConfig(tabular_steps=200))
     first.save(tmp_path / "v1", "v1")

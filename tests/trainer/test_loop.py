@@ -139,6 +139,24 @@ def test_an_error_that_may_pass_is_tried_again_and_then_given_up(
     assert rows == [{"status": "rejected", "reason": "InternalError: the cluster is recovering"}]
 
 
+def test_a_candidate_must_beat_the_champion_and_not_the_prior(trained: Engine) -> None:
+    send(trained, customers(400, seed=5, day=3))
+    with trained.connect() as connection:
+        connection.execute(
+            "insert into control.policies values (%s, 'min_improvement', '0.4')", [MODEL]
+        )
+    with Trainer(trained) as trainer:
+        assert trainer.run_once()
+    (row,) = trained.rows(
+        "select status, reason, metrics -> 'gate' as gate from headrace.model_versions "
+        "where model_version = 'v2'"
+    )
+    assert row["status"] == "rejected"
+    assert "v1" in row["reason"] and "the prior" not in row["reason"]
+    ours, theirs = (row["gate"][side]["holdout"]["log_loss"] for side in ("candidate", "champion"))
+    assert ours < 0.4 and theirs < 0.4  # the prior's is about log(2)
+
+
 def test_promote_and_rollback_by_hand(trained: Engine) -> None:
     send(trained, customers(400, seed=5, day=3))
     with trained.connect() as connection:

@@ -18,7 +18,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.artifact import Artifact, artifact_path, folder_name, save_version
+from headrace.model.artifact import Artifact, Run, artifact_path, folder_name, save_version
 from headrace.trainer.publish import next_version
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.churn import customers, send
@@ -57,7 +57,7 @@ def test_every_name_has_a_folder_of_its_own() -> None:
 def test_a_version_is_written_under_its_number_only(tmp_path: Path, version: str) -> None:
     artifact = Artifact.__new__(Artifact)  # it is not used
     with pytest.raises(ModelError, match="model_version"):
-        save_version(tmp_path / "artifacts", "m", version, artifact, "")
+        save_version(tmp_path / "artifacts", "m", version, Run("r", 1), artifact, "")
     assert list(tmp_path.iterdir()) == []
 
 
