@@ -36,9 +36,11 @@ from headrace.trainer.label_sql import (
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they show what was forgotten.
-OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
-# The newest examples are held out to compare versions on what comes next.
-NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
+OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 1_000
+# The newest examples are held out to compare versions on what comes next: as many as the gate needs
+# and no fewer than this, but no more than a share of all, or what is left to learn from is stale.
+NEW_HOLDOUT_MIN, NEW_HOLDOUT_SHARE = 300, 0.25
+NEW_HOLDOUT_FEWEST = 40  # whatever the share is
 
 # Candidates are the labelled predictions, or all of them where silence is a label. What is known of
 # the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
@@ -194,13 +196,22 @@ class Dataset:
     sha256: str
     rows: Sequence[LabeledExample]
 
-    def split(self) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
+    def split(
+        self, wanted: int = 0, after: datetime | None = None
+    ) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
         """Return (train, newest held out, old held out), which share no row.
 
-        Which old rows are held out depends on their ids alone, so no later run trains on them;
-        beyond OLD_HOLDOUT_MAX the oldest of them are left out of everything.
+        `wanted` newest rows are held out, between the bounds above, but where enough are later than
+        `after`, up to which the champion learned, none that are not. Which old rows are held out
+        depends on their ids alone, so no later run trains on them; beyond OLD_HOLDOUT_MAX the
+        oldest of them are left out of everything.
         """
-        count = min(max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_MIN), NEW_HOLDOUT_MAX)
+        bound = max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_FEWEST)
+        least = min(NEW_HOLDOUT_MIN, bound)
+        count = min(max(wanted, least), bound)
+        if after is not None:
+            later = sum(row.event_time > after for row in self.rows)
+            count = min(count, max(later, least))
         count = min(count, len(self.rows) // 3)
         edge = len(self.rows) - count
         train: list[LabeledExample] = []
