@@ -149,7 +149,8 @@ def in_segments(worse: float, noise: float, size: int, segments: int = 1) -> Jud
     """A better version, whose last segment of `size` is worse."""
     good = judged(600 * segments, 0.3)
     bad = judged(size, -worse, noise)
-    names: list[str | None] = [f"s{i % segments}" for i in range(600 * segments)] + ["eu"] * size
+    names: list[str | None] = [f"s{i % segments}" for i in range(600 * segments)]
+    names += ["eu"] * size
     both = [
         np.concatenate([one.probabilities, other.probabilities])
         for one, other in ((good.candidate, bad.candidate), (good.rival, bad.rival))
