@@ -37,10 +37,11 @@ from headrace.trainer.label_sql import (
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they show what was forgotten.
 OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 1_000
-# The newest examples are held out to compare versions on what comes next: as many as the gate needs
-# and no fewer than this, but no more than a share of all, or what is left to learn from is stale.
-NEW_HOLDOUT_MIN, NEW_HOLDOUT_SHARE = 300, 0.25
-NEW_HOLDOUT_FEWEST = 40  # whatever the share is
+# The newest examples are held out to compare versions on what comes next: as many as the gate needs,
+# within bounds. Few examples teach more by being learned from, so of the first FEW a smaller share
+# is held out than of those beyond.
+FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
+NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
 
 # Candidates are the labelled predictions, or all of them where silence is a label. What is known of
 # the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
@@ -206,8 +207,10 @@ class Dataset:
         depends on their ids alone, so no later run trains on them; beyond OLD_HOLDOUT_MAX the
         oldest of them are left out of everything.
         """
-        bound = max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_FEWEST)
-        least = min(NEW_HOLDOUT_MIN, bound)
+        few = min(len(self.rows), FEW)
+        share = int(few * SHARE_OF_FEW + (len(self.rows) - few) * SHARE_BEYOND)
+        bound = max(share, NEW_HOLDOUT_MIN)
+        least = min(bound, NEW_HOLDOUT_LEAST)
         count = min(max(wanted, least), bound)
         if after is not None:
             later = sum(row.event_time > after for row in self.rows)

@@ -27,10 +27,10 @@ def dataset(count: int) -> Dataset:
     [
         (30, 0, None, 10),  # a third
         (120, 1_000, None, 40),
-        (400, 1_000, None, 100),  # a quarter
+        (400, 1_000, None, 60),  # 15 %
         (8_000, 0, None, 300),
         (8_000, 1_500, None, 1_500),
-        (8_000, 5_000, None, 2_000),
+        (8_000, 5_000, None, 1_800),  # and a quarter of those beyond 2,000
         (8_000, 1_500, 900, 900),  # the champion was trained on the others
         (8_000, 1_500, 4_000, 1_500),
         (8_000, 1_500, 20, 300),
