@@ -103,12 +103,15 @@ def train(brief: Brief, progress: Progress) -> Outcome:
     score_of = None if positive is None else class_of(positive)
     baseline = gate.evaluate(ours.probabilities, _actual(newest), ours.labels, score_of)
     verdict = _judge(brief, artifact, adapter, champion, ours, newest, old, score_of)
-    if verdict.newest is not None:
+    candidate = None
+    if (compared := verdict.newest) is not None:
+        scored = replace(artifact, positive_label=positive)
+        candidate = Candidate(scored, compared.candidate, compared.rival)
         verdict = doubt(
             verdict,
-            verdict.newest.candidate,
-            verdict.newest.rival,
-            verdict.newest.actual,
+            compared.candidate,
+            compared.rival,
+            compared.actual,
             [(row.example, class_of(row.label)) for row in rows],
             model=brief.claim.model,
             suspect_auc=brief.gate.suspect_auc,
@@ -133,13 +136,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
             "finetune": artifact.report,
         },
         dataset=dataset,
-        candidate=None
-        if verdict.newest is None
-        else Candidate(
-            replace(artifact, positive_label=positive),
-            verdict.newest.candidate,
-            verdict.newest.rival,
-        ),
+        candidate=candidate,
     )
 
 

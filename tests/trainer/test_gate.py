@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from headrace.trainer.gate import (
+    HIGHER_IS_BETTER,
     Answers,
     GatePolicy,
     Judged,
@@ -246,6 +247,16 @@ def world(rng: np.random.Generator, n: int, own: float, rival: float) -> Judged:
     sides = [1 / (1 + np.exp(-both - rng.normal(0, one, n))) for one in (own, rival)]
     ours, theirs = (Answers(LABELS, np.stack([1 - p, p], 1)) for p in sides)
     return Judged(actual, ours, theirs)
+
+
+@pytest.mark.parametrize("metric", HIGHER_IS_BETTER)
+def test_every_metric_tells_better_from_equal(metric: str) -> None:
+    rng = np.random.default_rng(21)
+    policy = GatePolicy(metric=metric)
+    assert decide(world(rng, 4_000, 0.1, 2), policy=policy, positive="y").passed
+    assert not decide(world(rng, 4_000, 2, 0.1), policy=policy, positive="y").passed
+    equal = [decide(world(rng, 300, 1, 1), policy=policy, positive="y") for _ in range(100)]
+    assert sum(verdict.passed for verdict in equal) <= 11
 
 
 # The candidate's own error, by bisection over 400,000 examples; the rival's is 0.6.
