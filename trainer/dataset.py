@@ -37,9 +37,9 @@ from headrace.trainer.label_sql import (
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they show what was forgotten.
 OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 1_000
-# The newest examples are held out to compare versions on what comes next: as many as the gate needs,
-# within bounds. Few examples teach more by being learned from, so of the first FEW a smaller share
-# is held out than of those beyond.
+# The newest examples are held out to compare versions on what comes next: as many as the gate
+# needs, within bounds. Few examples teach more by being learned from, so of the first FEW a
+# smaller share is held out than of those beyond.
 FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
 NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
 
