@@ -36,7 +36,7 @@ QUICK := control deploy sql/test_limits.py sql/test_queries.py \
     events/test_contract.py events/test_log.py events/kafka/test_messages.py \
     gateway/test_http.py operate/test_doctor.py \
     risingwave/test_ddl_rules.py risingwave/test_number_text.py risingwave/test_dialect_standin.py \
-    trainer/test_gate.py trainer/test_suspicion.py \
+    trainer/test_gate.py trainer/test_paired.py trainer/test_split.py trainer/test_suspicion.py \
     test_cli.py test_client.py test_extras.py test_settings.py
 quick: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix tests/,$(QUICK)) \

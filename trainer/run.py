@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace.control.claims import Claim
-from headrace.errors import NothingToLearnError, one_line
+from headrace.errors import ModelError, NothingToLearnError, one_line
 from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Artifact, artifact_path, load_adapter, read_config
 from headrace.model.network import Adapter
@@ -22,17 +22,19 @@ from headrace.trainer.activations import ActivationCache, predict_cached, shared
 from headrace.trainer.brief import Brief
 from headrace.trainer.dataset import Dataset, LabeledExample
 from headrace.trainer.finetune import TrainingExample, finetune
+from headrace.trainer.paired import examples_needed
 from headrace.trainer.suspicion import doubt
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 MAX_LABELS = 100
+USUAL_SPREAD = 0.5  # of the gain of a version over the one before it, where none was measured
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trained version, and how it and its rival did on the newest examples."""
+    """A trained version, and how it and its rival did on the newest examples that were compared."""
 
     artifact: Artifact
     holdout: gate.ModelMetrics
@@ -47,7 +49,7 @@ class Outcome:
         model_version: None for a candidate, which is named when it is published.
         metrics: of the event; empty where the run failed.
         dataset: None where the run failed before it had one.
-        candidate: None where the run failed.
+        candidate: None where the run failed, or there was nothing to compare on.
     """
 
     promoted: bool
@@ -72,9 +74,12 @@ def train(brief: Brief, progress: Progress) -> Outcome:
 
     Raises:
         NothingToLearnError: too few labels, or all the same.
+        ModelError: the candidate gives no probabilities.
     """
     dataset, marks = brief.dataset, brief.marks
-    rows, newest, old = dataset.split()
+    folder, champion = _load_champion(brief)
+    train_to = brief.champion.train_to if brief.champion and champion else None
+    rows, newest, old = dataset.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
     labels = spellings(row.label for row in rows)
     if not 2 <= len(labels) <= MAX_LABELS:
         raise NothingToLearnError(
@@ -83,7 +88,6 @@ def train(brief: Brief, progress: Progress) -> Outcome:
         )
     progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
 
-    folder, champion = _load_champion(brief)
     artifact = finetune(
         [TrainingExample(row.example, labels[class_of(row.label)]) for row in rows],
         parent=folder,
@@ -94,22 +98,25 @@ def train(brief: Brief, progress: Progress) -> Outcome:
 
     positive = positive_of(brief.positive_label, artifact.labels, rows)
     adapter = _as_served(artifact)
-    measured = _measure(adapter, newest, old, positive)
-    if champion is not None and brief.champion is not None:
-        rival = _measure(champion, newest, old, positive)
-        against = brief.champion.model_version
-    else:
-        rival = _measure_prior(artifact, newest, positive)
-        against = "the prior"
-    verdict = doubt(
-        gate.decide(measured, rival, brief.gate, against=against),
-        measured[gate.HOLDOUT],
-        rival[gate.HOLDOUT],
-        [class_of(row.label) for row in newest],
-        [(row.example, class_of(row.label)) for row in rows],
-        model=brief.claim.model,
-        suspect_auc=brief.gate.suspect_auc,
-    )
+    ours = _answers(adapter, newest)
+    if not np.isfinite(ours.probabilities).all():
+        raise ModelError("the candidate's probabilities are not finite (NaN): it is not compared")
+    score_of = None if positive is None else class_of(positive)
+    baseline = gate.evaluate(ours.probabilities, _actual(newest), ours.labels, score_of)
+    verdict = _judge(brief, artifact, adapter, champion, ours, newest, old, score_of)
+    candidate = None
+    if (compared := verdict.newest) is not None:
+        scored = replace(artifact, positive_label=positive)
+        candidate = Candidate(scored, compared.candidate, compared.rival)
+        verdict = doubt(
+            verdict,
+            compared.candidate,
+            compared.rival,
+            compared.actual,
+            [(row.example, class_of(row.label)) for row in rows],
+            model=brief.claim.model,
+            suspect_auc=brief.gate.suspect_auc,
+        )
     marks = marks.reached("gated_at")
 
     return Outcome(
@@ -119,9 +126,9 @@ def train(brief: Brief, progress: Progress) -> Outcome:
         metrics={
             **marks.metrics(),
             "positive_label": positive,
-            "baseline_auc": measured[gate.HOLDOUT].auc,
-            "baseline_accuracy": measured[gate.HOLDOUT].accuracy,
-            "baseline_rows": measured[gate.HOLDOUT].n,
+            "baseline_auc": baseline.auc,
+            "baseline_accuracy": baseline.accuracy,
+            "baseline_rows": baseline.n,
             "examples": len(dataset.rows),
             "dataset_sha256": dataset.sha256,
             "train_from": rows[0].event_time.timestamp(),
@@ -130,9 +137,7 @@ def train(brief: Brief, progress: Progress) -> Outcome:
             "finetune": artifact.report,
         },
         dataset=dataset,
-        candidate=Candidate(
-            replace(artifact, positive_label=positive), measured[gate.HOLDOUT], rival[gate.HOLDOUT]
-        ),
+        candidate=candidate,
     )
 
 
@@ -178,47 +183,62 @@ def _as_served(artifact: Artifact) -> Adapter:
         return load_adapter(Path(folder), cache.backbone if cache else None)
 
 
-def _measure(
+def _judge(
+    brief: Brief,
+    artifact: Artifact,
     adapter: Adapter,
+    champion: Adapter | None,
+    ours: gate.Answers,
     newest: Sequence[LabeledExample],
     old: Sequence[LabeledExample],
     positive: str | None,
-) -> dict[str, gate.ModelMetrics]:
-    """Metrics by part of the held out examples, and by segment of the newest."""
-    measured: dict[str, gate.ModelMetrics] = {}
-    classes = list(dict.fromkeys(map(class_of, adapter.labels)))
-    known = _class_among(classes, positive)
-    for name, rows in ((gate.HOLDOUT, newest), (gate.OLD, old)):
-        if not rows:
-            continue
-        probabilities = predict_cached(
-            adapter, _activations(adapter.schema.has_text), [row.example for row in rows]
+) -> gate.Verdict:
+    """The gate's verdict on a candidate that answered `ours` on the newest examples.
+
+    Its rival is the champion. Where there is none, or it does not know the labels of most of these
+    examples, it is a model that only knows how frequent each label is.
+    """
+    actual = _actual(newest)
+    if champion is not None and brief.champion is not None:
+        judged = gate.Judged(
+            actual, ours, _rival_answers(champion, newest), [row.example.segment for row in newest]
         )
-        # An old version may have two labels of one class.
-        names = [[class_of(label) == one for one in classes] for label in adapter.labels]
-        probabilities = probabilities @ np.array(names, dtype=probabilities.dtype)
-        actual = [class_of(row.label) for row in rows]
-        measured[name] = gate.evaluate(probabilities, actual, classes, known)
-        if name == gate.HOLDOUT:
-            segments = [row.example.segment for row in rows]
-            measured |= gate.evaluate_slices(probabilities, actual, segments, classes, known)
-    return measured
-
-
-def _measure_prior(
-    artifact: Artifact, newest: Sequence[LabeledExample], positive: str | None
-) -> dict[str, gate.ModelMetrics]:
-    """Metrics of a model that only knows how frequent each label is."""
+        strange = sum(label not in judged.rival.labels for label in actual)
+        if 2 * strange <= len(actual):
+            to = brief.champion.train_to
+            return gate.decide(
+                judged,
+                gate.Judged(_actual(old), _answers(adapter, old), _rival_answers(champion, old)),
+                brief.gate,
+                positive=positive,
+                against=brief.champion.model_version,
+                seen=None if to is None else np.array([row.event_time <= to for row in newest]),
+            )
     guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
-    actual, classes = [class_of(row.label) for row in newest], [*map(class_of, artifact.labels)]
-    known = _class_among(classes, positive)
-    return {gate.HOLDOUT: gate.evaluate(guess, actual, classes, known)}
+    rival = gate.Answers([*map(class_of, artifact.labels)], guess)
+    judged = gate.Judged(actual, ours, rival)
+    return gate.decide(judged, policy=brief.gate, positive=positive, against="the prior")
 
 
-def _class_among(classes: Sequence[str], label: str | None) -> str | None:
-    """The class of a label; None where it is not one of them."""
-    found = None if label is None else class_of(label)
-    return found if found in classes else None
+def _actual(rows: Sequence[LabeledExample]) -> list[str]:
+    return [class_of(row.label) for row in rows]
+
+
+def _answers(adapter: Adapter, rows: Sequence[LabeledExample]) -> gate.Answers:
+    """What a version says of the classes; an old one may have two labels of one class."""
+    classes = list(dict.fromkeys(map(class_of, adapter.labels)))
+    probabilities = predict_cached(
+        adapter, _activations(adapter.schema.has_text), [row.example for row in rows]
+    )
+    names = np.array([[class_of(label) == one for one in classes] for label in adapter.labels])
+    return gate.Answers(classes, probabilities @ names.astype(probabilities.dtype))
+
+
+def _rival_answers(champion: Adapter, rows: Sequence[LabeledExample]) -> gate.Answers:
+    """The same of the champion, where what is no number is no answer."""
+    answers = _answers(champion, rows)
+    known = np.nan_to_num(answers.probabilities, nan=0.0, posinf=0.0, neginf=0.0)
+    return gate.Answers(answers.labels, known)
 
 
 def _show(progress: Progress, step: int, steps: int, loss: float) -> None:

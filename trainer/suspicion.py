@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example, Scalar
-from headrace.trainer.gate import Floats, ModelMetrics, Verdict, roc_auc
+from headrace.trainer.gate import ModelMetrics, Verdict, roc_auc
+from headrace.trainer.paired import Floats
 
 GIVES_AWAY = 0.995  # AUC of one feature alone
 # Held out examples without the commonest label; with fewer, a perfect score is often chance.

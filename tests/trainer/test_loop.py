@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 import threading
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from msgspec import structs
 
+from headrace.control.claims import Claim
 from headrace.control.handover import hand_over
 from headrace.control.lifecycle import promote, rollback
 from headrace.engine import Engine
@@ -19,6 +21,7 @@ from headrace.features.reader import FeatureReader
 from headrace.model.artifact import artifact_path, load_adapter
 from headrace.model.inputs import Example
 from headrace.model.network import predict
+from headrace.trainer.brief import read_brief
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.churn import MODEL, customers, send
@@ -157,6 +160,19 @@ def test_a_candidate_must_beat_the_champion_and_not_the_prior(trained: Engine) -
     assert ours < 0.4 and theirs < 0.4  # the prior's is about log(2)
 
 
+def check_what_the_next_run_knows(engine: Engine) -> None:
+    """What the champion was trained on, and how much versions differ, are read from its metrics."""
+    told = engine.rows("select metrics from headrace.champions")[0]["metrics"]
+    assert told["gate"]["against"] == "v1"
+    assert told["gate"]["left_out"] == {"seen": 0, "unknown": 0, "unknown_labels": {}}
+    now = datetime.now(UTC)
+    with FeatureReader(engine) as reader:
+        brief = read_brief(engine, Claim("next", MODEL, "w", "next", 1, now, now, now), reader)
+    assert brief.spread == told["gate"]["spread"] > 0
+    assert brief.champion is not None and brief.champion.train_to is not None
+    assert brief.champion.train_to.timestamp() == told["train_to"]
+
+
 def test_promote_and_rollback_by_hand(trained: Engine) -> None:
     send(trained, customers(400, seed=5, day=3))
     with trained.connect() as connection:
@@ -171,6 +187,7 @@ def test_promote_and_rollback_by_hand(trained: Engine) -> None:
         return str(rows[0]["model_version"])
 
     assert champion() == "v2"
+    check_what_the_next_run_knows(trained)
     assert rollback(trained, MODEL, "test") == ("v2", "v1")
     assert champion() == "v1"
     promote(trained, MODEL, "v2", traffic=0.25)
