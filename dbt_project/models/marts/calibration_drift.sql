@@ -21,7 +21,8 @@ summed as (
         sum(reference_rows)::bigint as reference_rows,
         sum(recent_rows)::bigint as recent_rows,
         count(case when is_compared then 1 end) as bins,
-        sum(case when is_compared then shift * shift / nullif(variance, 0) end) as chi_square,
+        sum(case when is_compared then shift * shift / nullif(variance, 0) end)
+            as chi_square,
         sum(case when is_compared then recent_rows * (shift * shift - variance) end)
         / nullif(sum(case when is_compared then recent_rows end), 0) as squared_change,
         (sum(reference_true) + sum(recent_true))::double precision
