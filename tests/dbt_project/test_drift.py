@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Engine
-from headrace.events.contract import Event, Topic, parse
+from headrace.events.contract import Event, Inference, Topic, parse
 from headrace.events.log import EventLog
 from tests.support.champions import promote
 from tests.support.closeness import close
@@ -122,7 +122,7 @@ def test_views_equal_recompute(
             train = (first, last + timedelta(minutes=7))
         champions[model] = Champion(version, train)
     promote(log, champions)
-    stream = stretched(stream, factor)
+    stream = without_texts(stretched(stream, factor))
     for number, batch in enumerate(stream.batches):
         send(log, batch)
         oracle = Oracle(*first_of_each(Stream(stream.batches[: number + 1])), silence=silence)
@@ -157,6 +157,31 @@ def test_views_of_many_events_equal_recompute(engine: Engine, log: EventLog, see
         send(log, sent)
         oracle = Oracle(*first_of_each(Stream([sent])), silence=policies.silence("m"))
         check(engine, QualityOracle(oracle, policies, champions))
+
+
+def without_texts(stream: Stream) -> Stream:
+    """The stream without what text_drift compares: drift_summary sums that up, too."""
+    return Stream(
+        [
+            [
+                (
+                    topic,
+                    msgspec.structs.replace(
+                        event,
+                        input=None,
+                        output=None,
+                        features={
+                            name: value for name, value in event.features.items() if name != "note"
+                        },
+                    )
+                    if isinstance(event, Inference)
+                    else event,
+                )
+                for topic, event in batch
+            ]
+            for batch in stream.batches
+        ]
+    )
 
 
 def crowd(rng: random.Random, hours: int, kind: str) -> list[tuple[Topic, Event]]:
