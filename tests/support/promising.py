@@ -1,19 +1,25 @@
-"""A claim of a model, and an outcome that was promoted without any training."""
+"""A claim of a model, an outcome that was promoted without any training, and what came of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
 import torch
 
-from headrace.control.claims import Claim, claim
+from headrace.control.claims import Claim, Heartbeat, claim
 from headrace.control.handover import hand_over
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.artifact import Artifact
+from headrace.model.artifact import Artifact, folder_name
 from headrace.model.inputs import Example, Schema
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import ModelMetrics
 from headrace.trainer.run import Candidate, Outcome
+from headrace.trainer.watch import Trainer
 from tests.support.competition import TRIGGER
 
 
@@ -51,3 +57,27 @@ def promising(held: Claim, said: str = "better") -> Outcome:
         dataset=Dataset(held.run_id, {"model": held.model}, said, []),
         candidate=Candidate(artifact, metrics, metrics),
     )
+
+
+def events(engine: Engine) -> list[tuple[str, str]]:
+    """The stored model events with their reasons."""
+    rows = engine.rows("select event, reason from events.model_events order by event desc")
+    return [(row["event"], row["reason"]) for row in rows]
+
+
+def folder(engine: Engine) -> Path:
+    """Where the versions of the model lie."""
+    return engine.settings.artifacts_path / folder_name(TRIGGER.model)
+
+
+def folders(engine: Engine) -> list[str]:
+    """The names of what is there."""
+    return sorted(path.name for path in folder(engine).glob("*") if path.is_dir())
+
+
+def run(engine: Engine, held: Claim, patch: pytest.MonkeyPatch, train: Any) -> None:
+    """Have a trainer run a claim with another way to train."""
+    patch.setattr("headrace.trainer.watch.read_brief", lambda *_: Mock(dataset=None))
+    patch.setattr("headrace.trainer.watch.train", train)
+    with Trainer(engine) as trainer, Heartbeat(engine, held) as heartbeat:
+        trainer._run(held, heartbeat)
