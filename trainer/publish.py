@@ -11,12 +11,18 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
 import psycopg
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from headrace.control.claims import Claim, Heartbeat, claim_table
 from headrace.engine import Engine
@@ -37,7 +43,7 @@ KEPT = "1 day"
 # Errors that may pass: the database is away, or it is RisingWave, which reports most errors as
 # internal.
 MAY_PASS = (EngineError, psycopg.OperationalError, psycopg.InternalError)
-BACKOFF_S = (0.05, 2.0)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
 def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
@@ -148,24 +154,25 @@ def _announce(
 ) -> None:
     """Store the events, try again for as long as a lease while the database is away."""
     rows = [event_row("model_events", event) for event in events]
-    give_up_at = time.monotonic() + engine.settings.lease_s
-    pause, longest = BACKOFF_S
-    while True:
-        try:
-            if engine.settings.kafka:
-                _send(engine, heartbeat, outcome, rows)
-            else:
-                _commit(engine, heartbeat, outcome, rows)
-            break
-        except MAY_PASS as error:
-            if time.monotonic() > give_up_at:
-                raise
-            log.warning("cannot publish, trying again in %.2f s: %s", pause, one_line(error))
-            time.sleep(pause)
-            pause = min(pause * 2, longest)
+    write = _send if engine.settings.kafka else _commit
+    for attempt in Retrying(
+        retry=retry_if_exception_type(MAY_PASS),
+        wait=wait_exponential(FIRST_PAUSE_S, LONGEST_PAUSE_S),
+        stop=stop_after_delay(engine.settings.lease_s),
+        before_sleep=_say_why,
+        reraise=True,
+    ):
+        with attempt:
+            write(engine, heartbeat, outcome, rows)
     for row in rows:
         if row.receipt is not None and row.receipt.status == "rejected":
             raise ModelError(f"the events of the run were rejected: {row.receipt.reason}")
+
+
+def _say_why(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    log.warning("cannot publish, trying again in %.2f s: %s", pause, error and one_line(error))
 
 
 def _commit(
