@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.events.contract import Event, Inference, Topic, parse
 from headrace.events.log import EventLog
-from tests.support.closeness import close
+from tests.support.closeness import check_rows
 from tests.support.distances import feature_distances
 from tests.support.drift_oracle import Policies, at
 from tests.support.oracle import Oracle, Row, hour
@@ -93,16 +93,8 @@ def test_views_equal_recompute(
     stream.send(log)
     expected = SegmentOracle(Oracle(*first_of_each(stream)), policies, {}).segment_drift()
     rows = engine.rows("select * from headrace.segment_drift")
-    found = {(row["model"], row["segment"], row["feature"]): row for row in rows}
-    assert len(found) == len(rows) and found.keys() == expected.keys()
-    for key, wanted in expected.items():
-        for name, value in wanted.items():
-            actual = found[key][name]
-            if isinstance(value, float) or isinstance(actual, float):
-                tolerance = CHI_SQUARE if name == "chi_square_p_value" else 1e-9
-                assert close(actual, value, rel=1e-6, abs=tolerance), (key, name, actual, value)
-            else:
-                assert actual == value, (key, name, actual, value)
+    key = ("model", "segment", "feature")
+    check_rows(rows, key, expected, {"chi_square_p_value": CHI_SQUARE})
 
 
 def told(rows: int, segments: int, moved: str) -> list[tuple[Topic, Event]]:

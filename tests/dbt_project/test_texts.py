@@ -19,7 +19,7 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, input_text, parse
 from headrace.events.log import EventLog
 from tests.support.champions import promote
-from tests.support.closeness import close
+from tests.support.closeness import check_rows
 from tests.support.drift_oracle import Champion, Policies
 from tests.support.formulas import EXAMPLES, Connection, evaluate, table
 from tests.support.oracle import Oracle
@@ -82,17 +82,9 @@ def test_views_equal_recompute(
 
 def check(engine: Engine, oracle: TextOracle) -> None:
     rows = engine.rows("select * from headrace.text_drift")
-    found = {(row["model"], row["field"]): row for row in rows}
-    expected = oracle.text_drift()
-    assert len(found) == len(rows) and found.keys() == expected.keys()
-    for key, wanted in expected.items():
-        for name, value in wanted.items():
-            actual = found[key][name]
-            if isinstance(value, float) or isinstance(actual, float):
-                tolerance = CHI_SQUARE if name == "length_chi_square_p_value" else 1e-9
-                assert close(actual, value, rel=1e-6, abs=tolerance), (key, name, actual, value)
-            else:
-                assert actual == value, (key, name, actual, value)
+    check_rows(
+        rows, ("model", "field"), oracle.text_drift(), {"length_chi_square_p_value": CHI_SQUARE}
+    )
 
 
 @pytest.mark.parametrize(
