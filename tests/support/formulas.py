@@ -115,7 +115,8 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
-PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of"}
+PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of", "tests_of_model"}
+PARTS |= {"ips_variance", "snips_variance"}
 PARTS |= {"are_identifiers", "are_renewed", "is_few_rows_each", "is_own_feature"}
 PARTS |= {"sample_variance", "unit_group", "unit_groups", "min_unit_groups"}
 PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}

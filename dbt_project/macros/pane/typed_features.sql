@@ -1,7 +1,8 @@
 {#-
-  The values of features by their type, as CTEs, the last of them `numbered`: `columns`, feature,
-  type, number and category. A number is one, a string or bool is its own category, a missing value
-  is neither.
+  The values of features by their type, as CTEs, the last of them `placed`: `columns`, feature, type,
+  category and finest (rings.sql). A number has a finest bucket, a string or bool is its own
+  category, a missing value has neither. What panes keep of them are feature_block() and
+  feature_measures().
 
   relation  has `columns`, feature (a name) and features (of the event)
   columns   what is kept beside each value
@@ -37,5 +38,36 @@ numbered as (
             as category
     from typed
     {{ headrace.fence() }}
+),
+
+placed as (
+    select
+        {{ kept }},
+        type,
+        category,
+        {{ headrace.finest_bucket('number') }} as finest
+    from numbered
+    {{ headrace.fence() }}
 )
+{%- endmacro %}
+
+{#- The block of a number's sketch bucket; null for other values. -#}
+{% macro feature_block() -%}
+    {{ headrace.bucket_block(headrace.bucket_of_finest('finest')) }}
+{%- endmacro %}
+
+{#- What a pane keeps of a group of values: columns of an aggregate. -#}
+{% macro feature_measures() -%}
+    count(*) as predictions,
+        case
+            when {{ headrace.feature_block() }} is not null
+                then {{ headrace.block_counts(
+                    headrace.bucket_place(headrace.bucket_of_finest('finest')),
+                    headrace.sketch_block()
+                ) }}
+        end as counts,
+        case
+            when {{ headrace.feature_block() }} is not null
+                then {{ headrace.ring_counts('finest') }}
+        end as rings
 {%- endmacro %}

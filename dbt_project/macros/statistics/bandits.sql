@@ -20,3 +20,20 @@
     {%- set sum_w = '(' ~ sum_w ~ ')::double precision' -%}
     ({{ sum_w }} * ({{ sum_w }} / nullif(({{ sum_w_squared }})::double precision, 0)))
 {%- endmacro %}
+
+{#-
+  Variances of ips = sum(w r) / n and of snips = sum(w r) / sum(w) over n logged rows with the weight w
+  and the reward r, that of the ratio by the delta method; from the columns ips, snips, logged and
+  the sums w, w_squared, w_squared_reward and w_squared_reward_squared.
+-#}
+{% macro ips_variance() -%}
+    (w_squared_reward_squared / nullif(logged, 0) - ips * ips)
+        / nullif(logged - 1, 0)
+{%- endmacro %}
+
+{% macro snips_variance() -%}
+    (
+            w_squared_reward_squared - 2 * snips * w_squared_reward
+            + snips * snips * w_squared
+        ) / nullif(w, 0) / nullif(w, 0)
+{%- endmacro %}

@@ -244,3 +244,12 @@
         {%- endfor %}
     )
 {%- endmacro %}
+
+{#- The columns of label_panes that classification reads. -#}
+{% macro classified_columns() -%}
+    {{ return([
+        'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro',
+        'score_squared_micro', 'log_score_micro', 'log_complement_micro', 'reward',
+        'reward_squared', 'measured', 'absolute_error', 'squared_error', 'counts'
+    ]) }}
+{%- endmacro %}

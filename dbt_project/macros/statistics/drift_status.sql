@@ -37,11 +37,29 @@
     ({{ ks }} >= 0.1 and {{ headrace.is_significant(p_value, tests, policies) }})
 {%- endmacro %}
 
-{#- How many of these p-values there are. -#}
-{% macro tests_of(p_values) -%}
-    {%- for p_value in p_values %}
-    {{- ' + ' if not loop.first }}case when {{ p_value }} is not null then 1 else 0 end
-    {%- endfor %}
+{#- How many of these p-values there are, of a row that is tested. -#}
+{% macro tests_of(p_values, is_tested) -%}
+    case
+            when {{ is_tested }}
+                then {% for p_value in p_values %}
+                {{- ' + ' if not loop.first }}case when {{ p_value }} is not null then 1 else 0 end
+                {%- endfor %}
+            else 0
+        end
+{%- endmacro %}
+
+{#-
+  How many tests a model has, which share its drift_alpha (Bonferroni).
+
+  tests  those of a row
+  row    columns that tell the rows of a model apart
+-#}
+{% macro tests_of_model(tests, row) -%}
+    sum({{ tests }}) over (
+            partition by model
+            order by {{ row }}
+            rows between unbounded preceding and unbounded following
+        )::bigint
 {%- endmacro %}
 
 {#-

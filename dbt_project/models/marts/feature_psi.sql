@@ -24,15 +24,10 @@ with measured as (
 counted as (
     select
         *,
-        sum(case
-            when has_rows and not is_identifier
-                then {{ tests_of(['chi_square_p_value', 'ks_p_value']) }}
-            else 0
-        end) over (
-            partition by model
-            order by feature
-            rows between unbounded preceding and unbounded following
-        )::bigint as tests
+        {{ tests_of_model(
+            tests_of(['chi_square_p_value', 'ks_p_value'], 'has_rows and not is_identifier'),
+            'feature'
+        ) }} as tests
     from measured
 )
 

@@ -79,12 +79,8 @@ always as (
         ips,
         snips,
         expected + correction as dr,
-        (w_squared_reward_squared / nullif(logged, 0) - ips * ips)
-        / nullif(logged - 1, 0) as ips_variance,
-        (
-            w_squared_reward_squared - 2 * snips * w_squared_reward
-            + snips * snips * w_squared
-        ) / nullif(w, 0) / nullif(w, 0) as snips_variance,
+        {{ ips_variance() }} as ips_variance,
+        {{ snips_variance() }} as snips_variance,
         (residual / nullif(logged, 0) - correction * correction)
         / nullif(logged - 1, 0) as dr_variance
     from weighted

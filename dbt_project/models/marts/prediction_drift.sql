@@ -23,18 +23,11 @@ with measured as (
 counted as (
     select
         *,
-        sum(
-            case when has_rows then {{ tests_of(['chi_square_p_value']) }} else 0 end
-            + case
-                when has_scores
-                    then {{ tests_of(['score_chi_square_p_value', 'ks_p_value']) }}
-                else 0
-            end
-        ) over (
-            partition by model
-            order by model_version
-            rows between unbounded preceding and unbounded following
-        )::bigint as tests
+        {{ tests_of_model(
+            tests_of(['chi_square_p_value'], 'has_rows') ~ ' + '
+            ~ tests_of(['score_chi_square_p_value', 'ks_p_value'], 'has_scores'),
+            'model_version'
+        ) }} as tests
     from measured
 ),
 

@@ -4,11 +4,6 @@
 -- A default_label is known when its label window closes.
 -- grain: model.  key: model.
 -- lateness: any; the window is the metric_window before the model's clock, in whole hours.
-{%- set measures = [
-    'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro', 'score_squared_micro',
-    'log_score_micro', 'log_complement_micro', 'reward', 'reward_squared', 'measured',
-    'absolute_error', 'squared_error', 'counts'
-] %}
 with models as (
     select
         clock.model,
@@ -30,7 +25,7 @@ known as (
         models.positive_label,
         models.score_of,
         models.task,
-        {%- for name in measures %}
+        {%- for name in classified_columns() %}
         panes.{{ name }}{{ ',' if not loop.last }}
         {%- endfor %}
     from models

@@ -29,21 +29,7 @@ sized as (
     group by model, segment
 ),
 
-ranked as (
-    select
-        model,
-        segment,
-        row_number() over (
-            partition by model
-            order by values_now desc, segment asc
-        ) as place,
-        count(*) over (
-            partition by model
-            order by model
-            rows between unbounded preceding and unbounded following
-        ) as segments
-    from sized
-),
+{{ ranked_segments('ranked', 'sized', 'values_now') }},
 
 {{ distances_of_features('distances', 'panes', ['model', 'segment', 'feature']) }},
 
@@ -84,22 +70,17 @@ measured as (
     inner join spans on distances.model = spans.model
     inner join {{ ref('model_policies') }} as policies
         on distances.model = policies.model
-    where ranked.place <= 50
+    where ranked.place <= {{ most_segments() }}
     {{ fence() }}
 ),
 
 counted as (
     select
         *,
-        sum(case
-            when has_rows and not is_identifier
-                then {{ tests_of(['chi_square_p_value', 'ks_p_value']) }}
-            else 0
-        end) over (
-            partition by model
-            order by segment, feature
-            rows between unbounded preceding and unbounded following
-        )::bigint as tests
+        {{ tests_of_model(
+            tests_of(['chi_square_p_value', 'ks_p_value'], 'has_rows and not is_identifier'),
+            'segment, feature'
+        ) }} as tests
     from measured
 )
 

@@ -5,11 +5,6 @@
 -- grain: segment of a model.  key: (model, segment).
 -- lateness: any; the window is the 30 days before the model's clock, in the order in which labels became
 -- known, in whole hours.
-{%- set measures = [
-    'label', 'prediction', 'outcome', 'examples', 'scored', 'score_micro', 'score_squared_micro',
-    'log_score_micro', 'log_complement_micro', 'reward', 'reward_squared', 'measured',
-    'absolute_error', 'squared_error', 'counts'
-] %}
 with models as (
     select
         clock.model,
@@ -32,7 +27,7 @@ known {{ as_materialized() }} (
         models.positive_label,
         models.score_of,
         models.task,
-        {%- for name in measures %}
+        {%- for name in classified_columns() %}
         panes.{{ name }},
         {%- endfor %}
         models.first_pane,
@@ -65,20 +60,7 @@ sized as (
     group by model, segment
 ),
 
-ranked as (
-    select
-        *,
-        row_number() over (
-            partition by model
-            order by labels desc, segment asc
-        ) as place,
-        count(*) over (
-            partition by model
-            order by model
-            rows between unbounded preceding and unbounded following
-        ) as segments
-    from sized
-),
+{{ ranked_segments('ranked', 'sized', 'labels') }},
 
 {{ classification('measured', 'known', ['model', 'segment']) }}
 
@@ -100,4 +82,4 @@ select
 from measured
 inner join ranked
     on measured.model = ranked.model and measured.segment = ranked.segment
-where ranked.place <= 50
+where ranked.place <= {{ most_segments() }}

@@ -106,12 +106,8 @@ varied as (
         / nullif(logged - 1, 0) as mean_weight_variance,
         {{ sample_variance('logged', 'spread') }} / nullif(logged, 0)
             as mean_reward_variance,
-        (w_squared_reward_squared / nullif(logged, 0) - ips * ips)
-        / nullif(logged - 1, 0) as ips_variance,
-        (
-            w_squared_reward_squared - 2 * snips * w_squared_reward
-            + snips * snips * w_squared
-        ) / nullif(w, 0) / nullif(w, 0) as snips_variance
+        {{ ips_variance() }} as ips_variance,
+        {{ snips_variance() }} as snips_variance
     from valued
     {{ fence() }}
 ),

@@ -21,16 +21,9 @@ with measured as (
 counted as (
     select
         *,
-        sum(case
-            when has_rows then {{ tests_of([
-                'length_chi_square_p_value', 'length_ks_p_value', 'vocabulary_p_value'
-            ]) }}
-            else 0
-        end) over (
-            partition by model
-            order by field
-            rows between unbounded preceding and unbounded following
-        )::bigint as tests
+        {{ tests_of_model(tests_of([
+            'length_chi_square_p_value', 'length_ks_p_value', 'vocabulary_p_value'
+        ], 'has_rows'), 'field') }} as tests
     from measured
 ),
 

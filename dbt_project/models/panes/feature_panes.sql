@@ -25,37 +25,15 @@ with named as (
 
 {{ typed_features('named', ['minute', 'model']) }},
 
-placed as (
-    select
-        minute,
-        model,
-        feature,
-        type,
-        category,
-        {{ finest_bucket('number') }} as finest
-    from numbered
-    {{ fence() }}
-),
-
 minutes as (
     select
         minute as pane_start,
         model,
         feature,
         type,
-        {{ bucket_block(bucket_of_finest('finest')) }} as block,
+        {{ feature_block() }} as block,
         category,
-        count(*) as predictions,
-        case
-            when {{ bucket_block(bucket_of_finest('finest')) }} is not null
-                then {{ block_counts(
-                    bucket_place(bucket_of_finest('finest')), sketch_block()
-                ) }}
-        end as counts,
-        case
-            when {{ bucket_block(bucket_of_finest('finest')) }} is not null
-                then {{ ring_counts('finest') }}
-        end as rings
+        {{ feature_measures() }}
     from placed
     group by 1, 2, 3, 4, 5, 6
 )

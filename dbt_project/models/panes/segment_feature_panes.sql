@@ -21,20 +21,7 @@ with named as (
     where segment is not null and variant != 'shadow'
 ),
 
-{{ typed_features('named', ['pane_start', 'model', 'segment']) }},
-
-placed as (
-    select
-        pane_start,
-        model,
-        segment,
-        feature,
-        type,
-        category,
-        {{ finest_bucket('number') }} as finest
-    from numbered
-    {{ fence() }}
-)
+{{ typed_features('named', ['pane_start', 'model', 'segment']) }}
 
 select
     pane_start,
@@ -42,18 +29,8 @@ select
     segment,
     feature,
     type,
-    {{ bucket_block(bucket_of_finest('finest')) }} as block,
+    {{ feature_block() }} as block,
     category,
-    count(*) as predictions,
-    case
-        when {{ bucket_block(bucket_of_finest('finest')) }} is not null
-            then {{ block_counts(
-                bucket_place(bucket_of_finest('finest')), sketch_block()
-            ) }}
-    end as counts,
-    case
-        when {{ bucket_block(bucket_of_finest('finest')) }} is not null
-            then {{ ring_counts('finest') }}
-    end as rings
+    {{ feature_measures() }}
 from placed
 group by 1, 2, 3, 4, 5, 6, 7
