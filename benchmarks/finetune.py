@@ -8,10 +8,12 @@ import torch
 
 from headrace.demo.stream import reports
 from headrace.engine import Engine
+from headrace.model.activations import ActivationCache
+from headrace.model.config import FinetuneConfig
+from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
 from headrace.model.network import BACKBONE_TOKENS, LAYERS, load_backbone
-from headrace.trainer.activations import ActivationCache
-from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
+from headrace.model.recipe import TrainingExample
 
 EXAMPLES = 6_000
 

@@ -1,6 +1,7 @@
-"""Write docs/schemas/*.json, the JSON Schema of each topic's messages, from the contract.
+"""Write docs/schemas/*.json, the JSON Schemas of each topic's messages and of headrace.toml.
 
-Run ``python docs/generate_schemas.py`` after changing the contract; a test fails until then.
+Run ``python docs/generate_schemas.py`` after changing the contract or a recipe's settings; a test
+fails until then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.declared import toml_schema
 from headrace.events.contract import MAX_TEXT, STRUCTS, max_bytes
 
 FOLDER = Path(__file__).resolve().parent / "schemas"
@@ -18,7 +20,8 @@ FOLDER = Path(__file__).resolve().parent / "schemas"
 
 def schemas() -> dict[str, str]:
     """Return the text of each schema by file name."""
-    return {f"{topic}.json": _render(topic) for topic in STRUCTS}
+    topics = {f"{topic}.json": _render(topic) for topic in STRUCTS}
+    return {**topics, "headrace.toml.json": json.dumps(toml_schema(), indent=2) + "\n"}
 
 
 def _render(topic: str) -> str:

@@ -103,6 +103,7 @@ class Settings:
         minimum=1,
     )
     artifacts: str = _setting("", "folder of published versions; empty: `artifacts` in the home")
+    models: str = _setting("headrace.toml", "file that declares which models learn, and how")
     kafka: str = _setting(
         "",
         "Kafka brokers that events are written to, host:port,...; empty: straight to the database",
@@ -162,6 +163,11 @@ class Settings:
     def artifacts_path(self) -> Path:
         """Folder of the published versions."""
         return Path(self.artifacts) if self.artifacts else self.home / "artifacts"
+
+    @property
+    def models_path(self) -> Path:
+        """File with the declarations of models."""
+        return Path(self.models)
 
 
 def _parse(variable: str, text: str, default: Any) -> Any:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from headrace.control.claims import Claim
+from headrace.declared import Declared
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
+from headrace.model.recipe import Task
 from headrace.trainer.dataset import Dataset, compile_dataset
 from headrace.trainer.gate import GatePolicy
 
@@ -62,6 +64,8 @@ class Brief:
 
     Attributes:
         positive_label: by the policies and events of the model; None before its first label.
+        task: what is predicted.
+        declared: how the model is trained.
         spread: of the gain that the last run measured over a champion; None before that.
         artifacts: folder of published versions.
     """
@@ -73,11 +77,16 @@ class Brief:
     gate: GatePolicy
     artifacts: Path
     marks: Marks
+    task: Task = "classification"
+    declared: Declared = Declared()
     spread: float | None = None
 
 
-def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
+def read_brief(
+    engine: Engine, claim: Claim, reader: FeatureReader, declared: Declared | None = None
+) -> Brief:
     """Ask the engine everything that the run of a claim needs."""
+    declared = declared or Declared()
     model = claim.model
     marks = _feedback_marks(engine, claim)
     (gate,) = engine.rows(
@@ -101,6 +110,7 @@ def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
         "order by ingested_at desc limit 1",
         [model],
     )
+    task = declared.task or _task(engine, model)
     dataset = compile_dataset(engine, claim, reader)
     return Brief(
         claim=claim,
@@ -110,8 +120,17 @@ def read_brief(engine: Engine, claim: Claim, reader: FeatureReader) -> Brief:
         gate=GatePolicy(**gate),
         artifacts=engine.settings.artifacts_path,
         marks=marks.reached("compiled_at"),
+        task=task,
+        declared=declared,
         spread=_number(spreads[0]["spread"]) if spreads else None,
     )
+
+
+def _task(engine: Engine, model: str) -> Task:
+    """The task by the policy or the events; rewards are classes, too: good ones and bad ones."""
+    (told,) = engine.rows("select task from headrace.model_tasks where model = %s", [model])
+    found = told["task"]
+    return cast(Task, found) if found in get_args(Task) else "classification"
 
 
 def _champion(row: Mapping[str, Any]) -> Champion:

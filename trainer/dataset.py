@@ -25,6 +25,7 @@ from headrace.engine.dialect import Connection
 from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
+from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
 from headrace.trainer.label_sql import (
     chosen_labels,
@@ -171,17 +172,6 @@ _COUNTS = """
     and (f.label is not null or f.value is not null)
     and (f.kind in ('correction', 'label') or f.event_time >= i.event_time)
 """
-
-
-@dataclass(frozen=True)
-class LabeledExample:
-    """One example with its final label. Times are UTC."""
-
-    request_id: str
-    event_time: datetime
-    known_at: datetime
-    example: Example
-    label: str
 
 
 @dataclass(frozen=True)

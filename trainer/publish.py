@@ -32,9 +32,10 @@ from headrace.events.contract import ModelEvent, parse
 from headrace.events.log import row_writer
 from headrace.events.rows import ACCEPTED, EventRow, event_row
 from headrace.events.tables import TableWriter
-from headrace.model.artifact import Run, save_version, written_folders
+from headrace.model.artifact import publish_draft, written_folders
+from headrace.trainer.card import model_card
 from headrace.trainer.dataset import record_dataset
-from headrace.trainer.run import Candidate, Outcome
+from headrace.trainer.run import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +61,14 @@ def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
         ModelError: the log refuses the events.
         psycopg.Error: so does the database, or it stays away for a lease.
     """
-    claim, root = heartbeat.claim, engine.settings.artifacts_path
+    claim = heartbeat.claim
     version = outcome.model_version or next_version(engine, claim.model)
     outcome = replace(outcome, model_version=version)
     place = None
     if outcome.promoted and outcome.candidate is not None:
-        place = save_version(
-            root,
-            claim.model,
-            version,
-            Run(claim.run_id, claim.attempt),
-            outcome.candidate.artifact,
-            model_card(claim, outcome, outcome.candidate),
-        )
+        candidate = outcome.candidate
+        card = model_card(claim, outcome, candidate)
+        place = publish_draft(candidate.folder, claim.model, version, candidate.manifest, card)
     try:
         names = ("trained", "promoted") if outcome.promoted else ("rejected",)
         uri = place.as_uri() if place else None
@@ -246,43 +242,3 @@ def _event(claim: Claim, outcome: Outcome, name: str, uri: str | None) -> ModelE
     )
     assert isinstance(event, ModelEvent)
     return event
-
-
-def model_card(claim: Claim, outcome: Outcome, candidate: Candidate) -> str:
-    """Return the README of a version: what it is, what it learned from, how it was judged."""
-    artifact, rival = candidate.artifact, candidate.rival.to_dict()
-    rows = "\n".join(
-        f"| {name} | {_cell(value)} | {_cell(rival[name])} |"
-        for name, value in candidate.holdout.to_dict().items()
-    )
-    positive = f"`{artifact.positive_label}`" if artifact.positive_label else "the predicted label"
-    sha256 = outcome.dataset.sha256 if outcome.dataset else ""
-    return f"""\
----
-library_name: peft
-base_model: sentence-transformers/all-MiniLM-L6-v2
-license: apache-2.0
-pipeline_tag: text-classification
----
-# {claim.model} {outcome.model_version}
-
-A classifier with the labels {", ".join(f"`{label}`" for label in artifact.labels)}; `score` is the
-probability of {positive}. Its parent is {outcome.parent or "the base model"}.
-
-- **Learned from** {artifact.report["examples"]} labelled examples, dataset `{claim.run_id}`
-  (sha256 `{sha256}`), labels as known at
-  {claim.event_clock:%Y-%m-%d %H:%M} UTC.
-- **Judged on** the newest {candidate.holdout.n} examples, which it did not see:
-
-| metric | {outcome.model_version} | {outcome.parent or "no version"} |
-|---|---|---|
-{rows}
-
-- **Verdict**: {outcome.reason}
-- **Meant for** the requests of `{claim.model}`; other inputs were not tried. It repeats what people
-  decided, mistakes included.
-"""
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

@@ -1,44 +1,59 @@
-"""A run: fine-tune, gate and suspicion turn a brief into an outcome. No engine is asked."""
+"""A run: recipe, gate and suspicion turn a brief into an outcome. No engine is asked."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from headrace.control.claims import Claim
-from headrace.errors import ModelError, NothingToLearnError, one_line
+from headrace.declared import Declared, chosen
+from headrace.errors import NothingToLearnError, SettingError, one_line
 from headrace.events.labels import class_of, spellings
-from headrace.model.artifact import Artifact, artifact_path, load_adapter, read_config
-from headrace.model.network import Adapter
+from headrace.model.artifact import Manifest, artifact_path
+from headrace.model.examples import LabeledExample
+from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
 from headrace.trainer import gate
-from headrace.trainer.activations import ActivationCache, predict_cached, shared_activations
+from headrace.trainer.answers import measured, of_classes
 from headrace.trainer.brief import Brief
-from headrace.trainer.dataset import Dataset, LabeledExample
-from headrace.trainer.finetune import TrainingExample, finetune
+from headrace.trainer.compare import METRICS, evaluate
+from headrace.trainer.dataset import Dataset
 from headrace.trainer.paired import examples_needed
+from headrace.trainer.progress import Keep, RunProgress, Say
+from headrace.trainer.recipes import load
+from headrace.trainer.rivals import incumbent_of, rival_of
 from headrace.trainer.suspicion import doubt
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
-MAX_LABELS = 100
+MAX_LABELS = 200
+# What is published with a version, so that the views see when it gets worse.
+BASELINES: Mapping[Task, tuple[str, ...]] = {
+    "classification": ("auc", "accuracy"),
+    "regression": ("mae",),
+    "ranking": ("log_loss",),
+    "preference": ("accuracy",),
+    "generation": ("log_loss",),
+}
 USUAL_SPREAD = 0.5  # of the gain of a version over the one before it, where none was measured
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trained version, and how it and its rival did on the newest examples that were compared."""
+    """A trained version in its folder, and how it and its rival did on the newest examples."""
 
-    artifact: Artifact
-    holdout: gate.ModelMetrics
-    rival: gate.ModelMetrics
+    folder: Path
+    manifest: Manifest
+    holdout: Mapping[str, Any]
+    rival: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,54 +84,75 @@ def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Ou
     return Outcome(promoted=False, reason=reason, model_version=name, dataset=dataset)
 
 
-def train(brief: Brief, progress: Progress) -> Outcome:
-    """Train a candidate and judge it.
+def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> Outcome:
+    """Train a candidate into the empty `folder` and judge it; progress goes to `say` and `keep`.
 
     Raises:
         NothingToLearnError: too few labels, or all the same.
-        ModelError: the candidate gives no probabilities.
+        SettingError: the model's declaration is not allowed.
+        ModelError: the candidate's answers are no numbers.
     """
-    dataset, marks = brief.dataset, brief.marks
-    folder, champion = _load_champion(brief)
-    train_to = brief.champion.train_to if brief.champion and champion else None
-    rows, newest, old = dataset.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
-    labels = spellings(row.label for row in rows)
-    if not 2 <= len(labels) <= MAX_LABELS:
-        raise NothingToLearnError(
-            f"a classifier needs 2 to {MAX_LABELS} labels: "
-            f"got {len(labels)} in {len(rows)} examples to train on"
-        )
-    progress(f"{len(rows)} examples to train on, {len(newest)} newest and {len(old)} old held out")
+    dataset, marks, task = brief.dataset, brief.marks, brief.task
+    champion = _load_champion(brief)
+    train_to = champion.train_to if champion else None
+    usable = replace(dataset, rows=[_given(row, brief.declared) for row in dataset.rows])
+    if task in ("regression", "ranking"):
+        usable = replace(usable, rows=[row for row in usable.rows if _is_number(row.label)])
+    rows, newest, old = usable.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
+    say(f"{len(rows):,} examples to train on, {len(newest):,} newest and {len(old):,} old held out")
+    progress = RunProgress(say, keep)
 
-    artifact = finetune(
-        [TrainingExample(row.example, labels[class_of(row.label)]) for row in rows],
-        parent=folder,
-        cache=_activations(any(row.example.text for row in rows)),
-        progress=lambda step, steps, loss: _show(progress, step, steps, loss),
-    )
+    name, recipe, config = _recipe(brief.declared, task, rows)
+    training = _training_set(brief.claim.model, task, rows)
+    parent = champion.folder if champion and champion.made_by == (name, task) else None
+    progress.stage("fit", len(training.examples))
+    report = recipe.fit(training, parent, config, progress, folder)
+    ours = recipe.load(folder)
     marks = marks.reached("trained_at")
+    progress.stage("gate", len(newest))
 
-    positive = positive_of(brief.positive_label, artifact.labels, rows)
-    adapter = _as_served(artifact)
-    ours = _answers(adapter, newest)
-    if not np.isfinite(ours.probabilities).all():
-        raise ModelError("the candidate's probabilities are not finite (NaN): it is not compared")
-    score_of = None if positive is None else class_of(positive)
-    baseline = gate.evaluate(ours.probabilities, _actual(newest), ours.labels, score_of)
-    verdict = _judge(brief, artifact, adapter, champion, ours, newest, old, score_of)
+    positive = positive_of(brief.positive_label, ours.labels, rows)
+    metric = brief.gate.metric if brief.gate.metric in METRICS[task] else METRICS[task][0]
+    scored = positive and class_of(positive)
+    rival = rival_of(
+        task,
+        (champion.name, champion.predictor) if champion else None,
+        incumbent_of(newest),
+        rows,
+        newest,
+        scored,
+        None if champion else _untrained(recipe, config),
+    )
+    verdict = gate.decide(
+        rival.pairs(ours, newest),
+        rival.pairs(ours, old) if old and rival.is_champion else None,
+        replace(brief.gate, metric=metric if rival.has_scores else "accuracy"),
+        positive=scored,
+        against=rival.name,
+        seen=np.array([row.event_time <= train_to for row in newest])
+        if train_to and rival.is_champion
+        else None,
+    )
     candidate = None
     if (compared := verdict.newest) is not None:
-        scored = replace(artifact, positive_label=positive)
-        candidate = Candidate(scored, compared.candidate, compared.rival)
-        verdict = doubt(
-            verdict,
-            compared.candidate,
-            compared.rival,
-            compared.actual,
-            [(row.example, class_of(row.label)) for row in rows],
-            model=brief.claim.model,
-            suspect_auc=brief.gate.suspect_auc,
+        manifest = Manifest(
+            recipe=name,
+            task=task,
+            labels=ours.labels,
+            positive_label=positive,
+            features=brief.declared.features,
+            corrections=champion.corrections if champion else {},
+            report=dict(report),
         )
+        candidate = Candidate(folder, manifest, compared.candidate, compared.rival)
+        if task == "classification":
+            verdict = doubt(
+                verdict,
+                [(row.example, class_of(row.label)) for row in rows],
+                model=brief.claim.model,
+                suspect_auc=brief.gate.suspect_auc,
+            )
+    alone = _alone(task, ours, newest, scored)
     marks = marks.reached("gated_at")
 
     return Outcome(
@@ -125,16 +161,17 @@ def train(brief: Brief, progress: Progress) -> Outcome:
         parent=brief.champion.model_version if brief.champion else None,
         metrics={
             **marks.metrics(),
+            "recipe": name,
+            "task": task,
             "positive_label": positive,
-            "baseline_auc": baseline.auc,
-            "baseline_accuracy": baseline.accuracy,
-            "baseline_rows": baseline.n,
+            **{f"baseline_{metric}": alone.get(metric) for metric in BASELINES[task]},
+            "baseline_rows": len(newest),
             "examples": len(dataset.rows),
             "dataset_sha256": dataset.sha256,
             "train_from": rows[0].event_time.timestamp(),
             "train_to": rows[-1].event_time.timestamp(),
             "gate": verdict.metrics,
-            "finetune": artifact.report,
+            "finetune": report,
         },
         dataset=dataset,
         candidate=candidate,
@@ -157,90 +194,111 @@ def positive_of(
     return min(reversed(labels), key=lambda label: counts[class_of(label)])
 
 
-def _load_champion(brief: Brief) -> tuple[Path | None, Adapter | None]:
-    """Folder and adapter of the champion; None where there is none or it is not one of ours."""
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The champion; `made_by` is its recipe and task, `corrections` go on to the next version."""
+
+    name: str
+    folder: Path
+    made_by: tuple[str, str]
+    corrections: Mapping[str, str]
+    predictor: Predictor
+    train_to: datetime | None
+
+
+def _load_champion(brief: Brief) -> _Loaded | None:
+    """The champion; None where there is none, it is not one of ours, or of another task."""
     if brief.champion is None:
-        return None, None
+        return None
+    version = brief.champion.model_version
     try:
         folder = artifact_path(brief.champion.artifact_uri, brief.artifacts)
-        cache = _activations(read_config(folder)["schema"]["has_text"])
-        return folder, load_adapter(folder, cache.backbone if cache else None)
+        manifest, predictor = load(folder)
+        if manifest.task != brief.task:
+            return None
     except Exception as error:
-        version, model = brief.champion.model_version, brief.claim.model
+        model = brief.claim.model
         log.warning("champion %s of %s cannot be read: %s", version, model, one_line(error))
-        return None, None
+        return None
+    made_by = (manifest.recipe, manifest.task)
+    train_to, corrections = brief.champion.train_to, manifest.corrections
+    return _Loaded(version, folder, made_by, corrections, predictor, train_to)
 
 
-def _activations(has_text: bool) -> ActivationCache | None:
-    return shared_activations() if has_text else None
+def _recipe(
+    declared: Declared, task: Task, rows: Sequence[LabeledExample]
+) -> tuple[str, Recipe, Any]:
+    """The recipe to use, by the declaration or by what the examples hold, and its settings."""
+    name = declared.recipe
+    if not name and task == "classification":
+        name = "text_classifier" if any(row.example.text for row in rows) else "tabular"
+    elif not name:
+        name = "tabular" if task == "regression" else task
+    recipe, config = chosen(msgspec.structs.replace(declared, recipe=name))
+    if task not in recipe.TASKS:
+        raise SettingError(f"recipe {name} is for {', '.join(recipe.TASKS)}, the task is {task}")
+    return name, recipe, config
 
 
-def _as_served(artifact: Artifact) -> Adapter:
-    """Load the candidate as the gateway will: from its files."""
-    cache = _activations(artifact.schema.has_text)
-    with tempfile.TemporaryDirectory() as folder:
-        artifact.save(Path(folder), "candidate")
-        return load_adapter(Path(folder), cache.backbone if cache else None)
+def _untrained(recipe: Recipe, config: Any) -> Predictor | None:
+    """The model before any training, of a recipe that has it."""
+    make = getattr(recipe, "untrained", None)
+    return make(config) if make else None
 
 
-def _judge(
-    brief: Brief,
-    artifact: Artifact,
-    adapter: Adapter,
-    champion: Adapter | None,
-    ours: gate.Answers,
-    newest: Sequence[LabeledExample],
-    old: Sequence[LabeledExample],
-    positive: str | None,
-) -> gate.Verdict:
-    """The gate's verdict on a candidate that answered `ours` on the newest examples.
+def _training_set(model: str, task: Task, rows: Sequence[LabeledExample]) -> TrainingSet:
+    """What a recipe is given.
 
-    Its rival is the champion. Where there is none, or it does not know the labels of most of these
-    examples, it is a model that only knows how frequent each label is.
+    Raises:
+        NothingToLearnError: too few classes, or too many.
     """
-    actual = _actual(newest)
-    if champion is not None and brief.champion is not None:
-        judged = gate.Judged(
-            actual, ours, _rival_answers(champion, newest), [row.example.segment for row in newest]
-        )
-        strange = sum(label not in judged.rival.labels for label in actual)
-        if 2 * strange <= len(actual):
-            to = brief.champion.train_to
-            return gate.decide(
-                judged,
-                gate.Judged(_actual(old), _answers(adapter, old), _rival_answers(champion, old)),
-                brief.gate,
-                positive=positive,
-                against=brief.champion.model_version,
-                seen=None if to is None else np.array([row.event_time <= to for row in newest]),
+    written = {row.label: row.label for row in rows}
+    labels: tuple[str, ...] = ()
+    if task == "classification":
+        classes = spellings(row.label for row in rows)
+        if not 2 <= len(classes) <= MAX_LABELS:
+            raise NothingToLearnError(
+                f"a classifier needs 2 to {MAX_LABELS} labels: "
+                f"got {len(classes)} in {len(rows)} examples to train on"
             )
-    guess = gate.prior(artifact.label_shares, artifact.labels, len(newest))
-    rival = gate.Answers([*map(class_of, artifact.labels)], guess)
-    judged = gate.Judged(actual, ours, rival)
-    return gate.decide(judged, policy=brief.gate, positive=positive, against="the prior")
+        written = {label: classes[class_of(label)] for label in written}
+        labels = tuple(sorted(classes.values()))
+    elif not rows:
+        raise NothingToLearnError("there is no example to train on")
+    examples = [
+        TrainingExample(
+            row.example,
+            written[row.label],
+            request_id=row.request_id,
+            position=row.position,
+            propensity=row.propensity,
+            rejected=row.rejected,
+        )
+        for row in rows
+    ]
+    return TrainingSet(model, task, examples, labels)
 
 
-def _actual(rows: Sequence[LabeledExample]) -> list[str]:
-    return [class_of(row.label) for row in rows]
+def _given(row: LabeledExample, declared: Declared) -> LabeledExample:
+    """The row with the features that the model is given."""
+    if declared.features is None:
+        return row
+    return replace(row, example=row.example.only(declared.features))
 
 
-def _answers(adapter: Adapter, rows: Sequence[LabeledExample]) -> gate.Answers:
-    """What a version says of the classes; an old one may have two labels of one class."""
-    classes = list(dict.fromkeys(map(class_of, adapter.labels)))
-    probabilities = predict_cached(
-        adapter, _activations(adapter.schema.has_text), [row.example for row in rows]
-    )
-    names = np.array([[class_of(label) == one for one in classes] for label in adapter.labels])
-    return gate.Answers(classes, probabilities @ names.astype(probabilities.dtype))
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
-def _rival_answers(champion: Adapter, rows: Sequence[LabeledExample]) -> gate.Answers:
-    """The same of the champion, where what is no number is no answer."""
-    answers = _answers(champion, rows)
-    known = np.nan_to_num(answers.probabilities, nan=0.0, posinf=0.0, neginf=0.0)
-    return gate.Answers(answers.labels, known)
-
-
-def _show(progress: Progress, step: int, steps: int, loss: float) -> None:
-    if step == steps or step % 16 == 0:
-        progress(f"step {step}/{steps}, loss {loss:.3f}")
+def _alone(
+    task: Task, version: Predictor, rows: Sequence[LabeledExample], positive: str | None
+) -> Mapping[str, Any]:
+    """The metrics of a version by itself."""
+    if task == "classification":
+        answers = of_classes(version, rows)
+        actual = [class_of(row.label) for row in rows]
+        return evaluate(answers.probabilities, actual, answers.labels, positive).to_dict()
+    return measured(task, rows, version, version).compare(METRICS[task][0]).candidate

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example, Scalar
-from headrace.trainer.gate import ModelMetrics, Verdict, roc_auc
+from headrace.trainer.compare import roc_auc
+from headrace.trainer.gate import Verdict
 from headrace.trainer.paired import Floats
 
 GIVES_AWAY = 0.995  # AUC of one feature alone
@@ -32,27 +33,28 @@ class Telling:
 
 def doubt(
     verdict: Verdict,
-    candidate: ModelMetrics,
-    rival: ModelMetrics,
-    held_out: Sequence[str],
     train: Sequence[tuple[Example, str]],
     *,
     model: str,
     suspect_auc: float,
 ) -> Verdict:
-    """Reject a candidate that passed and is implausibly better than its rival.
+    """Reject a classifier that passed and is implausibly better than its rival.
 
-    That is one whose AUC on the labels `held_out` (its accuracy, where they are all the same)
-    reaches `suspect_auc` while the rival's does not. With fewer than FEW labels to find, a feature
-    of `train` must also give them away. A `suspect_auc` of 1 turns this off.
+    That is one whose AUC on the newest examples (its accuracy, where all have one label) reaches
+    `suspect_auc` while the rival's does not. With fewer than FEW labels to find, a feature of
+    `train` must also give them away. A `suspect_auc` of 1 turns this off.
     """
-    measure = "accuracy" if candidate.auc is None or rival.auc is None else "auc"
-    ours, theirs = getattr(candidate, measure), getattr(rival, measure)
-    if not verdict.passed or suspect_auc >= 1 or not theirs < suspect_auc <= ours:
+    compared = verdict.newest
+    if compared is None or not verdict.passed:
+        return verdict
+    both = (compared.candidate, compared.rival)
+    measure = "accuracy" if any(side["auc"] is None for side in both) else "auc"
+    ours, theirs = (side[measure] for side in both)
+    if suspect_auc >= 1 or not theirs < suspect_auc <= ours:
         return verdict
     telling = most_telling(*zip(*train, strict=True))
     given_away = telling is not None and telling.auc >= GIVES_AWAY
-    to_find = len(held_out) - max(Counter(held_out).values())
+    to_find = compared.n - max(Counter(compared.actual).values())
     if to_find < FEW and not given_away:
         return verdict
     if given_away and telling:

@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 
@@ -22,12 +23,23 @@ from headrace.control.claims import (
     wanted_triggers,
 )
 from headrace.control.history import note_alerts, note_triggers
+from headrace.declared import Declared, apply, read_declared
 from headrace.engine import Engine
-from headrace.errors import EngineError, LostClaimError, ModelError, NothingToLearnError
+from headrace.errors import (
+    ContractError,
+    EngineError,
+    LostClaimError,
+    ModelError,
+    NothingToLearnError,
+    SettingError,
+)
 from headrace.features.reader import FeatureReader
+from headrace.model.artifact import Run, draft_folder
 from headrace.trainer.brief import read_brief
+from headrace.trainer.online import OnlineLearner
+from headrace.trainer.progress import RunProgress, Say, kept_in
 from headrace.trainer.publish import MAY_PASS, clean_up, publish
-from headrace.trainer.run import Outcome, Progress, failed, train
+from headrace.trainer.run import Outcome, failed, train
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +63,16 @@ class Trainer:
         progress: called with one line for a person after each step.
     """
 
-    def __init__(self, engine: Engine, progress: Progress = log.info) -> None:
+    def __init__(self, engine: Engine, progress: Say = log.info) -> None:
         self.engine = engine
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._reader = FeatureReader(engine)
         self._progress = progress
         self._passed_on: set[str] = set()  # ids of the triggers that are due
         self._next_look = 0.0  # at the alerts, by time.monotonic
+        self._declared: dict[str, Declared] = {}
+        self._read: bytes | None = None  # of the file of declarations
+        self._online: dict[str, tuple[Declared, threading.Event, threading.Thread]] = {}
 
     def __enter__(self) -> Trainer:
         return self
@@ -66,7 +81,9 @@ class Trainer:
         self.close()
 
     def close(self) -> None:
-        """Close what reads features."""
+        """Stop learning online, and close what reads features."""
+        for model in [*self._online]:
+            self._stop_online(model)
         self._reader.close()
 
     def watch(self, stop: threading.Event) -> None:
@@ -76,6 +93,7 @@ class Trainer:
             began = time.monotonic()
             try:
                 self._look_at_alerts()
+                self._look_at_declarations()
                 worked = self.run_once()
                 rest = 0.0
             except (EngineError, psycopg.Error) as error:
@@ -109,6 +127,49 @@ class Trainer:
             note_alerts(self.engine)
             self._next_look = time.monotonic() + ALERTS_EVERY_S
 
+    def _look_at_declarations(self) -> None:
+        """Read the file again when it has changed; one with a mistake changes nothing."""
+        path = self.engine.settings.models_path
+        text = path.read_bytes() if path.is_file() else b""
+        if text != self._read:
+            self._read = text
+            try:
+                self.declare()
+            except (SettingError, ContractError) as error:
+                log.error("the declarations stay as they were: %s", error)
+            self._learn_online()
+
+    def _learn_online(self) -> None:
+        """Have a thread for each model that is declared with `online`."""
+        wanted = {name: one for name, one in self._declared.items() if one.online}
+        for model in [*self._online]:
+            if wanted.get(model) != self._online[model][0]:
+                self._stop_online(model)
+        for model in wanted.keys() - self._online.keys():
+            stop = threading.Event()
+            learner = OnlineLearner(self.engine, model, wanted[model], self._progress)
+            thread = threading.Thread(
+                target=learner.run, args=[stop], name=f"online {model}", daemon=True
+            )
+            thread.start()
+            self._online[model] = (wanted[model], stop, thread)
+
+    def _stop_online(self, model: str) -> None:
+        _, stop, thread = self._online.pop(model)
+        stop.set()
+        thread.join()
+
+    def declare(self) -> None:
+        """Take over what ``headrace.toml`` declares.
+
+        Raises:
+            SettingError, ContractError: the file has a mistake.
+        """
+        declared = read_declared(self.engine.settings.models_path)
+        for line in apply(self.engine, declared):
+            self._progress(line)
+        self._declared = declared
+
     def _pass_on(self, due: list[Trigger]) -> None:
         pass_on(self.engine, [each for each in due if each.trigger_id not in self._passed_on])
         self._passed_on = {each.trigger_id for each in due}
@@ -117,7 +178,17 @@ class Trainer:
         """Train; then, if the claim is still ours, publish the outcome and end the claim."""
         with suppress(OSError):
             clean_up(self.engine, held)
-        outcome = self._train(held)
+        root, run = self.engine.settings.artifacts_path, Run(held.run_id, held.attempt)
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(draft_folder(root, held.model, run))
+            except OSError as error:
+                outcome = failed(held, error)
+            else:
+                outcome = self._train(held, folder)
+            self._finish(held, heartbeat, outcome)
+
+    def _finish(self, held: Claim, heartbeat: Heartbeat, outcome: Outcome) -> None:
         if outcome.promoted and not learns(self.engine, held.model):
             reason = f"not promoted, the model is watched only by now ({outcome.reason})"
             outcome = replace(outcome, promoted=False, reason=reason)
@@ -131,15 +202,18 @@ class Trainer:
         word = "promoted" if outcome.promoted else "rejected"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")
 
-    def _train(self, held: Claim) -> Outcome:
+    def _train(self, held: Claim, folder: Path) -> Outcome:
         """Read the brief and train; an error that will not pass is an outcome, too."""
         dataset = None
         try:
             if held.attempt > MAX_ATTEMPTS:
                 raise ModelError(f"{MAX_ATTEMPTS} attempts ended without a verdict; see the logs")
-            brief = read_brief(self.engine, held, self._reader)
+            declared = self._declared.get(held.model)
+            keep = kept_in(self.engine, held)
+            RunProgress(self._progress, keep).stage("compile")
+            brief = read_brief(self.engine, held, self._reader, declared)
             dataset = brief.dataset
-            return train(brief, self._progress)
+            return train(brief, folder, self._progress, keep)
         except Exception as error:
             if isinstance(error, MAY_PASS) and held.attempt < MAX_ATTEMPTS:
                 raise

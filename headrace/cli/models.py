@@ -1,4 +1,4 @@
-"""Commands on one model: train, policy, versions, promote, rollback."""
+"""Commands on models: models, train, policy, versions, promote, rollback."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headrace.operate.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from headrace.engine import Engine
+    from headrace.settings import Settings
 
 
 @command(example="headrace train churn")
@@ -28,6 +29,36 @@ def train(engine: Engine, model: str, off: bool, as_json: bool) -> None:
         print_json(report)
     else:
         print(*told(report), sep="\n")
+
+
+@command(example="headrace models", needs=("engine",))
+@click.option("--schema", is_flag=True, help="The JSON Schema of headrace.toml instead.")
+@as_json
+def models(settings: Settings, schema: bool, as_json: bool) -> None:
+    """Check headrace.toml, and list what it declares."""
+    import msgspec
+
+    from headrace.declared import chosen, read_declared, toml_schema
+
+    if schema:
+        print_json(toml_schema())
+        return
+    declared = read_declared(settings.models_path)
+    rows = []
+    for name, one in declared.items():
+        config = msgspec.to_builtins(chosen(one)[1]) if one.recipe else {}
+        rows.append({"model": name, **msgspec.to_builtins(one), "config": config})
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        print(f"{settings.models} declares no model; every model is watched only, or by its policy")
+    else:
+        print_table(
+            [
+                {**row, "gate": one.gate.policies()}
+                for row, one in zip(rows, declared.values(), strict=True)
+            ]
+        )
 
 
 @command(example="headrace policy churn min_new_labels=500 cooldown='1 hour'")
@@ -54,6 +85,23 @@ def policy(engine: Engine, model: str, values: tuple[str, ...], as_json: bool) -
         return
     for name, value in result["policies"].items():
         print(f"{name:18} {value}{'' if name in result['own'] else '   (default)'}")
+
+
+@command(example="headrace correct churn 0199a3f2 fraud", needs=("engine", "features", "model"))
+@click.argument("model")
+@click.argument("request_id")
+@click.argument("label")
+@on_engine
+def correct(engine: Engine, model: str, request_id: str, label: str) -> None:
+    """Set the answer to a request's input at once, by a version of its own.
+
+    It stays in all versions after it. For a model to learn from it, send it as feedback, too.
+    """
+    from headrace.trainer.steps import correct
+
+    version = correct(engine, model, request_id, label)
+    print(f"{model} {version} serves; it answers {label} to the input of {request_id}")
+    print(f"to take it back: headrace rollback {model}")
 
 
 @command(example="headrace versions churn")

@@ -24,12 +24,14 @@ def up(settings: Settings) -> None:
     say(f"home     {settings.home.resolve()}")
 
     from headrace.control.owner import owner_key
+    from headrace.declared import read_declared
     from headrace.deploy import migrate, prepare
     from headrace.engine import DIALECTS, open_engine
     from headrace.machine import announced, free_port, stop_event, wait_for_port
     from headrace.operate.processes import Family, children
 
     _look_at_kafka(settings)
+    read_declared(settings.models_path)
     key = owner_key(settings)
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -81,6 +83,7 @@ def gateway(settings: Settings) -> None:
 @click.option("--once", is_flag=True, help="Train for one due trigger, then end.")
 def trainer(settings: Settings, once: bool) -> None:
     """Run the trainer until Ctrl-C."""
+    from headrace.declared import read_declared
     from headrace.deploy import ready_engine
     from headrace.machine import announced, stop_event
     from headrace.trainer.watch import Trainer
@@ -90,7 +93,9 @@ def trainer(settings: Settings, once: bool) -> None:
 
     stop = stop_event()
     _look_at_kafka(settings)
+    read_declared(settings.models_path)
     with ready_engine(settings, say=Steps()) as engine, Trainer(engine, say) as trainer:
+        trainer.declare()
         if once:
             if not trainer.run_once():
                 print("nothing is due; see headrace.retrain_trigger")

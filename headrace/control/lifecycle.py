@@ -14,7 +14,12 @@ VISIBLE_TIMEOUT_S = 30.0
 
 
 def promote(
-    engine: Engine, model: str, model_version: str, *, traffic: float | None = None
+    engine: Engine,
+    model: str,
+    model_version: str,
+    *,
+    traffic: float | None = None,
+    reason: str = "by hand",
 ) -> None:
     """Make a published version the champion, or a canary for a share `traffic` in (0, 1).
 
@@ -39,7 +44,7 @@ def promote(
         model_version=model_version,
         event="canary" if traffic else "promoted",
         traffic=traffic,
-        reason="by hand",
+        reason=reason,
     )
 
 

@@ -23,12 +23,11 @@ from headrace.demo.summary import CONTESTANTS, Score, Summary
 from headrace.engine import Engine
 from headrace.events.contract import input_text
 from headrace.features.reader import FeatureReader
-from headrace.model.artifact import artifact_path, load_adapter
+from headrace.model.artifact import artifact_path
+from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
-from headrace.model.network import load_backbone, predict
-from headrace.trainer.dataset import LabeledExample, rebuild_dataset
-
-BATCH = 64
+from headrace.trainer.dataset import rebuild_dataset
+from headrace.trainer.recipes import load
 
 
 def summarize(engine: Engine, began: float) -> Summary:
@@ -98,19 +97,13 @@ def score(truth: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> Sco
 
 def _frozen(frame: pd.DataFrame, path: Path) -> np.ndarray[Any, Any]:
     """Return the first version's probability for each report, with the features served then."""
-    backbone = load_backbone()
-    adapter = load_adapter(path, backbone)
+    _, predictor = load(path)
     examples = [
         Example(input_text(row["input"]), row["segment"], row["features"])
         for row in frame.to_dict("records")
     ]
-    out = np.zeros(len(examples))
-    order = sorted(range(len(examples)), key=lambda place: len(examples[place].text))
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        probabilities = predict(adapter, backbone, [examples[place] for place in places])
-        out[places] = probabilities[:, adapter.labels.index(POSITIVE)]
-    return out
+    probabilities = predictor.predict(examples)
+    return np.asarray(probabilities[:, predictor.labels.index(POSITIVE)], dtype=np.float64)
 
 
 def _tfidf(

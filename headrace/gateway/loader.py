@@ -1,4 +1,4 @@
-"""Loads published versions, and once for all of them the backbone and the feature reader.
+"""Loads published versions by their recipes, and once for all of them the feature reader.
 
 torch is imported when the first version is loaded: a gateway that only takes events never needs it.
 """
@@ -9,29 +9,31 @@ import gc
 import importlib
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.control.plan import Served
+from headrace.declared import read_declared
 from headrace.engine import Engine
+from headrace.errors import ModelError
 from headrace.events.labels import label_text
 from headrace.gateway.versions import LoadedVersion
-from headrace.model.artifact import artifact_path, load_adapter, read_config
+from headrace.model.artifact import artifact_path, read_manifest
 from headrace.model.inputs import Example
+from headrace.trainer.recipes import load, names
 
 if TYPE_CHECKING:
     from headrace.features.reader import FeatureReader
-    from headrace.model.network import Adapter, Backbone
 
 logger = logging.getLogger(__name__)
 
 
 class Loader:
-    """Loads versions. `backbone` and `reader` are there once a version needs them."""
+    """Loads versions. `reader` is there once a version needs it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._warm = False
-        self.backbone: Backbone | None = None
         self.reader: FeatureReader | None = None
 
     def close(self) -> None:
@@ -51,43 +53,55 @@ class Loader:
         """
         _quiet_threads()
         path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
-        import torch
-
-        from headrace.model.network import load_backbone, predict
-
+        self._check(row.model, read_manifest(path).recipe)
         if not self._warm:
+            import torch
+
             torch.set_num_threads(os.cpu_count() or 1)
-        config = read_config(path)
-        if config["schema"]["has_text"] and self.backbone is None:
-            self.backbone = load_backbone()
-        adapter = load_adapter(path, self.backbone)
-        online = self._online_names(adapter)
-        predict(adapter, self.backbone, [Example("warm up")])
+        manifest, predictor = load(path)
+        online = self._online_names(predictor.features)
+        predictor.predict([Example("warm up")])
         if not self._warm:
             self._warm = True
             gc.collect()
             gc.freeze()
-        positive = config.get("positive_label")
-        if positive not in adapter.labels:
-            positive = adapter.labels[1] if len(adapter.labels) == 2 else None
+        labels, positive = predictor.labels, manifest.positive_label
+        if positive not in labels:
+            positive = labels[1] if len(labels) == 2 else None
         logger.info("loaded version %s of %s", row.model_version, row.model)
         return LoadedVersion(
             row,
-            adapter,
-            tuple(map(label_text, adapter.labels)),
+            manifest,
+            predictor,
+            tuple(map(label_text, labels)),
             None if positive is None else label_text(positive),
             online,
         )
 
-    def _online_names(self, adapter: Adapter) -> tuple[str, ...]:
-        """Return the features of the schema in the feature store, named ``view__feature``."""
-        if not any("__" in name for name in adapter.schema.numerics):
+    def _check(self, model: str, recipe: str) -> None:
+        """Refuse code that no recipe of Headrace and no declaration of the model names.
+
+        Raises:
+            ModelError: the version is of another recipe.
+        """
+        if recipe in names():
+            return
+        declared = read_declared(self._engine.settings.models_path).get(model)
+        if declared is None or declared.recipe != recipe:
+            raise ModelError(
+                f"recipe: must be one of {', '.join(names())}, or what "
+                f"{self._engine.settings.models} declares for {model!r}, got {recipe!r}"
+            )
+
+    def _online_names(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Return those features that are in the feature store, named ``view__feature``."""
+        if not any("__" in name for name in wanted):
             return ()
         if self.reader is None:
             from headrace.features.reader import FeatureReader
 
             self.reader = FeatureReader(self._engine)
-        return tuple(name for name in self.reader.names if name in adapter.schema.numerics)
+        return tuple(name for name in self.reader.names if name in wanted)
 
 
 def _quiet_threads() -> None:

@@ -54,7 +54,7 @@ async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int
         "variant": inference.variant,
         "prediction": inference.prediction,
         "score": inference.score,
-        "scores": prediction.scores,
+        "scores": prediction.scores or {},
         "latency_ms": inference.latency_ms,
     }
 

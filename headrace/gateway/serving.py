@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headrace.control.plan import FORMER, Served
 from headrace.engine import Engine
@@ -18,9 +18,6 @@ from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedErro
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import CHAMPION, LoadedVersion, Plan, PlanUpdate, loaded_versions
 from headrace.model.inputs import Example
-
-if TYPE_CHECKING:
-    from headrace.model.network import Hidden
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +30,15 @@ STOP_TIMEOUT_S = 30.0
 class Prediction:
     """What one version predicted for one request.
 
-    `features` are those of the request and those from the feature store; `scores` are probabilities
-    by label, `positive` is the label whose probability is the score (None: the predicted label).
+    `features` are those of the request and those from the feature store. `scores` are the
+    probabilities by label, of a classification.
     """
 
     version: Served
     features: Mapping[str, Any]
-    scores: dict[str, float]
-    positive: str | None
-
-    @property
-    def label(self) -> str:
-        """The predicted label."""
-        return max(self.scores, key=self.scores.__getitem__)
-
-    @property
-    def score(self) -> float:
-        return self.scores[self.label if self.positive is None else self.positive]
+    label: str | float | None
+    score: float | None
+    scores: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,25 +181,13 @@ class Serving:
         return jobs
 
     def _predict(self, chosen: Mapping[LoadedVersion, list[_Job]]) -> None:
-        examples = {version: self._with_online(version, jobs) for version, jobs in chosen.items()}
-        reading = [version for version in chosen if version.adapter.schema.has_text]
-        hidden = None
-        if reading and self._loader.backbone is not None:
-            hidden = self._loader.backbone.encode([e.text for v in reading for e in examples[v]])
-        start = 0
         for version, jobs in chosen.items():
-            part = None
-            if version in reading and hidden is not None:
-                part = _slice(hidden, start, start + len(jobs))
-                start += len(jobs)
-            probabilities = version.adapter.predict(part, examples[version])
-            for job, example, row in zip(jobs, examples[version], probabilities, strict=True):
-                scores = dict.fromkeys(version.labels, 0.0)
-                for label, p in zip(version.labels, row, strict=True):
-                    scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
-                job.future.set_result(
-                    Prediction(version.row, example.features, scores, version.positive)
-                )
+            examples = self._with_online(version, jobs)
+            only = version.manifest.features
+            given = examples if only is None else [one.only(only) for one in examples]
+            answers = version.predictor.predict(given)
+            for job, example, answer in zip(jobs, examples, answers, strict=True):
+                job.future.set_result(_prediction(version, example.features, answer))
 
     def _with_online(self, version: LoadedVersion, jobs: list[_Job]) -> list[Example]:
         examples = [job.example for job in jobs]
@@ -232,9 +209,22 @@ class Serving:
         ]
 
 
-def _slice(hidden: Hidden, start: int, stop: int) -> Hidden:
-    kind = type(hidden)
-    return kind(hidden.states[start:stop], hidden.mask[start:stop], hidden.tokens[start:stop])
+def _prediction(version: LoadedVersion, features: Mapping[str, Any], answer: Any) -> Prediction:
+    """Turn a row of the predictor's answers into a prediction."""
+    task = version.manifest.task
+    if task == "generation":
+        return Prediction(version.row, features, str(answer), None)
+    if task != "classification":
+        value = float(answer)
+        if not math.isfinite(value):
+            raise ModelError(f"the answer must be a finite number, got {value}")
+        return Prediction(version.row, features, value if task == "regression" else None, value)
+    scores = dict.fromkeys(version.labels, 0.0)
+    for label, p in zip(version.labels, answer, strict=True):
+        scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
+    best = max(scores, key=scores.__getitem__)
+    score = scores[best if version.positive is None else version.positive]
+    return Prediction(version.row, features, best, score, scores)
 
 
 def _scalar(value: object) -> str | int | float | bool | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from headrace.control.plan import FORMER, Served
 
 if TYPE_CHECKING:
-    from headrace.model.network import Adapter
+    from headrace.model.artifact import Manifest
+    from headrace.model.recipe import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,14 @@ CHAMPION, CANARY = "champion", "canary"
 class LoadedVersion:
     """A version in memory.
 
-    `labels` are the texts of those of the adapter, in its order; a version of before labels were
+    `labels` are the texts of those of the predictor, in its order; a version of before labels were
     normalized may have two of one text. `positive` is the positive one, None where the score is
     that of the predicted label; `online` names the features that are read from the feature store.
     """
 
     row: Served
-    adapter: Adapter
+    manifest: Manifest
+    predictor: Predictor
     labels: tuple[str, ...]
     positive: str | None
     online: tuple[str, ...]

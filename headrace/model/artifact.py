@@ -1,16 +1,12 @@
-"""A published version on disk: its files, how they are saved and loaded, and where they lie.
+"""A published version on disk: its folder, what every one of them holds, and where it lies.
 
     ROOT/churn-3f2a…/model.json                    the name of the model
-    ROOT/churn-3f2a…/v3-0199…-1/config.json        labels, schema, settings, architecture
-                     head.safetensors              all weights beside those of the text
-                     adapter_model.safetensors     LoRA matrices, of a model that reads text
-                     adapter_config.json           peft's description of them
+    ROOT/churn-3f2a…/v3-0199…-1/version.json       recipe, task, labels
                      README.md                     the model card
+                     …                             what the recipe wrote
 
-A folder is named by its version, run and attempt, so no two trainers ever write the same one.
-
-Torch is imported inside the functions that need it: the gateway and the doctor check addresses
-without it.
+A folder is named by its version, run and attempt, so no two trainers ever write the same one. Until
+it is published it is called `.draft-0199…-1`.
 """
 
 from __future__ import annotations
@@ -20,27 +16,29 @@ import json
 import re
 import shutil
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from headrace.errors import ContractError, ModelError, one_line
 from headrace.files import sync, write_whole
-from headrace.model.inputs import Schema
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from headrace.model.network import Adapter, Backbone
-
-CONFIG = "config.json"
-HEAD_WEIGHTS = "head.safetensors"
-ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+VERSION, CARD = "version.json", "README.md"
+_WRITTEN = re.compile(r"(?:v[0-9]+(?:\.[0-9]+)?|\.draft)-(.+)-([0-9]+)")
 
 
-_WRITTEN = re.compile(r"(?:v[0-9]+|\.draft)-(.+)-([0-9]+)")
+# A version that follows from another one in a step: v4.1, v4.2, … from v4.
+STEP = re.compile(r"(v[0-9]+)\.([0-9]+)")
+
+
+def family(model_version: str) -> str:
+    """Return the version that a run trained, of a step that follows from it; else the name."""
+    found = STEP.fullmatch(model_version)
+    return found[1] if found else model_version
 
 
 class Run(NamedTuple):
@@ -53,72 +51,93 @@ class Run(NamedTuple):
         return f"{self.run_id}-{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What one fine-tune made, in memory."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of every version, whatever recipe made it.
 
-    labels: tuple[str, ...]
-    schema: Schema
-    finetune: dict[str, Any]  # its settings; `rank` and `alpha` are those of the LoRA matrices
-    adapter: dict[str, Tensor]  # LoRA matrices; empty where the model reads no text
-    head: dict[str, Tensor]
-    label_shares: dict[str, float]  # weighted, of the training set
-    report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
-    positive_label: str | None = None  # whose probability is the score; None: the predicted one's
+    Attributes:
+        labels: the classes, in the order of the recipe's answers; none but for a classification.
+        positive_label: whose probability is the score; None: that of the predicted class.
+        features: names of the features that it is given; None: all.
+        corrections: labels that were set by hand, by `input_key`.
+        report: what the recipe says of its training.
+    """
 
-    def save(self, folder: Path, model_version: str) -> None:
-        """Write safetensors and JSON into the folder, nothing pickled."""
-        from safetensors.torch import save_file
-
-        from headrace.model.network import lora_config
-
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.adapter:
-            save_file(self.adapter, folder / ADAPTER_WEIGHTS, {"format": "pt"})
-            lora_config(self.finetune["rank"], self.finetune["alpha"]).save_pretrained(folder)
-        save_file(self.head, folder / HEAD_WEIGHTS, {"format": "pt"})
-        config = _architecture() | {
-            "model_version": model_version,
-            "labels": self.labels,
-            "positive_label": self.positive_label,
-            "schema": self.schema.to_dict(),
-            "label_shares": self.label_shares,
-            "finetune": self.finetune,
-            "report": self.report,
-        }
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    recipe: str
+    task: str
+    labels: tuple[str, ...] = ()
+    positive_label: str | None = None
+    features: tuple[str, ...] | None = None
+    corrections: Mapping[str, str] = {}
+    report: Mapping[str, Any] = {}
 
 
-def save_version(
-    root: Path, model: str, model_version: str, run: Run, artifact: Artifact, card: str
-) -> Path:
-    """Write a version's folder, synced to disk, and rename it to its place; return the place.
+@contextmanager
+def draft_folder(root: Path, model: str, run: Run) -> Iterator[Path]:
+    """Give an empty folder to write a version into; what was not published is removed.
 
     Raises:
-        ModelError: the version is not called v1, v2, …
-        OSError: it cannot be written, or is there already.
+        OSError: it cannot be made, or is there already.
     """
-    if not re.fullmatch(r"v[0-9]+", model_version):
-        raise ModelError(f"model_version: must be v1, v2, … to be published, got {model_version!r}")
-    place = root / folder_name(model) / f"{model_version}-{run}"
-    draft = place.with_name(f".draft-{run}")
-    made = [folder for folder in draft.parents if not folder.exists()]
+    draft = root / folder_name(model) / f".draft-{run}"
     draft.mkdir(parents=True)
     try:
-        artifact.save(draft, model_version)
-        (draft / "README.md").write_text(card, encoding="utf-8")
-        name = json.dumps({"model": model}, ensure_ascii=False)
-        if not (place.parent / "model.json").exists():
-            write_whole(place.parent / "model.json", name + "\n", mode=0o644)
-        for path in (*draft.rglob("*"), draft):
-            sync(path)
-        draft.rename(place)
-        for folder in (place, *made):
-            sync(folder.parent)
-    except BaseException:
+        yield draft
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise
+
+
+def publish_draft(
+    draft: Path, model: str, model_version: str, manifest: Manifest, card: str
+) -> Path:
+    """Add manifest and card to a draft, sync it to disk and rename it; return its place.
+
+    Raises:
+        ModelError: the version is not called v1, v2, v2.1 …
+        OSError: it cannot be written, or is there already.
+    """
+    if not re.fullmatch(r"v[0-9]+(\.[0-9]+)?", model_version):
+        raise ModelError(
+            f"model_version: must be v1, v2, v2.1 … to be published, got {model_version!r}"
+        )
+    place = draft.with_name(draft.name.replace(".draft", model_version, 1))
+    if place.exists():
+        raise FileExistsError(f"{place} is there already")
+    (draft / VERSION).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    (draft / CARD).write_text(card, encoding="utf-8")
+    named = place.parent / "model.json"
+    if not named.exists():
+        text = json.dumps({"model": model}, ensure_ascii=False)
+        write_whole(named, text + "\n", mode=0o644)
+    for path in (*draft.rglob("*"), draft):
+        sync(path)
+    draft.rename(place)
+    for folder in (place.parent, place.parent.parent, place.parent.parent.parent):
+        sync(folder)
     return place.resolve()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return what is said of a version.
+
+    Raises:
+        ModelError: there is nothing, or nothing that can be read.
+    """
+    try:
+        if (folder / VERSION).exists():
+            return msgspec.json.decode((folder / VERSION).read_bytes(), type=Manifest)
+        return _before_recipes(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
+
+
+def _before_recipes(config: Mapping[str, Any]) -> Manifest:
+    """Return the same of a version that was published before there were recipes."""
+    return Manifest(
+        recipe="text_classifier" if config["schema"]["has_text"] else "tabular",
+        task="classification",
+        labels=tuple(config["labels"]),
+        positive_label=config.get("positive_label"),
+    )
 
 
 def written_folders(root: Path, model: str) -> list[tuple[Path, Run]]:
@@ -142,96 +161,6 @@ def folder_name(model: str) -> str:
     return f"{readable}-{digest}" if readable else digest
 
 
-def load_adapter(
-    folder: Path, backbone: Backbone | None = None, device: str | torch.device | None = None
-) -> Adapter:
-    """Load a version. Its device is the backbone's, where it reads text.
-
-    Raises:
-        ModelError: the artifact is incomplete or of another format, or it reads text and no
-            backbone was given.
-    """
-    import torch
-
-    from headrace.model.network import Adapter, Head, default_device
-
-    config = read_config(folder)
-    schema = Schema.from_dict(config["schema"])
-    layers: list[nn.Module] = []
-    text_dim = 0
-    if schema.has_text:
-        if backbone is None:
-            raise ModelError(f"{folder.name} reads text: load_adapter needs a backbone, got None")
-        layers, text_dim, device = _merged_layers(folder, backbone), backbone.dim, backbone.device
-    head = Head(schema, len(config["labels"]), text_dim)
-    head.load_state_dict(read_weights(folder, HEAD_WEIGHTS))
-    return Adapter(config, layers, head, torch.device(device or default_device()))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return what config.json says.
-
-    Raises:
-        ModelError: there is none, or this code cannot serve the artifact.
-    """
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
-    config.setdefault("backbone_tokens", config.get("trunk_tokens"))  # as it was called first
-    for name, ours in _architecture().items():
-        if config.get(name) != ours:
-            raise ModelError(f"{folder.name}: {name} must be {ours!r}, got {config.get(name)!r}")
-    return config
-
-
-def read_weights(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """Return the tensors of HEAD_WEIGHTS or ADAPTER_WEIGHTS; ModelError where it is missing."""
-    from safetensors.torch import load_file
-
-    return load_file(_file(folder, name), device=device)
-
-
-def _architecture() -> dict[str, Any]:
-    """What an artifact and the code that serves it must agree on."""
-    from headrace.model import network
-
-    return {
-        "format": 1,
-        "base_model": network.BASE_MODEL,
-        "layers": network.LAYERS,
-        "frozen_layers": network.FROZEN_LAYERS,
-        "backbone_tokens": network.BACKBONE_TOKENS,
-        "wide_tokens": network.WIDE_TOKENS,
-        "wide_buckets": network.WIDE_BUCKETS,
-    }
-
-
-def _merged_layers(folder: Path, backbone: Backbone) -> list[nn.Module]:
-    """Upper layers with the LoRA matrices added into the weights; all others stay shared."""
-    from torch import nn
-
-    from headrace.model.network import ADAPTED, FROZEN_LAYERS
-
-    config = json.loads(_file(folder, ADAPTER_CONFIG).read_text())
-    adapter = read_weights(folder, ADAPTER_WEIGHTS, str(backbone.device))
-    scale = config["lora_alpha"] / config["r"]
-    layers = list(backbone.copy().encoder.layer)
-    for number, layer in enumerate(layers[FROZEN_LAYERS:], FROZEN_LAYERS):
-        for name in ADAPTED:
-            key = f"base_model.model.encoder.layer.{number}.attention.self.{name}"
-            linear = getattr(layer.attention.self, name)
-            delta = adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"]
-            linear.weight = nn.Parameter(linear.weight + scale * delta, requires_grad=False)
-    return layers[FROZEN_LAYERS:]
-
-
-def _file(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise ModelError(f"{folder.name} lacks {name}")
-    return folder / name
-
-
 def artifact_path(uri: str, root: Path) -> Path:
     """Return the folder that an address names: a path or ``file://`` address inside `root`.
 
@@ -250,7 +179,7 @@ def artifact_path(uri: str, root: Path) -> Path:
     try:
         if not path.is_dir():
             raise ModelError(f"artifact_uri: there is no folder {uri!r}")
-        for entry in path.iterdir():
+        for entry in path.rglob("*"):
             mode = entry.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise ModelError(f"artifact_uri: {entry} must be a file, not a link or a pipe")

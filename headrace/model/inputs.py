@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +31,11 @@ class Example:
     text: str = ""
     segment: str | None = None
     features: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def only(self, names: Iterable[str]) -> Example:
+        """The same with no other features than these."""
+        kept = {name: self.features[name] for name in names if name in self.features}
+        return Example(self.text, self.segment, kept)
 
 
 def bucket(name: str, value: str | bool, buckets: int) -> int:

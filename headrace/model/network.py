@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ NAME_BUCKETS = 1 << 12
 NAME_DIM = 32
 TABULAR_DIM = 64
 ADAPTED = ("query", "value")
+BATCH = 64  # examples in one forward pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +223,16 @@ class Head(nn.Module):
 
     def deep(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
         """What the text and the tabular encoder add to the wide part's logits, (n, classes)."""
+        logits: Tensor = self.out(self.below(pooled, inputs))
+        return logits
+
+    def below(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
+        """What the last layer reads, (n, text + tabular)."""
         names = _sum(self.names.weight, inputs.names, _share(inputs.names))
         parts = [self.tabular(torch.cat([inputs.numbers, names], dim=1))]
         if self.text_norm is not None and pooled is not None:
             parts.insert(0, self.text_norm(pooled))
-        logits: Tensor = self.out(torch.cat(parts, dim=1))
-        return logits
+        return torch.cat(parts, dim=1)
 
 
 def wide_logits(weights: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
@@ -243,49 +248,41 @@ def _sum(table: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
 class Adapter:
     """One version of one model, loaded and immutable; any thread may call it.
 
-    `headrace.model.artifact.load_adapter` makes one from its folder.
+    `headrace.model.weights.load_adapter` makes one from its folder.
     """
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        labels: Sequence[str],
+        schema: Schema,
         layers: Sequence[nn.Module],
         head: Head,
+        backbone: Backbone | None,
         device: torch.device,
     ) -> None:
-        self.config = dict(config)
-        self.labels: tuple[str, ...] = tuple(config["labels"])
-        self.model_version: str = config["model_version"]
-        self.schema = Schema.from_dict(config["schema"])
+        self.labels = tuple(labels)
+        self.features = schema.numerics
+        self.schema = schema
         self.layers = list(layers)
         self.head = head.to(device).eval().requires_grad_(False)
+        self.backbone = backbone
         self.device = device
 
     @torch.inference_mode()
-    def predict(self, hidden: Hidden | None, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """Probabilities, (n, labels); `hidden` is the backbone's encoding of the texts."""
-        if not examples:
-            return np.zeros((0, len(self.labels)), dtype=np.float32)
+    def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """Probabilities, (n, labels)."""
+        out = np.zeros((len(examples), len(self.labels)), dtype=np.float32)
+        order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            out[rows] = F.softmax(self._logits([examples[row] for row in rows]), dim=1).cpu()
+        return out
+
+    def _logits(self, examples: Sequence[Example]) -> Tensor:
         pooled = tokens = None
-        if self.schema.has_text:
-            if hidden is None or len(hidden) != len(examples):
-                raise ValueError(
-                    f"hidden must hold {len(examples)} encoded texts, "
-                    f"got {None if hidden is None else len(hidden)}"
-                )
+        if self.backbone is not None:
+            hidden = self.backbone.encode([example.text for example in examples])
             pooled, tokens = pool(self.layers, hidden.states, hidden.mask), hidden.tokens
         inputs = HeadInputs.of(self.schema, examples, tokens, self.device)
-        probabilities: NDArray[np.float32] = (
-            F.softmax(self.head(pooled, inputs).float(), dim=1).cpu().numpy()
-        )
-        return probabilities
-
-
-def predict(
-    adapter: Adapter, backbone: Backbone | None, examples: Sequence[Example]
-) -> NDArray[np.float32]:
-    """Probabilities, (n, labels); a version that reads no text does not use the backbone."""
-    hidden = None
-    if adapter.schema.has_text and backbone is not None and examples:
-        hidden = backbone.encode([example.text for example in examples])
-    return adapter.predict(hidden, examples)
+        logits: Tensor = self.head(pooled, inputs).float()
+        return logits

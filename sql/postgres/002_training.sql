@@ -33,6 +33,24 @@ create table if not exists control.trigger_history (
     primary key (trigger_id, obstacle)
 );
 
+-- How far each run is, as its trainer says every few seconds.
+-- grain: one attempt at a run.  key: (run_id, attempt).
+create table if not exists control.training_progress (
+    run_id text not null,
+    attempt integer not null,
+    model text not null,
+    trigger_id text not null,
+    stage text not null,
+    step bigint,
+    steps bigint,
+    loss double precision,
+    examples_per_s double precision,
+    eta_s double precision,
+    started_at timestamptz not null,
+    updated_at timestamptz not null,
+    primary key (run_id, attempt)
+);
+
 -- Alerts that fired, as a trainer saw them.
 -- grain: one alert.  key: (model, alert, subject, since).  Times are the model's clock.
 create table if not exists control.alert_log (

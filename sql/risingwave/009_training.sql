@@ -82,6 +82,24 @@ create table if not exists control.trigger_history (
     primary key (trigger_id, obstacle)
 );
 
+-- How far each run is, as its trainer says every few seconds.
+-- grain: one attempt at a run.  key: (run_id, attempt); the last row stays.
+create table if not exists control.training_progress (
+    run_id varchar,
+    attempt integer,
+    model varchar,
+    trigger_id varchar,
+    stage varchar,
+    step bigint,
+    steps bigint,
+    loss double precision,
+    examples_per_s double precision,
+    eta_s double precision,
+    started_at timestamptz,
+    updated_at timestamptz,
+    primary key (run_id, attempt)
+);
+
 -- Alerts that fired, as a trainer saw them.
 -- grain: one alert.  key: (model, alert, subject, since); the last row stays. Times are the model's
 -- clock.

@@ -16,7 +16,7 @@ from headrace.control import policies
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, parse
 from headrace.events.log import EventLog
-from headrace.trainer.gate import evaluate
+from headrace.trainer.compare import evaluate
 from tests.support.closeness import close
 from tests.support.oracle import class_auc, macro_auc, probabilities_of, score_bin
 from tests.support.policies import set_policies

@@ -39,10 +39,11 @@ class Published:
     """Two real versions on disk that disagree, and what each of them answers."""
 
     def __init__(self, folder: Path) -> None:
-        from headrace.model.artifact import load_adapter
-        from headrace.model.network import load_backbone, predict
-        from headrace.trainer.activations import ActivationCache
-        from headrace.trainer.finetune import TrainingExample, finetune
+        from headrace.model.activations import ActivationCache
+        from headrace.model.finetune import finetune
+        from headrace.model.network import load_backbone
+        from headrace.model.recipe import TrainingExample
+        from headrace.model.weights import load_adapter
 
         backbone = load_backbone("cpu")
         cache = ActivationCache(backbone)
@@ -54,9 +55,9 @@ class Published:
                 TrainingExample(one, labels[number % 2]) for number, one in enumerate(examples)
             ]
             path = folder / version
-            finetune(train, cache=cache).save(path, version)
+            finetune(train, cache=cache).save(path)
             self.paths[version] = path
-            self.expected[version] = predict(load_adapter(path, backbone), backbone, examples)
+            self.expected[version] = load_adapter(path, backbone).predict(examples)
         assert np.abs(self.expected["1"] - self.expected["2"]).max(axis=1).min() > 0.05
 
     def copy_to(self, root: Path) -> None:

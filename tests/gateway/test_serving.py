@@ -16,9 +16,11 @@ from headrace.events.contract import parse
 from headrace.events.labels import label_text
 from headrace.events.log import EventLog
 from headrace.gateway.versions import share_of
+from headrace.model.config import FinetuneConfig
+from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
+from headrace.model.recipe import TrainingExample
 from headrace.settings import Settings
-from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
 from tests.gateway.published import Published, publish, request, wait_for
 from tests.support.gateways import gateway_process, running_gateway
 
@@ -61,7 +63,7 @@ def test_a_version_with_labels_of_before_answers_in_the_classes_of_now(
     examples = [Example("", "s", {"size": float(number)}) for number in range(30)]
     train = [TrainingExample(one, old[n % len(old)]) for n, one in enumerate(examples)]
     folder = settings.artifacts_path.resolve() / "m" / "v1"
-    finetune(train, config=FinetuneConfig(tabular_steps=5)).save(folder, "v1")
+    finetune(train, config=FinetuneConfig(tabular_steps=5)).save(folder)
     event = {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": str(folder)}
     publish(engine, event)
     with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
@@ -134,9 +136,8 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
     engine: Engine, settings: Settings
 ) -> None:
     from headrace.features.reader import FeatureReader
-    from headrace.model.artifact import load_adapter
-    from headrace.model.network import predict
-    from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
+    from headrace.model.finetune import finetune
+    from headrace.model.weights import load_adapter
 
     place = settings.artifacts_path.resolve() / "1"
     rate = "segment_features__positive_rate_30d"
@@ -144,7 +145,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         TrainingExample(Example("", "s", {rate: number % 10 / 10}), "ny"[number % 10 > 4])
         for number in range(40)
     ]
-    finetune(train, config=FinetuneConfig(tabular_steps=20)).save(place, "1")
+    finetune(train, config=FinetuneConfig(tabular_steps=20)).save(place)
     with EventLog(engine) as log:
         for number in range(8):
             event = {"model": "m", "request_id": f"old-{number}", "segment": "s", "score": 0.5}
@@ -172,7 +173,7 @@ def test_features_of_the_live_views_are_read_and_logged_as_served(
         (given.json(), "s", 0.1),
     ):
         assert value is None or isinstance(value, float)
-        expected = predict(adapter, None, [Example("", segment, {rate: value})])[0]
+        expected = adapter.predict([Example("", segment, {rate: value})])[0]
         assert list(answer["scores"].values()) == pytest.approx(list(expected), abs=1e-5)
         query = "select features from events.inference where request_id = %s"
         features = engine.rows(query, [answer["request_id"]])[0]["features"]

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import ModelError
-from headrace.model.artifact import load_adapter
+from headrace.model.activations import ActivationCache
+from headrace.model.config import FinetuneConfig
+from headrace.model.finetune import finetune
 from headrace.model.inputs import Example, Scalar, Schema, bucket
-from headrace.model.network import FROZEN_LAYERS, Backbone, load_backbone, pool, predict
-from headrace.trainer.activations import ActivationCache, predict_cached
-from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
+from headrace.model.network import FROZEN_LAYERS, Backbone, load_backbone, pool
+from headrace.model.recipe import TrainingExample
+from headrace.model.weights import load_adapter
 
 WORDS = ["router", "anyone", "remote", "code", "runs", "root", "page", "script", "user", "shown"]
 
@@ -45,9 +47,7 @@ def artifact(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Pa
         for i, text in enumerate(texts(192))
     ]
     path = tmp_path_factory.mktemp("text") / "v1"
-    finetune(train, config=FinetuneConfig(lora_lr=0.02), cache=ActivationCache(backbone)).save(
-        path, "v1"
-    )
+    finetune(train, config=FinetuneConfig(lora_lr=0.02), cache=ActivationCache(backbone)).save(path)
     return path
 
 
@@ -59,7 +59,7 @@ def tabular(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for x in rng.normal(size=120)
     ]
     path = tmp_path_factory.mktemp("tabular") / "v1"
-    finetune(train, config=FinetuneConfig(tabular_steps=50)).save(path, "v1")
+    finetune(train, config=FinetuneConfig(tabular_steps=50)).save(path)
     return path
 
 
@@ -105,32 +105,26 @@ def test_batching_threads_and_the_cache_change_no_answer(
 ) -> None:
     adapter = load_adapter(artifact, backbone)
     examples = [Example(text, "eu", {"length": len(text)}) for text in texts(24, seed=6)]
-    together = predict(adapter, backbone, examples)
+    together = adapter.predict(examples)
     with ThreadPoolExecutor(4) as threads:
-        alone = list(threads.map(lambda one: predict(adapter, backbone, [one])[0], examples))
+        alone = list(threads.map(lambda one: adapter.predict([one])[0], examples))
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    np.testing.assert_allclose(
-        together, predict_cached(adapter, ActivationCache(backbone), examples), atol=5e-3
-    )
     np.testing.assert_allclose(together.sum(1), 1, atol=1e-5)
 
 
 def test_a_long_text_and_an_empty_one_are_read(artifact: Path, backbone: Backbone) -> None:
     adapter = load_adapter(artifact, backbone)
-    got = predict(
-        adapter, backbone, [Example("root " * 5_000), Example(""), Example("\x00 \U0001f512")]
-    )
+    got = adapter.predict([Example("root " * 5_000), Example(""), Example("\x00 \U0001f512")])
     assert np.isfinite(got).all()
-    assert predict(adapter, backbone, []).shape == (0, 2)
+    assert adapter.predict([]).shape == (0, 2)
 
 
 def test_a_model_without_text_never_loads_the_backbone(tabular: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from headrace.model.inputs import Example;"
-        "from headrace.model.artifact import load_adapter;"
-        "from headrace.model.network import predict;"
+        "from headrace.model.weights import load_adapter;"
         f"adapter = load_adapter(Path({str(tabular)!r}), None, 'cpu');"
-        "p = predict(adapter, None, [Example(features={'x': 1.0})]);"
+        "p = adapter.predict([Example(features={'x': 1.0})]);"
         "assert p.shape == (1, 2); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -148,7 +142,7 @@ def test_no_feature_makes_a_prediction_fail(
     tabular: Path, features: list[dict[str, float | str | bool | None]], segment: str | None
 ) -> None:
     adapter = load_adapter(tabular, None, "cpu")
-    got = adapter.predict(None, [Example("ignored", segment, one) for one in features])
+    got = adapter.predict([Example("ignored", segment, one) for one in features])
     assert got.shape == (len(features), 2)
     assert np.isfinite(got).all()
 
@@ -158,7 +152,7 @@ def test_the_order_of_features_changes_nothing(tabular: Path) -> None:
     one: dict[str, Scalar]
     other: dict[str, Scalar]
     one, other = {"a": "1", "x": 0.3, "b": True}, {"b": True, "x": 0.3, "a": "1"}
-    got = adapter.predict(None, [Example("", "eu", one), Example("", "eu", other)])
+    got = adapter.predict([Example("", "eu", one), Example("", "eu", other)])
     assert np.array_equal(got[0], got[1])
 
 
@@ -196,15 +190,9 @@ def test_an_artifact_of_before_backbones_were_called_so_is_served(
     (place / "config.json").write_text(json.dumps(old))
     one = [Example(features={"x": 1.0})]
     assert np.array_equal(
-        load_adapter(place, None, "cpu").predict(None, one),
-        load_adapter(tabular, None, "cpu").predict(None, one),
+        load_adapter(place, None, "cpu").predict(one),
+        load_adapter(tabular, None, "cpu").predict(one),
     )
     (place / "config.json").write_text(json.dumps(old | {"trunk_tokens": 64}))
     with pytest.raises(ModelError, match="backbone_tokens must be 48, got 64"):
         load_adapter(place)
-
-
-def test_texts_and_examples_must_agree(artifact: Path, backbone: Backbone) -> None:
-    adapter = load_adapter(artifact, backbone)
-    with pytest.raises(ValueError, match="hidden must hold 2 encoded texts, got 1"):
-        adapter.predict(backbone.encode(["a"]), [Example("a"), Example("b")])

@@ -49,4 +49,4 @@ if __name__ == "__main__":
     held = taken(engine, "doomed")
     die_at(step)
     with Heartbeat(engine, held) as heartbeat:
-        headrace.trainer.publish.publish(engine, heartbeat, promising(held, "doomed"))
+        headrace.trainer.publish.publish(engine, heartbeat, promising(engine, held, "doomed"))

@@ -7,17 +7,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-import torch
 
 from headrace.control.claims import Claim, Heartbeat, claim
 from headrace.control.handover import hand_over
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.artifact import Artifact, folder_name
-from headrace.model.inputs import Example, Schema
+from headrace.model.artifact import Manifest, Run, folder_name
 from headrace.trainer.dataset import Dataset
-from headrace.trainer.gate import ModelMetrics
 from headrace.trainer.run import Candidate, Outcome
 from headrace.trainer.watch import Trainer
 from tests.support.competition import TRIGGER
@@ -38,24 +35,24 @@ def taken(engine: Engine, worker: str) -> Claim:
     return held
 
 
-def promising(held: Claim, said: str = "better") -> Outcome:
+def drafted(engine: Engine, held: Claim) -> Path:
+    """A draft with what a recipe wrote, in the folder that the trainer makes for the claim."""
+    draft = folder(engine) / f".draft-{Run(held.run_id, held.attempt)}"
+    draft.mkdir(parents=True, exist_ok=True)
+    (draft / "weights.txt").write_text(held.worker)
+    return draft
+
+
+def promising(engine: Engine, held: Claim, said: str = "better") -> Outcome:
     """An outcome to publish; `said` is its reason and tells it from others."""
-    metrics = ModelMetrics(n=40, auc=0.9, f1=0.8, log_loss=0.3, accuracy=0.85, brier=0.2)
-    artifact = Artifact(
-        labels=("leaves", "stays"),
-        schema=Schema.fit([Example("", None, {"bill": 1.0}), Example("", None, {"bill": 2.0})]),
-        finetune={},
-        adapter={},
-        head={"out.weight": torch.zeros(2)},
-        label_shares={"leaves": 0.5, "stays": 0.5},
-        report={"examples": 200},
-    )
+    metrics = {"n": 40, "auc": 0.9, "log_loss": 0.3}
+    manifest = Manifest(recipe="tabular", task="classification", labels=("leaves", "stays"))
     return Outcome(
         promoted=True,
         reason=said,
         metrics={"examples": 200},
         dataset=Dataset(held.run_id, {"model": held.model}, said, []),
-        candidate=Candidate(artifact, metrics, metrics),
+        candidate=Candidate(drafted(engine, held), manifest, metrics, metrics),
     )
 
 

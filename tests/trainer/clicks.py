@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.model.inputs import Example
-from headrace.trainer.finetune import TrainingExample
+from headrace.model.recipe import TrainingExample
 
 
 def clicks(n: int, seed: int) -> list[TrainingExample]:

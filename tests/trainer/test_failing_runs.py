@@ -14,7 +14,6 @@ from headrace.control.claims import Claim, Heartbeat, claim
 from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events.tables import TableWriter
-from headrace.model.artifact import Artifact
 from headrace.trainer.watch import LONGEST_REST_S, Trainer
 from tests.support.competition import TRIGGER
 from tests.support.promising import events, folders, promising, run
@@ -56,10 +55,9 @@ def test_a_run_that_fails_ends_in_an_event(
 def test_a_version_that_cannot_be_published_ends_in_an_event_and_leaves_nothing(
     engine: Engine, held: Claim, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    save, write_if = Artifact.save, TableWriter.write_if
+    write_if = TableWriter.write_if
 
-    def run_full(self: Artifact, folder: Path, version: str) -> None:
-        save(self, folder, version)
+    def run_full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
     def refuse(self: TableWriter, rows: Any, holds: Any) -> bool:
@@ -68,10 +66,10 @@ def test_a_version_that_cannot_be_published_ends_in_an_event_and_leaves_nothing(
         return write_if(self, rows, holds)
 
     if where == "disk":
-        monkeypatch.setattr(Artifact, "save", run_full)
+        monkeypatch.setattr("headrace.model.artifact.sync", run_full)
     else:
         monkeypatch.setattr(TableWriter, "write_if", refuse)
-    run(engine, held, monkeypatch, lambda *_: promising(held))
+    run(engine, held, monkeypatch, lambda *_: promising(engine, held))
     ((event, reason),) = events(engine)
     said = {"disk": "No space left", "database": "refused"}[where]
     assert event == "rejected" and said in reason
@@ -85,7 +83,7 @@ def test_a_run_of_which_nothing_can_be_written_is_over(
         raise psycopg.errors.CheckViolation("refused")
 
     monkeypatch.setattr(TableWriter, "write_if", refuse)
-    run(engine, held, monkeypatch, lambda *_: promising(held))
+    run(engine, held, monkeypatch, lambda *_: promising(engine, held))
     assert (events(engine), folders(engine)) == ([], [])
     grow_old(engine)
     assert claim(engine, TRIGGER, "heir") is None

@@ -6,17 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from headrace.trainer.gate import (
-    HIGHER_IS_BETTER,
+from headrace.trainer.compare import (
+    METRICS,
     Answers,
-    GatePolicy,
     Judged,
-    compare,
-    decide,
     evaluate,
     prior,
     roc_auc,
+    slices,
 )
+from headrace.trainer.gate import GatePolicy, decide
 from headrace.trainer.paired import Floats, examples_needed
 
 LABELS = ["n", "y"]
@@ -106,11 +105,11 @@ def judged(
 
 def test_slices_are_the_segments_of_some_size() -> None:
     named = judged(5, 0, segments=["x", None, "x", "y", None])
-    assert {name: len(one.actual) for name, one in named.slices(2).items()} == {
+    assert {name: len(one) for name, one in slices(named, 2).items()} == {
         "segment 'x'": 2,
         "segment ''": 2,
     }
-    assert judged(5, 0).slices(1) == {}
+    assert slices(judged(5, 0), 1) == {}
 
 
 def test_a_gain_beyond_chance_passes_and_is_told_with_its_interval() -> None:
@@ -119,7 +118,8 @@ def test_a_gain_beyond_chance_passes_and_is_told_with_its_interval() -> None:
     low, value = verdict.metrics["at_least"], verdict.metrics["improvement"]
     assert 0 < low < value == pytest.approx(0.1)
     assert verdict.newest is not None
-    ours, theirs = verdict.newest.candidate.log_loss, verdict.newest.rival.log_loss
+    both = (verdict.newest.candidate, verdict.newest.rival)
+    ours, theirs = (side["log_loss"] for side in both)
     assert verdict.reason == (
         f"log_loss on the 1,200 newest examples {ours:.4f} from {theirs:.4f} "
         f"(+10.0%, at least {low:+.1%}, against v3)"
@@ -195,14 +195,14 @@ def test_labels_that_one_side_does_not_know_are_left_out() -> None:
     assert "without 11 with labels that one side does not know ('new', 'gone')" in verdict.reason
     rest = np.arange(400) >= 11
     assert verdict.newest is not None
-    assert verdict.newest.gain == compare(known.where(rest), "log_loss").gain
+    assert verdict.newest.gain == known.where(rest).compare("log_loss").gain
 
 
 def test_what_the_rival_was_trained_on_is_left_out() -> None:
     seen = np.arange(400) < 150
     sample = judged(400, 0.1)
     verdict = decide(sample, seen=seen, against="v3")
-    assert verdict.newest == compare(sample.where(~seen), "log_loss")
+    assert verdict.newest == sample.where(~seen).compare("log_loss")
     assert verdict.metrics["left_out"]["seen"] == 150
     assert "without 150 of the time that v3 was trained on" in verdict.reason
     assert not decide(sample, seen=seen | True).passed
@@ -223,7 +223,7 @@ def test_the_first_version_must_beat_the_prior() -> None:
     assert "against the prior" in same.reason
     assert same.newest is not None
     entropy = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
-    assert same.newest.rival.log_loss == pytest.approx(entropy)
+    assert same.newest.rival["log_loss"] == pytest.approx(entropy)
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
@@ -249,7 +249,7 @@ def world(rng: np.random.Generator, n: int, own: float, rival: float) -> Judged:
     return Judged(actual, ours, theirs)
 
 
-@pytest.mark.parametrize("metric", HIGHER_IS_BETTER)
+@pytest.mark.parametrize("metric", METRICS["classification"])
 def test_every_metric_tells_better_from_equal(metric: str) -> None:
     rng = np.random.default_rng(21)
     policy = GatePolicy(metric=metric)

@@ -18,9 +18,9 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
-from headrace.model.artifact import artifact_path, load_adapter
+from headrace.model.artifact import artifact_path
 from headrace.model.inputs import Example
-from headrace.model.network import predict
+from headrace.model.weights import load_adapter
 from headrace.trainer.brief import read_brief
 from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
@@ -57,7 +57,7 @@ def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
     adapter = load_adapter(folder)
     staying = Example("", "eu", {"bill": 10, "calls": 0, "plan": "a", "vip": False})
     leaving = Example("", "eu", {"bill": 190, "calls": 9, "plan": "a", "vip": False})
-    answers = predict(adapter, None, [staying, leaving])[:, adapter.labels.index("leaves")]
+    answers = adapter.predict([staying, leaving])[:, adapter.labels.index("leaves")]
     assert answers[0] < 0.2 < 0.8 < answers[1]
     card = (folder / "README.md").read_text()
     assert json.loads((folder.parent / "model.json").read_text()) == {"model": MODEL}

@@ -18,7 +18,7 @@ from headrace.engine import Engine
 from headrace.errors import ContractError, ModelError
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.artifact import Artifact, Run, artifact_path, folder_name, save_version
+from headrace.model.artifact import Manifest, artifact_path, folder_name, publish_draft
 from headrace.trainer.publish import next_version
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.churn import customers, send
@@ -55,10 +55,12 @@ def test_every_name_has_a_folder_of_its_own() -> None:
 
 @pytest.mark.parametrize("version", ["..", ".", "", "v", "v1/../..", "v1\n", "1", "latest", "v٣"])
 def test_a_version_is_written_under_its_number_only(tmp_path: Path, version: str) -> None:
-    artifact = Artifact.__new__(Artifact)  # it is not used
+    draft = tmp_path / "m" / ".draft-r-1"
+    draft.mkdir(parents=True)
+    manifest = Manifest(recipe="tabular", task="classification")
     with pytest.raises(ModelError, match="model_version"):
-        save_version(tmp_path / "artifacts", "m", version, Run("r", 1), artifact, "")
-    assert list(tmp_path.iterdir()) == []
+        publish_draft(draft, "m", version, manifest, "")
+    assert list(tmp_path.rglob("*")) == [draft.parent, draft]
 
 
 def test_a_version_that_others_counted_up_to_the_end_is_not_replaced(engine: Engine) -> None:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
-from headrace.trainer.dataset import LabeledExample
 from headrace.trainer.run import positive_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

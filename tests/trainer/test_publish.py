@@ -21,7 +21,7 @@ from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.events.rows import ACCEPTED, EventRow
 from headrace.events.tables import TableWriter
-from headrace.model.artifact import Run, save_version
+from headrace.model.artifact import publish_draft
 from headrace.trainer import publish as publishing
 from headrace.trainer.publish import clean_up, publish
 from tests.support.competition import TRIGGER
@@ -38,7 +38,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 def publish_as(engine: Engine, held: Claim, said: str) -> None:
     with Heartbeat(engine, held) as heartbeat:
-        publish(engine, heartbeat, promising(held, said))
+        publish(engine, heartbeat, promising(engine, held, said))
 
 
 def take_over(engine: Engine) -> None:
@@ -83,14 +83,16 @@ def test_what_is_announced_is_on_disk(
 
 
 def test_a_folder_that_is_there_is_never_replaced(engine: Engine, held: Claim) -> None:
-    outcome = promising(held)
-    assert outcome.candidate is not None
-    settings = (engine.settings.artifacts_path, "m", "v1", Run("r", 1))
-    save_version(*settings, outcome.candidate.artifact, "first")
-    before = files(engine.settings.artifacts_path)
-    with pytest.raises(OSError, match="not empty"):
-        save_version(*settings, outcome.candidate.artifact, "second")
-    assert files(engine.settings.artifacts_path) == before
+    for said in ("first", "second"):
+        candidate = promising(engine, held).candidate
+        assert candidate is not None
+        draft = (candidate.folder, held.model, "v1", candidate.manifest, said)
+        if said == "first":
+            place = publish_draft(*draft)
+            before = files(place)
+    with pytest.raises(OSError, match="is there already"):
+        publish_draft(*draft)
+    assert files(place) == before
 
 
 @pytest.mark.parametrize("paused", ["before", "saved"])
@@ -103,14 +105,14 @@ def test_a_paused_trainer_changes_nothing_of_its_successor(
         else:
 
             def save_and_sleep(*arguments: Any) -> Path:
-                patch.setattr(publishing, "save_version", save_version)
-                place = save_version(*arguments)
+                patch.setattr(publishing, "publish_draft", publish_draft)
+                place = publish_draft(*arguments)
                 take_over(engine)
                 return place
 
-            patch.setattr(publishing, "save_version", save_and_sleep)
+            patch.setattr(publishing, "publish_draft", save_and_sleep)
         with pytest.raises(LostClaimError):
-            publish(engine, heartbeat, promising(held, "too late"))
+            publish(engine, heartbeat, promising(engine, held, "too late"))
     assert events(engine) == [("trained", "the heir's"), ("promoted", "the heir's")]
     assert folders(engine) == [f"v1-{held.run_id}-2"]
     kept = engine.rows("select content_sha256 from control.datasets")
@@ -124,7 +126,7 @@ def test_a_trainer_whose_claim_is_taken_while_it_trains_writes_nothing(
     def train(*_: object) -> Any:
         grow_old(engine)
         taken(engine, "heir")
-        return promising(held, "too late")
+        return promising(engine, held, "too late")
 
     run(engine, held, monkeypatch, train)
     assert events(engine) == []
@@ -199,9 +201,9 @@ def test_through_kafka_the_claim_is_looked_at_before_events_are_sent(
             grow_old(either)
             taken(either, "heir")
             with pytest.raises(LostClaimError):
-                publish(through, heartbeat, promising(held))
+                publish(through, heartbeat, promising(either, held))
         else:
-            publish(through, heartbeat, promising(held))
+            publish(through, heartbeat, promising(either, held))
     clean_up(through, held)  # an event may be under way
     ids = [f"{held.run_id}/{name}" for name in ("trained", "promoted")]
     (row,) = either.rows("select finished_at is not null as done from control.claims")
@@ -274,5 +276,5 @@ def test_a_trainer_cleans_up_after_the_one_before(
     (folder(engine) / f".draft-{held.run_id}-1").mkdir(parents=True)
     grow_old(engine)
     heir = taken(engine, "heir")
-    run(engine, heir, monkeypatch, lambda *_: promising(heir))
+    run(engine, heir, monkeypatch, lambda *_: promising(engine, heir))
     assert folders(engine) == [f"v1-{held.run_id}-2"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,17 @@ import pytest
 from numpy.typing import NDArray
 
 from headrace.control.claims import Claim
-from headrace.errors import ModelError
+from headrace.declared import Declared
+from headrace.errors import ModelError, SettingError
+from headrace.model.config import FinetuneConfig
+from headrace.model.examples import LabeledExample, Logged
+from headrace.model.finetune import finetune
+from headrace.model.inputs import Example
 from headrace.model.network import Adapter
+from headrace.model.recipe import Task, TrainingExample
 from headrace.trainer import run
-from headrace.trainer.activations import predict_cached
 from headrace.trainer.brief import Brief, Champion, Marks
-from headrace.trainer.dataset import Dataset, LabeledExample
-from headrace.trainer.finetune import FinetuneConfig, TrainingExample, finetune
+from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import GatePolicy
 from tests.trainer.clicks import clicks
 
@@ -33,18 +40,46 @@ def champion(
     place = folder / "m" / "v1"
     names = names or {"yes": "yes", "no": "no"}
     parent = [TrainingExample(one.example, names[one.label]) for one in clicks(COUNT, 4)]
-    finetune(parent, config=FinetuneConfig(tabular_steps=50)).save(place, "v1")
+    finetune(parent, config=FinetuneConfig(tabular_steps=50)).save(place)
     return Champion("v1", str(place), train_to)
 
 
-def train(folder: Path, rival: Champion | None) -> run.Outcome:
+def train(
+    folder: Path,
+    rival: Champion | None,
+    logged: Callable[[str], Logged | None] = lambda _: None,
+) -> run.Outcome:
+    """Train on clicks; `logged` is what was answered where a label came."""
+    rows = [
+        LabeledExample(
+            f"r{i}", NOW + timedelta(minutes=i), NOW, one.example, one.label,
+            logged=logged(one.label),
+        )
+        for i, one in enumerate(clicks(COUNT, 5))
+    ]  # fmt: skip
+    return train_rows(folder, rows, rival)
+
+
+def train_as(folder: Path, declared: Declared, task: Task = "classification") -> run.Outcome:
+    """Train on clicks by a declaration."""
     rows = [
         LabeledExample(f"r{i}", NOW + timedelta(minutes=i), NOW, one.example, one.label)
         for i, one in enumerate(clicks(COUNT, 5))
     ]
+    return train_rows(folder, rows, declared=declared, task=task)
+
+
+def train_rows(
+    folder: Path,
+    rows: Sequence[LabeledExample],
+    rival: Champion | None = None,
+    **how: Any,
+) -> run.Outcome:
     dataset, policy = Dataset("d", {}, "", rows), GatePolicy(suspect_auc=1)
-    brief = Brief(CLAIM, dataset, rival, "yes", policy, folder, Marks())
-    return run.train(brief, lambda _: None)
+    brief = Brief(CLAIM, dataset, rival, "yes", policy, folder, Marks(), **how)
+    draft = folder / "draft"
+    draft.mkdir()
+    return run.train(brief, draft, lambda _: None)
 
 
 def test_the_champion_is_compared_on_what_came_after_its_training(tmp_path: Path) -> None:
@@ -72,17 +107,23 @@ def test_a_champion_of_other_labels_is_no_rival(tmp_path: Path) -> None:
     assert outcome.metrics["gate"]["left_out"]["unknown"] == 0
 
 
+def without_numbers(monkeypatch: pytest.MonkeyPatch, *which: int) -> None:
+    """Have some of the versions, in the order in which they are asked, answer NaN."""
+    predict, asked = Adapter.predict, list[Adapter]()
+
+    def spoiled(adapter: Adapter, examples: Sequence[Example]) -> NDArray[np.float32]:
+        if adapter not in asked:
+            asked.append(adapter)
+        said = predict(adapter, examples)
+        return said * np.float32("nan") if asked.index(adapter) in which else said
+
+    monkeypatch.setattr(Adapter, "predict", spoiled)
+
+
 def test_a_champion_without_numbers_is_easily_beaten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Adapter] = []
-
-    def only_the_first(adapter: Adapter, *rest: Any) -> NDArray[np.float32]:
-        asked.append(adapter)
-        said = predict_cached(adapter, *rest)
-        return said if adapter is asked[0] else said * np.nan
-
-    monkeypatch.setattr("headrace.trainer.run.predict_cached", only_the_first)
+    without_numbers(monkeypatch, 1)
     outcome = train(tmp_path, champion(tmp_path))
     assert outcome.promoted
     assert outcome.metrics["gate"]["against"] == "v1"
@@ -91,8 +132,59 @@ def test_a_champion_without_numbers_is_easily_beaten(
 def test_a_candidate_without_numbers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "headrace.trainer.run.predict_cached", lambda *asked: predict_cached(*asked) * np.nan
-    )
+    without_numbers(monkeypatch, 0)
     with pytest.raises(ModelError, match="probabilities are not finite"):
         train(tmp_path, None)
+
+
+def server(right: float, sure: float, *, scores: bool = True) -> Callable[[str], Logged]:
+    """A version of somebody else's that is so often right, and so sure of it."""
+    rng = np.random.default_rng(0)
+
+    def logged(label: str) -> Logged:
+        said = label if rng.random() < right else {"yes": "no", "no": "yes"}[label]
+        p = sure if said == "yes" else 1 - sure
+        return Logged("theirs", said, p if scores else None)
+
+    return logged
+
+
+@pytest.mark.parametrize("known", [None, Champion("theirs", "s3://elsewhere/model")])
+def test_a_version_of_somebody_else_is_measured_by_what_it_answered(
+    tmp_path: Path, known: Champion | None
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for folder in (good, bad):
+        folder.mkdir()
+    beaten = train(bad, known, server(0.5, 0.95))
+    assert beaten.promoted
+    assert beaten.metrics["gate"]["against"] == "theirs, as it was logged"
+    better = train(good, known, server(0.999, 0.999))
+    assert not better.promoted
+    assert better.metrics["gate"]["champion"]["holdout"]["log_loss"] < 0.1
+
+
+def test_a_version_that_logs_no_scores_is_compared_by_accuracy(tmp_path: Path) -> None:
+    outcome = train(tmp_path, None, server(0.6, 0.6, scores=False))
+    assert outcome.promoted
+    assert outcome.reason.startswith("accuracy on the 45 newest examples")
+    assert outcome.metrics["gate"]["champion"]["holdout"]["accuracy"] > 0.4
+
+
+def test_what_another_version_answered_is_left_out(tmp_path: Path) -> None:
+    turns = itertools.cycle([*["theirs"] * 3, "another"])
+    answer = server(0.5, 0.95)
+    outcome = train(tmp_path, None, lambda label: replace(answer(label), model_version=next(turns)))
+    assert outcome.metrics["gate"]["left_out"]["unknown"] == pytest.approx(HELD_OUT / 4, abs=1)
+
+
+def test_a_recipe_of_another_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="recipe tabular is for"):
+        train_as(tmp_path, Declared(recipe="tabular"), "generation")
+
+
+def test_only_the_declared_features_are_read(tmp_path: Path) -> None:
+    outcome = train_as(tmp_path, Declared(features=("age",)))
+    assert not outcome.promoted
+    assert outcome.candidate is not None
+    assert outcome.candidate.manifest.features == ("age",)

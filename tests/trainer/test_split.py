@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
-from headrace.trainer.dataset import Dataset, LabeledExample
+from headrace.trainer.dataset import Dataset
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from headrace.model.inputs import Example
-from headrace.trainer.gate import ModelMetrics, Verdict
+from headrace.trainer.compare import Comparison
+from headrace.trainer.gate import Verdict
 from headrace.trainer.suspicion import GIVES_AWAY, doubt, most_telling
 
 PASSED = Verdict(True, "log_loss 0.0001 from 0.6931 (+100.0% against the prior)", {"n": 1})
@@ -16,8 +18,15 @@ RNG = np.random.default_rng(6)
 COINS = RNG.choice(["ok", "fraud"], 400).tolist()
 
 
-def measured(auc: float | None, accuracy: float = 0.5) -> ModelMetrics:
-    return ModelMetrics(n=100, auc=auc, f1=0.5, log_loss=0.1, accuracy=accuracy, brier=0.1)
+def compared(
+    auc: float | None, rival: float | None, held_out: list[str], accuracy: float = 1.0
+) -> Verdict:
+    """A verdict that passed on these metrics."""
+    ours, theirs = (
+        {"n": len(held_out), "auc": area, "accuracy": share}
+        for area, share in ((auc, accuracy), (rival, 0.5))
+    )
+    return replace(PASSED, newest=Comparison(ours, theirs, None, held_out))
 
 
 def examples(**columns: Any) -> list[Example]:
@@ -36,10 +45,9 @@ def told(
     train: list[tuple[Example, str]] | None = None,
     suspect_auc: float = 0.999,
 ) -> Verdict:
-    return doubt(
-        PASSED, measured(auc, 1.0), measured(rival), COINS[:100] if held_out is None else held_out,
-        noise() if train is None else train, model="is it right?", suspect_auc=suspect_auc,
-    )  # fmt: skip
+    verdict = compared(auc, rival, COINS[:100] if held_out is None else held_out)
+    train = noise() if train is None else train
+    return doubt(verdict, train, model="is it right?", suspect_auc=suspect_auc)
 
 
 def test_the_feature_and_what_to_do_are_named() -> None:
@@ -71,7 +79,7 @@ def test_what_no_feature_explains_is_turned_down_too() -> None:
     ],
 )
 def test_what_is_plausible_or_allowed_passes(verdict: Verdict) -> None:
-    assert verdict == PASSED
+    assert replace(verdict, newest=None) == PASSED
 
 
 @pytest.mark.parametrize(("auc", "held_out"), [(1.0, ["ok"] * 98 + ["fraud"] * 2), (None, ["ok"])])
@@ -83,11 +91,8 @@ def test_few_labels_are_enough_where_a_feature_gives_them_away(
 
 
 def test_what_was_turned_down_stays_so() -> None:
-    failed = Verdict(False, "no better")
-    verdict = doubt(
-        failed, measured(1.0), measured(0.5), COINS, noise(), model="m", suspect_auc=0.999
-    )
-    assert verdict == failed
+    failed = replace(compared(1.0, 0.5, COINS), passed=False, reason="no better")
+    assert doubt(failed, noise(), model="m", suspect_auc=0.999) == failed
 
 
 LEAKS: dict[str, list[Any]] = {

@@ -10,27 +10,21 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ModelError
 from headrace.events.labels import class_of
-from headrace.model.artifact import (
-    ADAPTER_WEIGHTS,
-    HEAD_WEIGHTS,
-    Artifact,
-    read_config,
-    read_weights,
-)
-from headrace.model.inputs import Example, Schema
+from headrace.model.activations import ActivationCache, shared_activations
+from headrace.model.config import FinetuneConfig
+from headrace.model.inputs import Schema
 from headrace.model.network import (
     FROZEN_LAYERS,
     WIDE_BUCKETS,
@@ -38,39 +32,19 @@ from headrace.model.network import (
     Head,
     HeadInputs,
     default_device,
-    load_backbone,
     lora_config,
     padded,
     pool,
 )
-from headrace.trainer.activations import ActivationCache
-from headrace.trainer.wide import fit_wide, held_out_logits
-
-
-@dataclass(frozen=True, slots=True)
-class FinetuneConfig:
-    """Every setting of a fine-tune."""
-
-    text_examples: int = 2_048  # read by the adapted layers: half the newest, half older ones
-    tabular_steps: int = 600  # of a model without text
-    batch_size: int = 32
-    rank: int = 8  # of the LoRA matrices
-    alpha: int = 16  # the adapter is scaled by alpha / rank
-    lora_lr: float = 2e-3
-    head_lr: float = 1e-3
-    weight_decay: float = 0.01
-    dropout: float = 0.1  # of the pooled text
-    wide_strength: float = 3.0  # inverse of the L2 penalty on the word and name weights
-    folds: int = 3  # how many times the word weights are fitted to hold a part out
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingExample:
-    """An example, its label and how much it counts."""
-
-    example: Example
-    label: str
-    weight: float = 1.0
+from headrace.model.recipe import Progress, TrainingExample
+from headrace.model.weights import (
+    ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
+    Artifact,
+    read_config,
+    read_weights,
+)
+from headrace.model.wide import fit_wide, held_out_logits
 
 
 def finetune(
@@ -79,12 +53,10 @@ def finetune(
     config: FinetuneConfig | None = None,
     *,
     cache: ActivationCache | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
     seed: int = 0,
 ) -> Artifact:
     """Learn from `train`, starting from `parent` where its labels and features still fit.
-
-    `progress` is called with (step, steps, loss).
 
     Raises:
         ValueError: no examples, or a single label and no parent that knows others.
@@ -92,11 +64,11 @@ def finetune(
     config = config or FinetuneConfig()
     started = time.perf_counter()
     labels, schema, warm = _start(train, parent, config)
-    device = cache.backbone.device if cache else torch.device(default_device())
-    if schema.has_text and cache is None:
-        cache = ActivationCache(load_backbone(device))
     if not schema.has_text:
         cache = None
+    elif cache is None:
+        cache = shared_activations()
+    device = cache.backbone.device if cache else torch.device(default_device())
     rows = _rows(len(train), config.text_examples if cache else len(train), seed)
     if cache:
         cache.warm([train[row].example.text for row in rows])
@@ -133,7 +105,6 @@ def finetune(
         finetune=asdict(config),
         adapter=_adapter_state(peft_model),
         head=_to_cpu(head.state_dict()),
-        label_shares=_shares(train, labels),
         report={
             "examples": len(train),
             "steps": len(losses),
@@ -179,14 +150,6 @@ def _rows(examples: int, wanted: int, seed: int) -> list[int]:
     newest = examples - wanted // 2
     older = np.random.default_rng(seed).choice(newest, wanted - wanted // 2, replace=False)
     return [*sorted(older.tolist()), *range(newest, examples)]
-
-
-def _shares(train: Sequence[TrainingExample], labels: Sequence[str]) -> dict[str, float]:
-    totals: defaultdict[str, float] = defaultdict(float)
-    for one in train:
-        totals[one.label] += one.weight
-    total = sum(totals.values())
-    return {label: totals[label] / total for label in labels}
 
 
 def _adapted(backbone: Backbone, config: FinetuneConfig) -> Any:
@@ -256,7 +219,7 @@ def _fit_deep(
     weight: Tensor,
     offset: Tensor,
     config: FinetuneConfig,
-    progress: Callable[[int, int, float], None] | None,
+    progress: Progress | None,
     seed: int,
 ) -> list[float]:
     """Train over `rows` what is added to the logits `offset`; return the loss of each step."""

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headrace.model.inputs import Example
 from headrace.model.network import (
     BACKBONE_TOKENS,
-    Adapter,
     Backbone,
     Hidden,
     load_backbone,
@@ -87,24 +85,11 @@ class ActivationCache:
 
 @functools.cache
 def shared_activations() -> ActivationCache:
-    """Return the cache of this process; the first call loads the backbone."""
-    return ActivationCache(load_backbone())
+    """Return the cache of this process."""
+    return ActivationCache(shared_backbone())
 
 
-def predict_cached(
-    adapter: Adapter,
-    cache: ActivationCache | None,
-    examples: Sequence[Example],
-    batch_size: int = 64,
-) -> NDArray[np.float32]:
-    """`adapter`'s probabilities, (n, labels); the cache serves the backbone's activations."""
-    out = np.zeros((len(examples), len(adapter.labels)), dtype=np.float32)
-    order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = [examples[row] for row in rows]
-        hidden = None
-        if adapter.schema.has_text and cache is not None:
-            hidden = cache.hidden([example.text for example in batch])
-        out[rows] = adapter.predict(hidden, batch)
-    return out
+@functools.cache
+def shared_backbone() -> Backbone:
+    """Return the backbone of this process; the first call loads it."""
+    return load_backbone()

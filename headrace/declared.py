@@ -1,0 +1,276 @@
+"""Which models learn, and how: the tables of ``headrace.toml``.
+
+    [models.churn]
+    recipe = "tabular"
+    features = ["plan", "bill", "segment_features__labels_30d"]
+
+    [models.churn.config]
+    steps = 300
+
+    [models.churn.gate]
+    metric = "auc"
+
+A key that nobody knows is an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from headrace.control import policies
+from headrace.engine import Engine
+from headrace.errors import ModelError, SettingError
+from headrace.model.recipe import Recipe, Task
+from headrace.trainer.recipes import find, names
+
+GateMetric = Literal["log_loss", "auc", "f1", "accuracy", "brier", "mae", "mse"]
+
+
+# What msgspec calls a type, and what people do.
+WORDS = {
+    " | null": "", "int": "a whole number", "float": "a number", "str": "a text",
+    "array": "a list", "object": "a table", "bool": "true or false",
+}  # fmt: skip
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Policies of the gate; what is not given stays as `headrace policy` says.
+
+    Attributes:
+        metric: what a candidate is compared by (policy `gate_metric`).
+        min_improvement: relative improvement that it needs on the newest labels.
+        max_forgetting: relative loss that is allowed on old labels.
+        max_slice_drop: relative loss that is allowed in a segment.
+        suspect_auc: from this AUC on a candidate is too good to be true.
+    """
+
+    metric: GateMetric | None = None
+    min_improvement: float | None = None
+    max_forgetting: float | None = None
+    max_slice_drop: float | None = None
+    suspect_auc: float | None = None
+
+    def policies(self) -> dict[str, str]:
+        """Return what was given, by the names of the policies."""
+        given = msgspec.structs.asdict(self)
+        given["gate_metric"] = given.pop("metric")
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+
+class Online(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model learns between its runs.
+
+    Attributes:
+        every_s: shortest time between two versions, in seconds.
+        batch: most new labels in one step.
+        replay: older examples in each step, drawn from the reservoir.
+        reservoir: examples that are kept in memory for that.
+        rate: learning rate.
+        steps: of the optimizer, in each step.
+        keep: how many of the newest versions stay on disk.
+    """
+
+    every_s: Annotated[float, Meta(ge=0)] = 0.5
+    batch: Annotated[int, Meta(ge=1)] = 256
+    replay: Annotated[int, Meta(ge=0)] = 256
+    reservoir: Annotated[int, Meta(ge=1)] = 2_000
+    rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    steps: Annotated[int, Meta(ge=1)] = 10
+    keep: Annotated[int, Meta(ge=1)] = 20
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of the file.
+
+    Attributes:
+        recipe: one of Headrace's, or the dotted name of a module; "": by what the model's events
+            hold.
+        base: the model to start from, a folder or a name of the Hugging Face hub; "": the recipe's.
+        task: what is predicted; none: by the model's events, if the recipe can do it.
+        features: names of the features that the model is given; none: all.
+        config: settings of the recipe.
+        gate: when a version is good enough.
+        online: whether and how it learns between its runs; none: it does not.
+    """
+
+    recipe: str = ""
+    base: str = ""
+    task: Task | None = None
+    features: tuple[str, ...] | None = None
+    config: dict[str, Any] = {}
+    gate: Gate = Gate()
+    online: Online | None = None
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file."""
+
+    models: dict[str, Declared] = {}
+
+
+def read_declared(path: Path) -> dict[str, Declared]:
+    """Return the models of the file by name; none where there is no file.
+
+    Raises:
+        SettingError: the file cannot be read, or a key or value is not allowed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"{path.name} cannot be read: {error}") from None
+    known(path.name, document, ["models"])
+    models = document.get("models", {})
+    if not isinstance(models, dict):
+        raise SettingError(f"{path.name}: models: must be tables [models.NAME], got {models!r}")
+    declared = {}
+    for name, model in models.items():
+        where = f"{path.name}: models.{name}"
+        known(where, model, Declared.__struct_fields__)
+        if isinstance(model, dict):
+            known(f"{where}.gate", model.get("gate", {}), Gate.__struct_fields__)
+            known(f"{where}.online", model.get("online", {}), Online.__struct_fields__)
+        declared[name] = _converted(model, Declared, where)
+    for name, one in declared.items():
+        if one.recipe:
+            recipe, _ = chosen(one, where=f"{path.name}: models.{name}")
+            if one.task is not None and one.task not in recipe.TASKS:
+                raise SettingError(
+                    f"{path.name}: models.{name}.task: must be one of {', '.join(recipe.TASKS)} "
+                    f"for the recipe {one.recipe}, got {one.task!r}"
+                )
+        elif one.config or one.base:
+            raise SettingError(
+                f"{path.name}: models.{name}.recipe: must be given with config or base"
+            )
+    return declared
+
+
+def chosen(declared: Declared, where: str = "") -> tuple[Recipe, Any]:
+    """Return the recipe of a declaration and its settings.
+
+    Raises:
+        SettingError: there is no such recipe, or a setting is not known or not allowed.
+    """
+    try:
+        recipe = find(declared.recipe)
+    except ModelError as error:
+        raise SettingError(f"{where}.{error}") from None
+    given = dict(declared.config)
+    settings = setting_names(recipe.Config)
+    known(f"{where}.config", given, [name for name in settings if name != "base"])
+    if declared.base:
+        if "base" not in settings:
+            raise SettingError(f"{where}.base: {declared.recipe} starts from no other model")
+        given["base"] = declared.base
+    return recipe, _converted(given, recipe.Config, f"{where}.config")
+
+
+def setting_names(config: type[Any]) -> list[str]:
+    """Return the names of a recipe's settings."""
+    if is_dataclass(config):
+        return [one.name for one in fields(config)]
+    return [one.name for one in msgspec.structs.fields(config)]
+
+
+def known(where: str, given: object, keys: Iterable[str]) -> None:
+    """Refuse keys that are none of `keys`.
+
+    Raises:
+        SettingError: names the key and the nearest one.
+    """
+    if not isinstance(given, Mapping):
+        return
+    allowed = list(keys)
+    for key in given:
+        if key not in allowed:
+            near = get_close_matches(str(key), allowed, n=1, cutoff=0.0)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise SettingError(f"{where}: {key!r} is no key; {meant}there are {', '.join(allowed)}")
+
+
+def _converted(given: object, kind: type[Any], where: str) -> Any:
+    """Return `given` as `kind`.
+
+    Raises:
+        SettingError: names the key, what is allowed and what came.
+    """
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        keys = [key for key in path.strip("`").split(".") if key]
+        came = given
+        for key in keys:
+            came = came.get(key.partition("[")[0]) if isinstance(came, Mapping) else came
+        choices = _choices(kind, keys)
+        expected = message.removeprefix("Expected ").partition(", got")[0].replace("`", "")
+        for name, words in WORDS.items():
+            expected = expected.replace(name, words)
+        allowed = f"one of {', '.join(choices)}" if choices else expected
+        raise SettingError(f"{'.'.join([where, *keys])}: must be {allowed}, got {came!r}") from None
+
+
+def _choices(kind: Any, keys: Sequence[str]) -> list[str]:
+    """Return the texts that are allowed at a key; none where it is no choice."""
+    for key in keys:
+        kind = get_type_hints(kind).get(key) if isinstance(kind, type) else None
+    literals = [one for one in (kind, *get_args(kind)) if get_origin(one) is Literal]
+    return [str(choice) for one in literals for choice in get_args(one)]
+
+
+def toml_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, with the settings of each of Headrace's recipes."""
+    (top,), shared = msgspec.json.schema_components([File], ref_template="#/$defs/{name}")
+    settings = []
+    for name in names():
+        (_,), of_recipe = msgspec.json.schema_components(
+            [find(name).Config], ref_template=f"#/$defs/{name}.{{name}}"
+        )
+        shared |= {f"{name}.{key}": value for key, value in of_recipe.items()}
+        is_it = {"properties": {"recipe": {"const": name}}, "required": ["recipe"]}
+        config = {"$ref": f"#/$defs/{name}.Config"}
+        settings.append({"if": is_it, "then": {"properties": {"config": config}}})
+    shared["Declared"]["allOf"] = settings
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "headrace.toml",
+        **top,
+        "$defs": shared,
+    }
+
+
+def apply(engine: Engine, declared: Mapping[str, Declared]) -> list[str]:
+    """Set the policies that declarations stand for; return what changed, a line each.
+
+    A declared model learns, unless `headrace train MODEL --off` said that it does not.
+
+    Raises:
+        ContractError: no model can have this name, or a value is none of the policy's.
+        SettingError: the engine cannot do what is declared.
+    """
+    said = []
+    for model, one in declared.items():
+        if one.online and engine.dialect.name != "postgres":
+            raise SettingError(f"models.{model}.online: needs HEADRACE_ENGINE=postgres")
+        own = policies.read(engine, model)["own"]
+        wanted = one.gate.policies()
+        if one.task:
+            wanted["task"] = one.task
+        if "learn" not in own:
+            wanted["learn"] = "on"
+        changed = {name: value for name, value in wanted.items() if own.get(name) != value}
+        if changed:
+            policies.write(engine, model, changed)
+            values = ", ".join(f"{name}={value}" for name, value in sorted(changed.items()))
+            said.append(f"{model}: {values}, as declared")
+    return said

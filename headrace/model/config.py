@@ -1,0 +1,41 @@
+"""Settings of the network's training, importable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Rate = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a fine-tune.
+
+    Attributes:
+        text_examples: how many texts the adapted layers read, half the newest, half older ones.
+        tabular_steps: steps of a model without text.
+        batch_size: examples in one step.
+        rank: of the LoRA matrices.
+        alpha: the adapter is scaled by alpha / rank.
+        lora_lr: learning rate of the LoRA matrices.
+        head_lr: learning rate of the head.
+        weight_decay: of both.
+        dropout: of the pooled text.
+        wide_strength: inverse of the L2 penalty on the word and name weights.
+        folds: how many times the word weights are fitted to hold a part out.
+    """
+
+    text_examples: Count = 2_048
+    tabular_steps: Count = 600
+    batch_size: Count = 32
+    rank: Count = 8
+    alpha: Count = 16
+    lora_lr: Rate = 2e-3
+    head_lr: Rate = 1e-3
+    weight_decay: Share = 0.01
+    dropout: Share = 0.1
+    wide_strength: Annotated[float, Meta(gt=0)] = 3.0
+    folds: Annotated[int, Meta(ge=2)] = 3
