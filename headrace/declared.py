@@ -15,6 +15,7 @@ A key that nobody knows is an error that names the nearest one.
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -119,6 +120,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def read_declared(path: Path) -> dict[str, Declared]:
     """Return the models of the file by name; none where there is no file.
 
+    Modules in the folder of the file can be imported from then on: recipes of one's own lie there.
+
     Raises:
         SettingError: the file cannot be read, or a key or value is not allowed.
     """
@@ -128,6 +131,8 @@ def read_declared(path: Path) -> dict[str, Declared]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"{path.name} cannot be read: {error}") from None
+    if (beside := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(beside)
     known(path.name, document, ["models"])
     models = document.get("models", {})
     if not isinstance(models, dict):

@@ -20,7 +20,7 @@ from headrace.events.labels import label_text
 from headrace.gateway.versions import LoadedVersion
 from headrace.model.artifact import artifact_path, read_manifest
 from headrace.model.inputs import Example
-from headrace.trainer.recipes import load, names
+from headrace.trainer.recipes import RUN_YOUR_CODE, load, names
 
 if TYPE_CHECKING:
     from headrace.features.reader import FeatureReader
@@ -81,15 +81,18 @@ class Loader:
     def _check(self, model: str, recipe: str) -> None:
         """Refuse code that no recipe of Headrace and no declaration of the model names.
 
+        A version of a recipe that runs the user's code needs the declaration, too.
+
         Raises:
             ModelError: the version is of another recipe.
         """
-        if recipe in names():
+        own = [name for name in names() if name not in RUN_YOUR_CODE]
+        if recipe in own:
             return
         declared = read_declared(self._engine.settings.models_path).get(model)
         if declared is None or declared.recipe != recipe:
             raise ModelError(
-                f"recipe: must be one of {', '.join(names())}, or what "
+                f"recipe: must be one of {', '.join(own)}, or what "
                 f"{self._engine.settings.models} declares for {model!r}, got {recipe!r}"
             )
 

@@ -221,6 +221,8 @@ def _prediction(version: LoadedVersion, features: Mapping[str, Any], answer: Any
         return Prediction(version.row, features, value if task == "regression" else None, value)
     scores = dict.fromkeys(version.labels, 0.0)
     for label, p in zip(version.labels, answer, strict=True):
+        if not math.isfinite(p):
+            raise ModelError(f"a probability must be a finite number, got {p}")
         scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
     best = max(scores, key=scores.__getitem__)
     score = scores[best if version.positive is None else version.positive]

@@ -13,6 +13,8 @@ from headrace.model.corrections import Corrected
 from headrace.model.recipe import Predictor, Recipe
 
 PACKAGE = __name__
+# What a version of these recipes runs is named in its folder.
+RUN_YOUR_CODE = ("command", "python")
 
 
 def names() -> list[str]:
