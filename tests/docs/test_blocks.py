@@ -111,6 +111,7 @@ def test_the_first_lines_of_an_application_are_watched(place: Place) -> None:
         ("sh", "headrace status | grep nothing-like-that\necho ok\n"),
         ("sh", "curl -s localhost:8321/v1/inferences -d nonsense\n"),
         ("sh", "curl -s localhost:8321/healthz  # 404: not at all\n"),
+        ("toml", "[models.m]\nrecipe = 'tabula'\n"),
         ("console", "ok\n"),
         ("sql", "select * from headrace.no_view;\n"),
         ("sql", "select * from control.policies;\n"),

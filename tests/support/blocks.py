@@ -1,8 +1,10 @@
 """The code blocks of the docs, and how to run each kind.
 
 A block without a language, or with one that is not in RUN, is an error, so a new block is run by
-default. Output and diagrams are `text`. Shell commands in NOT_HERE are skipped. A request that must
-be refused says so in a comment, with the status: `# 422: no such label`.
+default. Output and diagrams are `text`. A block `python file` is a file that others use, under the
+name in its first line; tests/docs/test_recipes.py tries what it does. Shell commands in NOT_HERE
+are skipped. A request that must be refused says so in a comment, with the status:
+`# 422: no such label`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ NOT_HERE = {
 }
 OWNER_SQL = ("alter", "create", "delete", "grant", "insert", "truncate", "update")
 TIMEOUT_S = 300
+READ_TOML = """\
+import pathlib, sys
+from headrace.declared import read_declared
+read_declared(pathlib.Path(sys.argv[1]))
+"""
 # Prints the status of each response on standard error.
 CURL = """\
 #!/bin/sh
@@ -82,6 +89,11 @@ class BrokenBlockError(AssertionError):
 def blocks() -> list[Block]:
     """Return all blocks of all pages, in order."""
     return [block for page in PAGES for block in _of_page(page)]
+
+
+def file_name(block: Block) -> str:
+    """Return the name in the first line of a file: `# train.py`."""
+    return block.text.partition("\n")[0].removeprefix("# ")
 
 
 def check(block: Block, place: Place) -> None:
@@ -136,6 +148,9 @@ def _here(text: str, place: Place) -> str:
 
 
 def _python(block: Block, place: Place) -> str:
+    if "file" in block.options:
+        (place.folder / file_name(block)).write_text(block.text)
+        return ""
     # The line numbers of a traceback are those of the page.
     script = place.folder / f"{block.page.stem}-{block.line}.py"
     script.write_text("\n" * block.line + _here(block.text, place))
@@ -188,6 +203,13 @@ def _json(block: Block, _: Place) -> str:
     return f"no topics: {', '.join(unknown)}" if unknown else ""
 
 
+def _toml(block: Block, place: Place) -> str:
+    path = place.folder / f"{block.page.stem}-{block.line}.toml"
+    path.write_text(block.text)
+    done = place.run(sys.executable, "-c", READ_TOML, str(path))
+    return done.stderr if done.returncode else ""
+
+
 def _yaml(block: Block, _: Place) -> str:
     yaml.safe_load(block.text)
     return ""
@@ -216,6 +238,7 @@ RUN: dict[str, Callable[[Block, Place], str]] = {
     "console": _console,
     "sql": _sql,
     "json": _json,
+    "toml": _toml,
     "yaml": _yaml,
     "http": _http,
     "text": _nothing,

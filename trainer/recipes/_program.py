@@ -55,6 +55,7 @@ class Program:
         self._input = self._process.stdin
         self._output = io.BufferedReader(self._process.stdout)  # type: ignore[type-var]
         self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._printed: deque[str] = deque(maxlen=LAST_LINES)
         self._listener = _thread(_listen, self._process.stderr, self._said)
         _thread(_end_group, self._process)
         weakref.finalize(self, _end, self._process, self._input, self._output)
@@ -89,7 +90,7 @@ class Program:
         with self._limit(timeout_s) as late:
             for line in self._output:
                 if not told(line):
-                    self._said.append(_readable(line))
+                    self._printed.append(_readable(line))
             self._process.wait()
         self._output.close()
         if late.is_set() or self._process.returncode:
@@ -113,7 +114,7 @@ class Program:
             timer.cancel()
 
     def _ending(self, timeout_s: float | None) -> str:
-        """How it ended, and what it said last."""
+        """How it ended, and what it said last, on standard error or else on standard output."""
         how = "closed its output and was killed"
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(1)
@@ -125,7 +126,7 @@ class Program:
             how = f"took longer than {timeout_s:g} s and was killed"
         kill(self._process)
         self._listener.join(5)
-        said = " | ".join(line for line in self._said if line)[-LAST_CHARACTERS:]
+        said = " | ".join(line for line in self._said or self._printed if line)[-LAST_CHARACTERS:]
         return f"{how}; it said last: {said}" if said else f"{how} and said nothing"
 
 
