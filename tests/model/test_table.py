@@ -29,7 +29,8 @@ VALUES: list[st.SearchStrategy[Scalar]] = [
 
 
 def dataset(examples: list[Example], task: str = "classification") -> TrainingSet:
-    labels = ["yes" if task == "classification" else str(n / 3) for n in range(len(examples))]
+    number = task in ("regression", "ranking")
+    labels = [str(n / 3) if number else "yes" for n in range(len(examples))]
     learned = [
         TrainingExample(one, label, 0.5, f"r{n}", None if n % 2 else n, n / 7)
         for n, (one, label) in enumerate(zip(examples, labels, strict=True))
@@ -105,6 +106,13 @@ def test_what_a_mixture_or_a_value_of_another_type_becomes() -> None:
     assert columns.features["mixed"].categories == ("1", "1.5", "one", "true")
     (row,) = columns.rows([Example("", None, {"n": 10**400, "mixed": math.inf})])
     assert (row["n"], row["mixed"]) == (None, None)
+
+
+def test_a_preference_has_a_column_for_the_answer() -> None:
+    columns = Columns.of(dataset([Example("asked", None, {"n": 1})], "preference"))
+    (row,) = columns.rows([Example("asked", None, {"answer": "such a one"})])
+    assert row["answer"] == "such a one"
+    assert columns.frame({"answer": ["other"]})["answer"].dtype == object
 
 
 def test_codes_of_categories_stay_and_new_values_are_kept() -> None:

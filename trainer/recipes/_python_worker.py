@@ -55,6 +55,8 @@ def _fit(
 
 
 def _serve(own: Own, target: str, folder: Path, asked: IO[str], answers: IO[str]) -> None:
+    import numpy as np
+
     predict, module = _found(target)
     if not hasattr(module, "load"):
         raise SystemExit(f"{module.__name__} has no function load(folder)")
@@ -62,8 +64,6 @@ def _serve(own: Own, target: str, folder: Path, asked: IO[str], answers: IO[str]
     for line in asked:
         rows = json.loads(line)
         try:
-            import numpy as np
-
             frame = _framed(own, {name: [row[name] for row in rows] for name in rows[0]})
             answer = np.asarray(predict(model, frame)).tolist()
         except Exception as error:

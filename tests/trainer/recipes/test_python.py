@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -226,6 +228,36 @@ def test_a_process_that_was_killed_is_started_again(
     monkeypatch.setattr("headrace.trainer.recipes._own.PAUSE_S", 0)
     np.testing.assert_array_equal(version.predict([EMPTY]), [[0.25, 0.75]])
     assert pid(version) != first
+
+
+PARENT = """
+import pathlib, sys, time
+from headrace.trainer.recipes import python
+from tests.trainer.recipes.own_code import dataset, no_progress
+sys.path.append(sys.argv[1])
+folder = pathlib.Path(sys.argv[1], "killed")
+folder.mkdir()
+python.fit(dataset(), None, python.Config(function="own_model:fit"), no_progress, folder)
+version = python.load(folder)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a program ends with its parent")
+@pytest.mark.parametrize("where", ["in_fit", "in_load"])
+def test_nothing_outlives_a_headrace_that_was_killed(
+    tmp_path: Path, write: Write, where: str
+) -> None:
+    pids = tmp_path / "pid"
+    line = f"pathlib.Path({str(pids)!r}).write_text(f'{{os.getpid()}}.')"
+    write(**{where: line + ("; time.sleep(600)" if where == "in_fit" else "")})
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+    try:
+        assert eventually(lambda: pids.exists() and pids.read_text().endswith("."))
+    finally:
+        parent.kill()
+        parent.wait()
+    assert eventually(lambda: not is_alive(int(pids.read_text().rstrip("."))))
 
 
 def test_threads_get_their_own_answers(tmp_path: Path, write: Write) -> None:
