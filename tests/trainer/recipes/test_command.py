@@ -149,6 +149,17 @@ def test_a_program_that_was_killed_is_started_again(
     assert version.predict([PRO]).shape == (1, 2)
 
 
+def test_a_program_that_nobody_asks_is_killed(tmp_path: Path, write: Write) -> None:
+    config = write()
+    with (tmp_path / "predict.py").open("a") as program:
+        program.write("time.sleep(600)")  # at the end of its input
+    version = loaded(tmp_path / "v1", config)
+    pid = version._program._process.pid  # type: ignore[attr-defined]
+    assert is_alive(pid)
+    del version
+    assert eventually(lambda: not is_alive(pid))
+
+
 def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
     config = command.Config(fit="no-such-program {data} {folder}", predict="cat")
     with pytest.raises(ModelError, match=r"no-such-program cannot be started: .*No such file"):
