@@ -221,7 +221,7 @@ class _Told:
     def __call__(self, line: bytes) -> bool:
         try:
             match json.loads(line, parse_constant=lambda _: None):
-                case {"step": int(step), "steps": int(steps), "loss": float(loss)}:
+                case {"step": int(step), "steps": int(steps), "loss": int(loss) | float(loss)}:
                     self._progress(step, steps, loss)
                 case {"step": int(step), "steps": int(steps)}:
                     self._progress(step, steps)
