@@ -15,8 +15,8 @@ WRITTEN = [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 FOLDERS = (
     "benchmarks|dashboards|data|dbt_project|deploy|docs|feature_repo|headrace|sql|tests|trainer"
 )
-# What a reader of CONTRIBUTING.md creates, and labels of Kubernetes.
-NO_PATHS = re.compile(r"feedback_by_kind|twin|headrace/(reads|sends)")
+# What a reader of the docs creates, and labels of Kubernetes.
+NO_PATHS = re.compile(r"feedback_by_kind|twin|headrace/(reads|sends)|^headrace\.toml$")
 # Relations of the engine and topics, which are also named headrace.NAME.
 RELATIONS = {path.stem for path in (ROOT / "dbt_project" / "models").rglob("*.sql")}
 
