@@ -10,7 +10,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from benchmarks import drift, finetune, ingest, kafka, online, statistics, storage, views, visible
+from benchmarks import (
+    drift,
+    finetune,
+    ingest,
+    kafka,
+    lora,
+    online,
+    statistics,
+    storage,
+    views,
+    visible,
+)
 from headrace.deploy import ready_engine
 from headrace.engine import Engine
 from headrace.settings import Settings
@@ -28,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "statistics": statistics.run,
     "online": online.run,
     "finetune": lambda engine, _: finetune.run(engine),
+    "lora": lora.run,
 }
 
 
