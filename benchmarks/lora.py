@@ -93,7 +93,8 @@ def compare(data: Texts, settings: Settings) -> list[list[object]]:
     strength, held_words, words = fit_words(data, WORD_STRENGTHS)
     name = f"**{data.name}**: TF-IDF + logistic regression, C = {strength:g}"
     rows = [_row(name, data, words, None, began)]
-    rows.append(_row("words: the same, weighed", data, *_stacked([held_words], [words], target), 0))
+    pooled = _stacked([held_words], [words], target)
+    rows.append(_row("words: the same, weighed", data, *pooled, began))
     began = time.process_time()
     states = embed(load(), tokenized(data, settings.tokens))
     embedding_strength, frozen = fit_embedding(states, data)
