@@ -292,7 +292,8 @@ def pool(model: Any, tokens: Sequence[Sequence[int]], rows: NDArray[np.int64]) -
     with torch.autocast("cpu", torch.bfloat16):
         states = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
     count = mask.unsqueeze(-1).float()
-    return (states * count).sum(1) / count.sum(1)
+    pooled: Tensor = (states * count).sum(1) / count.sum(1)
+    return pooled
 
 
 @torch.inference_mode()
@@ -351,7 +352,8 @@ def _logs(model: LogisticRegression, features: Any, classes: int) -> Floats:
     """Log probabilities (n, classes); a class that was not learned has FLOOR."""
     out = np.full((features.shape[0], classes), FLOOR)
     out[:, model.classes_] = model.predict_proba(features).clip(FLOOR)
-    return np.log(out / out.sum(1, keepdims=True))
+    logs: Floats = np.log(out / out.sum(1, keepdims=True))
+    return logs
 
 
 def _loss(logs: Floats, target: NDArray[np.int64]) -> float:
