@@ -38,4 +38,5 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_decay: Share = 0.01
     dropout: Share = 0.1
     wide_strength: Annotated[float, Meta(gt=0)] = 3.0
+    stop_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Meta(ge=2)] = 3

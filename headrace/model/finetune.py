@@ -1,7 +1,7 @@
 """One fine-tune: labelled examples in, an artifact out.
 
 The frozen layers' activations are computed once and kept (ActivationCache), so an epoch costs only
-the adapted upper layers. The loop is plain: AdamW on cross entropy, length-bucketed batches, a
+the adapted upper layers. The loop is plain: AdamW on the task's loss, length-bucketed batches, a
 linear decay of the learning rate. The same code runs on CPU and on CUDA.
 """
 
@@ -36,7 +36,8 @@ from headrace.model.network import (
     padded,
     pool,
 )
-from headrace.model.recipe import Progress, TrainingExample
+from headrace.model.objectives import Classes, Objective, first_objective, objective_of
+from headrace.model.recipe import Progress, Task, TrainingExample
 from headrace.model.weights import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
@@ -44,6 +45,7 @@ from headrace.model.weights import (
     read_config,
     read_weights,
 )
+from headrace.model.stopping import LOOKS, Best, set_apart
 from headrace.model.wide import fit_wide, held_out_logits
 
 
@@ -52,18 +54,19 @@ def finetune(
     parent: Path | None = None,
     config: FinetuneConfig | None = None,
     *,
+    task: Task = "classification",
     cache: ActivationCache | None = None,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """Learn from `train`, starting from `parent` where its labels and features still fit.
+    """Learn from `train`, starting from `parent` where its task, labels and features still fit.
 
     Raises:
         ValueError: no examples, or a single label and no parent that knows others.
     """
     config = config or FinetuneConfig()
     started = time.perf_counter()
-    labels, schema, warm = _start(train, parent, config)
+    objective, schema, warm = _start(train, parent, config, task)
     if not schema.has_text:
         cache = None
     elif cache is None:
@@ -74,23 +77,25 @@ def finetune(
         cache.warm([train[row].example.text for row in rows])
     cached = time.perf_counter()
 
-    target = torch.tensor([labels.index(one.label) for one in train], device=device)
+    target = objective.targets(train).to(device)
     weight = torch.tensor([one.weight for one in train], device=device, dtype=torch.float32)
     weight /= weight.mean()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         peft_model = _adapted(cache.backbone, config) if cache else None
-        head = Head(schema, len(labels), cache.backbone.dim if cache else 0).to(device)
+        head = Head(schema, objective.outputs, cache.backbone.dim if cache else 0).to(device)
         if warm and parent:
             _load(parent, peft_model, head)
-        offset = _fit_wide(train, schema, head, cache, target, weight, config, seed)
+        inputs = _inputs(train, schema, cache)
+        offset = _fit_wide(inputs, head, objective, target, weight, config, seed)
         losses = _fit_deep(
             train,
             rows,
-            schema,
+            inputs,
             peft_model,
             head,
             cache,
+            objective,
             target,
             weight,
             offset,
@@ -100,7 +105,8 @@ def finetune(
         )
 
     return Artifact(
-        labels=labels,
+        task=task,
+        objective=objective,
         schema=schema,
         finetune=asdict(config),
         adapter=_adapter_state(peft_model),
@@ -119,10 +125,9 @@ def finetune(
 
 
 def _start(
-    train: Sequence[TrainingExample], parent: Path | None, config: FinetuneConfig
-) -> tuple[tuple[str, ...], Schema, bool]:
-    """The labels and the schema to learn with, and whether they are the parent's."""
-    seen = {one.label for one in train}
+    train: Sequence[TrainingExample], parent: Path | None, config: FinetuneConfig, task: Task
+) -> tuple[Objective, Schema, bool]:
+    """The objective and the schema to learn with, and whether they are the parent's."""
     if sum(one.weight for one in train) <= 0:
         raise ValueError("a fine-tune needs examples with a weight above 0")
     examples = [one.example for one in train]
@@ -130,17 +135,23 @@ def _start(
         old = read_config(parent) if parent else None
     except ModelError:
         old = None  # of another format: start from scratch
-    # The parent may have written a class in another way.
-    written = {class_of(label): label for label in seen}
-    known = [written.get(class_of(label), label) for label in old["labels"]] if old else []
-    fits = seen <= set(known) and len({class_of(label) for label in known}) == len(known)
-    if old and fits and old["finetune"]["rank"] == config.rank:
+    if old and old["task"] == task and old["finetune"]["rank"] == config.rank:
         schema = Schema.from_dict(old["schema"])
-        if schema.fits(examples):
-            return tuple(known), schema, True
-    if len(seen) < 2:
-        raise ValueError(f"a fine-tune needs examples of two labels or more, got {sorted(seen)}")
-    return tuple(sorted(seen)), Schema.fit(examples), False
+        goal = objective_of(task, old)
+        if isinstance(goal, Classes):
+            goal = _spelled(goal, train)
+        if goal and schema.fits(examples):
+            return goal, schema, True
+    return first_objective(task, train), Schema.fit(examples), False
+
+
+def _spelled(parent: Classes, train: Sequence[TrainingExample]) -> Classes | None:
+    """The parent's classes as these examples write them; None where there are others now."""
+    seen = {one.label for one in train}
+    written = {class_of(label): label for label in seen}
+    known = tuple(written.get(class_of(label), label) for label in parent.labels)
+    fits = seen <= set(known) and len({class_of(label) for label in known}) == len(known)
+    return Classes(known) if fits else None
 
 
 def _rows(examples: int, wanted: int, seed: int) -> list[int]:
@@ -186,35 +197,39 @@ def _to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
+def _inputs(
+    train: Sequence[TrainingExample], schema: Schema, cache: ActivationCache | None
+) -> HeadInputs:
+    examples = [one.example for one in train]
+    tokens = padded(cache.tokens([example.text for example in examples]), 0) if cache else None
+    return HeadInputs.of(schema, examples, tokens, torch.device("cpu"))
+
+
 def _fit_wide(
-    train: Sequence[TrainingExample],
-    schema: Schema,
+    inputs: HeadInputs,
     head: Head,
-    cache: ActivationCache | None,
+    objective: Objective,
     target: Tensor,
     weight: Tensor,
     config: FinetuneConfig,
     seed: int,
 ) -> Tensor:
-    """Set the head's wide weights; return logits (n, classes) of weights fitted without the row."""
-    examples = [one.example for one in train]
-    tokens = padded(cache.tokens([example.text for example in examples]), 0) if cache else None
-    inputs = HeadInputs.of(schema, examples, tokens, torch.device("cpu"))
-    data = (inputs.wide, inputs.share, target.cpu(), weight.cpu())
-    classes = head.wide.shape[1]
-    head.wide.data = fit_wide(*data, classes, config.wide_strength, WIDE_BUCKETS).to(target.device)
-    return held_out_logits(
-        *data, classes, config.wide_strength, WIDE_BUCKETS, config.folds, seed
-    ).to(target.device)
+    """Set the head's wide weights; return logits (n, outputs) of weights fitted without the row."""
+    data = (inputs.wide, inputs.share, target.cpu(), weight.cpu(), objective)
+    head.wide.data = fit_wide(*data, config.wide_strength, WIDE_BUCKETS).to(target.device)
+    return held_out_logits(*data, config.wide_strength, WIDE_BUCKETS, config.folds, seed).to(
+        target.device
+    )
 
 
 def _fit_deep(
     train: Sequence[TrainingExample],
     rows: Sequence[int],
-    schema: Schema,
+    inputs: HeadInputs,
     peft_model: Any,
     head: Head,
     cache: ActivationCache | None,
+    objective: Objective,
     target: Tensor,
     weight: Tensor,
     offset: Tensor,
@@ -241,18 +256,21 @@ def _fit_deep(
     )
 
     losses: list[float] = []
+    best = None
+    if not cache:
+        rows, asked = set_apart([one.label for one in train], config.stop_share, seed)
+        best = Best(head, inputs.at(asked, device), objective, target[asked], offset[asked])
     lengths = [len(train[row].example.text) for row in rows]
     for step, picked in enumerate(_batches(lengths, config.batch_size, steps, seed), 1):
         at = [rows[one] for one in picked]
-        batch = [train[row].example for row in at]
         pooled = None
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             if cache:
-                hidden = cache.hidden([example.text for example in batch])
+                hidden = cache.hidden([train[row].example.text for row in at])
                 pooled = pool(layers, hidden.states, hidden.mask)
                 pooled = F.dropout(pooled, config.dropout)
-            deep = head.deep(pooled, HeadInputs.of(schema, batch, None, device))
-        each = F.cross_entropy(deep.float() + offset[at], target[at], reduction="none")
+            deep = head.deep(pooled, inputs.at(at, device))
+        each = objective.losses(deep.float() + offset[at], target[at])
         loss = (each * weight[at]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -261,6 +279,10 @@ def _fit_deep(
         losses.append(loss.item())
         if progress:
             progress(step, steps, losses[-1])
+        if best and step % math.ceil(steps / LOOKS) == 0 and best.is_over():
+            break
+    if best:
+        best.restore()
     return losses
 
 

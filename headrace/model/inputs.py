@@ -127,6 +127,10 @@ class Schema:
             for row, gone_row in zip(rounded.tolist(), missing.tolist(), strict=True)
         ]
 
+    def slopes(self, buckets: int) -> list[int]:
+        """For each number the bucket whose weight it is multiplied by."""
+        return [bucket(f"{name}\x1f", "slope", buckets) for name in self.numerics]
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from headrace.model.inputs import Example, Schema
+from headrace.model.objectives import Objective
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -158,6 +158,11 @@ class HeadInputs:
     wide: Tensor  # (n, most hashes of one example), -1 where there are fewer
     share: Tensor  # of the wide's shape: what each hash counts, 0 where there are fewer
 
+    def at(self, rows: Sequence[int], device: torch.device) -> HeadInputs:
+        """Those of some of the examples."""
+        parts = (self.numbers, self.names, self.wide, self.share)
+        return HeadInputs(*(part[rows].to(device) for part in parts))
+
     @classmethod
     def of(
         cls,
@@ -172,8 +177,12 @@ class HeadInputs:
         wide = _distinct(padded([a + b for a, b in zip(named, steps, strict=True)], -1).to(device))
         if tokens is not None:
             wide = torch.cat([wide, _distinct(ngrams(tokens))], dim=1)
+        values = torch.from_numpy(numbers).to(device)
+        slopes = torch.tensor(schema.slopes(WIDE_BUCKETS), dtype=torch.long, device=device)
+        share = torch.cat([_share(wide), values[:, : len(slopes)]], dim=1)
+        wide = torch.cat([wide, slopes.expand(len(examples), -1)], dim=1)
         names = padded([schema.names(example, NAME_BUCKETS) for example in examples], -1)
-        return cls(torch.from_numpy(numbers).to(device), names.to(device), wide, _share(wide))
+        return cls(values, names.to(device), wide, share)
 
 
 def _distinct(hashes: Tensor) -> Tensor:
@@ -199,9 +208,9 @@ def ngrams(tokens: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """Tabular encoder and classifier over [pooled text, tabular], plus the wide weights."""
+    """Tabular encoder and outputs over [pooled text, tabular], plus the wide weights."""
 
-    def __init__(self, schema: Schema, classes: int, text_dim: int) -> None:
+    def __init__(self, schema: Schema, outputs: int, text_dim: int) -> None:
         super().__init__()
         self.names = nn.Embedding(NAME_BUCKETS, NAME_DIM)
         self.tabular = nn.Sequential(
@@ -211,18 +220,18 @@ class Head(nn.Module):
             nn.GELU(),
         )
         self.text_norm = nn.LayerNorm(text_dim) if text_dim else None
-        self.out = nn.Linear(text_dim + TABULAR_DIM, classes)
-        self.wide = nn.Parameter(torch.zeros(WIDE_BUCKETS + 1, classes))
+        self.out = nn.Linear(text_dim + TABULAR_DIM, outputs)
+        self.wide = nn.Parameter(torch.zeros(WIDE_BUCKETS + 1, outputs))
         nn.init.normal_(self.names.weight, std=0.5)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
-        """Logits, (n, classes)."""
+        """Logits, (n, outputs)."""
         return self.deep(pooled, inputs) + wide_logits(self.wide, inputs.wide, inputs.share)
 
     def deep(self, pooled: Tensor | None, inputs: HeadInputs) -> Tensor:
-        """What the text and the tabular encoder add to the wide part's logits, (n, classes)."""
+        """What the text and the tabular encoder add to the wide part's logits, (n, outputs)."""
         logits: Tensor = self.out(self.below(pooled, inputs))
         return logits
 
@@ -236,7 +245,7 @@ class Head(nn.Module):
 
 
 def wide_logits(weights: Tensor, hashes: Tensor, share: Tensor) -> Tensor:
-    """Logits (n, classes) from weights (buckets + 1, classes), the bias in their last row."""
+    """Logits (n, outputs) from weights (buckets + 1, outputs), the bias in their last row."""
     return _sum(weights, hashes, share) + weights[-1]
 
 
@@ -253,14 +262,15 @@ class Adapter:
 
     def __init__(
         self,
-        labels: Sequence[str],
+        objective: Objective,
         schema: Schema,
         layers: Sequence[nn.Module],
         head: Head,
         backbone: Backbone | None,
         device: torch.device,
     ) -> None:
-        self.labels = tuple(labels)
+        self.labels = objective.labels
+        self.objective = objective
         self.features = schema.numerics
         self.schema = schema
         self.layers = list(layers)
@@ -269,14 +279,15 @@ class Adapter:
         self.device = device
 
     @torch.inference_mode()
-    def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """Probabilities, (n, labels)."""
-        out = np.zeros((len(examples), len(self.labels)), dtype=np.float32)
+    def predict(self, examples: Sequence[Example]) -> NDArray[np.floating[Any]]:
+        """Probabilities, (n, labels); of another task than classification numbers, (n,)."""
+        outputs = torch.zeros((len(examples), self.objective.outputs), device=self.device)
         order = sorted(range(len(examples)), key=lambda row: len(examples[row].text))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            out[rows] = F.softmax(self._logits([examples[row] for row in rows]), dim=1).cpu()
-        return out
+            outputs[rows] = self._logits([examples[row] for row in rows])
+        answers: NDArray[np.floating[Any]] = self.objective.answers(outputs).cpu().numpy()
+        return answers
 
     def _logits(self, examples: Sequence[Example]) -> Tensor:
         pooled = tokens = None

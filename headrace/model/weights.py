@@ -1,6 +1,6 @@
 """A version of the network on disk: its weights and what they belong to.
 
-config.json                  labels, schema, settings, architecture
+config.json                  objective, schema, settings, architecture
 head.safetensors             all weights beside those of the text
 adapter_model.safetensors    LoRA matrices, of a model that reads text
 adapter_config.json          peft's description of them
@@ -29,6 +29,8 @@ from headrace.model.network import (
     default_device,
     lora_config,
 )
+from headrace.model.objectives import Objective, objective_of
+from headrace.model.recipe import Task
 
 CONFIG = "config.json"
 HEAD_WEIGHTS = "head.safetensors"
@@ -39,12 +41,17 @@ ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.j
 class Artifact:
     """What one fine-tune made, in memory."""
 
-    labels: tuple[str, ...]
+    task: Task
+    objective: Objective
     schema: Schema
     finetune: dict[str, Any]  # its settings; `rank` and `alpha` are those of the LoRA matrices
     adapter: dict[str, Tensor]  # LoRA matrices; empty where the model reads no text
     head: dict[str, Tensor]
     report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.objective.labels
 
     def save(self, folder: Path) -> None:
         """Write safetensors and JSON into the folder, nothing pickled."""
@@ -54,7 +61,8 @@ class Artifact:
             lora_config(self.finetune["rank"], self.finetune["alpha"]).save_pretrained(folder)
         save_file(self.head, folder / HEAD_WEIGHTS, {"format": "pt"})
         config = _architecture() | {
-            "labels": self.labels,
+            "task": self.task,
+            **self.objective.to_dict(),
             "schema": self.schema.to_dict(),
             "finetune": self.finetune,
             "report": self.report,
@@ -79,12 +87,11 @@ def load_adapter(
         if backbone is None:
             raise ModelError(f"{folder.name} reads text: load_adapter needs a backbone, got None")
         layers, text_dim, device = _merged_layers(folder, backbone), backbone.dim, backbone.device
-    head = Head(schema, len(config["labels"]), text_dim)
+    objective = objective_of(config["task"], config)
+    head = Head(schema, objective.outputs, text_dim)
     head.load_state_dict(read_weights(folder, HEAD_WEIGHTS))
     device = torch.device(device or default_device())
-    return Adapter(
-        config["labels"], schema, layers, head, backbone if schema.has_text else None, device
-    )
+    return Adapter(objective, schema, layers, head, backbone if schema.has_text else None, device)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -98,6 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
     config.setdefault("backbone_tokens", config.get("trunk_tokens"))  # as it was called first
+    config.setdefault("task", "classification")  # the only one at first
     for name, ours in _architecture().items():
         if config.get(name) != ours:
             raise ModelError(f"{folder.name}: {name} must be {ours!r}, got {config.get(name)!r}")

@@ -1,4 +1,4 @@
-"""Classes by numbers and categories: a small network over both, and a weight for each value."""
+"""Classes or numbers by numbers and categories: a small network, and a weight for each value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from headrace.model.recipe import Predictor, Progress, Task, TrainingExample, TrainingSet
 
-TASKS: tuple[Task, ...] = ("classification",)
+TASKS: tuple[Task, ...] = ("classification", "regression")
 NEEDS: tuple[str, ...] = ()
 
 
@@ -27,9 +27,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         folds: how many times these weights are fitted to hold a part out.
     """
 
-    steps: Annotated[int, Meta(ge=1)] = 600
-    batch_size: Annotated[int, Meta(ge=1)] = 32
-    head_lr: Annotated[float, Meta(ge=0, le=1)] = 1e-3
+    steps: Annotated[int, Meta(ge=1)] = 1_000
+    batch_size: Annotated[int, Meta(ge=1)] = 64
+    head_lr: Annotated[float, Meta(ge=0, le=1)] = 3e-3
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.01
     wide_strength: Annotated[float, Meta(gt=0)] = 3.0
     folds: Annotated[int, Meta(ge=2)] = 3
@@ -51,7 +51,9 @@ def fit(
         folds=config.folds,
     )
     examples = [replace(one, example=replace(one.example, text="")) for one in dataset.examples]
-    artifact = finetune(examples, parent, settings, progress=progress, seed=dataset.seed)
+    artifact = finetune(
+        examples, parent, settings, task=dataset.task, progress=progress, seed=dataset.seed
+    )
     artifact.save(folder)
     return artifact.report
 
