@@ -19,6 +19,7 @@ from benchmarks import (
     online,
     statistics,
     storage,
+    tabular,
     views,
     visible,
 )
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "online": online.run,
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
+    "tabular": tabular.run,
 }
 
 

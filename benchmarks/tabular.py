@@ -63,7 +63,9 @@ def tables() -> list[Table]:
     rare = rng.random(len(value)) < 1 / (1 + np.exp(6.2 - 1.5 * value))
     found.append(Table("latent, classes", "classification", rows, bought.astype(int).astype(str)))
     found.append(Table("latent, rare class", "classification", rows, rare.astype(int).astype(str)))
-    found.append(Table("latent, numbers", "regression", rows, value + rng.normal(0, 0.5, len(value))))
+    found.append(
+        Table("latent, numbers", "regression", rows, value + rng.normal(0, 0.5, len(value)))
+    )
     x, y = datasets.make_friedman1(SIZES[-1] + TEST_ROWS, noise=1.0, random_state=3)
     found.append(Table("friedman1", "regression", pd.DataFrame(x).add_prefix("x"), y))
     return found
@@ -119,9 +121,7 @@ def _examples(rows: pd.DataFrame) -> list[Example]:
 
 def trees(task: Task) -> Fitted:
     """Gradient boosted trees with scikit-learn's defaults."""
-    kind = (
-        HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
-    )
+    kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
     return _scikit(lambda: kind(categorical_features="from_dtype"), task)
 
 
@@ -132,9 +132,16 @@ def linear(task: Task) -> Fitted:
         numbers = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
         columns = make_column_transformer(
             (numbers, make_column_selector(dtype_include="number")),
-            (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_include="category")),
+            (
+                OneHotEncoder(handle_unknown="ignore"),
+                make_column_selector(dtype_include="category"),
+            ),
         )
-        model = RidgeCV(np.logspace(-2, 3, 6)) if task == "regression" else LogisticRegression(max_iter=2_000)
+        model = (
+            RidgeCV(np.logspace(-2, 3, 6))
+            if task == "regression"
+            else LogisticRegression(max_iter=2_000)
+        )
         return make_pipeline(columns, model)
 
     return _scikit(make, task)
@@ -143,13 +150,17 @@ def linear(task: Task) -> Fitted:
 def _scikit(make: Callable[[], Any], task: Task) -> Fitted:
     def fit(rows: pd.DataFrame, target: Values, asked: pd.DataFrame) -> Values:
         model = make().fit(rows, target)
-        return np.asarray(model.predict(asked) if task == "regression" else model.predict_proba(asked))
+        return np.asarray(
+            model.predict(asked) if task == "regression" else model.predict_proba(asked)
+        )
 
     return fit
 
 
 FITTED: Mapping[str, Callable[[Task], Fitted]] = {
-    "tabular": ours, "boosted trees": trees, "linear": linear
+    "tabular": ours,
+    "boosted trees": trees,
+    "linear": linear,
 }
 
 
@@ -169,9 +180,9 @@ def run(engine: Engine, quick: bool = False) -> str:
                 rows.append([one.name, f"{size:,}", *compared(one, size)])
                 say(" ".join(rows[-1]))
     return (
-        "# Tables\n\nLog loss of classes; of numbers the squared error as a share of their variance. Median of "
-        f"{REPEATS} draws. {machine(engine)}\n\n"
-        + table(["", "rows", *FITTED], rows)
+        "# Tables\n\nLog loss of classes; of numbers the squared error as a share of their variance. "
+        "Median of "
+        f"{REPEATS} draws. {machine(engine)}\n\n" + table(["", "rows", *FITTED], rows)
     )
 
 

@@ -32,7 +32,7 @@ from headrace.errors import ModelError, SettingError
 from headrace.model.recipe import Recipe, Task
 from headrace.trainer.recipes import find, names
 
-GateMetric = Literal["log_loss", "auc", "f1", "accuracy", "brier", "mae", "mse"]
+GateMetric = Literal["log_loss", "auc", "f1", "accuracy", "brier", "mae", "mse", "ndcg"]
 
 
 # What msgspec calls a type, and what people do.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,10 +11,12 @@ import numpy as np
 from headrace.errors import ModelError
 from headrace.events.labels import class_of
 from headrace.model.artifact import family
+from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample, Logged
 from headrace.model.recipe import Predictor, Task, Writer
+from headrace.trainer.clicked import Requests, first_rows
 from headrace.trainer.compare import Answers, Judged, Measured, prior
-from headrace.trainer.paired import FLOOR, Floats
+from headrace.trainer.paired import Floats
 
 ANSWER = "answer"  # the feature that holds the answer to be judged
 
@@ -102,20 +104,32 @@ def measured(
     rival: Predictor | float | str,
     *,
     by_segment: bool = True,
+    examination: Examination = UNKNOWN,
 ) -> Measured:
-    """How well both versions do on each example of any other task.
+    """How well both versions do on each example of any other task, or each request of a ranking.
 
     `rival` may be a number, which is the answer to everything, or the name of a version whose
-    answers were logged.
+    answers were logged. `examination` is of the positions of a ranking.
 
     Raises:
         ModelError: an answer of `ours` is not finite.
     """
-    mine = _parts(task, rows, ours)
+    requests = Requests(rows, examination) if task == "ranking" else None
+
+    def parts_of(version: Predictor | float | str) -> Mapping[str, Floats]:
+        return (
+            requests.parts(_values(task, version, rows))
+            if requests
+            else _parts(task, rows, version)
+        )
+
+    mine = parts_of(ours)
     if not all(np.isfinite(parts).all() for parts in mine.values()):
         raise ModelError("the candidate's answers are not finite (NaN): it is not compared")
-    segments = [row.example.segment for row in rows] if by_segment else []
-    return Measured(mine, _parts(task, rows, rival), segments)
+    units = first_rows(rows) if requests else rows
+    segments = [row.example.segment for row in units] if by_segment else []
+    weights = requests.weights if requests else {}
+    return Measured(mine, parts_of(rival), segments, weights)
 
 
 def _parts(
@@ -131,10 +145,7 @@ def _parts(
         return {"log_loss": loss, "accuracy": np.where(np.isnan(margin), np.nan, right)}
     actual = np.array([float(row.label) for row in rows])
     said = _values(task, version, rows)
-    if task == "regression":
-        return {"mae": np.abs(actual - said), "mse": (actual - said) ** 2}
-    p = np.clip(said, FLOOR, 1 - FLOOR)
-    return {"log_loss": -(actual * np.log(p) + (1 - actual) * np.log(1 - p))}
+    return {"mae": np.abs(actual - said), "mse": (actual - said) ** 2}
 
 
 def _values(task: Task, version: Predictor | float | str, rows: Sequence[LabeledExample]) -> Floats:

@@ -9,7 +9,7 @@ thousands of AUCs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import compress
 from typing import Any
 
@@ -23,7 +23,7 @@ from headrace.trainer.paired import FLOOR, Flags, Floats, Gain, metric_parts, mi
 METRICS: Mapping[Task, tuple[str, ...]] = {
     "classification": ("log_loss", "auc", "f1", "accuracy", "brier"),
     "regression": ("mae", "mse"),
-    "ranking": ("log_loss",),
+    "ranking": ("log_loss", "ndcg"),
     "preference": ("log_loss", "accuracy"),
     "generation": ("log_loss",),
 }
@@ -35,6 +35,7 @@ HIGHER_IS_BETTER = {
     "brier": False,
     "mae": False,
     "mse": False,
+    "ndcg": True,
 }
 
 
@@ -138,15 +139,17 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Examples of any other task, and how well both versions did on each.
+    """Examples of any other task, or requests of a ranking, and how well both versions did on each.
 
     Attributes:
         candidate, rival: by metric, whose value is the mean, (n,); NaN where there is no answer.
+        weights: what each counts in a metric's mean, (n,); of a metric without them alike.
     """
 
     candidate: Mapping[str, Floats]
     rival: Mapping[str, Floats]
     segments: Sequence[str | None] = ()
+    weights: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.candidate.values())))
@@ -156,6 +159,7 @@ class Measured:
             {metric: parts[kept] for metric, parts in self.candidate.items()},
             {metric: parts[kept] for metric, parts in self.rival.items()},
             list(compress(self.segments, kept)),
+            {metric: weights[kept] for metric, weights in self.weights.items()},
         )
 
     def known(self) -> Flags:
@@ -169,11 +173,24 @@ class Measured:
 
     def compare(self, metric: str, positive: str | None = None) -> Comparison:  # noqa: ARG002
         """Measure both versions, and how much better the candidate is by `metric`."""
-        ours, theirs = (
-            {"n": len(self), **{name: float(parts.mean()) for name, parts in side.items()}}
+        sides = [
+            {name: self._weighted(name, parts) for name, parts in side.items()}
             for side in (self.candidate, self.rival)
+        ]
+        ours, theirs = (
+            {"n": len(self)} | {name: _mean(parts) for name, parts in side.items()}
+            for side in sides
         )
-        return Comparison(ours, theirs, _gain(metric, self.candidate[metric], self.rival[metric]))
+        return Comparison(ours, theirs, _gain(metric, *(side[metric] for side in sides)))
+
+    def _weighted(self, metric: str, parts: Floats) -> Floats | None:
+        """The parts whose plain mean is the weighted one; None where nothing counts."""
+        weights = self.weights.get(metric, np.ones(len(parts)))
+        return parts * weights / weights.mean() if weights.any() else None
+
+
+def _mean(parts: Floats | None) -> float | None:
+    return None if parts is None else float(parts.mean())
 
 
 def _gain(metric: str, ours: Floats | None, theirs: Floats | None) -> Gain | None:

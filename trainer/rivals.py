@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
 from headrace.events.labels import class_of
 from headrace.model.artifact import family
+from headrace.model.examination import CLIP, UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
 from headrace.model.recipe import Predictor, Task
 from headrace.trainer.answers import judged_classes, logged_classes, measured, prior_of
@@ -41,10 +42,11 @@ def rival_of(
     newest: Rows,
     positive: str | None,
     untrained: Predictor | None = None,
+    examination: Examination = UNKNOWN,
 ) -> Rival:
     """The rival: `champion`, if it knows most of the newest labels; else `incumbent`, a version of
     another server, by its logged answers; else the untrained model, or a guess by the labels of
-    `train` alone.
+    `train` alone. `examination` is of the positions of a ranking.
 
     A champion that learned online knows the newest labels by now, so it is measured by what it
     answered before, too.
@@ -55,7 +57,7 @@ def rival_of(
         known = set(map(class_of, version.labels))
         strange = sum(class_of(row.label) not in known for row in newest) if version.labels else 0
         if 2 * strange <= len(newest):
-            return Rival(name, _against(task, version), is_champion=True)
+            return Rival(name, _against(task, version, examination), is_champion=True)
     if incumbent is not None and task not in ("preference", "generation"):
         if task == "classification":
             logged = logged_classes(incumbent, positive)
@@ -71,7 +73,7 @@ def rival_of(
             )
         return Rival(
             f"{incumbent}, as it was logged",
-            lambda ours, rows: measured(task, rows, ours, incumbent),
+            lambda ours, rows: measured(task, rows, ours, incumbent, examination=examination),
         )
     if task == "classification":
         prior = prior_of(train)
@@ -79,10 +81,13 @@ def rival_of(
             "the prior", lambda ours, rows: judged_classes(rows, ours, prior, by_segment=False)
         )
     if untrained is not None:
-        return Rival("the base model", _against(task, untrained))
-    guess = _guess(task, train)
+        return Rival("the base model", _against(task, untrained, examination))
+    guess = _guess(task, train, examination)
     return Rival(
-        "the prior", lambda ours, rows: measured(task, rows, ours, guess, by_segment=False)
+        "the prior",
+        lambda ours, rows: measured(
+            task, rows, ours, guess, by_segment=False, examination=examination
+        ),
     )
 
 
@@ -93,15 +98,19 @@ def incumbent_of(rows: Rows) -> str | None:
     return name if 2 * count > len(rows) else None
 
 
-def _against(task: Task, version: Predictor) -> Callable[[Predictor, Rows], Pairs]:
+def _against(
+    task: Task, version: Predictor, examination: Examination
+) -> Callable[[Predictor, Rows], Pairs]:
     if task == "classification":
         return lambda ours, rows: judged_classes(rows, ours, version)
-    return lambda ours, rows: measured(task, rows, ours, version)
+    return lambda ours, rows: measured(task, rows, ours, version, examination=examination)
 
 
-def _guess(task: Task, train: Rows) -> float:
+def _guess(task: Task, train: Rows, examination: Examination) -> float:
     """The best answer that is the same for all."""
     if task == "preference":
         return 0.0
     numbers = [float(row.label) for row in train]
-    return median(numbers) if task == "regression" else fmean(numbers)
+    if task == "regression":
+        return median(numbers)
+    return sum(numbers) / sum(examination.looked_at(train, CLIP))

@@ -19,11 +19,13 @@ from headrace.declared import Declared, chosen
 from headrace.errors import NothingToLearnError, SettingError, one_line
 from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Manifest, artifact_path
+from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
 from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
 from headrace.trainer import gate
 from headrace.trainer.answers import measured, of_classes
 from headrace.trainer.brief import Brief
+from headrace.trainer.clicked import first_rows
 from headrace.trainer.compare import METRICS, evaluate
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.paired import examples_needed
@@ -99,6 +101,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     if task in ("regression", "ranking"):
         usable = replace(usable, rows=[row for row in usable.rows if _is_number(row.label)])
     rows, newest, old = usable.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
+    if task == "ranking":
+        newest = _whole(newest, rows)
     say(f"{len(rows):,} examples to train on, {len(newest):,} newest and {len(old):,} old held out")
     progress = RunProgress(say, keep)
 
@@ -114,6 +118,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     positive = positive_of(brief.positive_label, ours.labels, rows)
     metric = brief.gate.metric if brief.gate.metric in METRICS[task] else METRICS[task][0]
     scored = positive and class_of(positive)
+    examination = Examination.of(rows) if task == "ranking" else UNKNOWN
     rival = rival_of(
         task,
         (champion.name, champion.predictor) if champion else None,
@@ -122,14 +127,16 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
         newest,
         scored,
         None if champion else _untrained(recipe, config),
+        examination,
     )
+    asked = first_rows(newest) if task == "ranking" else newest
     verdict = gate.decide(
         rival.pairs(ours, newest),
         rival.pairs(ours, old) if old and rival.is_champion else None,
         replace(brief.gate, metric=metric if rival.has_scores else "accuracy"),
         positive=scored,
         against=rival.name,
-        seen=np.array([row.event_time <= train_to for row in newest])
+        seen=np.array([row.event_time <= train_to for row in asked])
         if train_to and rival.is_champion
         else None,
     )
@@ -152,7 +159,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
                 model=brief.claim.model,
                 suspect_auc=brief.gate.suspect_auc,
             )
-    alone = _alone(task, ours, newest, scored)
+    alone = _alone(task, ours, newest, scored, examination)
     marks = marks.reached("gated_at")
 
     return Outcome(
@@ -176,6 +183,14 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
         dataset=dataset,
         candidate=candidate,
     )
+
+
+def _whole(
+    newest: Sequence[LabeledExample], train: Sequence[LabeledExample]
+) -> list[LabeledExample]:
+    """The newest rows without those of a request of which others are trained on."""
+    known = {row.request_id for row in train}
+    return [row for row in newest if row.request_id not in known]
 
 
 def positive_of(
@@ -294,11 +309,16 @@ def _is_number(text: str) -> bool:
 
 
 def _alone(
-    task: Task, version: Predictor, rows: Sequence[LabeledExample], positive: str | None
+    task: Task,
+    version: Predictor,
+    rows: Sequence[LabeledExample],
+    positive: str | None,
+    examination: Examination,
 ) -> Mapping[str, Any]:
     """The metrics of a version by itself."""
     if task == "classification":
         answers = of_classes(version, rows)
         actual = [class_of(row.label) for row in rows]
         return evaluate(answers.probabilities, actual, answers.labels, positive).to_dict()
-    return measured(task, rows, version, version).compare(METRICS[task][0]).candidate
+    pairs = measured(task, rows, version, version, examination=examination)
+    return pairs.compare(METRICS[task][0]).candidate

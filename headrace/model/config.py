@@ -25,6 +25,7 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         weight_decay: of both.
         dropout: of the pooled text.
         wide_strength: inverse of the L2 penalty on the word and name weights.
+        stop_share: share of a table's examples by which its training is stopped.
         folds: how many times the word weights are fitted to hold a part out.
     """
 

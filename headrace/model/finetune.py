@@ -38,6 +38,7 @@ from headrace.model.network import (
 )
 from headrace.model.objectives import Classes, Objective, first_objective, objective_of
 from headrace.model.recipe import Progress, Task, TrainingExample
+from headrace.model.stopping import LOOKS, Best, set_apart
 from headrace.model.weights import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
@@ -45,7 +46,6 @@ from headrace.model.weights import (
     read_config,
     read_weights,
 )
-from headrace.model.stopping import LOOKS, Best, set_apart
 from headrace.model.wide import fit_wide, held_out_logits
 
 
@@ -259,7 +259,8 @@ def _fit_deep(
     best = None
     if not cache:
         rows, asked = set_apart([one.label for one in train], config.stop_share, seed)
-        best = Best(head, inputs.at(asked, device), objective, target[asked], offset[asked])
+        judged = (target[asked], weight[asked], offset[asked])
+        best = Best(head, inputs.at(asked, device), objective, *judged)
     lengths = [len(train[row].example.text) for row in rows]
     for step, picked in enumerate(_batches(lengths, config.batch_size, steps, seed), 1):
         at = [rows[one] for one in picked]

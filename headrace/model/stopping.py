@@ -35,10 +35,16 @@ class Best:
     """
 
     def __init__(
-        self, head: Head, inputs: HeadInputs, objective: Objective, target: Tensor, offset: Tensor
+        self,
+        head: Head,
+        inputs: HeadInputs,
+        objective: Objective,
+        target: Tensor,
+        weight: Tensor,
+        offset: Tensor,
     ) -> None:
         self._head, self._inputs, self._objective = head, inputs, objective
-        self._target, self._offset = target, offset
+        self._target, self._weight, self._offset = target, weight, offset
         self._alone = objective.losses(offset, target)
         self._gain, self._looks_since = 0.0, 0
         self._state = self._deep()
@@ -47,7 +53,7 @@ class Best:
     def is_over(self) -> bool:
         """Look how good the head is now; whether it has not been better for PATIENCE looks."""
         outputs = self._head.deep(None, self._inputs) + self._offset
-        better = self._alone - self._objective.losses(outputs, self._target)
+        better = self._weight * (self._alone - self._objective.losses(outputs, self._target))
         gain = float(better.mean() - better.std() / math.sqrt(max(1, len(better))))
         self._looks_since += 1
         if gain > self._gain or not len(better):

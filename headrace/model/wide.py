@@ -50,9 +50,7 @@ def fit_wide(
         penalty = float((weights[:-1] ** 2).sum()) / (2 * strength)
         return (loss.item() + penalty) / total, gradient / total
 
-    weights = torch.zeros(
-        len(used) + 1, objective.outputs, dtype=torch.float64, requires_grad=True
-    )
+    weights = torch.zeros(len(used) + 1, objective.outputs, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
