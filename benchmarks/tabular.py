@@ -180,9 +180,9 @@ def run(engine: Engine, quick: bool = False) -> str:
                 rows.append([one.name, f"{size:,}", *compared(one, size)])
                 say(" ".join(rows[-1]))
     return (
-        "# Tables\n\nLog loss of classes; of numbers the squared error as a share of their variance. "
-        "Median of "
-        f"{REPEATS} draws. {machine(engine)}\n\n" + table(["", "rows", *FITTED], rows)
+        "# Tables\n\nLog loss of classes; of numbers the squared error as a share of their "
+        f"variance. Median of {REPEATS} draws of the rows. {machine(engine)}\n\n"
+        + table(["", "rows", *FITTED], rows)
     )
 
 

@@ -59,7 +59,8 @@ class Requests:
         }
 
     def _sum(self, values: NDArray[np.generic]) -> Floats:
-        return np.bincount(self._number, values.astype(np.float64))
+        found: Floats = np.bincount(self._number, values.astype(np.float64))
+        return found
 
     def _discounted(self, gains: Floats, scores: Floats) -> Floats:
         """Discounted cumulative gain of each request; ties share their discounts.
@@ -74,4 +75,5 @@ class Requests:
         rank = np.arange(len(order)) - np.searchsorted(number, number)
         discount = 1 / np.log2(rank + 2)
         shared = (np.bincount(tied, discount) / np.bincount(tied))[tied]
-        return np.bincount(number, gains[order] * shared)
+        found: Floats = np.bincount(number, gains[order] * shared)
+        return found

@@ -137,7 +137,7 @@ def _start(
         old = None  # of another format: start from scratch
     if old and old["task"] == task and old["finetune"]["rank"] == config.rank:
         schema = Schema.from_dict(old["schema"])
-        goal = objective_of(task, old)
+        goal: Objective | None = objective_of(task, old)
         if isinstance(goal, Classes):
             goal = _spelled(goal, train)
         if goal and schema.fits(examples):

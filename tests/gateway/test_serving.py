@@ -16,11 +16,13 @@ from headrace.events.contract import parse
 from headrace.events.labels import label_text
 from headrace.events.log import EventLog
 from headrace.gateway.versions import share_of
+from headrace.model.artifact import Manifest, Run, draft_folder, publish_draft
 from headrace.model.config import FinetuneConfig
 from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
-from headrace.model.recipe import TrainingExample
+from headrace.model.recipe import Recipe, Task, TrainingExample, TrainingSet
 from headrace.settings import Settings
+from headrace.trainer.recipes import find
 from tests.gateway.published import Published, publish, request, wait_for
 from tests.support.gateways import gateway_process, running_gateway
 
@@ -74,6 +76,39 @@ def test_a_version_with_labels_of_before_answers_in_the_classes_of_now(
     assert sum(answer["scores"].values()) == pytest.approx(1, abs=1e-5)
     (row,) = engine.rows("select prediction, probabilities from events.inference")
     assert (row["prediction"], row["probabilities"]) == (answer["prediction"], answer["scores"])
+
+
+@pytest.mark.parametrize("task", ["regression", "ranking"])
+def test_numbers_are_served(engine: Engine, settings: Settings, task: Task) -> None:
+    recipe: Recipe = find("ranking" if task == "ranking" else "tabular")
+    examples = [Example("", "s", {"size": float(number)}) for number in range(60)]
+    labels = [str(n > 30 if task == "ranking" else 1_000.0 * n) for n in range(60)]
+    train = [
+        TrainingExample(one, label.replace("True", "1").replace("False", "0"))
+        for one, label in zip(examples, labels, strict=True)
+    ]
+    root = settings.artifacts_path.resolve()
+    with draft_folder(root, "m", Run("run", 1)) as draft:
+        data = TrainingSet("m", task, train)
+        recipe.fit(data, None, recipe.Config(steps=20), lambda *_: None, draft)
+        manifest = Manifest(recipe="ranking" if task == "ranking" else "tabular", task=task)
+        folder = publish_draft(draft, "m", "v1", manifest, "")
+    event = {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": str(folder)}
+    publish(engine, event)
+    expected = float(recipe.load(folder).predict(examples[40:41])[0])
+    with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+        wait_for(http, "v1")
+        asked = {"model": "m", "request_id": "r", "segment": "s", "features": {"size": 40.0}}
+        response = http.post("/v1/predict", json=asked)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+    (row,) = engine.rows("select prediction, score, probabilities from events.inference")
+    assert row["probabilities"] is None
+    if task == "regression":
+        assert float(answer["prediction"]) == pytest.approx(expected, rel=1e-5)
+        assert float(row["prediction"]) == pytest.approx(expected, rel=1e-5)
+    else:
+        assert answer["score"] == row["score"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_text_is_short_for_input(http: httpx.Client) -> None:
