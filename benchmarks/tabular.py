@@ -50,7 +50,7 @@ class Table:
 def tables() -> list[Table]:
     """Return all tables to compare on."""
     found = []
-    for name in ("breast_cancer", "wine", "digits", "diabetes"):
+    for name in ("breast_cancer", "digits", "diabetes"):
         data = getattr(datasets, f"load_{name}")(as_frame=True)
         task: Task = "regression" if name == "diabetes" else "classification"
         target = data.target.to_numpy()
