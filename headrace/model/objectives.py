@@ -18,7 +18,7 @@ from headrace.model.recipe import Task, TrainingExample
 
 HUBER = 3.0  # standard deviations: what is further off counts by its distance, not its square
 FURTHEST = 100.0
-USUAL = (0.01, 0.99)  # quantiles between which targets say how much they vary
+USUAL = (0.02, 0.98)  # quantiles between which targets say how much they vary
 
 
 class Objective(Protocol):

@@ -175,5 +175,6 @@ def test_a_run_ranks_judges_and_reports(metric: str, tmp_path: Path) -> None:
     assert outcome.metrics["finetune"]["examination"] == "logged"
     assert outcome.candidate is not None
     assert outcome.candidate.manifest.recipe == "ranking"
-    assert outcome.candidate.holdout["n"] == len({row.request_id for row in rows[-240:]})
+    # Of 239 rows held out, 29 requests are whole; of another one some items are trained on.
+    assert outcome.candidate.holdout["n"] == 29
     assert outcome.candidate.holdout["ndcg"] > outcome.candidate.rival["ndcg"]
