@@ -59,8 +59,7 @@ class Requests:
         }
 
     def _sum(self, values: NDArray[np.generic]) -> Floats:
-        found: Floats = np.bincount(self._number, values.astype(np.float64))
-        return found
+        return np.bincount(self._number, values.astype(np.float64)).astype(np.float64)
 
     def _discounted(self, gains: Floats, scores: Floats) -> Floats:
         """Discounted cumulative gain of each request; ties share their discounts.
@@ -75,5 +74,4 @@ class Requests:
         rank = np.arange(len(order)) - np.searchsorted(number, number)
         discount = 1 / np.log2(rank + 2)
         shared = (np.bincount(tied, discount) / np.bincount(tied))[tied]
-        found: Floats = np.bincount(number, gains[order] * shared)
-        return found
+        return np.bincount(number, gains[order] * shared).astype(np.float64)
