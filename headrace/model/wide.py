@@ -81,6 +81,8 @@ def held_out_logits(
     out = torch.zeros(len(target), objective.outputs)
     for number in range(folds):
         inside = fold != number
+        if not inside.any():
+            continue  # a single example: nothing is known without it
         weights = fit_wide(
             hashes[inside],
             share[inside],

@@ -135,7 +135,7 @@ def test_a_run_of_numbers_learns_judges_and_starts_from_its_parent(tmp_path: Pat
     folder.mkdir()
     outcome = run.train(brief, folder, lambda _: None)
     assert outcome.promoted, outcome.reason
-    assert outcome.reason.startswith("mae on the 60 newest examples")
+    assert outcome.reason.startswith("mae on the 59 newest examples")
     assert outcome.metrics["finetune"]["examples"] < 400
     train = [TrainingExample(row.example, row.label) for row in rows if row.label != "unknown"]
     second = tmp_path / "second"
