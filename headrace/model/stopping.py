@@ -54,7 +54,8 @@ class Best:
         """Look how good the head is now; whether it has not been better for PATIENCE looks."""
         outputs = self._head.deep(None, self._inputs) + self._offset
         better = self._weight * (self._alone - self._objective.losses(outputs, self._target))
-        gain = float(better.mean() - better.std() / math.sqrt(max(1, len(better))))
+        chance = better.std() / math.sqrt(len(better)) if len(better) > 1 else 0.0
+        gain = float(better.mean() - chance)
         self._looks_since += 1
         if gain > self._gain or not len(better):
             self._gain, self._looks_since = gain, 0
