@@ -53,7 +53,8 @@ def run(engine: Engine, quick: bool = False) -> str:
         "# Online\n",
         f"{len(times)} labels one after the other. Each is of an answer that the gateway has just "
         "given, and says the other class; the same input is sent again, back to back, until the "
-        f"score is another one. The steps are at least {Online().every_s:g} s apart. {machine(engine)}\n",
+        f"score is another one. The steps are at least {Online().every_s:g} s apart. "
+        f"{machine(engine)}\n",
         table(
             ["ms", "p50", "p95", "longest", "bar at p95"],
             [("label sent to changed answer", *map(milliseconds, (p50, p95, most)),

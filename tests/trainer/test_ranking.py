@@ -123,7 +123,8 @@ def test_ndcg_is_scikits_with_ties(seed: int) -> None:
 
 def test_requests_are_compared_and_not_their_items() -> None:
     class Always:
-        labels, features = (), ()
+        labels: tuple[str, ...] = ()
+        features: tuple[str, ...] = ()
 
         def __init__(self, p: float) -> None:
             self.p = p

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,7 +28,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def trained(
-    examples: Sequence[Example], labels: Sequence[object], folder: Path, task: Task, steps: int
+    examples: Sequence[Example], labels: Iterable[object], folder: Path, task: Task, steps: int
 ) -> Predictor:
     train = [TrainingExample(one, str(label)) for one, label in zip(examples, labels, strict=True)]
     classes = tuple(sorted({one.label for one in train})) if task == "classification" else ()
