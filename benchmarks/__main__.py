@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from benchmarks import (
     drift,
     finetune,
+    forgetting,
     ingest,
     kafka,
     lora,
@@ -28,7 +29,7 @@ from headrace.engine import Engine
 from headrace.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
-STATISTICS = Path(__file__).parents[1] / "docs" / "statistics.md"
+DOCS = Path(__file__).parents[1] / "docs"
 MEASURED = "\n## Measured\n\n"
 BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "ingest": ingest.run,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "kafka": kafka.run,
     "statistics": statistics.run,
     "online": online.run,
+    "forgetting": forgetting.run,
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
     "tabular": tabular.run,
@@ -65,10 +67,10 @@ def main() -> None:
 
 
 def _write(name: str, text: str) -> None:
-    """Write a table to a file of its own; that of verdicts is the end of the page about them."""
-    if name == "statistics":
-        text = STATISTICS.read_text().partition(MEASURED)[0] + MEASURED + text
-        STATISTICS.write_text(text)
+    """Write a table to a file of its own, or to the end of the page about it."""
+    page = DOCS / f"{name}.md"
+    if name in ("statistics", "forgetting"):
+        page.write_text(page.read_text().partition(MEASURED)[0] + MEASURED + text)
     else:
         (RESULTS / f"{name}.md").write_text(text)
 

@@ -7,6 +7,10 @@
     [models.churn.config]
     steps = 300
 
+    [models.churn.sampling]
+    examples = 10_000
+    by = "balance"
+
     [models.churn.gate]
     metric = "auc"
 
@@ -30,6 +34,7 @@ from headrace.control import policies
 from headrace.engine import Engine
 from headrace.errors import ModelError, SettingError
 from headrace.model.recipe import Recipe, Task
+from headrace.model.sampling import Sampling
 from headrace.trainer.recipes import find, names
 
 GateMetric = Literal["log_loss", "auc", "f1", "accuracy", "brier", "mae", "mse", "ndcg"]
@@ -98,6 +103,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         task: what is predicted; none: by the model's events, if the recipe can do it.
         features: names of the features that the model is given; none: all.
         config: settings of the recipe.
+        sampling: which examples it learns from, and how much each counts.
         gate: when a version is good enough.
         online: whether and how it learns between its runs; none: it does not.
     """
@@ -107,6 +113,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task: Task | None = None
     features: tuple[str, ...] | None = None
     config: dict[str, Any] = {}
+    sampling: Sampling = Sampling()
     gate: Gate = Gate()
     online: Online | None = None
 
@@ -144,6 +151,7 @@ def read_declared(path: Path) -> dict[str, Declared]:
         if isinstance(model, dict):
             known(f"{where}.gate", model.get("gate", {}), Gate.__struct_fields__)
             known(f"{where}.online", model.get("online", {}), Online.__struct_fields__)
+            known(f"{where}.sampling", model.get("sampling", {}), Sampling.__struct_fields__)
         declared[name] = _converted(model, Declared, where)
     for name, one in declared.items():
         if one.recipe:

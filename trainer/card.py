@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from headrace.control.claims import Claim
 from headrace.trainer.run import Candidate, Outcome
 
@@ -17,6 +20,7 @@ def model_card(claim: Claim, outcome: Outcome, candidate: Candidate) -> str:
     manifest = candidate.manifest
     report = dict(manifest.report)
     parts = report.pop("parts", None)
+    sampling = report.pop("sampling", {})
     rows = "\n".join(
         f"| {name} | {_cell(value)} | {_cell(candidate.rival.get(name))} |"
         for name, value in candidate.holdout.items()
@@ -47,9 +51,16 @@ pipeline_tag: {PIPELINES.get(manifest.task, "other")}
 
 - **Verdict**: {outcome.reason}
 - **Training**: {", ".join(f"{name} {_cell(value)}" for name, value in report.items())}
+- **Sampling**: {_sampling(sampling)}
 {_parts(parts)}- **Meant for** the requests of `{claim.model}`; other inputs were not tried. It
   repeats what people decided, mistakes included.
 """
+
+
+def _sampling(report: Mapping[str, Any]) -> str:
+    """Which examples were trained on, in counts."""
+    said = [f"{name} {_cell(value)}" for name, value in report.items() if name != "flagged"]
+    return ", ".join(said).replace("_", " ")
 
 
 def _parts(parts: object) -> str:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -24,6 +26,7 @@ from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import ModelError
 from headrace.events.contract import input_text
+from headrace.events.labels import class_of
 from headrace.features.reader import FeatureReader
 from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
@@ -37,13 +40,15 @@ from headrace.trainer.label_sql import (
 
 # Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
-# Of every hundred older examples this many are never trained on: they show what was forgotten.
-OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX = 5, 1_000
+# Of every hundred older examples this many are never trained on: they show what was forgotten. Each
+# of so many spans of time gives the same number.
+OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX, OLD_SPANS = 5, 1_000, 10
 # The newest examples are held out to compare versions on what comes next: as many as the gate
 # needs, within bounds. Few examples teach more by being learned from, so of the first FEW a
 # smaller share is held out than of those beyond.
 FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
 NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
+NEW_HOLDOUT_RARE = 30  # examples without the commonest label, the same
 
 # Candidates are the labelled predictions, or all of them where silence is a label. What is known of
 # the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
@@ -194,29 +199,50 @@ class Dataset:
         """Return (train, newest held out, old held out), which share no row.
 
         `wanted` newest rows are held out, between the bounds above, but where enough are later than
-        `after`, up to which the champion learned, none that are not. Which old rows are held out
-        depends on their ids alone, so no later run trains on them; beyond OLD_HOLDOUT_MAX the
-        oldest of them are left out of everything.
+        `after`, up to which the champion learned, none that are not. Which old rows are not trained
+        on depends on their ids alone, so no later run trains on them; beyond what each span of time
+        gives they are left out of everything.
         """
         few = min(len(self.rows), FEW)
         share = int(few * SHARE_OF_FEW + (len(self.rows) - few) * SHARE_BEYOND)
         bound = max(share, NEW_HOLDOUT_MIN)
         least = min(bound, NEW_HOLDOUT_LEAST)
-        count = min(max(wanted, least), bound)
+        count = min(max(wanted, least, self._reach_of_rare()), bound)
         if after is not None:
             later = sum(row.event_time > after for row in self.rows)
             count = min(count, max(later, least))
         count = min(count, len(self.rows) // 3)
         edge = len(self.rows) - count
         train: list[LabeledExample] = []
-        old: list[LabeledExample] = []
-        for row in reversed(self.rows[:edge]):
-            held = zlib.crc32(row.request_id.encode()) % 100 < OLD_HOLDOUT_PERCENT
-            if not held:
-                train.append(row)
-            elif len(old) < OLD_HOLDOUT_MAX:
-                old.append(row)
-        return train[::-1], list(self.rows[edge:]), old
+        held: list[LabeledExample] = []
+        for row in self.rows[:edge]:
+            (held if _place(row) % 100 < OLD_HOLDOUT_PERCENT else train).append(row)
+        return train, list(self.rows[edge:]), _spread(held)
+
+    def _reach_of_rare(self) -> int:
+        """How many of the newest rows hold NEW_HOLDOUT_RARE without the commonest label; or 0."""
+        labels = [class_of(row.label) for row in reversed(self.rows)]
+        commonest = max(Counter(labels).items(), key=lambda one: one[1], default=("", 0))[0]
+        rare = (at for at, label in enumerate(labels, 1) if label != commonest)
+        return next(islice(rare, NEW_HOLDOUT_RARE - 1, None), 0)
+
+
+def _place(row: LabeledExample) -> int:
+    return zlib.crc32(row.request_id.encode())
+
+
+def _spread(rows: Sequence[LabeledExample]) -> list[LabeledExample]:
+    """At most OLD_HOLDOUT_MAX of the rows, oldest first: as many of each span that has as many."""
+    if not rows:
+        return []
+    first = rows[0].event_time
+    length = max((rows[-1].event_time - first) / OLD_SPANS, timedelta(microseconds=1))
+    spans: defaultdict[int, list[LabeledExample]] = defaultdict(list)
+    for row in rows:
+        spans[min((row.event_time - first) // length, OLD_SPANS - 1)].append(row)
+    share = OLD_HOLDOUT_MAX // len(spans)
+    kept = {id(row) for span in spans.values() for row in sorted(span, key=_place)[:share]}
+    return [row for row in rows if id(row) in kept]
 
 
 def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Dataset:

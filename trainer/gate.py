@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from headrace.trainer.compare import HIGHER_IS_BETTER, Comparison, Pairs, slices
+from headrace.trainer.compare import HIGHER_IS_BETTER, Comparison, Judged, Pairs, slices
 from headrace.trainer.paired import ALPHA, Flags
 
 HOLDOUT = "holdout"  # the newest examples, not trained on
 OLD = "old"  # old examples: has anything been forgotten?
 MAX_NAMED = 20  # labels in a report
+FEW = 10  # examples without the commonest label; by fewer little can be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def decide(
     compared = newest.where(newest.known() & fresh)
     if not len(compared):
         return Verdict(False, f"no newest example to compare on{note}", report)
+    note += _few(compared)
 
     parts = {HOLDOUT: compared, **slices(compared, policy.min_slice)}
     if old is not None and old.known().any():
@@ -149,6 +151,15 @@ def _left_out(left_out: Mapping[str, Any], against: str) -> str:
     if left_out["seen"]:
         said.append(f"{left_out['seen']:,} of the time that {against} was trained on")
     return f", without {' and '.join(said)}" if said else ""
+
+
+def _few(compared: Pairs) -> str:
+    """What is said where almost all examples have the same label."""
+    if not isinstance(compared, Judged):
+        return ""
+    label, count = Counter(compared.actual).most_common(1)[0]
+    others = len(compared) - count
+    return f", of which only {others} are not {label!r}" if others < FEW else ""
 
 
 def _values(compared: Comparison, metric: str) -> str:

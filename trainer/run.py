@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,9 @@ from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Manifest, artifact_path
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
+from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
+from headrace.model.sampling import Sampled, sample
 from headrace.trainer import gate
 from headrace.trainer.answers import measured, of_classes
 from headrace.trainer.brief import Brief
@@ -107,11 +110,15 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     progress = RunProgress(say, keep)
 
     name, recipe, config = _recipe(brief.declared, task, rows)
-    training = _training_set(brief.claim.model, task, rows)
+    sampled = _sampled(brief, rows, champion.predictor if champion else None)
+    training = _training_set(brief.claim.model, task, sampled)
     parent = champion.folder if champion and champion.made_by == (name, task) else None
     progress.stage("fit", len(training.examples))
-    report = recipe.fit(training, parent, config, progress, folder)
+    made = recipe.fit(training, parent, config, progress, folder)
+    report = {**made, "sampling": sampled.report}
     ours = recipe.load(folder)
+    shift = tuple(sampled.shift.get(class_of(label), 0.0) for label in ours.labels)
+    ours = corrected(ours, shift if sampled.shift else ())
     marks = marks.reached("trained_at")
     progress.stage("gate", len(newest))
 
@@ -149,7 +156,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             positive_label=positive,
             features=brief.declared.features,
             corrections=champion.corrections if champion else {},
-            report=dict(report),
+            shift=shift if sampled.shift else (),
+            report=report,
         )
         candidate = Candidate(folder, manifest, compared.candidate, compared.rival)
         if task == "classification":
@@ -175,8 +183,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             "baseline_rows": len(newest),
             "examples": len(dataset.rows),
             "dataset_sha256": dataset.sha256,
-            "train_from": rows[0].event_time.timestamp(),
-            "train_to": rows[-1].event_time.timestamp(),
+            "train_from": sampled.rows[0].event_time.timestamp(),
+            "train_to": sampled.rows[-1].event_time.timestamp(),
             "gate": verdict.metrics,
             "finetune": report,
         },
@@ -261,12 +269,27 @@ def _untrained(recipe: Recipe, config: Any) -> Predictor | None:
     return make(config) if make else None
 
 
-def _training_set(model: str, task: Task, rows: Sequence[LabeledExample]) -> TrainingSet:
+def _sampled(brief: Brief, rows: Sequence[LabeledExample], parent: Predictor | None) -> Sampled:
+    """The rows to train on, and how much each counts; the run's id is the seed.
+
+    Raises:
+        SettingError: what has no classes is to be balanced.
+    """
+    sampling, task = brief.declared.sampling, brief.task
+    for key in ("by", "weights"):
+        if getattr(sampling, key) == "balance" and task != "classification":
+            raise SettingError(f"sampling.{key}: balance needs classes, the task is {task}")
+    score = parent.predict if parent and task == "classification" else None
+    return sample(rows, sampling, zlib.crc32(brief.claim.run_id.encode()), score)
+
+
+def _training_set(model: str, task: Task, sampled: Sampled) -> TrainingSet:
     """What a recipe is given.
 
     Raises:
         NothingToLearnError: too few classes, or too many.
     """
+    rows = sampled.rows
     written = {row.label: row.label for row in rows}
     labels: tuple[str, ...] = ()
     if task == "classification":
@@ -284,12 +307,13 @@ def _training_set(model: str, task: Task, rows: Sequence[LabeledExample]) -> Tra
         TrainingExample(
             row.example,
             written[row.label],
+            weight=weight,
             request_id=row.request_id,
             position=row.position,
             propensity=row.propensity,
             rejected=row.rejected,
         )
-        for row in rows
+        for row, weight in zip(rows, sampled.weights.tolist(), strict=True)
     ]
     return TrainingSet(model, task, examples, labels)
 

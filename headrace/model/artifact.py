@@ -59,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         positive_label: whose probability is the score; None: that of the predicted class.
         features: names of the features that it is given; None: all.
         corrections: labels that were set by hand, by `input_key`.
+        shift: what is added to the logit of each label, where classes were balanced in training.
         report: what the recipe says of its training.
     """
 
@@ -68,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     positive_label: str | None = None
     features: tuple[str, ...] | None = None
     corrections: Mapping[str, str] = {}
+    shift: tuple[float, ...] = ()
     report: Mapping[str, Any] = {}
 
 

@@ -15,7 +15,8 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Settings of a fine-tune.
 
     Attributes:
-        text_examples: how many texts the adapted layers read, half the newest, half older ones.
+        text_examples: how many texts the adapted layers read: half the newest, half older ones,
+            as many of each class as there are.
         tabular_steps: steps of a model without text.
         batch_size: examples in one step.
         rank: of the LoRA matrices.
@@ -27,6 +28,8 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         wide_strength: inverse of the L2 penalty on the word and name weights.
         stop_share: share of a table's examples by which its training is stopped.
         folds: how many times the word weights are fitted to hold a part out.
+        ewc: how firmly the adapter and the head stay where older examples need them; 1: as if these
+            were trained on, too; 0: not at all.
     """
 
     text_examples: Count = 2_048
@@ -41,3 +44,4 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wide_strength: Annotated[float, Meta(gt=0)] = 3.0
     stop_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Meta(ge=2)] = 3
+    ewc: Annotated[float, Meta(ge=0)] = 0.0

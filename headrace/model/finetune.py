@@ -24,6 +24,7 @@ from headrace.errors import ModelError
 from headrace.events.labels import class_of
 from headrace.model.activations import ActivationCache, shared_activations
 from headrace.model.config import FinetuneConfig
+from headrace.model.ewc import Anchor, fisher, summed
 from headrace.model.inputs import Schema
 from headrace.model.network import (
     FROZEN_LAYERS,
@@ -42,11 +43,14 @@ from headrace.model.stopping import LOOKS, Best, set_apart
 from headrace.model.weights import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
+    IMPORTANCE,
     Artifact,
     read_config,
     read_weights,
 )
 from headrace.model.wide import fit_wide, held_out_logits
+
+FISHER_EXAMPLES = 256
 
 
 def finetune(
@@ -88,6 +92,9 @@ def finetune(
             _load(parent, peft_model, head)
         inputs = _inputs(train, schema, cache)
         offset = _fit_wide(inputs, head, objective, target, weight, config, seed)
+        adapted = {name: p for name, p in head.named_parameters() if p is not head.wide}
+        before = _importance(parent, device) if warm and parent and config.ewc else {}
+        anchor = Anchor(adapted, before, config.ewc) if before else None
         losses = _fit_deep(
             train,
             rows,
@@ -99,10 +106,15 @@ def finetune(
             target,
             weight,
             offset,
+            anchor,
             config,
             progress,
             seed,
         )
+        importance = {}
+        if config.ewc and not cache:
+            losses_of = _drawn_losses(head, inputs, objective, target, offset)
+            importance = summed(fisher(losses_of, adapted, len(train)), before)
 
     return Artifact(
         task=task,
@@ -111,11 +123,13 @@ def finetune(
         finetune=asdict(config),
         adapter=_adapter_state(peft_model),
         head=_to_cpu(head.state_dict()),
+        fisher=_to_cpu(importance),
         report={
             "examples": len(train),
             "steps": len(losses),
             "train_loss": round(float(np.mean(losses[-len(losses) // 4 :])), 4),
             "warm_started": warm,
+            "held_in_place": anchor is not None,
             "seed": seed,
             "device": device.type,
             "activation_seconds": round(cached - started, 2),
@@ -215,7 +229,10 @@ def _fit_wide(
     seed: int,
 ) -> Tensor:
     """Set the head's wide weights; return logits (n, outputs) of weights fitted without the row."""
-    data = (inputs.wide, inputs.share, target.cpu(), weight.cpu(), objective)
+    # Uneven weights say less than as many equal ones (Kish 1965): the penalty has to know.
+    weight = weight.cpu()
+    weight = weight * weight.sum() ** 2 / (weight**2).sum() / len(weight)
+    data = (inputs.wide, inputs.share, target.cpu(), weight, objective)
     head.wide.data = fit_wide(*data, config.wide_strength, WIDE_BUCKETS).to(target.device)
     return held_out_logits(*data, config.wide_strength, WIDE_BUCKETS, config.folds, seed).to(
         target.device
@@ -233,6 +250,7 @@ def _fit_deep(
     target: Tensor,
     weight: Tensor,
     offset: Tensor,
+    anchor: Anchor | None,
     config: FinetuneConfig,
     progress: Progress | None,
     seed: int,
@@ -273,6 +291,8 @@ def _fit_deep(
             deep = head.deep(pooled, inputs.at(at, device))
         each = objective.losses(deep.float() + offset[at], target[at])
         loss = (each * weight[at]).mean()
+        if anchor:
+            loss = loss + anchor.penalty() / len(train)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -285,6 +305,23 @@ def _fit_deep(
     if best:
         best.restore()
     return losses
+
+
+def _importance(parent: Path, device: torch.device) -> dict[str, Tensor]:
+    """What the parent says of its weights; nothing where it was trained without EWC."""
+    return read_weights(parent, IMPORTANCE, str(device)) if (parent / IMPORTANCE).is_file() else {}
+
+
+def _drawn_losses(
+    head: Head, inputs: HeadInputs, objective: Objective, target: Tensor, offset: Tensor
+) -> Iterator[Tensor]:
+    """The loss of some examples, each with a class drawn from the model; of numbers, their own."""
+    for row in torch.randperm(len(target))[:FISHER_EXAMPLES].tolist():
+        output = head.deep(None, inputs.at([row], target.device)).float() + offset[[row]]
+        said = target[[row]]
+        if isinstance(objective, Classes):
+            said = torch.multinomial(F.softmax(output.detach(), 1), 1)[:, 0]
+        yield objective.losses(output, said).sum()
 
 
 def _batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:

@@ -2,6 +2,7 @@
 
 config.json                  objective, schema, settings, architecture
 head.safetensors             all weights beside those of the text
+fisher.safetensors           how important each weight is (EWC), where this was asked for
 adapter_model.safetensors    LoRA matrices, of a model that reads text
 adapter_config.json          peft's description of them
 """
@@ -9,7 +10,7 @@ adapter_config.json          peft's description of them
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from headrace.model.recipe import Task
 
 CONFIG = "config.json"
 HEAD_WEIGHTS = "head.safetensors"
+IMPORTANCE = "fisher.safetensors"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -47,7 +49,10 @@ class Artifact:
     finetune: dict[str, Any]  # its settings; `rank` and `alpha` are those of the LoRA matrices
     adapter: dict[str, Tensor]  # LoRA matrices; empty where the model reads no text
     head: dict[str, Tensor]
-    report: dict[str, Any]  # examples, steps, seconds, train_loss, warm_started, seed, device
+    fisher: dict[str, Tensor] = field(default_factory=dict)  # empty without EWC
+    report: dict[str, Any] = field(
+        default_factory=dict
+    )  # examples, steps, seconds, train_loss, warm_started, seed, device
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,6 +65,8 @@ class Artifact:
             save_file(self.adapter, folder / ADAPTER_WEIGHTS, {"format": "pt"})
             lora_config(self.finetune["rank"], self.finetune["alpha"]).save_pretrained(folder)
         save_file(self.head, folder / HEAD_WEIGHTS, {"format": "pt"})
+        if self.fisher:
+            save_file(self.fisher, folder / IMPORTANCE, {"format": "pt"})
         config = _architecture() | {
             "task": self.task,
             **self.objective.to_dict(),
@@ -113,7 +120,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """Return the tensors of HEAD_WEIGHTS or ADAPTER_WEIGHTS; ModelError where it is missing."""
+    """Return the tensors of one of the files; ModelError where it is missing."""
     return load_file(_file(folder, name), device=device)
 
 

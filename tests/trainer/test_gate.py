@@ -276,3 +276,39 @@ def test_versions_pass_as_often_as_they_should(
     # Of RUNS, three standard errors beyond the bar are chance.
     chance = 3 * (most * (1 - most) / RUNS) ** 0.5
     assert fewest <= np.mean([verdict.passed for verdict in verdicts]) <= most + chance
+
+
+def rare(rng: np.random.Generator, n: int, own: float, rate: float) -> Judged:
+    """Two versions of a world with few positives; the rival's own error is 0.6."""
+    truth = rng.normal({0.01: -5.35, 0.003: -6.66}[rate], 1.5, n)
+    actual = np.where(rng.random(n) * (1 + np.exp(-truth)) < 1, "y", "n").tolist()
+    both = truth + rng.normal(0, 0.7, n)
+    sides = [1 / (1 + np.exp(-both - rng.normal(0, one, n))) for one in (own, 0.6)]
+    ours, theirs = (Answers(LABELS, np.stack([1 - p, p], 1)) for p in sides)
+    return Judged(actual, ours, theirs)
+
+
+# The candidate's own error for a log loss that is 2.7 % worse, equal, and 2.7 % better.
+@pytest.mark.parametrize(
+    ("rate", "own", "fewest", "most"),
+    [
+        (0.01, 0.756, 0, 0.02), (0.01, 0.6, 0, 0.05), (0.01, 0.368, 0.3, 1),
+        (0.003, 0.768, 0, 0.02), (0.003, 0.6, 0, 0.05), (0.003, 0.329, 0.2, 1),
+    ],
+)  # fmt: skip
+def test_rare_positives_pass_no_oftener_by_chance(
+    rate: float, own: float, fewest: float, most: float
+) -> None:
+    rng, runs = np.random.default_rng(20), 300
+    verdicts = [decide(rare(rng, POOL, own, rate)) for _ in range(runs)]
+    chance = 3 * (most * (1 - most) / runs) ** 0.5
+    assert fewest <= np.mean([verdict.passed for verdict in verdicts]) <= most + chance
+
+
+def test_a_verdict_on_few_positives_says_so() -> None:
+    sample = judged(400, 0.1)
+    kept = np.array([one == "n" for one in sample.actual])
+    kept[np.flatnonzero(~kept)[:9]] = True
+    verdict = decide(sample.where(kept))
+    assert "against the champion), of which only 9 are not 'n'" in verdict.reason
+    assert "of which only" not in decide(sample).reason

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
-from headrace.trainer.dataset import Dataset
+from headrace.trainer.dataset import OLD_HOLDOUT_MAX, OLD_SPANS, Dataset
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -55,3 +55,48 @@ def test_parts_share_no_row_and_only_the_newest_are_new(
     train, newest, old = parts
     first = min((row.event_time for row in newest), default=NOW + timedelta(days=9))
     assert all(row.event_time < first for row in [*train, *old])
+
+
+def over(hours: list[int]) -> Dataset:
+    rows = [
+        LabeledExample(f"r{i}", NOW + timedelta(hours=hour), NOW, Example(""), "a")
+        for i, hour in enumerate(sorted(hours))
+    ]
+    return Dataset("d", {}, "", rows)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9_999), st.integers(0, 400)), min_size=1, max_size=4),
+    st.floats(0.3, 1),
+)
+def test_what_one_run_holds_out_as_old_no_other_run_trains_on(
+    bursts: list[tuple[int, int]], share: float
+) -> None:
+    whole = over([start + i % 50 for start, count in bursts for i in range(count)])
+    earlier = Dataset("d", {}, "", whole.rows[: int(share * len(whole.rows))])
+    (train, _, old), (train_before, _, old_before) = whole.split(), earlier.split()
+    held = {row.request_id for row in [*old, *old_before]}
+    assert not held & {row.request_id for row in [*train, *train_before]}
+    assert [row.event_time for row in old] == sorted(row.event_time for row in old)
+
+
+def test_old_examples_are_spread_over_time_and_not_the_newest_of_them() -> None:
+    # A long quiet time, then as much again in the last tenth of it.
+    hours = [*range(0, 180_000, 3), *(162_000 + i % 18_000 for i in range(60_000))]
+    _, newest, old = over(hours).split()
+    end = min(row.event_time for row in newest) - NOW
+    spans = [int((row.event_time - NOW) / end * OLD_SPANS) for row in old]
+    counts = [spans.count(span) for span in range(OLD_SPANS)]
+    assert len(old) == OLD_HOLDOUT_MAX
+    assert max(counts) - min(counts) <= 4  # the last span ends with the last old example
+
+
+@pytest.mark.parametrize(
+    ("every", "held_out"), [(2, 300), (100, 3_000), (300, 4_800), (2_000, 300)]
+)
+def test_rare_labels_are_held_out_where_the_shares_allow_it(every: int, held_out: int) -> None:
+    rows = [
+        LabeledExample(f"r{i}", NOW, NOW, Example(""), "yes" if i % every == 0 else "no")
+        for i in range(20_000)
+    ]
+    assert len(Dataset("d", {}, "", rows).split()[1]) == held_out

@@ -25,6 +25,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight_decay: of the network.
         wide_strength: inverse of the L2 penalty on the weights of values.
         folds: how many times these weights are fitted to hold a part out.
+        ewc: how firmly the network stays where older examples need it; 1: as if these were trained
+            on, too; 0: not at all.
     """
 
     steps: Annotated[int, Meta(ge=1)] = 1_000
@@ -33,6 +35,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.01
     wide_strength: Annotated[float, Meta(gt=0)] = 3.0
     folds: Annotated[int, Meta(ge=2)] = 3
+    ewc: Annotated[float, Meta(ge=0)] = 0.0
 
 
 def fit(
@@ -49,6 +52,7 @@ def fit(
         weight_decay=config.weight_decay,
         wide_strength=config.wide_strength,
         folds=config.folds,
+        ewc=config.ewc,
     )
     examples = [replace(one, example=replace(one.example, text="")) for one in dataset.examples]
     artifact = finetune(
