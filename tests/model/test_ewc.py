@@ -106,7 +106,7 @@ def test_a_child_stays_near_a_parent_that_was_trained_with_ewc(tmp_path: Path) -
             costs[name == "wide"] += float(cost.sum())
         return costs
 
-    free, firm = child("held", 0.0), child("held", 1_000.0)
+    free, firm = child("held", 0.0), child("held", 1e5)
     assert child("free", 1.0).report["held_in_place"] is False
     assert firm.report["held_in_place"] is True and free.report["held_in_place"] is False
     for wide, cost in moved(firm).items():
