@@ -25,8 +25,8 @@ from headrace.model.weights import load_adapter
 from headrace.trainer.compare import roc_auc
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-STAGES, SEEDS = 4, 1
-ROWS, TEST, STEPS = 1_000, 2_000, 150  # of a stage
+STAGES, SEEDS = 4, 2
+ROWS, TEST, STEPS = 2_000, 2_000, 300  # of a stage
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run(_: Engine, quick: bool = False) -> str:
     ]
     head = [f"stage {stage + 1}" for stage in range(STAGES)]
     parts = [
-        f"{STAGES} stages of {ROWS:,} examples, {STEPS} steps each; {len(seeds)} seed{'s' * (len(seeds) > 1)}. "
+        f"{STAGES} stages of {ROWS:,} examples, {STEPS} steps each; seeds: {len(seeds)}. "
         "After the last stage, AUC on new examples of each stage; then on a stage right after it "
         "was learned, and what older stages lost since then, both on average.\n",
         table(["trained on", *head, "when new", "lost"], summary),
@@ -98,7 +98,7 @@ def _aucs(method: Method, seed: int, quick: bool) -> NDArray[np.float64]:
     """AUC after each stage (rows) on each stage so far (columns); NaN for those to come."""
     stages = [_stage(number, ROWS, seed) for number in range(STAGES)]
     tests = [_stage(number, TEST, seed + 1_000) for number in range(STAGES)]
-    config = FinetuneConfig(ewc=method.ewc, tabular_steps=STEPS // 5 if quick else STEPS)
+    config = FinetuneConfig(ewc=method.ewc, tabular_steps=STEPS // 6 if quick else STEPS)
     out = np.full((STAGES, STAGES), np.nan)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         parent: Path | None = None

@@ -23,7 +23,8 @@ class PriorCorrected:
     def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Probabilities, (n, labels)."""
         p = self._version.predict(examples) * self._odds
-        return (p / p.sum(1, keepdims=True)).astype(np.float32)
+        out: NDArray[np.float32] = (p / p.sum(1, keepdims=True)).astype(np.float32)
+        return out
 
 
 def corrected(version: Predictor, shift: Sequence[float]) -> Predictor:

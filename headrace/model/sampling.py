@@ -22,6 +22,7 @@ Score = Callable[[Sequence[Example]], Floats]
 
 MAX_NAMED = 20  # flagged examples in a report
 DAY_S = 86_400
+OLDEST = 30  # half-lives; what is older has a weight of 1e-9, too
 
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,7 +212,8 @@ def _usual(rows: Sequence[LabeledExample], sampling: Sampling) -> Floats:
     weights = np.ones(len(rows))
     if sampling.half_life and rows:
         times = np.array([row.event_time.timestamp() for row in rows])
-        weights *= 0.5 ** ((times.max() - times) / (DAY_S * sampling.half_life))
+        ages = (times.max() - times) / (DAY_S * sampling.half_life)
+        weights *= 0.5 ** np.minimum(ages, OLDEST)
     if sampling.weights == "propensity":
         logged = np.array([row.propensity or 1.0 for row in rows])
         weights *= np.minimum(1 / logged, sampling.clip)
