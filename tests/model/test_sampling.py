@@ -124,7 +124,7 @@ def test_uncertainty_takes_what_the_parent_is_least_sure_about_or_says_that_it_c
     rows = [row(i) for i in range(100)]
 
     def score(examples: Sequence[Example]) -> Floats:
-        p = np.array([one.features["i"] for one in examples], dtype=float) / 100  # type: ignore[arg-type]
+        p = np.array([one.features["i"] for one in examples], dtype=float) / 100
         return np.stack([p, 1 - p], 1)
 
     sampling = Sampling(examples=20, recent=0.5, by="uncertainty")
