@@ -10,6 +10,7 @@ from typing import cast
 from headrace.errors import ModelError
 from headrace.model.artifact import Manifest, read_manifest
 from headrace.model.corrections import Corrected
+from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe
 
 PACKAGE = __name__
@@ -51,13 +52,13 @@ def find(name: str) -> Recipe:
 
 
 def load(folder: Path) -> tuple[Manifest, Predictor]:
-    """Load a version: what is said of it, and its predictor with the corrections.
+    """Load a version: what is said of it, and its predictor, with true shares of classes and corrections.
 
     Raises:
         ModelError: the folder is no version, or there is no such recipe.
     """
     manifest = read_manifest(folder)
-    predictor = find(manifest.recipe).load(folder)
+    predictor = corrected(find(manifest.recipe).load(folder), manifest.shift)
     if manifest.corrections:
         predictor = Corrected(predictor, manifest.corrections)
     return manifest, predictor
