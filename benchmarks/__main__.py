@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import (
+    dataset,
     drift,
     finetune,
     forgetting,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "statistics": statistics.run,
     "online": online.run,
     "forgetting": forgetting.run,
+    "dataset": dataset.run,
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
     "tabular": tabular.run,

@@ -14,7 +14,7 @@ from headrace.declared import Declared
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
 from headrace.model.recipe import Task
-from headrace.trainer.dataset import Dataset, compile_dataset
+from headrace.trainer.dataset import Dataset, SetOf, compile_dataset
 from headrace.trainer.gate import GatePolicy
 
 MAX_SECONDS = 32_503_680_000  # the year 3000
@@ -111,7 +111,8 @@ def read_brief(
         [model],
     )
     task = declared.task or _task(engine, model)
-    dataset = compile_dataset(engine, claim, reader)
+    of = cast(SetOf, task if task in ("preference", "generation") else "classification")
+    dataset = compile_dataset(engine, claim, reader, of)
     return Brief(
         claim=claim,
         dataset=dataset,

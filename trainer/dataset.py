@@ -1,9 +1,9 @@
-"""The training set of a run: final labels as known at the claim, rebuildable by its id.
+"""The training set of a run: what was known at its claim, rebuildable by its id.
 
-Labels are made from the events, not from what the views say now, but by the views' own SQL: a run
-does not see feedback that was ingested after its claim, and the label policies in force are
-recorded, so the same set comes out however often it is built. Features are those served with the
-prediction; where another server predicted, Feast gives them as of that time.
+Labels are made from the events, by the label policies in force at the claim, which are recorded
+(`known.py`), so the same set comes out however often it is built. A row's features are those that
+were served with its prediction; what was not served is looked up as of then: of segments in the
+events (`known_segments.py`), of other views through Feast.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import json
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from psycopg.types.json import Jsonb
@@ -28,17 +28,14 @@ from headrace.errors import ModelError
 from headrace.events.contract import input_text
 from headrace.events.labels import class_of
 from headrace.features.reader import FeatureReader
-from headrace.model.examples import LabeledExample
-from headrace.model.inputs import Example
-from headrace.trainer.label_sql import (
-    chosen_labels,
-    is_about,
-    is_same_prediction,
-    label_terms,
-    staged_feedback,
-)
+from headrace.model.examples import LabeledExample, Logged
+from headrace.model.inputs import Example, Scalar
+from headrace.trainer.known import Row, label_policies, label_rows, preference_rows
+from headrace.trainer.known_segments import FEATURES, HISTORY, Asked, known_then
 
-# Newest examples, and older ones chosen by a hash of their id, that one run may hold in memory.
+SetOf = Literal["classification", "preference", "generation"]
+
+# Newest examples, and a sample of the older ones, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
 # Of every hundred older examples this many are never trained on: they show what was forgotten. Each
 # of so many spans of time gives the same number.
@@ -50,133 +47,9 @@ FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
 NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
 NEW_HOLDOUT_RARE = 30  # examples without the commonest label, the same
 
-# Candidates are the labelled predictions, or all of them where silence is a label. What is known of
-# the chosen ones becomes labels as in the views, by the policies of the claim. Both engines run
-# this; `{kinds}` takes (kind, wins, priority) of each policy, `{counts}` is `_COUNTS`.
-_KNOWN = """
-with final as (
-    select request_id, item_id, inference_time
-    from panes.labels
-    where
-        %(default_label)s::text is null
-        and model = %(model)s
-        and variant != 'shadow'
-        and first_ingested_at <= %(known_at)s
-        and inference_time <= %(event_clock)s - %(label_window)s::interval
-    union all
-    -- what was retracted since then may have had a label
-    select i.request_id, i.item_id, i.event_time
-    from events.feedback as retraction
-    inner join events.feedback as f
-        on retraction.retracts = f.feedback_id and retraction.request_id = f.request_id
-    inner join events.inference as i
-        on f.request_id = i.request_id and {is_about}
-    left join panes.labels as labels
-        on
-            i.request_id = labels.request_id
-            and {is_labelled}
-            and labels.first_ingested_at <= %(known_at)s
-    where
-        %(default_label)s::text is null
-        and labels.request_id is null
-        and retraction.retracts is not null
-        and retraction.ingested_at > %(known_at)s
-        and f.ingested_at <= %(known_at)s
-        and i.ingested_at <= %(known_at)s
-        and i.model = %(model)s
-        and i.variant != 'shadow'
-        and i.event_time <= %(event_clock)s - %(label_window)s::interval
-        and ({counts})
-    group by i.request_id, i.item_id, i.event_time
-    union all
-    select request_id, item_id, event_time
-    from events.inference
-    where
-        %(default_label)s::text is not null
-        and model = %(model)s
-        and variant != 'shadow'
-        and ingested_at <= %(known_at)s
-        and event_time <= %(event_clock)s - %(label_window)s::interval
-),
-
-newest as (
-    select request_id, item_id
-    from final
-    order by inference_time desc, request_id asc, item_id asc nulls first
-    limit %(recent)s
-),
-
-replayed as (
-    select request_id, item_id
-    from final
-    order by md5(request_id), request_id, item_id nulls first
-    limit %(replay)s
-),
-
-chosen as (
-    select request_id, %(model)s::text as model, item_id from newest
-    union
-    select request_id, %(model)s::text as model, item_id from replayed
-),
-
-inferences as (
-    select inference.*, inference.request_id as served_id
-    from chosen
-    inner join events.inference as inference
-        on chosen.request_id = inference.request_id and {is_chosen}
-),
-
-known_feedback as (
-    select f.*
-    from (select distinct request_id from chosen) as requests
-    inner join events.feedback as f on requests.request_id = f.request_id
-    where f.ingested_at <= %(known_at)s
-),
-
-feedback as ({feedback}),
-
-kinds as (
-    select '*' as model, kind, wins, priority, 1::double precision as weight
-    from (values {kinds}) as policies (kind, wins, priority)
-),
-
-clocks as (
-    select
-        %(model)s::text as model,
-        %(event_clock)s::timestamptz as event_clock,
-        0 as hears_values
-),
-
-policies as (
-    select '*' as model, 'default_label' as policy, coalesce(%(default_label)s::text, '') as value
-    union all
-    select '*' as model, 'label_window' as policy, %(label_window)s::text as value
-),
-
-terms as ({terms}),
-
-labels as ({labels})
-
-select
-    inference.request_id,
-    labels.label,
-    labels.known_at,
-    inference.event_time,
-    inference.segment,
-    inference.features,
-    inference.input
-from labels
-inner join inferences as inference
-    on labels.request_id = inference.request_id and {is_answered}
-order by inference.event_time, inference.request_id, inference.item_id nulls first
-"""
-
-# Feedback that can be a label: has one, and is no reward dated before its prediction.
-_COUNTS = """
-    f.kind not in ('preference', 'report', 'comment', 'retraction')
-    and (f.label is not null or f.value is not null)
-    and (f.kind in ('correction', 'label') or f.event_time >= i.event_time)
-"""
+# Of feedback on a text these make it a target where they are positive, as a correction is one.
+CORRECTION = "correction"
+ACCEPTING = ("thumbs", "click", "purchase", "conversion")
 
 
 @dataclass(frozen=True)
@@ -186,12 +59,14 @@ class Dataset:
     Attributes:
         query: what it takes to build the set again, as JSON.
         sha256: of the rows.
+        delta_version: of the table that holds it (`stored_set.py`); None before it is stored.
     """
 
     dataset_id: str
     query: Mapping[str, Any]
     sha256: str
     rows: Sequence[LabeledExample]
+    delta_version: int | None = None
 
     def split(
         self, wanted: int = 0, after: datetime | None = None
@@ -245,17 +120,52 @@ def _spread(rows: Sequence[LabeledExample]) -> list[LabeledExample]:
     return [row for row in rows if id(row) in kept]
 
 
-def compile_dataset(engine: Engine, claim: Claim, reader: FeatureReader) -> Dataset:
-    """Build the training set of a claim, by the label policies in force now."""
+def compile_dataset(
+    engine: Engine, claim: Claim, reader: FeatureReader, task: SetOf = "classification"
+) -> Dataset:
+    """Build the training set of a claim, by the label policies in force now.
+
+    Args:
+        task: `classification` has labels, `preference` pairs of answers of which one was preferred,
+            and `generation` prompts with the text that was right: a correction, or an answer that
+            was accepted (a positive thumbs, click, purchase or conversion).
+
+    Raises:
+        ModelError: there is no such task.
+    """
+    if task not in get_args(SetOf):
+        raise ModelError(f"task: must be one of {', '.join(get_args(SetOf))}, got {task!r}")
     query = {
         "model": claim.model,
+        "task": task,
         "known_at": claim.known_at.isoformat(),
         "event_clock": claim.event_clock.isoformat(),
-        **_label_policies(engine, claim.model),
+        **_policies(engine, claim.model, task),
         "recent": RECENT,
         "replay": REPLAY,
+        "replay_from": hashlib.md5(claim.run_id.encode()).hexdigest(),
     }
-    return _build(engine, claim.run_id, query, reader)
+    return build_dataset(engine, claim.run_id, query, reader)
+
+
+def build_dataset(
+    engine: Engine, dataset_id: str, query: Mapping[str, Any], reader: FeatureReader
+) -> Dataset:
+    """Build a set from the events, by the query that was recorded."""
+    found = preference_rows if query["task"] == "preference" else label_rows
+    rows = found(engine, query)
+    features = _features(engine, query, rows, reader)
+    examples = [
+        _example(query["task"], row, known) for row, known in zip(rows, features, strict=True)
+    ]
+    return dataset_of(dataset_id, query, [one for one in examples if one is not None])
+
+
+def dataset_of(
+    dataset_id: str, query: Mapping[str, Any], rows: Sequence[LabeledExample]
+) -> Dataset:
+    """A set of these rows, with their hash."""
+    return Dataset(dataset_id, query, _sha256(rows), rows)
 
 
 def record_dataset(engine: Engine, connection: Connection, claim: Claim, dataset: Dataset) -> None:
@@ -269,28 +179,12 @@ def record_dataset(engine: Engine, connection: Connection, claim: Claim, dataset
         "content_sha256": dataset.sha256,
         "query": Jsonb(dict(dataset.query)),
         "created_at": datetime.now(UTC),
+        "delta_version": dataset.delta_version,
     }
     engine.dialect.put(connection, "control.datasets", ["dataset_id"], [record])
 
 
-def rebuild_dataset(engine: Engine, dataset_id: str, reader: FeatureReader) -> Dataset:
-    """Build a recorded training set again.
-
-    Raises:
-        ModelError: there is no such set, or its content is no longer the same.
-    """
-    found = engine.rows(
-        "select query, content_sha256 from control.datasets where dataset_id = %s", [dataset_id]
-    )
-    if not found:
-        raise ModelError(f"dataset_id: there is no dataset {dataset_id!r}; see control.datasets")
-    dataset = _build(engine, dataset_id, found[0]["query"], reader)
-    if dataset.sha256 != found[0]["content_sha256"]:
-        raise ModelError(f"dataset {dataset_id} has other content than was recorded")
-    return dataset
-
-
-def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
+def _policies(engine: Engine, model: str, task: SetOf) -> dict[str, Any]:
     """The policies in force now by which feedback, or its absence, becomes a label.
 
     Rewards are no labels to a model whose task is to predict classes or numbers.
@@ -299,8 +193,9 @@ def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
         "select label_window::text, default_label from headrace.model_policies where model = %s",
         [model],
     )
-    (told,) = engine.rows("select task from headrace.model_tasks where model = %s", [model])
-    labels_only = told["task"] in ("classification", "regression")
+    (told,) = engine.rows(
+        "select task, positive_label from headrace.positive_labels where model = %s", [model]
+    )
     kinds = engine.rows(
         """
         select
@@ -312,67 +207,118 @@ def _label_policies(engine: Engine, model: str) -> dict[str, Any]:
             on own.model = %s and own.kind = defaults.kind
         where
             defaults.model = '*'
-            and (not %s or defaults.kind in ('correction', 'label'))
         order by defaults.kind
         """,
-        [model, labels_only],
+        [model],
     )
-    return {**terms, "label_policies": kinds}
-
-
-def _build(
-    engine: Engine, dataset_id: str, query: Mapping[str, Any], reader: FeatureReader
-) -> Dataset:
-    rows = _read(engine, query, reader)
-    return Dataset(dataset_id, query, _sha256(rows), rows)
-
-
-def _read(engine: Engine, query: Mapping[str, Any], reader: FeatureReader) -> list[LabeledExample]:
-    parameters: dict[str, Any] = {
-        **query,
-        "known_at": datetime.fromisoformat(query["known_at"]),
-        "event_clock": datetime.fromisoformat(query["event_clock"]),
+    wanted = {policy["kind"] for policy in kinds}
+    if task == "generation":
+        wanted, terms["default_label"] = {CORRECTION, *ACCEPTING}, None
+    elif told["task"] in ("classification", "regression"):
+        wanted = {CORRECTION, "label"}
+    return {
+        **terms,
+        "label_policies": [policy for policy in kinds if policy["kind"] in wanted],
+        "positive_label": told["positive_label"],
     }
-    kinds = []
-    for number, policy in enumerate(query["label_policies"]):
-        kinds.append(f"(%(kind{number})s::text, %(wins{number})s::text, %(priority{number})s::int)")
-        parameters |= {f"{name}{number}": value for name, value in policy.items()}
-    dialect = engine.dialect.name
-    known = _KNOWN.format(
-        kinds=", ".join(kinds),
-        counts=_COUNTS,
-        is_about=is_about(dialect, "f", "i"),
-        is_labelled=is_same_prediction(dialect, "i", "labels"),
-        is_chosen=is_same_prediction(dialect, "chosen", "inference"),
-        is_answered=is_same_prediction(dialect, "labels", "inference"),
-        feedback=staged_feedback(dialect, "known_feedback"),
-        terms=label_terms(dialect, "clocks", "policies"),
-        labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),
-    )
-    found = engine.rows(known, parameters)
-    if not found:
+
+
+def _features(
+    engine: Engine, query: Mapping[str, Any], rows: Sequence[Row], reader: FeatureReader
+) -> list[dict[str, Scalar]]:
+    """The features of each row: as served with its prediction, else as they could be known then."""
+    lacking = [row for row in rows if not row["features"].keys() >= set(reader.names)]
+    looked_up = iter(_looked_up(engine, query, lacking, reader))
+    features = []
+    for row in rows:
+        known = {} if row["features"].keys() >= set(reader.names) else next(looked_up)
+        features.append({**known, **row["features"]})
+    return features
+
+
+def _looked_up(
+    engine: Engine, query: Mapping[str, Any], rows: Sequence[Row], reader: FeatureReader
+) -> list[dict[str, Scalar]]:
+    if not rows:
         return []
+    given: dict[str, Sequence[Mapping[str, Any]]] = {}
+    of_segments = [
+        view
+        for view in reader.views
+        if view.source == HISTORY and set(FEATURES) >= set(view.features)
+    ]
+    if of_segments:
+        asked = [
+            None
+            if row["segment"] is None
+            else Asked(row["segment"], row["event_time"], row["ingested_at"])
+            for row in rows
+        ]
+        kinds, parameters = label_policies(query)
+        found = iter(known_then(engine, query, kinds, parameters, [one for one in asked if one]))
+        unknown = dict.fromkeys(FEATURES)
+        known = [next(found) if one else unknown for one in asked]
+        given = {view.name: known for view in of_segments}
     frame = pd.DataFrame(
         {
             "model": query["model"],
-            "segment": [row["segment"] for row in found],
-            "event_timestamp": [row["event_time"] for row in found],
+            **{name: [row[name] for row in rows] for name in ("segment", "user_id", "item_id")},
+            "event_timestamp": [row["event_time"] for row in rows],
         }
     )
-    found_features = reader.historical(frame)
-    served = [
-        dict(zip(reader.names, row, strict=True)) for row in found_features[reader.names].to_numpy()
-    ]
+    table = reader.historical(frame, given)
     return [
-        LabeledExample(
-            row["request_id"],
-            row["event_time"],
-            row["known_at"],
-            Example(input_text(row["input"]), row["segment"], {**features, **row["features"]}),
-            row["label"],
-        )
-        for row, features in zip(found, served, strict=True)
+        {
+            name: value
+            for name, value in zip(reader.names, values, strict=True)
+            if value is None or isinstance(value, str | int | float)
+        }
+        for values in table[reader.names].to_numpy(dtype=object)
     ]
+
+
+def _example(task: SetOf, row: Row, features: Mapping[str, Scalar]) -> LabeledExample | None:
+    """An example; None where the row has no text to generate, or two answers that are the same."""
+    label, rejected = row.get("label"), None
+    if task == "preference":
+        label = _answer(row["output"], row["prediction"])
+        rejected = _answer(row["rejected_output"], row["rejected_prediction"])
+    elif task == "generation" and row["kind"] != CORRECTION:
+        label = _answer(row["output"], row["prediction"]) if _is_positive(label) else None
+    if not label or label == rejected:
+        return None
+    return LabeledExample(
+        row["request_id"],
+        row["event_time"],
+        row["known_at"],
+        Example(input_text(row["input"]), row["segment"], features),
+        label,
+        item_id=row["item_id"],
+        user_id=row["user_id"],
+        position=row["position"],
+        propensity=row["propensity"],
+        kind=row["kind"],
+        logged=_logged(row),
+        rejected=rejected,
+        rejected_request_id=row.get("rejected_request_id"),
+    )
+
+
+def _logged(row: Row) -> Logged | None:
+    said = (row["prediction"], row["score"], row["probabilities"])
+    return None if said == (None, None, None) else Logged(row["model_version"], *said)
+
+
+def _answer(output: object, prediction: str | None) -> str:
+    return input_text(output) or prediction or ""
+
+
+def _is_positive(reward: str | None) -> bool:
+    """Whether the label that a reward makes, its number, is above 0."""
+    try:
+        return float(reward or "") > 0
+    except ValueError:
+        return False
 
 
 def _sha256(rows: Sequence[LabeledExample]) -> str:
@@ -381,6 +327,8 @@ def _sha256(rows: Sequence[LabeledExample]) -> str:
         line = [
             row.request_id, row.event_time.isoformat(), row.known_at.isoformat(),
             row.example.text, row.example.segment, dict(row.example.features), row.label,
+            row.item_id, row.user_id, row.position, row.propensity, row.kind,
+            row.logged and astuple(row.logged), row.rejected, row.rejected_request_id,
         ]  # fmt: skip
-        digest.update(json.dumps(line, sort_keys=True, default=str).encode() + b"\n")
+        digest.update(json.dumps(line, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()

@@ -22,6 +22,7 @@ _MACROS = (
     "engine/session_time.sql",
 )
 _FEEDBACK = "models/staging/stg_feedback.sql"
+_PREFERENCES = "models/panes/preferences.sql"
 
 
 @cache
@@ -39,9 +40,27 @@ def staged_feedback(engine: str, feedback: str) -> str:
 
 
 @cache
-def chosen_labels(engine: str, inference: str, feedback: str, policies: str, terms: str) -> str:
+def preferences(engine: str, inference: str, feedback: str) -> str:
+    """Return the query of the pane `preferences` over other relations than the events."""
+    environment = _environment(engine)
+    relations = {"inference": inference, "feedback": feedback}
+    environment.globals["source"] = lambda _, name: relations[name]
+    text = (project_path("dbt_project") / _PREFERENCES).read_text()
+    return environment.from_string(text).render()
+
+
+@cache
+def chosen_labels(
+    engine: str,
+    inference: str,
+    feedback: str,
+    policies: str,
+    terms: str | None = None,
+    as_of: bool = False,
+    heard: str | None = None,
+) -> str:
     """Return the query of the labels of predictions; the arguments are those of the macro."""
-    return str(_macros(engine).chosen_labels(inference, feedback, policies, terms))
+    return str(_macros(engine).chosen_labels(inference, feedback, policies, terms, as_of, heard))
 
 
 @cache
@@ -72,7 +91,13 @@ def _environment(engine: str) -> Environment:
     environment = Environment()
     adapter = SimpleNamespace(dispatch=lambda name, _: getattr(macros, f"{engine}__{name}"))
     environment.globals.update(
-        {"headrace": macros, "adapter": adapter, "return": lambda value: value}
+        {
+            "headrace": macros,
+            "adapter": adapter,
+            "return": lambda value: value,
+            "config": lambda **_: "",
+            "ref": lambda name: name,
+        }
     )
     for file in _MACROS:
         text = (project_path("dbt_project") / "macros" / file).read_text()

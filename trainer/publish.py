@@ -36,6 +36,7 @@ from headrace.model.artifact import publish_draft, written_folders
 from headrace.trainer.card import model_card
 from headrace.trainer.dataset import record_dataset
 from headrace.trainer.run import Outcome
+from headrace.trainer.stored_set import store
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +51,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
     """Write what a run came to, end its claim, and return it with the name of its version.
 
-    That is the promoted artifact, then the events, `trained` and `promoted` or else `rejected`,
-    with the record of the dataset and the end of the claim. An outcome that was written already
-    is not written again: the ids of events are those of the run.
+    That is the promoted artifact and the training set, then the events, `trained` and `promoted` or
+    else `rejected`, with the record of the dataset and the end of the claim. An outcome that was
+    written already is not written again: the ids of events are those of the run.
 
     Raises:
         LostClaimError: another trainer has the claim; what was written is removed.
         OSError: the artifact cannot be written.
         ContractError: what the run says of itself is no event.
-        ModelError: the log refuses the events.
+        ModelError: the training set cannot be stored, or the log refuses the events.
         psycopg.Error: so does the database, or it stays away for a lease.
     """
     claim = heartbeat.claim
@@ -70,6 +71,10 @@ def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
         card = model_card(claim, outcome, candidate)
         place = publish_draft(candidate.folder, claim.model, version, candidate.manifest, card)
     try:
+        if outcome.dataset is not None:
+            outcome = replace(
+                outcome, dataset=store(engine.settings.artifacts_path, outcome.dataset)
+            )
         names = ("trained", "promoted") if outcome.promoted else ("rejected",)
         uri = place.as_uri() if place else None
         events = [_event(claim, outcome, name, uri) for name in names]

@@ -26,8 +26,8 @@ from headrace.features.reader import FeatureReader
 from headrace.model.artifact import artifact_path
 from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
-from headrace.trainer.dataset import rebuild_dataset
 from headrace.trainer.recipes import load
+from headrace.trainer.recorded import rebuild_dataset
 
 
 def summarize(engine: Engine, began: float) -> Summary:

@@ -45,6 +45,7 @@ class FeatureReader:
     Attributes:
         keys: the join keys, e.g. ``["model", "segment"]``.
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
+        views: the feature views that are read, those of on-demand views included.
 
     Raises:
         SettingError: there is no such service, or it holds a view that cannot be read.
@@ -75,11 +76,11 @@ class FeatureReader:
 
         views = {item.name: item for item in objects if isinstance(item, BaseFeatureView)}
         try:
-            self._read, self._computed, self.names = parts(services[service], views)
+            self.views, self._computed, self.names = parts(services[service], views)
         except SettingError:
             self.close()
             raise
-        self.keys = sorted({key for view in self._read for key in view.keys})
+        self.keys = sorted({key for view in self.views for key in view.keys})
 
     def __enter__(self) -> FeatureReader:
         return self
@@ -100,13 +101,13 @@ class FeatureReader:
         The features of a view are None for an entity that it does not know, and for one with a join
         key of the view that is None or missing. Items other than join keys are ignored.
         """
-        rows = [dict.fromkeys(name for view in self._read for name in view.names) for _ in entities]
+        rows = [dict.fromkeys(name for view in self.views for name in view.names) for _ in entities]
         alike: dict[frozenset[str], list[int]] = {}
         for number, entity in enumerate(entities):
             given = frozenset(key for key in self.keys if entity.get(key) is not None)
             alike.setdefault(given, []).append(number)
         for given, numbers in alike.items():
-            views = [view for view in self._read if view.keys <= given]
+            views = [view for view in self.views if view.keys <= given]
             if not views:
                 continue
             keys = frozenset[str]().union(*(view.keys for view in views))
@@ -120,7 +121,9 @@ class FeatureReader:
                     rows[number][name] = value
         return [self._completed(row) for row in rows]
 
-    def historical(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def historical(
+        self, frame: pd.DataFrame, given: Mapping[str, Sequence[Mapping[str, Value]]] | None = None
+    ) -> pd.DataFrame:
         """Return `frame` with the features of each row as they were at its `event_timestamp`.
 
         Rows, index and other columns stay as they are; times come out in UTC (one without an
@@ -129,6 +132,8 @@ class FeatureReader:
 
         Args:
             frame: columns of the join keys and `event_timestamp`.
+            given: by name of a view the features of each row, where the caller knows better than
+                its history; that view is not read.
 
         Raises:
             ValueError: a row has no time.
@@ -136,15 +141,24 @@ class FeatureReader:
         """
         import pandas as pd
 
+        given = given or {}
+        unread = [view for view in self.views if view.name not in given]
         asked = frame[[*self.keys, "event_timestamp"]].reset_index(drop=True)
-        table = self._store.get_historical_features(
-            entity_df=asked,
-            features=[reference for view in self._read for reference in view.references],
-            full_feature_names=True,
-        ).to_arrow()
-        read = table.select([name for view in self._read for name in view.names]).to_pylist()
+        times = pd.to_datetime(asked["event_timestamp"], utc=True)
+        read: list[dict[str, Value]] = [{} for _ in range(len(frame))]
+        if unread:
+            table = self._store.get_historical_features(
+                entity_df=asked,
+                features=[reference for view in unread for reference in view.references],
+                full_feature_names=True,
+            ).to_arrow()
+            read = table.select([name for view in unread for name in view.names]).to_pylist()
+            times = table["event_timestamp"].to_pandas()
+        for view in self.views:
+            for row, features in zip(read, given.get(view.name, ()), strict=False):
+                row |= {f"{view.name}__{name}": features[name] for name in view.features}
         rows = [self._completed(row) for row in read]
-        columns: dict[str, Any] = {"event_timestamp": table["event_timestamp"].to_pandas().array}
+        columns: dict[str, Any] = {"event_timestamp": times.array}
         for name in self.names:
             # A Series: pandas makes times of a bare array of objects into its own.
             columns[name] = pd.Series([row[name] for row in rows], frame.index, dtype=object)

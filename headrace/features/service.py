@@ -15,6 +15,9 @@ from feast import FeatureService, FeatureView, Field, OnDemandFeatureView
 from feast.base_feature_view import BaseFeatureView
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.feature_view_projection import FeatureViewProjection
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
 from feast.labeling.label_view import LabelView
 
 from headrace.errors import SettingError
@@ -27,9 +30,14 @@ COMPUTED = ("udf", "feature_transformation", "aggregations", "source_views")
 
 @dataclass(frozen=True)
 class ReadView:
-    """A feature view of which some features are read."""
+    """A feature view of which some features are read.
+
+    Attributes:
+        source: the table of its history, or the query in parentheses.
+    """
 
     name: str
+    source: str
     keys: frozenset[str]
     features: tuple[str, ...]
 
@@ -128,12 +136,17 @@ def parts(
         for each in used:
             features = read.setdefault(each.name, {})
             features |= dict.fromkeys(field.name for field in each.features)
-    keys = {name: frozenset(views[name].join_keys) for name in read}  # type: ignore[attr-defined]
     return (
-        [ReadView(name, keys[name], tuple(features)) for name, features in read.items()],
+        [_read_view(views[name], tuple(features)) for name, features in read.items()],
         computed,
         list(dict.fromkeys(names)),
     )
+
+
+def _read_view(view: BaseFeatureView, features: tuple[str, ...]) -> ReadView:
+    assert isinstance(view, FeatureView) and isinstance(view.batch_source, PostgreSQLSource)
+    source = view.batch_source.get_table_query_string()
+    return ReadView(view.name, source, frozenset(view.join_keys), features)
 
 
 def _known(

@@ -29,7 +29,10 @@ class LabeledExample:
         position: where the item was shown, from 1.
         propensity: the probability of this very prediction, as it was logged.
         logged: None where nothing was answered.
-        rejected: the answer that `label` was preferred to, in a set of preferences.
+        label: what was right. Of a preference the answer that won, of a text to generate that text;
+            then the text of the example is the prompt.
+        user_id: whom the prediction was for; of a preference who preferred.
+        rejected, rejected_request_id: of a preference the answer that lost, and its request.
     """
 
     request_id: str
@@ -44,3 +47,14 @@ class LabeledExample:
     kind: str = "label"
     logged: Logged | None = None
     rejected: str | None = None
+    rejected_request_id: str | None = None
+
+    def features_unlike(self, other: LabeledExample) -> list[str]:
+        """Return the names of the features that differ, or that one of the two lacks."""
+        ours, theirs = self.example.features, other.example.features
+        missing = object()
+        return sorted(
+            name
+            for name in ours.keys() | theirs.keys()
+            if ours.get(name, missing) != theirs.get(name, missing)
+        )

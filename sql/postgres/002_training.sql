@@ -65,6 +65,7 @@ create table if not exists control.alert_log (
 );
 
 -- grain: one compiled training set.  key: dataset_id.
+-- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (
     dataset_id text primary key,
     model text not null,
@@ -73,5 +74,9 @@ create table if not exists control.datasets (
     examples bigint not null,
     content_sha256 text not null,
     query jsonb not null,
-    created_at timestamptz not null default clock_timestamp()
+    created_at timestamptz not null default clock_timestamp(),
+    delta_version bigint
 );
+
+-- Bring a table of an earlier version to this one.
+alter table control.datasets add column if not exists delta_version bigint;

@@ -115,6 +115,7 @@ create table if not exists control.alert_log (
 );
 
 -- grain: one compiled training set.  key: dataset_id; the last row stays.
+-- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (
     dataset_id varchar primary key,
     model varchar,
@@ -123,5 +124,6 @@ create table if not exists control.datasets (
     examples bigint,
     content_sha256 varchar,
     query jsonb,
-    created_at timestamptz default now()
+    created_at timestamptz default now(),
+    delta_version bigint
 );

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from headrace.model.examples import LabeledExample
-from headrace.model.finetune import _balanced, _rows
 from headrace.model.inputs import Example
 from headrace.model.outliers import outliers
 from headrace.model.prior import corrected
@@ -107,17 +105,6 @@ def test_balance_keeps_all_of_a_rare_class_and_says_by_how_much_it_is_too_freque
     assert Counter(one.label for one in got.rows) == {"rare": 20, "common": 40}
     assert got.shift["rare"] - got.shift["common"] == pytest.approx(np.log(20 / 980 / (20 / 40)))
     assert sample(rows, Sampling(examples=60), 3).shift == {}
-
-
-def test_the_texts_that_are_read_are_even_by_class_and_the_loss_knows() -> None:
-    classes = ["yes" if i % 20 == 0 else "no" for i in range(200)]
-    rows = _rows(classes, 40, 3)
-    assert rows[-20:] == [*range(180, 200)] and rows == sorted(set(rows))
-    assert Counter(classes[at] for at in rows[:20]) == {"yes": 9, "no": 11}
-    target = torch.tensor([one == "yes" for one in classes]).long()
-    shift = _balanced(target, torch.ones(200), rows, 2)
-    expected = [np.log(30 / 40 / 0.95), np.log(10 / 40 / 0.05)]
-    assert shift.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_uncertainty_takes_what_the_parent_is_least_sure_about_or_says_that_it_cannot() -> None:

@@ -20,7 +20,7 @@ from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from headrace.gateway.app import create_app
 from headrace.operate.status import status_of
-from headrace.trainer.dataset import rebuild_dataset
+from headrace.trainer.recorded import rebuild_dataset
 from headrace.trainer.watch import Trainer
 from tests.support.churn import MODEL, customers, send
 from tests.support.segment_labels import START, Labels

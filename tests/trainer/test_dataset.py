@@ -13,7 +13,9 @@ from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
-from headrace.trainer.dataset import Dataset, compile_dataset, rebuild_dataset, record_dataset
+from headrace.features.service import ReadView
+from headrace.trainer.dataset import Dataset, compile_dataset, record_dataset
+from headrace.trainer.recorded import rebuild_dataset
 from tests.support.policies import set_policies
 from tests.support.stored import empty
 from tests.support.streams import EXAMPLES, MODELS, Stream, send, streams
@@ -27,8 +29,9 @@ class NoFeatures:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.views: list[ReadView] = []
 
-    def historical(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def historical(self, frame: pd.DataFrame, _: object) -> pd.DataFrame:
         return frame[[]]
 
 

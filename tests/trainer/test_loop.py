@@ -22,7 +22,7 @@ from headrace.model.artifact import artifact_path
 from headrace.model.inputs import Example
 from headrace.model.weights import load_adapter
 from headrace.trainer.brief import read_brief
-from headrace.trainer.dataset import rebuild_dataset
+from headrace.trainer.recorded import rebuild_dataset
 from headrace.trainer.watch import MAX_ATTEMPTS, Trainer
 from tests.support.churn import MODEL, customers, send
 from tests.support.standin import grow_old

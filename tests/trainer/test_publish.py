@@ -73,7 +73,8 @@ def test_what_is_announced_is_on_disk(
         place = folder(engine) / f"v1-{held.run_id}-1"
         wanted = {path.name for path in place.iterdir()} | {f".draft-{held.run_id}-1"}
         assert wanted <= set(synced)
-        assert {folder(engine).name, "artifacts", engine.settings.home.name} <= set(synced[-4:])
+        renamed = synced[synced.index(f".draft-{held.run_id}-1") :]
+        assert {folder(engine).name, "artifacts", engine.settings.home.name} <= set(renamed)
         announced.append(True)
 
     monkeypatch.setattr(os, "fsync", note)

@@ -25,6 +25,7 @@ from headrace.trainer.brief import Brief, Marks
 from headrace.trainer.card import model_card
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import GatePolicy
+from headrace.trainer.paired import examples_needed
 from headrace.trainer.recipes import find
 from tests.trainer.clicks import clicks
 
@@ -74,7 +75,7 @@ def test_balanced_classes_are_judged_and_served_at_their_true_shares(tmp_path: P
     rate = np.mean([row.label == "yes" for row in rows])
     assert raw[:, 1].mean() > 1.5 * rate
     assert p[:, 1].mean() == pytest.approx(rate, rel=0.25)
-    newest = task.dataset.split(run.examples_needed(run.USUAL_SPREAD))[1]
+    newest = task.dataset.split(examples_needed(run.USUAL_SPREAD))[1]
     of_truth = p[-len(newest) :][range(len(newest)), [int(row.label == "yes") for row in newest]]
     judged = outcome.candidate.holdout["log_loss"]
     assert judged == pytest.approx(-np.log(of_truth).mean(), rel=1e-4)
@@ -84,7 +85,7 @@ def test_the_run_is_trained_on_the_sample(tmp_path: Path) -> None:
     folder = draft(tmp_path)
     task = brief(folder, Sampling(examples=200, recent=1.0))
     outcome = run.train(task, folder, lambda _: None)
-    train, _, _ = task.dataset.split(run.examples_needed(run.USUAL_SPREAD))
+    train, _, _ = task.dataset.split(examples_needed(run.USUAL_SPREAD))
     assert outcome.metrics["finetune"]["examples"] == 200
     assert outcome.metrics["train_from"] == train[-200].event_time.timestamp()
     assert outcome.candidate is not None and outcome.candidate.manifest.shift == ()

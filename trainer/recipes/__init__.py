@@ -52,7 +52,7 @@ def find(name: str) -> Recipe:
 
 
 def load(folder: Path) -> tuple[Manifest, Predictor]:
-    """Load a version: what is said of it, and its predictor, with true shares of classes and corrections.
+    """Load a version: its manifest, and its predictor with what the manifest corrects.
 
     Raises:
         ModelError: the folder is no version, or there is no such recipe.

@@ -26,8 +26,12 @@
   as_of      true: the label after each moment at which something became known about a prediction
              with a segment, as it was known then: a row a prediction and moment (`as_of`), with the
              next moment (`until`) and without a row where all was retracted. Without terms
+  heard      with as_of, a relation of moments of arrival (request_id, model, item_id, as_of, until,
+             counts_from, next_counts_from; the last two are returned, too): the label after each as
+             it was heard by then, whatever the events are dated
 -#}
-{% macro chosen_labels(inference, feedback, policies, terms=none, as_of=false) -%}
+{% macro chosen_labels(inference, feedback, policies, terms=none, as_of=false, heard=none) -%}
+{%- set time = 'ingested_at' if heard else 'event_time' -%}
 {%- set of = 'request_id, model, item_id' ~ (', as_of' if as_of else '') -%}
 {%- set latest = 'feedback_time desc, ' ~ headrace.in_bytes('feedback_id') ~ ' desc' -%}
 with defaults as (
@@ -66,7 +70,7 @@ said as (
         {%- endif %}
 ),
 
-{% if as_of -%}
+{% if as_of and not heard -%}
 times as (
     select
         i.request_id,
@@ -100,6 +104,10 @@ known as (
         moments.request_id,
         moments.as_of,
         moments.until,
+        {%- if heard %}
+        moments.counts_from,
+        moments.next_counts_from,
+        {%- endif %}
         {%- else %}
         i.request_id,
         {%- endif %}
@@ -137,7 +145,7 @@ known as (
         {%- endif %}
     from {{ inference }} as i
     {%- if as_of %}
-    inner join moments
+    inner join {{ heard ~ ' as moments' if heard else 'moments' }}
         on
             i.request_id = moments.request_id
             and {{ headrace.is_same_prediction('i', 'moments') }}
@@ -148,7 +156,7 @@ known as (
             i.served_id = said.request_id
             and {{ headrace.is_about('said', 'i') }}
             {%- if as_of %}
-            and greatest(said.event_time, i.event_time) <= moments.as_of
+            and greatest(said.{{ time }}, i.{{ time }}) <= moments.as_of
             {%- endif %}
             and not {{ headrace.is_early_reward('said', 'i') }}
     left join {{ policies }} as own on i.model = own.model and said.kind = own.kind
@@ -158,7 +166,7 @@ known as (
         said.feedback_id is not null
         or i.event_time + terms.label_window <= terms.event_clock
     {%- elif as_of %}
-    where {{ headrace.is_standing('said', feedback, 'moments.as_of') }}
+    where {{ headrace.is_standing('said', feedback, 'moments.as_of', time) }}
     {%- endif %}
 ),
 
@@ -273,6 +281,10 @@ select
     item_id,
     as_of,
     until,
+    {%- if heard %}
+    counts_from,
+    next_counts_from,
+    {%- endif %}
     segment,
     held as label
 {%- else -%}

@@ -40,16 +40,16 @@
   Whether feedback was not taken back, by a row of `all_feedback`. As an anti-join: a left join whose
   rows are then filtered is expected to leave none, and the next join becomes a nested loop.
 
-  until  retractions after it do not count
+  until  retractions after it, by their `time`, do not count
 -#}
-{% macro is_standing(feedback, all_feedback, until=none) -%}
+{% macro is_standing(feedback, all_feedback, until=none, time='event_time') -%}
     not exists (
         select 1 from {{ all_feedback }} as retraction
         where
             {{ feedback }}.request_id = retraction.request_id
             and {{ feedback }}.feedback_id = retraction.retracts
             {%- if until %}
-            and retraction.event_time <= {{ until }}
+            and retraction.{{ time }} <= {{ until }}
             {%- endif %}
     )
 {%- endmacro %}

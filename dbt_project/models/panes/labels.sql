@@ -28,7 +28,12 @@
             select request_id from panes.labels where kind != 'default'",
     },
     deletes=['control.policies', 'events.feedback'],
-    indexes=[['model', 'arrived_at'], ['model', 'user_id', 'settled_at']]
+    indexes=[
+        ['model', 'arrived_at'],
+        ['model', 'user_id', 'settled_at'],
+        ['model', 'inference_time'],
+        ['model', 'md5(request_id)'],
+    ]
 ) }}
 
 {{ chosen_labels(
