@@ -1,4 +1,4 @@
-"""Settings of the network's training, importable without torch."""
+"""Settings of training, importable without torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Tokens = Annotated[int, Meta(ge=16)]
 
 
 class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,3 +46,17 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Meta(ge=2)] = 3
     ewc: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the training of LoRA matrices; the recipes that have them say what each means."""
+
+    rank: Count = 16
+    alpha: Count = 32
+    lr: Rate = 5e-4
+    epochs: Count = 2
+    weight_decay: Share = 0.0
+    max_tokens: Tokens = 1_024
+    batch_tokens: Tokens = 4_096
+    gradient_checkpointing: bool = False
+    deterministic: bool = False

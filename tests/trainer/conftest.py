@@ -17,3 +17,12 @@ def known_model(engine: Engine) -> None:
 @pytest.fixture
 def held(engine: Engine, known_model: None) -> Claim:  # noqa: ARG001
     return taken(engine, "first")
+
+
+@pytest.fixture(scope="session")
+def undecided(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A language model that says "lamp red" in three of ten answers, "red lamp" in the others."""
+    from tests.support.language_models import descriptions, make_base
+
+    folder = tmp_path_factory.mktemp("base")
+    return make_base(folder, descriptions(640, 0, first=0.3), steps=200)
