@@ -161,7 +161,11 @@ def read_declared(path: Path) -> dict[str, Declared]:
                     f"{path.name}: models.{name}.task: must be one of {', '.join(recipe.TASKS)} "
                     f"for the recipe {one.recipe}, got {one.task!r}"
                 )
-        elif one.config or one.base:
+        if one.online and one.task not in (None, "classification"):
+            raise SettingError(
+                f"{path.name}: models.{name}.online: is for classification, got {one.task!r}"
+            )
+        if not one.recipe and (one.config or one.base):
             raise SettingError(
                 f"{path.name}: models.{name}.recipe: must be given with config or base"
             )

@@ -151,6 +151,8 @@ class OnlineLearner:
         before, self._serving = self._serving, None
         if base is None or not hasattr(find(base.manifest.recipe), "update"):
             return
+        if base.manifest.task != "classification":
+            return
         if before and before.base.model_version == base.model_version:
             self._serving = before
             return
