@@ -22,6 +22,7 @@ from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Manifest, artifact_path
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
+from headrace.model.inputs import Example
 from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
 from headrace.model.sampling import Sampled, sample
@@ -239,6 +240,8 @@ def _load_champion(brief: Brief) -> _Loaded | None:
         manifest, predictor = load(folder)
         if manifest.task != brief.task:
             return None
+        if manifest.task != "generation":
+            predictor.predict([Example("does it answer?")])  # code of others may have changed
     except Exception as error:
         model = brief.claim.model
         log.warning("champion %s of %s cannot be read: %s", version, model, one_line(error))

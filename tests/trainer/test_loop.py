@@ -61,7 +61,7 @@ def test_new_labels_make_a_version_that_predicts(trained: Engine) -> None:
     assert answers[0] < 0.2 < 0.8 < answers[1]
     card = (folder / "README.md").read_text()
     assert json.loads((folder.parent / "model.json").read_text()) == {"model": MODEL}
-    assert MODEL in card and "the prior" in card
+    assert MODEL in card and "rules-1, as it was logged" in card
 
 
 def test_loop_is_told_stage_by_stage(trained: Engine) -> None:
@@ -117,7 +117,7 @@ def test_noise_is_rejected_with_a_reason(engine: Engine) -> None:
         assert trainer.run_once()
     rows = engine.rows("select status, reason, artifact_uri from headrace.model_versions")
     assert rows[0]["status"] == "rejected"
-    assert "the prior" in rows[0]["reason"]
+    assert "against rules-1, as it was logged" in rows[0]["reason"]
     assert rows[0]["artifact_uri"] is None
     assert engine.rows("select * from headrace.serving_plan") == []
 

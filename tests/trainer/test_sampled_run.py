@@ -101,8 +101,8 @@ def test_what_has_no_classes_is_not_balanced(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"halflife": 3}, "models.m.sampling: 'halflife' is no key; did you mean 'half_life'?"),
-        ({"recent": 1.5}, "recent: must be float <= 1.0"),
-        ({"by": "luck"}, "by: Invalid enum value 'luck'"),
+        ({"recent": 1.5}, "recent: must be a number <= 1.0, got 1.5"),
+        ({"by": "luck"}, "by: must be one of reservoir, uncertainty, balance, got 'luck'"),
     ],
 )
 def test_a_sampling_that_is_not_known_is_refused(

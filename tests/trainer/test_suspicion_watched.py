@@ -65,7 +65,7 @@ def test_coin_flips_of_one_time_a_row_make_no_version(engine: Engine, delay: int
     send(engine, noise, delay=delay)
     made = learn(engine, min_new_labels="200", min_sample="50")
     assert made["status"] == "rejected"
-    assert "less than the 0.5% asked" in made["reason"]
+    assert "asked" in made["reason"] or "may be chance" in made["reason"]
     assert engine.rows("select * from headrace.serving_plan") == []
 
 

@@ -143,9 +143,9 @@ def test_a_program_that_was_killed_is_started_again(
 ) -> None:
     monkeypatch.setattr("headrace.trainer.recipes._own.PAUSE_S", 0)
     version = loaded(tmp_path / "v1", write())
-    first = version._program._process.pid  # type: ignore[attr-defined]
-    os.kill(first, signal.SIGKILL)
-    assert eventually(lambda: not is_alive(first))
+    first = version._program  # type: ignore[attr-defined]
+    os.kill(first._process.pid, signal.SIGKILL)
+    assert eventually(lambda: not first.is_running)
     assert version.predict([PRO]).shape == (1, 2)
 
 
