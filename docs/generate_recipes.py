@@ -17,7 +17,7 @@ import msgspec.inspect
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from headrace.declared import Declared, Gate  # noqa: E402
+from headrace.declared import Declared, Gate, Online  # noqa: E402
 from headrace.trainer.recipes import find, names  # noqa: E402
 
 PAGE = ROOT / "docs" / "recipes.md"
@@ -29,6 +29,7 @@ def render(page: str) -> str:
     tables = {
         "keys": table(Declared, "key"),
         "gate": table(Gate, "key"),
+        "online": table(Online, "key"),
         "recipes": "\n\n".join(section(name) for name in names()),
     }
 
