@@ -267,7 +267,7 @@ class OnlineLearner:
             "anchor_log_loss": float(before),
             "train_to": max(self._learned_to, float(base.metrics.get("train_to") or 0.0)),
         }
-        reason = f"{len(new)} new labels"
+        reason = f"{len(new)} new label{'' if len(new) == 1 else 's'}"
         step = publish_step(self.engine, base, make, reason=reason, metrics=metrics)
         serving.base, serving.predictor = step, load(step.folder)[1]
         self._newest_event = step.event_id

@@ -38,27 +38,38 @@ def models(settings: Settings, schema: bool, as_json: bool) -> None:
     """Check headrace.toml, and list what it declares."""
     import msgspec
 
-    from headrace.declared import chosen, read_declared, toml_schema
+    from headrace.declared import Declared, chosen, read_declared, toml_schema
 
     if schema:
         print_json(toml_schema())
         return
     declared = read_declared(settings.models_path)
-    rows = []
-    for name, one in declared.items():
-        config = msgspec.to_builtins(chosen(one)[1]) if one.recipe else {}
-        rows.append({"model": name, **msgspec.to_builtins(one), "config": config})
     if as_json:
-        print_json(rows)
-    elif not rows:
-        print(f"{settings.models} declares no model; every model is watched only, or by its policy")
-    else:
-        print_table(
+        print_json(
             [
-                {**row, "gate": one.gate.policies()}
-                for row, one in zip(rows, declared.values(), strict=True)
+                {
+                    "model": name,
+                    **msgspec.to_builtins(one),
+                    "config": msgspec.to_builtins(chosen(one)[1]) if one.recipe else {},
+                }
+                for name, one in declared.items()
             ]
         )
+        return
+    if not declared:
+        print(f"{settings.models} declares no model; every model is watched only, or by its policy")
+    for name, one in declared.items():
+        print(f"{name}: {one.recipe or 'the recipe by its events'}")
+        for key, value in msgspec.to_builtins(one).items():
+            if key != "recipe" and getattr(one, key) != getattr(Declared(), key):
+                print(f"    {key:10} {_given(value)}")
+
+
+def _given(value: object) -> str:
+    """What a key holds, without what is not given."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {one}" for key, one in value.items() if one is not None)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @command(example="headrace policy churn min_new_labels=500 cooldown='1 hour'")
