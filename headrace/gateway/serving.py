@@ -15,6 +15,7 @@ from typing import Any
 from headrace.control.plan import FORMER, Served
 from headrace.engine import Engine
 from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedError
+from headrace.events.labels import label_text
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import CHAMPION, LoadedVersion, Plan, PlanUpdate, loaded_versions
 from headrace.model.inputs import Example
@@ -36,7 +37,7 @@ class Prediction:
 
     version: Served
     features: Mapping[str, Any]
-    label: str | float | None
+    label: str | None
     score: float | None
     scores: dict[str, float] | None = None
 
@@ -218,7 +219,8 @@ def _prediction(version: LoadedVersion, features: Mapping[str, Any], answer: Any
         value = float(answer)
         if not math.isfinite(value):
             raise ModelError(f"the answer must be a finite number, got {value}")
-        return Prediction(version.row, features, value if task == "regression" else None, value)
+        said = label_text(value) if task == "regression" else None
+        return Prediction(version.row, features, said, value)
     scores = dict.fromkeys(version.labels, 0.0)
     for label, p in zip(version.labels, answer, strict=True):
         if not math.isfinite(p):

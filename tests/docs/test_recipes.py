@@ -109,5 +109,5 @@ def test_the_function_of_the_page_learns(place: Path) -> None:
     declared = read_declared(place / "headrace.toml")["churn"]
     outcome, _ = trained("churn", declared, place)
     assert outcome.promoted, outcome.reason
-    assert outcome.metrics["finetune"] == {"trees": 50}
+    assert outcome.metrics["finetune"]["trees"] == 50
     assert outcome.candidate is not None and outcome.candidate.holdout["auc"] > 0.85

@@ -29,6 +29,7 @@ COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
     "events.conflicts", "control.losses", "control.alert_log", "control.trigger_history",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
+    "control.training_progress",
 )  # fmt: skip
 # The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
@@ -205,7 +206,8 @@ def tell(
         )
         connection.execute(
             "truncate control.claims, control.consumed, control.losses, events.rejected, "
-            "events.conflicts, control.alert_log, control.trigger_history"
+            "events.conflicts, control.alert_log, control.trigger_history, "
+            "control.training_progress"
         )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01")
@@ -243,6 +245,11 @@ def tell(
             "insert into control.alert_log values (%(model)s, 'errors', 'v1', %(at)s, 'critical', "
             "%(at)s, null), (%(model)s, 'latency', '', %(at)s, 'warning', %(at)s, %(at)s)",
             {"model": MODELS[0], "at": START},
+        )
+        connection.execute(
+            "insert into control.training_progress values ('run0', 1, %(model)s, %(id)s, 'fit', "
+            "3, 9, 0.5, 100, 2.5, %(at)s, %(at)s)",
+            {"id": f"{MODELS[0]}:1", "model": MODELS[0], "at": START},
         )
         connection.execute(
             "insert into control.trigger_history values (%(id)s, '', %(model)s, 'due', null, "

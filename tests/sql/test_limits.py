@@ -153,7 +153,10 @@ def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> N
     }
     # Tables of Kafka and of refused events; what trainers and deployments write has other tests.
     of_kafka = {"control.consumed", "control.topic_ends", "control.losses"}
-    written_later = {"control.alert_log", "control.trigger_history", "control.left_views"}
+    written_later = {
+        "control.alert_log", "control.trigger_history", "control.training_progress",
+        "control.left_views",
+    }  # fmt: skip
     assert empty == of_kafka | written_later | {"control.claims", "events.rejected"}
 
 

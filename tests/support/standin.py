@@ -93,6 +93,7 @@ _LAST_KEYS = {
     "deployed": ("name",),
     "topic_ends": ("topic", "partition"),
     "trigger_history": ("trigger_id", "obstacle"),
+    "training_progress": ("run_id", "attempt"),
     "alert_log": ("model", "alert", "subject", "since"),
 }
 # control.claims of sql/risingwave, which has no foreign keys either.
