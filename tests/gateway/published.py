@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
+from headrace.model.artifact import VERSION, Manifest
 from headrace.model.inputs import Example
 
 TEXTS = ["short", "a longer text about nothing", "words " * 40, "", "overflow in the parser"]
@@ -39,14 +41,10 @@ class Published:
     """Two real versions on disk that disagree, and what each of them answers."""
 
     def __init__(self, folder: Path) -> None:
-        from headrace.model.activations import ActivationCache
-        from headrace.model.finetune import finetune
-        from headrace.model.network import load_backbone
-        from headrace.model.recipe import TrainingExample
-        from headrace.model.weights import load_adapter
+        from headrace.model.recipe import TrainingExample, TrainingSet
+        from headrace.trainer.recipes import text_classifier
 
-        backbone = load_backbone("cpu")
-        cache = ActivationCache(backbone)
+        config = text_classifier.Config(adapter="always", epochs=1)
         self.paths: dict[str, Path] = {}
         self.expected: dict[str, np.ndarray[Any, Any]] = {}
         examples = [example(number) for number in range(30)]
@@ -55,9 +53,15 @@ class Published:
                 TrainingExample(one, labels[number % 2]) for number, one in enumerate(examples)
             ]
             path = folder / version
-            finetune(train, cache=cache).save(path)
+            path.mkdir(parents=True)
+            dataset = TrainingSet("m", "classification", train, ("no", "yes"))
+            text_classifier.fit(dataset, None, config, lambda *_: None, path)
+            manifest = Manifest(
+                recipe="text_classifier", task="classification", labels=("no", "yes")
+            )
+            (path / VERSION).write_bytes(msgspec.json.encode(manifest))
             self.paths[version] = path
-            self.expected[version] = load_adapter(path, backbone).predict(examples)
+            self.expected[version] = text_classifier.load(path).predict(examples)
         assert np.abs(self.expected["1"] - self.expected["2"]).max(axis=1).min() > 0.05
 
     def copy_to(self, root: Path) -> None:

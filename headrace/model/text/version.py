@@ -1,0 +1,191 @@
+"""A text classifier on disk and loaded.
+
+config.json                  labels, base, and the weight of each part
+words.json                   the vocabulary
+stack.safetensors            every array of the parts
+correction.safetensors       what was learned online, added to the logits
+adapter_model.safetensors    LoRA matrices, where the adapter is kept, with adapter_config.json
+features/                    a table's network, where the examples carry features
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
+
+from headrace.errors import ModelError
+from headrace.model.inputs import Example
+from headrace.model.recipe import Predictor
+from headrace.model.text.adapter import Adapter
+from headrace.model.text.encoder import Encoder, shared_encoder
+from headrace.model.text.linear import FLOOR, Floats, Linear, Standard
+from headrace.model.text.stack import pooled
+from headrace.model.text.words import Words
+
+FORMAT = 2  # 1 was a network that read text and features together
+CONFIG, VOCABULARY, FEATURES = "config.json", "words.json", "features"
+ARRAYS, CORRECTION = "stack.safetensors", "correction.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a training made beside the adapter and the table's network.
+
+    Attributes:
+        numerics: names of the numeric features.
+        weights: of the parts `words`, `embedding` or `adapter`, and `features`, as far as there
+            are these.
+        states: of the adapter's states if there is one, else of the frozen encoder's.
+        tried_at: labels when an adapter was last tried; 0 for never.
+    """
+
+    labels: tuple[str, ...]
+    numerics: tuple[str, ...]
+    base: str
+    tokens: int
+    rank: int
+    weights: Mapping[str, float]
+    words: Words
+    word_weights: Linear
+    states: Standard
+    tried_at: int
+
+    def save(self, folder: Path) -> None:
+        """Write arrays as safetensors and the rest as JSON, nothing pickled."""
+        config = {
+            "format": FORMAT,
+            "labels": self.labels,
+            "numerics": self.numerics,
+            "base": self.base,
+            "tokens": self.tokens,
+            "rank": self.rank,
+            "weights": self.weights,
+            "adapter_tried_at": self.tried_at,
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        (folder / VOCABULARY).write_text(json.dumps(self.words.vocabulary))
+        parts = {
+            "words": {"idf": self.words.idf, **self.word_weights.tensors()},
+            "states": self.states.tensors(),
+        }
+        arrays = {
+            f"{part}.{name}": np.ascontiguousarray(value)
+            for part, tensors in parts.items()
+            for name, value in tensors.items()
+        }
+        save_file(arrays, folder / ARRAYS)
+        weight = np.zeros_like(self.states.linear.weight)
+        save_correction(Linear(weight, np.zeros(len(self.labels), np.float32)), folder)
+
+
+def save_correction(correction: Linear, folder: Path) -> None:
+    """Write it anew: the file that is there may be a link to the parent's."""
+    (folder / CORRECTION).unlink(missing_ok=True)
+    save_file(correction.tensors(), folder / CORRECTION)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what config.json says.
+
+    Raises:
+        ModelError: there is none, or it is of another format.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
+    if config.get("format") != FORMAT:
+        raise ModelError(f"{folder.name}: format must be {FORMAT}, got {config.get('format')!r}")
+    return config
+
+
+def load(folder: Path) -> TextClassifier:
+    """Load a version; the frozen encoder is shared by all of this process.
+
+    Raises:
+        ModelError: the folder is incomplete or of another format.
+    """
+    config = read_config(folder)
+    for name in (VOCABULARY, ARRAYS, CORRECTION):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder.name} lacks {name}")
+    arrays, correction = load_file(folder / ARRAYS), load_file(folder / CORRECTION)
+    words, states = (_under(part, arrays) for part in ("words", "states"))
+    encoder = shared_encoder(config["base"])
+    if "adapter" in config["weights"]:
+        encoder = Adapter.load(folder).on(encoder)
+    features: Predictor | None = None
+    if "features" in config["weights"]:
+        from headrace.model.weights import load_adapter
+
+        features = load_adapter(folder / FEATURES)
+    return TextClassifier(
+        tuple(config["labels"]),
+        tuple(config["numerics"]),
+        config["tokens"],
+        config["weights"],
+        Words(json.loads((folder / VOCABULARY).read_text()), words["idf"]),
+        Linear(words["weight"], words["bias"]),
+        encoder,
+        Standard.of(states),
+        features,
+        Linear(correction["weight"], correction["bias"]),
+    )
+
+
+@dataclass(slots=True)
+class TextClassifier:
+    """One version, loaded and immutable; any thread may call it."""
+
+    labels: tuple[str, ...]
+    features: tuple[str, ...]
+    tokens: int
+    weights: Mapping[str, float]
+    words: Words
+    word_weights: Linear
+    encoder: Encoder
+    states: Standard
+    table: Predictor | None
+    correction: Linear
+
+    def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """Return probabilities, (n, labels)."""
+        if not examples:
+            return np.zeros((0, len(self.labels)), np.float32)
+        logs, states = self.stacked(examples)
+        moved = states @ self.correction.weight.T + self.correction.bias
+        return np.asarray(softmax(logs + moved, axis=1), np.float32)
+
+    def stacked(self, examples: Sequence[Example]) -> tuple[Floats, NDArray[np.float32]]:
+        """Return log probabilities (n, labels) and standardised states (n, dim)."""
+        tokens = self.encoder.tokenize([one.text for one in examples], self.tokens)
+        states = self.states.standardised(self.encoder.states(tokens))
+        parts = [
+            self.word_weights.logs(self.words.vectors(examples)),
+            self.states.linear.logs(states),
+        ]
+        if self.table is not None:
+            parts.append(logs_of(self.table, self.labels, examples))
+        return pooled(np.array(list(self.weights.values())), parts), states
+
+
+def logs_of(predictor: Predictor, labels: Sequence[str], examples: Sequence[Example]) -> Floats:
+    """Return a predictor's log probabilities (n, labels) in the order of `labels`."""
+    out = np.full((len(examples), len(labels)), FLOOR)
+    columns = [labels.index(label) for label in predictor.labels]
+    out[:, columns] = predictor.predict(examples)
+    logs: Floats = np.log(out.clip(FLOOR))
+    return logs
+
+
+def _under(part: str, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    start = f"{part}."
+    return {name.removeprefix(start): one for name, one in arrays.items() if name.startswith(start)}
