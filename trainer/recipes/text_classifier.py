@@ -42,7 +42,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     base: str = ""
     tokens: Annotated[int, Meta(ge=8, le=512)] = 64
-    text_examples: Count = 4_000
+    text_examples: Count = 2_500
     adapter: Literal["auto", "always", "never"] = "auto"
     rank: Count = 8
     alpha: Count = 16

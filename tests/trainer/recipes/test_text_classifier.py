@@ -17,6 +17,7 @@ from headrace.errors import ModelError, NothingToLearnError
 from headrace.model.inputs import Example
 from headrace.model.recipe import TrainingExample, TrainingSet
 from headrace.model.text import version
+from headrace.model.text.encoder import load_encoder, pool, shared_encoder
 from headrace.model.text.rows import held_out
 from headrace.trainer.recipes import text_classifier
 from headrace.trainer.recipes.text_classifier import Config
@@ -121,11 +122,9 @@ def test_the_adapter_learns_and_is_what_peft_makes_of_it(made: tuple[Path, Any])
     loaded = version.load(folder)
     texts = ["we saw the goat", "an old hotel in the city, and more words than that"]
     tokens = loaded.encoder.tokenize(texts, 64)
-    base = version.shared_encoder("")
-    peft: Any = PeftModel.from_pretrained(version.shared_encoder.__wrapped__("").model, folder)
+    base = shared_encoder("")
+    peft: Any = PeftModel.from_pretrained(load_encoder("").model, folder)
     with torch.inference_mode():
-        from headrace.model.text.encoder import pool
-
         wanted = pool(peft.eval(), tokens).numpy()
     np.testing.assert_allclose(loaded.encoder.states(tokens), wanted, atol=1e-4)
     assert not np.allclose(base.states(tokens), wanted, atol=1e-2)
