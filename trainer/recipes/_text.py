@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from headrace.errors import ModelError, NothingToLearnError
 from headrace.model.inputs import Schema
 from headrace.model.recipe import Progress, TrainingSet
 from headrace.model.text.adapter import Adapter, Training, train_adapter
+from headrace.model.text.config import Config
 from headrace.model.text.encoder import shared_encoder
 from headrace.model.text.linear import Floats, Integers, Linear, Standard, logistic
 from headrace.model.text.rows import SHARE, held_out, recent
@@ -23,9 +24,6 @@ from headrace.model.text.stack import LEAST_ROWS, fit_weights, paired_gain
 from headrace.model.text.version import FEATURES, Saved, logs_of, read_config
 from headrace.model.text.words import Words
 from headrace.trainer.recipes import tabular
-
-if TYPE_CHECKING:
-    from headrace.trainer.recipes.text_classifier import Config
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the words' regression
 USUAL_STRENGTH = 3.0
@@ -63,6 +61,8 @@ def fit_stack(
             logs, states = whole, fitted
         else:
             adapter, why_not = None, f"left out, {_said(gain)}"
+    else:
+        progress(1, 1)
     weights = fit_weights(list(logs.values()), *parts.truth)
 
     if adapter:
@@ -86,7 +86,6 @@ def fit_stack(
         name: _said(parts.gain({one: logs[one] for one in logs if one != name}, logs))
         for name in logs
     }
-    progress(1, 1)
     return {
         "examples": parts.count,
         "held_out": len(parts.held),
