@@ -120,7 +120,7 @@ def _estimated(shown: Sequence[Shown], at: Sequence[int | None]) -> dict[int, fl
     from headrace.model.network import HeadInputs
 
     examples = [Example("", one.example.segment, one.example.features) for one in shown]
-    inputs = HeadInputs.of(Schema.fit(examples), examples, None, torch.device("cpu"))
+    inputs = HeadInputs.of(Schema.fit(examples), examples, torch.device("cpu"))
     used, columns = torch.unique(inputs.wide.clamp_min(0), return_inverse=True)
     places = sorted({place for place in at if place is not None})
     rank = {place: number for number, place in enumerate(places)}

@@ -16,10 +16,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from headrace.events.labels import class_of
-from headrace.model.activations import shared_backbone
-from headrace.model.network import HeadInputs, pool
+from headrace.model.network import Adapter, HeadInputs
 from headrace.model.recipe import TrainingExample
-from headrace.model.weights import HEAD_WEIGHTS, load_adapter, read_config
+from headrace.model.weights import HEAD_WEIGHTS, load_adapter
 
 NEARNESS = 0.01  # what a weight pays for the square of its move
 
@@ -30,8 +29,7 @@ def head_step(
     """Write the parent with a head that has learned `examples` into `folder`; all but the head is
     to be there already. Examples of a label that it does not know are left out.
     """
-    reads_text = read_config(parent)["schema"]["has_text"]
-    adapter = load_adapter(parent, shared_backbone() if reads_text else None)
+    adapter = load_adapter(parent)
     columns = {class_of(label): column for column, label in enumerate(adapter.labels)}
     known = [one for one in examples if class_of(one.label) in columns]
     state = adapter.head.state_dict()
@@ -45,7 +43,7 @@ def head_step(
 
 
 def _learn(
-    adapter: Any,
+    adapter: Adapter,
     known: Sequence[TrainingExample],
     columns: dict[str, int],
     rate: float,
@@ -57,12 +55,8 @@ def _learn(
     target = torch.tensor([columns[class_of(one.label)] for one in known], device=adapter.device)
     weight = torch.tensor([one.weight for one in known], device=adapter.device)
     with torch.no_grad():
-        pooled = tokens = None
-        if adapter.backbone is not None:
-            hidden = adapter.backbone.encode([one.text for one in read])
-            pooled, tokens = pool(adapter.layers, hidden.states, hidden.mask), hidden.tokens
-        inputs = HeadInputs.of(adapter.schema, read, tokens, adapter.device)
-        deep = adapter.head.below(pooled, inputs)
+        inputs = HeadInputs.of(adapter.schema, read, adapter.device)
+        deep = adapter.head.below(inputs)
     used, place = torch.unique(inputs.wide.clamp_min(0), return_inverse=True)
     before = [state["wide"][used], state["wide"][-1], state["out.weight"], state["out.bias"]]
     now = [one.detach().clone().requires_grad_() for one in before]

@@ -22,8 +22,8 @@ from headrace.errors import ModelError
 from headrace.model.base import Base, fast_dtype, read_base
 from headrace.model.config import Adaptation
 from headrace.model.recipe import Progress
-from headrace.model.weights import ADAPTER_WEIGHTS
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as peft calls it
 REPORTED = 16
 POOL = 32  # batches among which examples of like length are looked for
 WARMUP = 0.05  # of the steps

@@ -52,7 +52,7 @@ class Best:
     @torch.no_grad()
     def is_over(self) -> bool:
         """Look how good the head is now; whether it has not been better for PATIENCE looks."""
-        outputs = self._head.deep(None, self._inputs) + self._offset
+        outputs = self._head.deep(self._inputs) + self._offset
         better = self._weight * (self._alone - self._objective.losses(outputs, self._target))
         chance = better.std() / math.sqrt(len(better)) if len(better) > 1 else 0.0
         gain = float(better.mean() - chance)
