@@ -14,7 +14,7 @@ from tests.support.risingwave_sql_on_postgres import AFTER, FILES, statements
 from tests.support.risingwave_views import View
 
 # A cluster warns above 100 actors a parallelism and makes no more views above 400.
-ACTORS = 300
+ACTORS = 302
 # A query with more than 1,000 scans at a time may fail; plain views are planned in each query.
 SCANS = 400
 # Actors of a table: the table itself, and the one that receives the rows.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.events.log import EventLog
-from headrace.features.reader import FeatureReader
-from headrace.features.service import ReadView
 from headrace.trainer.dataset import Dataset, compile_dataset, record_dataset
 from headrace.trainer.recorded import rebuild_dataset
+from tests.support.claimed import READER, claimed
 from tests.support.policies import set_policies
 from tests.support.stored import empty
 from tests.support.streams import EXAMPLES, MODELS, Stream, send, streams
@@ -24,18 +21,6 @@ EXAMPLES = settings(EXAMPLES, max_examples=15)
 KINDS = ("label", "click", "rating", "purchase")
 
 
-class NoFeatures:
-    """A reader without features: those that were served are enough here."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.views: list[ReadView] = []
-
-    def historical(self, frame: pd.DataFrame, _: object) -> pd.DataFrame:
-        return frame[[]]
-
-
-READER = cast(FeatureReader, NoFeatures())
 _policies = st.lists(
     st.tuples(
         st.sampled_from(("*", MODELS[0])),
@@ -99,16 +84,6 @@ def set_label_policies(engine: Engine, policies: list[tuple[str, str, str, int]]
 
 def models(engine: Engine) -> list[str]:
     return [row["model"] for row in engine.rows("select model from headrace.model_clock")]
-
-
-def claimed(engine: Engine, model: str, number: int) -> Claim:
-    (row,) = engine.rows(
-        "select clock_timestamp() as now, event_clock from headrace.model_clock where model = %s",
-        [model],
-    )
-    now: datetime = row["now"]
-    run_id = f"{model} {number}"
-    return Claim(f"{model}/1", model, "w", run_id, 1, now, now, row["event_clock"])
 
 
 def labels(dataset: Dataset) -> dict[str, tuple[str, datetime]]:

@@ -22,9 +22,9 @@ from headrace.model.inputs import Example
 from headrace.trainer.dataset import Dataset, SetOf, compile_dataset, dataset_of, record_dataset
 from headrace.trainer.recorded import compare, rebuild_dataset, stored_dataset
 from headrace.trainer.stored_set import read_stored, store, table_path
+from tests.support.claimed import READER, claimed
 from tests.support.policies import set_policies
 from tests.support.streams import EXAMPLES, START
-from tests.trainer.test_dataset import READER, claimed
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _scalars = st.none() | st.booleans() | st.integers() | _texts | st.floats(allow_nan=False)
