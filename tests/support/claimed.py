@@ -1,4 +1,4 @@
-"""A claim at the present moment, and a reader of features where those that were served are enough."""
+"""A claim at the present moment, and a reader where served features are enough."""
 
 from __future__ import annotations
 
