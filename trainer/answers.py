@@ -13,12 +13,10 @@ from headrace.events.labels import class_of
 from headrace.model.artifact import family
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample, Logged
-from headrace.model.recipe import Predictor, Task, Writer
+from headrace.model.recipe import ANSWER, Predictor, Task, Writer
 from headrace.trainer.clicked import Requests, first_rows
 from headrace.trainer.compare import Answers, Judged, Measured, prior
 from headrace.trainer.paired import Floats
-
-ANSWER = "answer"  # the feature that holds the answer to be judged
 
 
 def of_classes(version: Predictor, rows: Sequence[LabeledExample]) -> Answers:

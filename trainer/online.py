@@ -28,15 +28,13 @@ from headrace.control.lifecycle import promote
 from headrace.declared import Declared, Online
 from headrace.engine import Engine
 from headrace.errors import HeadraceError, one_line
-from headrace.events.contract import input_text
 from headrace.events.labels import class_of
 from headrace.model.artifact import STEP, Manifest, artifact_path, family, written_folders
-from headrace.model.inputs import Example
 from headrace.model.recipe import Predictor, TrainingExample
 from headrace.trainer.paired import FLOOR, Gain
 from headrace.trainer.progress import Say
 from headrace.trainer.recipes import find, load
-from headrace.trainer.steps import Base, champion_of, copy_weights, publish_step
+from headrace.trainer.steps import Base, champion_of, copy_weights, example_of, publish_step
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +210,7 @@ class OnlineLearner:
             self._seen.popitem(last=False)
 
     def _example(self, row: dict[str, Any], manifest: Manifest) -> TrainingExample:
-        example = Example(input_text(row["input"]), row["segment"], row["features"] or {})
+        example = example_of(row)
         if manifest.features is not None:
             example = example.only(manifest.features)
         return TrainingExample(example, row["label"], request_id=row["request_id"])

@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.control.lifecycle import next_event
 from headrace.engine import Engine
 from headrace.errors import ModelError
-from headrace.events.contract import ModelEvent, input_text, parse
+from headrace.events.contract import input_text
 from headrace.events.log import row_writer
 from headrace.events.rows import event_row
 from headrace.model.artifact import (
@@ -94,7 +95,17 @@ def publish_step(
         card = f"# {base.model} {version}\n\nIt follows from {base.model_version}: {reason}.\n"
         place = publish_draft(draft, base.model, version, manifest, card)
     merged = {**base.metrics, **(metrics or {})}
-    row = event_row("model_events", _event(engine, base, version, place, reason, merged))
+    event = next_event(
+        engine,
+        base.model,
+        model_version=version,
+        event="promoted",
+        parent_version=base.model_version,
+        artifact_uri=place.as_uri(),
+        metrics=merged,
+        reason=reason,
+    )
+    row = event_row("model_events", event)
     with closing(row_writer(engine)) as writer:
         writer.write([row])
     if row.receipt is not None and row.receipt.status == "rejected":
@@ -122,7 +133,7 @@ def correct(engine: Engine, model: str, request_id: str, label: str) -> str:
     )
     if not asked:
         raise ModelError(f"request_id: {model!r} has no request {request_id!r}")
-    key = input_key(_example(asked[0]))
+    key = input_key(example_of(asked[0]))
     known = {**base.manifest.corrections, key: label}
     if len(known) > MOST_CORRECTIONS:
         raise ModelError(f"{model} has {MOST_CORRECTIONS} corrections: let it be trained on them")
@@ -148,8 +159,8 @@ def copy_weights(folder: Path, draft: Path) -> None:
                 shutil.copyfile(path, target)
 
 
-def _example(row: Mapping[str, Any]) -> Example:
-
+def example_of(row: Mapping[str, Any]) -> Example:
+    """Return the example of a row with `input`, `segment` and `features` of an inference."""
     return Example(input_text(row["input"]), row["segment"], row["features"] or {})
 
 
@@ -162,30 +173,3 @@ def _next(engine: Engine, base: Base) -> str:
         [base.model, f"^{root}[.][0-9]{{1,9}}$"],
     )
     return f"{root}.{(row['step'] or 0) + 1}"
-
-
-def _event(
-    engine: Engine, base: Base, version: str, place: Path, reason: str, metrics: Mapping[str, Any]
-) -> ModelEvent:
-    (row,) = engine.rows(
-        "select greatest(max(events.event_time) + interval '00:00:00.000001', "
-        "max(clock.event_clock)) as time from events.model_events as events "
-        "left join headrace.model_clock as clock on events.model = clock.model "
-        "where events.model = %s",
-        [base.model],
-    )
-    event = parse(
-        "model_events",
-        {
-            "model": base.model,
-            "model_version": version,
-            "event": "promoted",
-            "event_time": row["time"].isoformat(),
-            "parent_version": base.model_version,
-            "artifact_uri": place.as_uri(),
-            "metrics": dict(metrics),
-            "reason": reason,
-        },
-    )
-    assert isinstance(event, ModelEvent)
-    return event

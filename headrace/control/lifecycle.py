@@ -70,10 +70,11 @@ def _champion(engine: Engine, model: str) -> str | None:
     return rows[0]["model_version"] if rows else None
 
 
-def _append(engine: Engine, model: str, **fields: Any) -> None:
-    """Store a model event and wait until the views show it.
+def next_event(engine: Engine, model: str, **fields: Any) -> ModelEvent:
+    """Return a model event at the time of the model's clock, later than every earlier model event.
 
-    Its time is that of the model's clock, and later than that of every earlier model event.
+    Raises:
+        ContractError: a field is not allowed.
     """
     latest = engine.rows(
         """
@@ -87,9 +88,15 @@ def _append(engine: Engine, model: str, **fields: Any) -> None:
         [model],
     )[0]["time"]
     event = parse("model_events", {"model": model, "event_time": latest.isoformat(), **fields})
+    assert isinstance(event, ModelEvent)
+    return event
+
+
+def _append(engine: Engine, model: str, **fields: Any) -> None:
+    """Store a model event and wait until the views show it."""
+    event = next_event(engine, model, **fields)
     with EventLog(engine) as log:
         log.append("model_events", [event])
-    assert isinstance(event, ModelEvent)
     _wait_for(engine, event.event_id)
 
 

@@ -1,6 +1,6 @@
 """Corrections by hand: what a version answers to an input that somebody has put right.
 
-They stand in the version's manifest and are answered before the model is asked.
+They stand in the version's manifest and take the place of what the model answers.
 """
 
 from __future__ import annotations

@@ -34,8 +34,7 @@ from headrace.model.lora import (
     seeded,
     start_of,
 )
-from headrace.model.recipe import Progress, TrainingExample
-from headrace.model.reward import ANSWER
+from headrace.model.recipe import ANSWER, Progress, TrainingExample
 from headrace.model.sft import report
 
 

@@ -1,8 +1,6 @@
 """One online step of the network: its head learns from a few examples, everything below stays.
 
-A step minimises the mean cross entropy over the new and the replayed examples plus the squared
-distance to the weights of before (a proximal step), by Adam over the last layer and over those
-word weights that occur in the examples.
+It is a proximal step over the last layer and over those word weights that occur in the examples.
 """
 
 from __future__ import annotations
@@ -17,10 +15,9 @@ from torch.nn import functional as F
 
 from headrace.events.labels import class_of
 from headrace.model.network import Adapter, HeadInputs
+from headrace.model.proximal import proximal_step
 from headrace.model.recipe import TrainingExample
 from headrace.model.weights import HEAD_WEIGHTS, load_adapter
-
-NEARNESS = 0.01  # what a weight pays for the square of its move
 
 
 def head_step(
@@ -58,22 +55,15 @@ def _learn(
         inputs = HeadInputs.of(adapter.schema, read, adapter.device)
         deep = adapter.head.below(inputs)
     used, place = torch.unique(inputs.wide.clamp_min(0), return_inverse=True)
-    before = [state["wide"][used], state["wide"][-1], state["out.weight"], state["out.bias"]]
-    now = [one.detach().clone().requires_grad_() for one in before]
-    optimizer = torch.optim.Adam(now, lr=rate)
     share = inputs.share.unsqueeze(-1)
-    for _ in range(steps):
-        wide, bias, out, out_bias = now
-        logits = (wide[place] * share).sum(1) + bias + F.linear(deep, out, out_bias)
-        each = F.cross_entropy(logits.float(), target, reduction="none")
-        moved = sum(((a - b) ** 2).sum() for a, b in zip(now, before, strict=True))
-        loss = (each * weight).sum() / weight.sum() + NEARNESS * moved / len(known)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    with torch.no_grad():
-        state["wide"] = state["wide"].clone()
-        state["wide"][used] = now[0]
-        state["wide"][-1] = now[1]
-        state["out.weight"], state["out.bias"] = now[2], now[3]
-    return float(((each * weight).sum() / weight.sum()).detach())
+
+    def logits(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+        wide, bias, out, out_bias = weights
+        return (wide[place] * share).sum(1) + bias + F.linear(deep, out, out_bias)
+
+    before = [state["wide"][used], state["wide"][-1], state["out.weight"], state["out.bias"]]
+    now, loss = proximal_step(before, logits, target, weight, rate=rate, steps=steps)
+    state["wide"] = state["wide"].clone()
+    state["wide"][used], state["wide"][-1] = now[0], now[1]
+    state["out.weight"], state["out.bias"] = now[2], now[3]
+    return loss

@@ -18,6 +18,8 @@ from headrace.model.inputs import Example
 
 Task = Literal["classification", "regression", "ranking", "preference", "generation"]
 
+ANSWER = "answer"  # the feature that holds the answer to be judged, of a preference
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:

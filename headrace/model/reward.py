@@ -38,10 +38,9 @@ from headrace.model.lora import (
     start_of,
 )
 from headrace.model.network import padded
-from headrace.model.recipe import Progress, TrainingExample
+from headrace.model.recipe import ANSWER, Progress, TrainingExample
 from headrace.model.weights import HEAD_WEIGHTS, read_weights
 
-ANSWER = "answer"  # the feature that holds the answer to be judged
 HEAD_LR = 10.0  # the head learns faster than the matrices, by this factor
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from headrace.model.inputs import Example, Scalar
-from headrace.model.recipe import TrainingExample, TrainingSet
+from headrace.model.recipe import ANSWER, TrainingExample, TrainingSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,6 @@ Kind = Literal["int", "float", "bool", "str"]
 KNOWN = ("text", "segment")
 LEARNED = ("label", "weight", "request_id", "position", "propensity", "rejected")
 PREFIX = "features."
-ANSWER = "answer"  # the feature that holds the answer to be judged, of a preference
 MOST_CATEGORIES = 255
 _INT64 = range(-(2**63), 2**63)
 

@@ -19,8 +19,7 @@ from headrace.model.causal import rows_of
 from headrace.model.dpo import PreferenceModel
 from headrace.model.inputs import Example
 from headrace.model.lora import load_lora
-from headrace.model.recipe import Predictor, TrainingExample, TrainingSet
-from headrace.model.reward import ANSWER
+from headrace.model.recipe import ANSWER, Predictor, TrainingExample, TrainingSet
 from headrace.trainer import answers
 from headrace.trainer.recipes import preference
 from tests.support.language_models import descriptions
@@ -148,4 +147,4 @@ def test_dpo_needs_a_base(tmp_path: Path) -> None:
 
 
 def test_the_gate_asks_for_the_answer_by_the_same_name() -> None:
-    assert answers.ANSWER == ANSWER
+    assert vars(answers)["ANSWER"] == ANSWER

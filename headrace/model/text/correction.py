@@ -1,8 +1,7 @@
 """One online step of a text classifier: a linear correction learns, the stack stays.
 
 The correction ``W z + b`` is added to the stack's logits; z are the standardised states of the
-encoder. A step minimises the mean cross entropy over the new and the replayed examples plus the
-squared distance to the correction of before (a proximal step), by Adam.
+encoder. It is learned by a proximal step.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import torch
 from torch.nn import functional as F
 
 from headrace.events.labels import class_of
+from headrace.model.proximal import proximal_step
 from headrace.model.recipe import TrainingExample
 from headrace.model.text.linear import Linear
 from headrace.model.text.version import load, save_correction
-
-NEARNESS = 0.01  # what a weight pays for the square of its move
 
 
 def correct(
@@ -39,17 +37,14 @@ def correct(
     logs = logs.float()
     target = torch.tensor([columns[class_of(one.label)] for one in known])
     weight = torch.tensor([one.weight for one in known])
-    weight /= weight.sum()
     before = [torch.from_numpy(one) for one in version.correction.tensors().values()]
-    now = [one.clone().requires_grad_() for one in before]
-    optimizer = torch.optim.Adam(now, lr=rate)
-    for _ in range(steps):
-        each = F.cross_entropy(logs + F.linear(states, *now), target, reduction="none")
-        moved = sum(((a - b) ** 2).sum() for a, b in zip(now, before, strict=True))
-        loss = (each * weight).sum() + NEARNESS * moved / len(known)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    save_correction(Linear(*(one.detach().numpy() for one in now)), folder)
-    said = float((each * weight).sum().detach())
+    now, said = proximal_step(
+        before,
+        lambda weights: logs + F.linear(states, *weights),
+        target,
+        weight,
+        rate=rate,
+        steps=steps,
+    )
+    save_correction(Linear(*(one.numpy() for one in now)), folder)
     return {"examples": len(known), "left_out": left_out, "loss": round(said, 4)}
