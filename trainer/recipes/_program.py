@@ -62,7 +62,14 @@ class Program:
 
     @property
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        # `poll` may say that it runs while another thread waits for it, though it has ended.
+        if self._process.returncode is not None or not hasattr(os, "waitid"):
+            return self._process.poll() is None
+        try:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, options) is None
+        except ChildProcessError:
+            return False
 
     def ask(self, line: bytes, timeout_s: float) -> bytes:
         """Write a line and return the next one that the program writes.
