@@ -119,6 +119,11 @@ class Judged:
         """The labels of the others that are asked for."""
         return list(compress(self.actual, ~self.known() & asked))
 
+    def alone(self, positive: str | None = None) -> Mapping[str, Any]:
+        """The metrics of the candidate, also on labels that only it knows, or does not."""
+        answers = self.candidate
+        return evaluate(answers.probabilities, self.actual, answers.labels, positive).to_dict()
+
     def compare(self, metric: str, positive: str | None = None) -> Comparison:
         """Measure both versions, and how much better the candidate is by `metric`.
 
@@ -171,17 +176,21 @@ class Measured:
         """For each of the others that is asked for, why."""
         return ["no answer"] * int((~self.known() & asked).sum())
 
+    def alone(self, positive: str | None = None) -> Mapping[str, Any]:  # noqa: ARG002
+        """The metrics of the candidate."""
+        return self._values(self.candidate)
+
     def compare(self, metric: str, positive: str | None = None) -> Comparison:  # noqa: ARG002
         """Measure both versions, and how much better the candidate is by `metric`."""
-        sides = [
-            {name: self._weighted(name, parts) for name, parts in side.items()}
-            for side in (self.candidate, self.rival)
-        ]
         ours, theirs = (
-            {"n": len(self)} | {name: _mean(parts) for name, parts in side.items()}
-            for side in sides
+            self._weighted(metric, side[metric]) for side in (self.candidate, self.rival)
         )
-        return Comparison(ours, theirs, _gain(metric, *(side[metric] for side in sides)))
+        gain = _gain(metric, ours, theirs)
+        return Comparison(self._values(self.candidate), self._values(self.rival), gain)
+
+    def _values(self, side: Mapping[str, Floats]) -> dict[str, Any]:
+        means = {name: _mean(self._weighted(name, parts)) for name, parts in side.items()}
+        return {"n": len(self), **means}
 
     def _weighted(self, metric: str, parts: Floats) -> Floats | None:
         """The parts whose plain mean is the weighted one; None where nothing counts."""

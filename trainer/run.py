@@ -27,10 +27,9 @@ from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
 from headrace.model.sampling import Sampled, sample
 from headrace.trainer import gate
-from headrace.trainer.answers import measured, of_classes
 from headrace.trainer.brief import Brief
 from headrace.trainer.clicked import first_rows
-from headrace.trainer.compare import METRICS, evaluate
+from headrace.trainer.compare import METRICS
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.paired import examples_needed
 from headrace.trainer.progress import Keep, RunProgress, Say
@@ -138,8 +137,9 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
         examination,
     )
     asked = first_rows(newest) if task == "ranking" else newest
+    pairs = rival.pairs(ours, newest)
     verdict = gate.decide(
-        rival.pairs(ours, newest),
+        pairs,
         rival.pairs(ours, old) if old and rival.is_champion else None,
         replace(brief.gate, metric=metric if rival.has_scores else "accuracy"),
         positive=scored,
@@ -168,7 +168,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
                 model=brief.claim.model,
                 suspect_auc=brief.gate.suspect_auc,
             )
-    alone = _alone(task, ours, newest, scored, examination)
+    alone = pairs.alone(scored)
     marks = marks.reached("gated_at")
 
     return Outcome(
@@ -333,19 +333,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _alone(
-    task: Task,
-    version: Predictor,
-    rows: Sequence[LabeledExample],
-    positive: str | None,
-    examination: Examination,
-) -> Mapping[str, Any]:
-    """The metrics of a version by itself."""
-    if task == "classification":
-        answers = of_classes(version, rows)
-        actual = [class_of(row.label) for row in rows]
-        return evaluate(answers.probabilities, actual, answers.labels, positive).to_dict()
-    pairs = measured(task, rows, version, version, examination=examination)
-    return pairs.compare(METRICS[task][0]).candidate
