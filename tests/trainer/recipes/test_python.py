@@ -221,7 +221,8 @@ def test_a_process_that_was_killed_is_started_again(
     version = loaded(tmp_path / "v1")
     first = pid(version)
     os.kill(first, signal.SIGKILL)
-    assert eventually(lambda: not is_alive(first))
+    # A process that shows as a zombie goes on ending while its other threads do.
+    assert eventually(lambda: not version._program.is_running)  # type: ignore[attr-defined]
     monkeypatch.setattr("headrace.trainer.recipes._own.PAUSE_S", 3_600)
     with pytest.raises(ModelError, match=r"died \d+ s after its start, and is started again 3600"):
         version.predict([EMPTY])
