@@ -127,7 +127,8 @@ def measured(
     units = first_rows(rows) if requests else rows
     segments = [row.example.segment for row in units] if by_segment else []
     weights = requests.weights if requests else {}
-    return Measured(mine, parts_of(rival), segments, weights)
+    unit = "request" if requests else "example"
+    return Measured(mine, parts_of(rival), segments, weights, unit)
 
 
 def _parts(

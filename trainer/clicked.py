@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from headrace.model.examination import CLIP, Examination, choice_weights, is_click
 from headrace.model.examples import LabeledExample
+from headrace.trainer.dataset import by_request
 from headrace.trainer.paired import FLOOR, Floats
 
 
 def first_rows(rows: Sequence[LabeledExample]) -> list[LabeledExample]:
     """The first row of each request, in their order."""
-    found: dict[str, LabeledExample] = {}
-    for row in rows:
-        found.setdefault(row.request_id, row)
-    return list(found.values())
+    return [items[0] for items in by_request(rows).values()]
 
 
 class Requests:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import compress
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,7 @@ class Judged:
     candidate: Answers
     rival: Answers
     segments: Sequence[str | None] = ()  # none: they are not compared by segment
+    unit: ClassVar[str] = "example"
 
     def __len__(self) -> int:
         return len(self.actual)
@@ -149,12 +150,14 @@ class Measured:
     Attributes:
         candidate, rival: by metric, whose value is the mean, (n,); NaN where there is no answer.
         weights: what each counts in a metric's mean, (n,); of a metric without them alike.
+        unit: what is compared.
     """
 
     candidate: Mapping[str, Floats]
     rival: Mapping[str, Floats]
     segments: Sequence[str | None] = ()
     weights: Mapping[str, Floats] = field(default_factory=dict)
+    unit: str = "example"
 
     def __len__(self) -> int:
         return len(next(iter(self.candidate.values())))
@@ -165,6 +168,7 @@ class Measured:
             {metric: parts[kept] for metric, parts in self.rival.items()},
             list(compress(self.segments, kept)),
             {metric: weights[kept] for metric, weights in self.weights.items()},
+            self.unit,
         )
 
     def known(self) -> Flags:

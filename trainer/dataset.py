@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -37,15 +37,15 @@ SetOf = Literal["classification", "preference", "generation"]
 
 # Newest examples, and a sample of the older ones, that one run may hold in memory.
 RECENT, REPLAY = 12_000, 8_000
-# Of every hundred older examples this many are never trained on: they show what was forgotten. Each
+# Of every hundred older requests this many are never trained on: they show what was forgotten. Each
 # of so many spans of time gives the same number.
 OLD_HOLDOUT_PERCENT, OLD_HOLDOUT_MAX, OLD_SPANS = 5, 1_000, 10
-# The newest examples are held out to compare versions on what comes next: as many as the gate
+# The newest requests are held out to compare versions on what comes next: as many as the gate
 # needs, within bounds. Few examples teach more by being learned from, so of the first FEW a
 # smaller share is held out than of those beyond.
 FEW, SHARE_OF_FEW, SHARE_BEYOND = 2_000, 0.15, 0.25
 NEW_HOLDOUT_MIN, NEW_HOLDOUT_LEAST = 40, 300  # LEAST where the shares allow it
-NEW_HOLDOUT_RARE = 30  # examples without the commonest label, the same
+NEW_HOLDOUT_RARE = 30  # requests with another label than the commonest, the same
 
 # Of feedback on a text these make it a target where they are positive, as a correction is one.
 CORRECTION = "correction"
@@ -71,53 +71,73 @@ class Dataset:
     def split(
         self, wanted: int = 0, after: datetime | None = None
     ) -> tuple[list[LabeledExample], list[LabeledExample], list[LabeledExample]]:
-        """Return (train, newest held out, old held out), which share no row.
+        """Return (train, newest held out, old held out), which share no request.
 
-        `wanted` newest rows are held out, between the bounds above, but where enough are later than
-        `after`, up to which the champion learned, none that are not. Which old rows are not trained
-        on depends on their ids alone, so no later run trains on them; beyond what each span of time
-        gives they are left out of everything.
+        `wanted` newest requests are held out, between the bounds above, but where enough are later
+        than `after`, up to which the champion learned, none that are not. A request is a row, or
+        all items that were ranked together. Which old ones are not trained on depends on their ids
+        alone, so no later run trains on them; beyond what each span of time gives they are left
+        out of everything.
         """
+        requests = by_request(self.rows)
         few = min(len(self.rows), FEW)
         share = int(few * SHARE_OF_FEW + (len(self.rows) - few) * SHARE_BEYOND)
-        bound = max(share, NEW_HOLDOUT_MIN)
+        bound = max(share * len(requests) // max(len(self.rows), 1), NEW_HOLDOUT_MIN)
         least = min(bound, NEW_HOLDOUT_LEAST)
-        count = min(max(wanted, least, self._reach_of_rare()), bound)
+        count = min(max(wanted, least, self._reach_of_rare(requests)), bound)
         if after is not None:
-            later = sum(row.event_time > after for row in self.rows)
+            later = sum(rows[0].event_time > after for rows in requests.values())
             count = min(count, max(later, least))
-        count = min(count, len(self.rows) // 3)
-        edge = len(self.rows) - count
+        count = min(count, len(requests) // 3)
+        new = set(islice(reversed(requests), count))
         train: list[LabeledExample] = []
+        newest: list[LabeledExample] = []
         held: list[LabeledExample] = []
-        for row in self.rows[:edge]:
-            (held if _place(row) % 100 < OLD_HOLDOUT_PERCENT else train).append(row)
-        return train, list(self.rows[edge:]), _spread(held)
+        for row in self.rows:
+            if row.request_id in new:
+                newest.append(row)
+            else:
+                (held if _place(row.request_id) % 100 < OLD_HOLDOUT_PERCENT else train).append(row)
+        return train, newest, _spread(held)
 
-    def _reach_of_rare(self) -> int:
-        """How many of the newest rows hold NEW_HOLDOUT_RARE without the commonest label; or 0."""
-        labels = [class_of(row.label) for row in reversed(self.rows)]
-        commonest = max(Counter(labels).items(), key=lambda one: one[1], default=("", 0))[0]
-        rare = (at for at, label in enumerate(labels, 1) if label != commonest)
+    def _reach_of_rare(self, requests: Mapping[str, Sequence[LabeledExample]]) -> int:
+        """How many of the newest requests hold NEW_HOLDOUT_RARE that have more than the commonest
+        label; or 0."""
+        counts = Counter(class_of(row.label) for row in self.rows)
+        commonest = max(counts.items(), key=lambda one: one[1], default=("", 0))[0]
+        rare = (
+            at
+            for at, rows in enumerate(reversed(requests.values()), 1)
+            if any(class_of(row.label) != commonest for row in rows)
+        )
         return next(islice(rare, NEW_HOLDOUT_RARE - 1, None), 0)
 
 
-def _place(row: LabeledExample) -> int:
-    return zlib.crc32(row.request_id.encode())
+def by_request(rows: Iterable[LabeledExample]) -> dict[str, list[LabeledExample]]:
+    """The rows of each request, in the order of their first rows."""
+    found: defaultdict[str, list[LabeledExample]] = defaultdict(list)
+    for row in rows:
+        found[row.request_id].append(row)
+    return found
+
+
+def _place(request_id: str) -> int:
+    return zlib.crc32(request_id.encode())
 
 
 def _spread(rows: Sequence[LabeledExample]) -> list[LabeledExample]:
-    """At most OLD_HOLDOUT_MAX of the rows, oldest first: as many of each span that has as many."""
+    """The rows of OLD_HOLDOUT_MAX requests at most: as many of each span that has as many."""
     if not rows:
         return []
     first = rows[0].event_time
     length = max((rows[-1].event_time - first) / OLD_SPANS, timedelta(microseconds=1))
-    spans: defaultdict[int, list[LabeledExample]] = defaultdict(list)
-    for row in rows:
-        spans[min((row.event_time - first) // length, OLD_SPANS - 1)].append(row)
+    spans: defaultdict[int, list[str]] = defaultdict(list)
+    for request_id, items in by_request(rows).items():
+        span = (items[0].event_time - first) // length
+        spans[min(span, OLD_SPANS - 1)].append(request_id)
     share = OLD_HOLDOUT_MAX // len(spans)
-    kept = {id(row) for span in spans.values() for row in sorted(span, key=_place)[:share]}
-    return [row for row in rows if id(row) in kept]
+    kept = {one for span in spans.values() for one in sorted(span, key=_place)[:share]}
+    return [row for row in rows if row.request_id in kept]
 
 
 def compile_dataset(

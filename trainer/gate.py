@@ -95,7 +95,7 @@ def decide(
     note = _left_out(left_out, against)
     compared = newest.where(newest.known() & fresh)
     if not len(compared):
-        return Verdict(False, f"no newest example to compare on{note}", report)
+        return Verdict(False, f"no newest {newest.unit} to compare on{note}", report)
     note += _few(compared)
 
     parts = {HOLDOUT: compared, **slices(compared, policy.min_slice)}
@@ -105,7 +105,7 @@ def decide(
     report["candidate"] = {name: dict(one.candidate) for name, one in found.items()}
     report["champion"] = {name: dict(one.rival) for name, one in found.items()}
     holdout = found.pop(HOLDOUT)
-    shown = f"{policy.metric} on the {holdout.n:,} newest examples"
+    shown = f"{policy.metric} on the {holdout.n:,} newest {newest.unit}s"
     gain = holdout.gain
     if gain is None:
         what = "there are too few" if holdout.n < 2 else "a label occurs less than twice"
@@ -120,19 +120,19 @@ def decide(
         return Verdict(False, reason, report, holdout)
     if low <= min(policy.min_improvement, 0):
         return Verdict(False, f"{better}: this may be chance", report, holdout)
-    worse = _worse_slice(found, policy)
+    worse = _worse_slice(found, policy, newest.unit)
     if worse:
         return Verdict(False, f"{better}, but {worse}", report, holdout)
     return Verdict(True, better, report, holdout)
 
 
-def _worse_slice(found: Mapping[str, Comparison], policy: GatePolicy) -> str | None:
+def _worse_slice(found: Mapping[str, Comparison], policy: GatePolicy, unit: str) -> str | None:
     """What is said of the first slice that lost too much; None where there is none."""
     slices = {name: (one, one.gain) for name, one in found.items() if one.gain is not None}
     for name, (one, gain) in slices.items():
         allowed = policy.max_forgetting if name == OLD else policy.max_slice_drop
         if gain.value < -allowed and gain.chance() < ALPHA / len(slices):
-            what = "the old examples" if name == OLD else name
+            what = f"the old {unit}s" if name == OLD else name
             return (
                 f"on {what} (n={gain.n:,}) {policy.metric} {_values(one, policy.metric)} is "
                 f"{-gain.value:.1%} worse: more than the {allowed:.1%} allowed, and than chance"

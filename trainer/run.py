@@ -104,8 +104,6 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     if task in ("regression", "ranking"):
         usable = replace(usable, rows=[row for row in usable.rows if _is_number(row.label)])
     rows, newest, old = usable.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
-    if task == "ranking":
-        newest = _whole(newest, rows)
     say(f"{len(rows):,} examples to train on, {len(newest):,} newest and {len(old):,} old held out")
     progress = RunProgress(say, keep)
 
@@ -192,14 +190,6 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
         dataset=dataset,
         candidate=candidate,
     )
-
-
-def _whole(
-    newest: Sequence[LabeledExample], train: Sequence[LabeledExample]
-) -> list[LabeledExample]:
-    """The newest rows without those of a request of which others are trained on."""
-    known = {row.request_id for row in train}
-    return [row for row in newest if row.request_id not in known]
 
 
 def positive_of(

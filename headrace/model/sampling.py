@@ -37,7 +37,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             probability of the prediction.
         clip: the largest weight of `propensity`, and so the most that one example counts.
         half_life: days after which an example counts half as much; 0: age does not matter.
-        per_user: examples of one user at most, chosen at random; 0: any number.
+        per_user: requests of one user at most, chosen at random; 0: any number.
         duplicates: `merge` makes one example, which counts as many, of those with the same text,
             segment, features and label.
         outliers: they are counted; `drop` also leaves them out.
@@ -179,9 +179,12 @@ def _margins(p: Floats) -> Floats:
 
 
 def _capped(rows: Sequence[LabeledExample], at: Rows, most: int, rng: np.random.Generator) -> Rows:
-    """At most so many rows of each user; a row without a user is kept."""
-    users = np.array([rows[one].user_id or f"\0{one}" for one in at])
-    return at[ranks_within(users, rng.random(len(at))) < most]
+    """The rows of at most so many requests of each user; those without a user are kept."""
+    ids, first, request = np.unique(
+        [rows[one].request_id for one in at], return_index=True, return_inverse=True
+    )
+    users = np.array([rows[one].user_id or f"\0{one}" for one in at[first]])
+    return at[(ranks_within(users, rng.random(len(ids))) < most)[request]]
 
 
 def _same(rows: Sequence[LabeledExample], at: Rows) -> dict[Any, dict[Any, list[int]]]:

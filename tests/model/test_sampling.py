@@ -99,6 +99,13 @@ def test_items_of_one_request_are_drawn_together() -> None:
         assert 24 <= len(got.rows) <= 30
 
 
+def test_a_cap_counts_the_requests_of_a_user() -> None:
+    rows = [row(i, request_id=f"r{i // 4}", user_id=f"u{i // 4 % 2}") for i in range(80)]
+    got = sample(rows, Sampling(per_user=3), 0)
+    assert Counter(one.user_id for one in got.rows) == {"u0": 12, "u1": 12}
+    assert {*Counter(one.request_id for one in got.rows).values()} == {4}
+
+
 def test_balance_keeps_all_of_a_rare_class_and_says_by_how_much_it_is_too_frequent() -> None:
     rows = [row(i, "rare" if i % 50 == 0 else "common") for i in range(1_000)]
     got = sample(rows, Sampling(examples=60, recent=0.0, by="balance"), 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +21,9 @@ from headrace.trainer import run
 from headrace.trainer.answers import measured
 from headrace.trainer.brief import Brief, Marks
 from headrace.trainer.clicked import Requests
+from headrace.trainer.compare import METRICS, Measured
 from headrace.trainer.dataset import Dataset
-from headrace.trainer.gate import GatePolicy
+from headrace.trainer.gate import GatePolicy, decide
 from headrace.trainer.paired import Floats
 from headrace.trainer.recipes import ranking
 
@@ -155,7 +156,32 @@ def test_clicks_alone_teach_nothing(label: str, tmp_path: Path) -> None:
         )
 
 
-Changed = Callable[[LabeledExample], LabeledExample]
+def world(rng: np.random.Generator, requests: int, own: float) -> Measured:
+    """Two versions that know the logit of each click but for errors, which go by the request."""
+    truth = rng.normal(-1, 1.5, (requests, ITEMS))
+    both = truth + rng.normal(0, 0.7, (requests, ITEMS))
+    errors = [
+        rng.normal(0, error, (requests, 1)) + rng.normal(0, 0.3, (requests, ITEMS))
+        for error in (own, 1.0)
+    ]
+    clicked = rng.random((requests, ITEMS)) < 1 / (1 + np.exp(-truth))
+    rows = [
+        LabeledExample(f"r{one}", NOW, NOW, Example(), str(int(click)), position=position)
+        for one, clicks in enumerate(clicked.tolist())
+        for position, click in enumerate(clicks, 1)
+    ]
+    judge = Requests(rows, UNKNOWN)
+    ours, theirs = (judge.parts(1 / (1 + np.exp(-(both + error).ravel()))) for error in errors)
+    return Measured(ours, theirs, weights=judge.weights, unit="request")
+
+
+@pytest.mark.parametrize("metric", METRICS["ranking"])
+def test_a_ranking_that_is_as_good_passes_once_in_20_times(metric: str) -> None:
+    rng, runs, most = np.random.default_rng(11), 300, 0.05
+    policy = GatePolicy(metric=metric, min_improvement=0.0)
+    verdicts = [decide(world(rng, 50, 1.0), policy=policy) for _ in range(runs)]
+    chance = 3 * (most * (1 - most) / runs) ** 0.5
+    assert 0 < np.mean([verdict.passed for verdict in verdicts]) <= most + chance
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "ndcg"])
@@ -171,11 +197,10 @@ def test_a_run_ranks_judges_and_reports(metric: str, tmp_path: Path) -> None:
     folder.mkdir()
     outcome = run.train(brief, folder, lambda _: None)
     assert outcome.metrics["gate"]["improvement"] > 0, outcome.reason
-    assert outcome.reason.startswith(f"{metric} on the 2")
+    assert outcome.reason.startswith(f"{metric} on the 40 newest requests")
     assert outcome.metrics["gate"]["against"] == "the prior"
     assert outcome.metrics["finetune"]["examination"] == "logged"
     assert outcome.candidate is not None
     assert outcome.candidate.manifest.recipe == "ranking"
-    # Of 239 rows held out, 29 requests are whole; of another one some items are trained on.
-    assert outcome.candidate.holdout["n"] == 29
+    assert outcome.candidate.holdout["n"] == 40
     assert outcome.candidate.holdout["ndcg"] > outcome.candidate.rival["ndcg"]

@@ -57,6 +57,35 @@ def test_parts_share_no_row_and_only_the_newest_are_new(
     assert all(row.event_time < first for row in [*train, *old])
 
 
+def of_requests(ids: list[str]) -> Dataset:
+    return Dataset(
+        "d",
+        {},
+        "",
+        [
+            LabeledExample(one, NOW + timedelta(minutes=i), NOW, Example(), "a")
+            for i, one in enumerate(ids)
+        ],
+    )
+
+
+@given(st.lists(st.integers(0, 90), max_size=400), st.integers(0, 100))
+def test_items_that_were_ranked_together_stay_together(of: list[int], wanted: int) -> None:
+    whole = of_requests([f"r{one}" for one in of])
+    parts = whole.split(wanted)
+    train, newest, old = ({row.request_id for row in part} for part in parts)
+    assert len(train) + len(newest) + len(old) == len(set(of))
+    assert sum(map(len, parts)) == len(of)
+    first = list(dict.fromkeys(row.request_id for row in whole.rows))
+    assert newest == set(first[len(first) - len(newest) :])
+
+
+@pytest.mark.parametrize(("wanted", "held_out"), [(0, 300), (700, 700), (5_000, 960)])
+def test_the_wanted_are_requests(wanted: int, held_out: int) -> None:
+    whole = of_requests([f"r{i // 5}" for i in range(20_000)])
+    assert len(whole.split(wanted)[1]) == 5 * held_out
+
+
 def over(hours: list[int]) -> Dataset:
     rows = [
         LabeledExample(f"r{i}", NOW + timedelta(hours=hour), NOW, Example(""), "a")
