@@ -42,6 +42,7 @@ class Method:
     stages: int = STAGES
     sampling: Sampling = field(default_factory=Sampling)
     ewc: float = 0.0
+    columns: int = 1
 
 
 REPLAY = Sampling(examples=ROWS, recent=0.5)
@@ -49,8 +50,10 @@ METHODS = (
     Method("the stage alone, no replay", stages=1),
     Method("the stage alone, EWC of 1", stages=1, ewc=1.0),
     Method("the stage alone, EWC of 10", stages=1, ewc=10.0),
+    Method("the stage alone, columns", stages=1, columns=STAGES),
     Method("replay: half newest, half by reservoir", sampling=REPLAY),
     Method("replay, EWC of 1", sampling=REPLAY, ewc=1.0),
+    Method("replay, columns", sampling=REPLAY, columns=STAGES),
     Method("everything, up to four times the rows"),
 )
 
@@ -98,7 +101,11 @@ def _aucs(method: Method, seed: int, quick: bool) -> NDArray[np.float64]:
     """AUC after each stage (rows) on each stage so far (columns); NaN for those to come."""
     stages = [_stage(number, ROWS, seed) for number in range(STAGES)]
     tests = [_stage(number, TEST, seed + 1_000) for number in range(STAGES)]
-    config = FinetuneConfig(ewc=method.ewc, tabular_steps=STEPS // 6 if quick else STEPS)
+    config = FinetuneConfig(
+        ewc=method.ewc,
+        columns=method.columns,
+        tabular_steps=STEPS // 6 if quick else STEPS,
+    )
     out = np.full((STAGES, STAGES), np.nan)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         parent: Path | None = None

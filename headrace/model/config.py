@@ -10,6 +10,7 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Tokens = Annotated[int, Meta(ge=16)]
+MOST_COLUMNS = 8
 
 
 class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +26,8 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         folds: how many times these weights are fitted to hold a part out.
         ewc: how firmly the deep part stays where older examples need it; 1: as if these were
             trained on, too; 0: not at all.
+        columns: how many columns a version may have. It adds one to its parent's, which stay as
+            they are; when there are as many, the newest goes on learning.
     """
 
     tabular_steps: Count = 600
@@ -35,6 +38,7 @@ class FinetuneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
     folds: Annotated[int, Meta(ge=2)] = 3
     ewc: Annotated[float, Meta(ge=0)] = 0.0
+    columns: Annotated[int, Meta(ge=1, le=MOST_COLUMNS)] = 1
 
 
 class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -61,17 +61,18 @@ def finetune(
     weight /= weight.mean()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        head = Head(schema, objective.outputs).to(device)
-        if warm and parent:
-            head.load_state_dict(read_weights(parent, HEAD_WEIGHTS))
+        head, grown = _head(parent if warm else None, objective, schema, config)
+        head = head.to(device)
         inputs = HeadInputs.of(schema, [one.example for one in train], torch.device("cpu"))
         offset = _fit_wide(inputs, head, objective, target, weight, config, seed)
-        adapted = {name: p for name, p in head.named_parameters() if p is not head.wide}
-        before = _importance(parent, device) if warm and parent and config.ewc else {}
+        adapted = head.adapted()
+        held = warm and parent and config.ewc and not grown
+        before = _importance(parent, device) if parent and held else {}
         anchor = Anchor(adapted, before, config.ewc) if before else None
         apart = set_apart([one.label for one in train], config.stop_share, seed)
         data = (inputs, target, weight, offset)
         losses = _fit_deep(head, objective, data, apart, anchor, config, progress, seed)
+        head.seen.learn(inputs.numbers.to(device), inputs.names.to(device))
         importance = {}
         if config.ewc:
             losses_of = _drawn_losses(head, inputs, objective, target, offset)
@@ -83,6 +84,7 @@ def finetune(
         schema=schema,
         finetune=asdict(config),
         head=_to_cpu(head.state_dict()),
+        columns=len(head.columns),
         fisher=_to_cpu(importance),
         report={
             "examples": len(train),
@@ -90,6 +92,7 @@ def finetune(
             "train_loss": round(float(np.mean(losses[-len(losses) // 4 :])), 4),
             "warm_started": warm,
             "held_in_place": anchor is not None,
+            "columns": len(head.columns),
             "seed": seed,
             "device": device.type,
             "seconds": round(time.perf_counter() - started, 2),
@@ -116,6 +119,21 @@ def _start(
         if goal and schema.fits(examples):
             return goal, schema, True
     return first_objective(task, train), Schema.fit(examples), False
+
+
+def _head(
+    parent: Path | None, objective: Objective, schema: Schema, config: FinetuneConfig
+) -> tuple[Head, bool]:
+    """The head to train, and whether it is a new column beside the parent's."""
+    if parent is None:
+        return Head(schema, objective.outputs), False
+    columns, state = read_config(parent)["columns"], read_weights(parent, HEAD_WEIGHTS)
+    grown = columns < config.columns
+    head = Head(schema, objective.outputs, columns + grown)
+    older = head.parent if grown else head
+    assert older is not None
+    older.read(state)
+    return head, grown
 
 
 def _spelled(parent: Classes, train: Sequence[TrainingExample]) -> Classes | None:
@@ -169,7 +187,7 @@ def _fit_deep(
     inputs, target, weight, offset = data
     rows, asked = apart
     device = target.device
-    deep = [p for p in head.parameters() if p is not head.wide]
+    deep = head.adapted().values()
     optimizer = torch.optim.AdamW(deep, lr=config.head_lr, weight_decay=config.weight_decay)
     steps = config.tabular_steps
     warmup = 0.05 * steps + 1

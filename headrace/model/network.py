@@ -9,7 +9,7 @@ one is assigning a reference, and no prediction can mix two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from headrace.model.inputs import Example, Schema
 from headrace.model.objectives import Objective
+from headrace.model.seen import Seen, chances
 
 WIDE_BUCKETS = 1 << 17
 NAME_BUCKETS = 1 << 12
@@ -83,37 +84,74 @@ def _share(hashes: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """Tabular encoder and outputs, plus the wide weights."""
+    """Tabular encoder and outputs, plus the wide weights.
 
-    def __init__(self, schema: Schema, outputs: int) -> None:
+    With more than one, it is the newest of the columns of a progressive network (Rusu et al. 2016,
+    "Progressive neural networks"): its second layer reads the first ones of all. Which column
+    answers is told by where its examples lay, as an expert is chosen by Aljundi, Chakravarty and
+    Tuytelaars 2017, "Expert Gate".
+    """
+
+    def __init__(self, schema: Schema, outputs: int, columns: int = 1) -> None:
         super().__init__()
         self.names = nn.Embedding(NAME_BUCKETS, NAME_DIM)
         self.tabular = nn.Sequential(
             nn.Linear(2 * len(schema.numerics) + NAME_DIM, TABULAR_DIM),
             nn.GELU(),
-            nn.Linear(TABULAR_DIM, TABULAR_DIM),
+            nn.Linear(TABULAR_DIM * columns, TABULAR_DIM),
             nn.GELU(),
         )
         self.out = nn.Linear(TABULAR_DIM, outputs)
         self.wide = nn.Parameter(torch.zeros(WIDE_BUCKETS + 1, outputs))
+        self.seen = Seen(len(schema.numerics), NAME_BUCKETS)
+        self.parent = Head(schema, outputs, columns - 1) if columns > 1 else None
         nn.init.normal_(self.names.weight, std=0.5)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @property
+    def columns(self) -> list[Head]:
+        """This one and older ones."""
+        return [self, *(self.parent.columns if self.parent else [])]
+
     def forward(self, inputs: HeadInputs) -> Tensor:
-        """Logits, (n, outputs)."""
-        return self.deep(inputs) + wide_logits(self.wide, inputs.wide, inputs.share)
+        """Logits, (n, outputs): those of each column, as far as it knows such examples."""
+        columns = self.columns
+        logits = torch.stack(
+            [one.deep(inputs) + wide_logits(one.wide, inputs.wide, inputs.share) for one in columns]
+        )
+        known = chances([one.seen(inputs.numbers, inputs.names) for one in columns])
+        return (logits * known.unsqueeze(-1)).sum(0)
 
     def deep(self, inputs: HeadInputs) -> Tensor:
-        """What the tabular encoder adds to the wide part's logits, (n, outputs)."""
+        """What the tabular encoder adds to the column's wide part, (n, outputs)."""
         logits: Tensor = self.out(self.below(inputs))
         return logits
 
     def below(self, inputs: HeadInputs) -> Tensor:
         """What the last layer reads, (n, TABULAR_DIM)."""
-        names = _sum(self.names.weight, inputs.names, _share(inputs.names))
-        encoded: Tensor = self.tabular(torch.cat([inputs.numbers, names], dim=1))
+        first = torch.cat([one.first(inputs) for one in self.columns], dim=1)
+        encoded: Tensor = self.tabular[2:](first)
         return encoded
+
+    def first(self, inputs: HeadInputs) -> Tensor:
+        """The tabular encoder's first layer, (n, TABULAR_DIM)."""
+        names = _sum(self.names.weight, inputs.names, _share(inputs.names))
+        encoded: Tensor = self.tabular[:2](torch.cat([inputs.numbers, names], dim=1))
+        return encoded
+
+    def adapted(self) -> dict[str, nn.Parameter]:
+        """What AdamW trains: the newest column but for its wide weights."""
+        return {
+            name: value
+            for name, value in self.named_parameters()
+            if name != "wide" and not name.startswith("parent.")
+        }
+
+    def read(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of an artifact; those of earlier releases do not say what was seen."""
+        seen = {name: value for name, value in self.state_dict().items() if "seen." in name}
+        self.load_state_dict({**seen, **state})
 
 
 def wide_logits(weights: Tensor, hashes: Tensor, share: Tensor) -> Tensor:

@@ -67,5 +67,4 @@ class Best:
         self._head.load_state_dict(self._state, strict=False)
 
     def _deep(self) -> dict[str, Tensor]:
-        state = self._head.state_dict()
-        return {name: value.clone() for name, value in state.items() if name != "wide"}
+        return {name: value.detach().clone() for name, value in self._head.adapted().items()}

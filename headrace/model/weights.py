@@ -36,6 +36,7 @@ class Artifact:
     schema: Schema
     finetune: dict[str, Any]  # its settings
     head: dict[str, Tensor]
+    columns: int = 1  # in `head`
     fisher: dict[str, Tensor] = field(default_factory=dict)  # empty without EWC
     # examples, steps, seconds, train_loss, warm_started, seed, device
     report: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Artifact:
             "task": self.task,
             **self.objective.to_dict(),
             "schema": self.schema.to_dict(),
+            "columns": self.columns,
             "finetune": self.finetune,
             "report": self.report,
         }
@@ -69,8 +71,8 @@ def load_adapter(folder: Path, device: str | torch.device | None = None) -> Adap
     config = read_config(folder)
     schema = Schema.from_dict(config["schema"])
     objective = objective_of(config["task"], config)
-    head = Head(schema, objective.outputs)
-    head.load_state_dict(read_weights(folder, HEAD_WEIGHTS))
+    head = Head(schema, objective.outputs, config["columns"])
+    head.read(read_weights(folder, HEAD_WEIGHTS))
     return Adapter(objective, schema, head, torch.device(device or default_device()))
 
 
@@ -85,6 +87,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
     config.setdefault("task", "classification")  # the only one at first
+    config.setdefault("columns", 1)
     for name, ours in _architecture().items():
         if config.get(name) != ours:
             raise ModelError(f"{folder.name}: {name} must be {ours!r}, got {config.get(name)!r}")

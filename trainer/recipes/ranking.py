@@ -36,6 +36,7 @@ class Config(tabular.Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         wide_strength: inverse of the L2 penalty on the weights of values.
         folds: how many times these weights are fitted to hold a part out.
         ewc: how firmly the network stays where older examples need it.
+        columns: how many columns a version may have, of which all but the newest stay as they are.
     """
 
     clip: Annotated[float, Meta(ge=1)] = CLIP

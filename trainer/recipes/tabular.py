@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from headrace.model.config import MOST_COLUMNS
 from headrace.model.recipe import Predictor, Progress, Task, TrainingExample, TrainingSet
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
@@ -27,6 +28,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         folds: how many times these weights are fitted to hold a part out.
         ewc: how firmly the network stays where older examples need it; 1: as if these were trained
             on, too; 0: not at all.
+        columns: how many columns a version may have. It adds one to its parent's, which stay as
+            they are; when there are as many, the newest goes on learning; 1: no columns.
     """
 
     steps: Annotated[int, Meta(ge=1)] = 1_000
@@ -36,6 +39,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wide_strength: Annotated[float, Meta(gt=0)] = 3.0
     folds: Annotated[int, Meta(ge=2)] = 3
     ewc: Annotated[float, Meta(ge=0)] = 0.0
+    columns: Annotated[int, Meta(ge=1, le=MOST_COLUMNS)] = 1
 
 
 def fit(
@@ -53,6 +57,7 @@ def fit(
         wide_strength=config.wide_strength,
         folds=config.folds,
         ewc=config.ewc,
+        columns=config.columns,
     )
     examples = [replace(one, example=replace(one.example, text="")) for one in dataset.examples]
     artifact = finetune(
