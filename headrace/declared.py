@@ -33,6 +33,7 @@ from msgspec import Meta
 from headrace.control import policies
 from headrace.engine import Engine
 from headrace.errors import ModelError, SettingError
+from headrace.model.inputs import Id
 from headrace.model.recipe import Recipe, Task
 from headrace.model.sampling import Sampling
 from headrace.trainer.recipes import find, names
@@ -102,6 +103,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         base: the model to start from, a folder or a name of the Hugging Face hub; "": the recipe's.
         task: what is predicted; none: by the model's events, if the recipe can do it.
         features: names of the features that the model is given; none: all.
+        ids: those of the event that it is given as features, too; none: the recipe's, which is
+            `item_id` for `ranking`.
         config: settings of the recipe.
         sampling: which examples it learns from, and how much each counts.
         gate: when a version is good enough.
@@ -112,6 +115,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base: str = ""
     task: Task | None = None
     features: tuple[str, ...] | None = None
+    ids: tuple[Id, ...] | None = None
     config: dict[str, Any] = {}
     sampling: Sampling = Sampling()
     gate: Gate = Gate()

@@ -49,7 +49,8 @@ REMEMBERED = 20_000  # labels, so that none is learned twice
 _NEW = """
 select
     labels.request_id, labels.item_id, labels.label, labels.arrived_at,
-    inference.event_time, inference.segment, inference.features, inference.input
+    inference.event_time, inference.segment, inference.features, inference.input,
+    inference.user_id
 from panes.labels as labels
 inner join events.inference as inference
     on
@@ -210,9 +211,7 @@ class OnlineLearner:
             self._seen.popitem(last=False)
 
     def _example(self, row: dict[str, Any], manifest: Manifest) -> TrainingExample:
-        example = example_of(row)
-        if manifest.features is not None:
-            example = example.only(manifest.features)
+        example = example_of(row).given(manifest.features, manifest.ids)
         return TrainingExample(example, row["label"], request_id=row["request_id"])
 
     def _score(self, serving: _Serving, new: Sequence[TrainingExample]) -> None:

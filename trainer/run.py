@@ -22,6 +22,7 @@ from headrace.events.labels import class_of, spellings
 from headrace.model.artifact import Manifest, artifact_path
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
+from headrace.model.given import given
 from headrace.model.inputs import Example
 from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
@@ -100,7 +101,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     dataset, marks, task = brief.dataset, brief.marks, brief.task
     champion = _load_champion(brief)
     train_to = champion.train_to if champion else None
-    usable = replace(dataset, rows=[_given(row, brief.declared) for row in dataset.rows])
+    usable = replace(dataset, rows=[_with_ids(row) for row in dataset.rows])
     if task in ("regression", "ranking"):
         usable = replace(usable, rows=[row for row in usable.rows if _is_number(row.label)])
     rows, newest, old = usable.split(examples_needed(brief.spread or USUAL_SPREAD), train_to)
@@ -108,13 +109,17 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     progress = RunProgress(say, keep)
 
     name, recipe, config = _recipe(brief.declared, task, rows)
+    features, ids = brief.declared.features, brief.declared.ids
+    if ids is None:
+        ids = getattr(recipe, "IDS", ())
+    rows = [replace(row, example=row.example.given(features, ids)) for row in rows]
     sampled = _sampled(brief, rows, champion.predictor if champion else None)
     training = _training_set(brief.claim.model, task, sampled)
     parent = champion.folder if champion and champion.made_by == (name, task) else None
     progress.stage("fit", len(training.examples))
     made = recipe.fit(training, parent, config, progress, folder)
     report = {**made, "sampling": sampled.report}
-    ours = recipe.load(folder)
+    ours = given(recipe.load(folder), task, features, ids)
     shift = tuple(sampled.shift.get(class_of(label), 0.0) for label in ours.labels)
     ours = corrected(ours, shift if sampled.shift else ())
     marks = marks.reached("trained_at")
@@ -153,7 +158,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             task=task,
             labels=ours.labels,
             positive_label=positive,
-            features=brief.declared.features,
+            features=features,
+            ids=ids,
             corrections=champion.corrections if champion else {},
             shift=shift if sampled.shift else (),
             report=report,
@@ -311,11 +317,9 @@ def _training_set(model: str, task: Task, sampled: Sampled) -> TrainingSet:
     return TrainingSet(model, task, examples, labels)
 
 
-def _given(row: LabeledExample, declared: Declared) -> LabeledExample:
-    """The row with the features that the model is given."""
-    if declared.features is None:
-        return row
-    return replace(row, example=row.example.only(declared.features))
+def _with_ids(row: LabeledExample) -> LabeledExample:
+    """The row with an example that a version can be asked, as it would be served."""
+    return replace(row, example=replace(row.example, item_id=row.item_id, user_id=row.user_id))
 
 
 def _is_number(text: str) -> bool:

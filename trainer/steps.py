@@ -127,7 +127,7 @@ def correct(engine: Engine, model: str, request_id: str, label: str) -> str:
         labels = ", ".join(base.manifest.labels) or "none, as it is no classifier"
         raise ModelError(f"label: must be one of {labels}, got {label!r}")
     asked = engine.rows(
-        "select segment, features, input from events.inference "
+        "select segment, features, input, item_id, user_id from events.inference "
         "where request_id = %s and model = %s limit 1",
         [request_id, model],
     )
@@ -160,8 +160,14 @@ def copy_weights(folder: Path, draft: Path) -> None:
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """Return the example of a row with `input`, `segment` and `features` of an inference."""
-    return Example(input_text(row["input"]), row["segment"], row["features"] or {})
+    """Return the example of a row with `input`, `segment`, `features` and ids of an inference."""
+    return Example(
+        input_text(row["input"]),
+        row["segment"],
+        row["features"] or {},
+        row["item_id"],
+        row["user_id"],
+    )
 
 
 def _next(engine: Engine, base: Base) -> str:

@@ -35,7 +35,13 @@ async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int
     try:
         request = parse_request(payload)
         assert isinstance(payload, Mapping)
-        example = Example(input_text(request.input), request.segment, request.features)
+        example = Example(
+            input_text(request.input),
+            request.segment,
+            request.features,
+            request.item_id,
+            request.user_id,
+        )
         prediction = await asyncio.wrap_future(
             serving.predict(request.model, request.request_id, example)
         )

@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.control.plan import FORMER, Served
@@ -184,9 +184,7 @@ class Serving:
     def _predict(self, chosen: Mapping[LoadedVersion, list[_Job]]) -> None:
         for version, jobs in chosen.items():
             examples = self._with_online(version, jobs)
-            only = version.manifest.features
-            given = examples if only is None else [one.only(only) for one in examples]
-            answers = version.predictor.predict(given)
+            answers = version.predictor.predict(examples)
             for job, example, answer in zip(jobs, examples, answers, strict=True):
                 job.future.set_result(_prediction(version, example.features, answer))
 
@@ -201,10 +199,12 @@ class Serving:
             logger.exception("the feature store failed; predicting without its features")
             return examples
         return [
-            Example(
-                example.text,
-                example.segment,
-                {**{name: _scalar(row[name]) for name in version.online}, **example.features},
+            replace(
+                example,
+                features={
+                    **{name: _scalar(row[name]) for name in version.online},
+                    **example.features,
+                },
             )
             for example, row in zip(examples, found, strict=True)
         ]

@@ -26,6 +26,7 @@ import msgspec
 
 from headrace.errors import ContractError, ModelError, one_line
 from headrace.files import sync, write_whole
+from headrace.model.inputs import Id
 
 VERSION, CARD = "version.json", "README.md"
 _WRITTEN = re.compile(r"(?:v[0-9]+(?:\.[0-9]+)?|\.draft)-(.+)-([0-9]+)")
@@ -58,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         labels: the classes, in the order of the recipe's answers; none but for a classification.
         positive_label: whose probability is the score; None: that of the predicted class.
         features: names of the features that it is given; None: all.
+        ids: those of the event that it is given as features, too.
         corrections: labels that were set by hand, by `input_key`.
         shift: what is added to the logit of each label, where classes were balanced in training.
         report: what the recipe says of its training.
@@ -68,6 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: tuple[str, ...] = ()
     positive_label: str | None = None
     features: tuple[str, ...] | None = None
+    ids: tuple[Id, ...] = ()
     corrections: Mapping[str, str] = {}
     shift: tuple[float, ...] = ()
     report: Mapping[str, Any] = {}

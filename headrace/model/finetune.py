@@ -62,8 +62,10 @@ def finetune(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         head, grown = _head(parent if warm else None, objective, schema, config)
-        head = head.to(device)
         inputs = HeadInputs.of(schema, [one.example for one in train], torch.device("cpu"))
+        if grown or not warm:
+            head.know_nothing_but(inputs.names)
+        head = head.to(device)
         offset = _fit_wide(inputs, head, objective, target, weight, config, seed)
         adapted = head.adapted()
         held = warm and parent and config.ewc and not grown

@@ -11,13 +11,14 @@ import math
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scalar = float | int | str | bool | None
+Id = Literal["item_id", "user_id"]
 
 MAX_NUMERICS = 256
 CLIP = 8.0  # standard deviations
@@ -26,16 +27,23 @@ STEPS_PER_DEVIATION = 2
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a model may know of one event: its text ("" for none), segment and features."""
+    """What a model may know of one event: its text ("" for none), segment, features and ids."""
 
     text: str = ""
     segment: str | None = None
     features: Mapping[str, Scalar] = field(default_factory=dict)
+    item_id: str | None = None
+    user_id: str | None = None
 
-    def only(self, names: Iterable[str]) -> Example:
-        """The same with no other features than these."""
-        kept = {name: self.features[name] for name in names if name in self.features}
-        return Example(self.text, self.segment, kept)
+    def given(self, names: Iterable[str] | None, ids: Iterable[Id] = ()) -> Example:
+        """The same with no other features than these (None: all), and with ids as features.
+
+        A feature that is called like an id takes its place.
+        """
+        known = {one: value for one in ids if (value := getattr(self, one)) is not None}
+        wanted = self.features if names is None else {*names, *ids}
+        known |= {name: self.features[name] for name in wanted if name in self.features}
+        return replace(self, features=known)
 
 
 def bucket(name: str, value: str | bool, buckets: int) -> int:

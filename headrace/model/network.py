@@ -148,6 +148,13 @@ class Head(nn.Module):
             if name != "wide" and not name.startswith("parent.")
         }
 
+    @torch.no_grad()
+    def know_nothing_but(self, names: Tensor) -> None:
+        """Have every name's embedding be 0 that is none of these, as nothing is known of it."""
+        unknown = torch.ones(NAME_BUCKETS, dtype=torch.bool)
+        unknown[names[names >= 0]] = False
+        self.names.weight[unknown] = 0
+
     def read(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of an artifact; those of earlier releases do not say what was seen."""
         seen = {name: value for name, value in self.state_dict().items() if "seen." in name}

@@ -103,6 +103,7 @@ class Recipe(Protocol):
         update: optional; `update(parent, examples, folder, rate=, steps=)` learns a few examples
             in less than a second, for a model that is declared with `online`. `folder` holds a copy
             of the parent's files, whose files are links: write a new file, do not change one.
+        IDS: optional; the ids of an event that are features, where its declaration says nothing.
         untrained: optional; `untrained(config)` returns the predictor before any training, which
             the first version has to beat.
         Config: a frozen dataclass or msgspec.Struct with every setting and its default. Its

@@ -10,8 +10,9 @@ from typing import cast
 from headrace.errors import ModelError
 from headrace.model.artifact import Manifest, read_manifest
 from headrace.model.corrections import Corrected
+from headrace.model.given import given
 from headrace.model.prior import corrected
-from headrace.model.recipe import Predictor, Recipe
+from headrace.model.recipe import Predictor, Recipe, Task
 
 PACKAGE = __name__
 # What a version of these recipes runs is named in its folder.
@@ -52,13 +53,15 @@ def find(name: str) -> Recipe:
 
 
 def load(folder: Path) -> tuple[Manifest, Predictor]:
-    """Load a version: its manifest, and its predictor with what the manifest corrects.
+    """Load a version: its manifest, and its predictor with what the manifest gives and corrects.
 
     Raises:
         ModelError: the folder is no version, or there is no such recipe.
     """
     manifest = read_manifest(folder)
-    predictor = corrected(find(manifest.recipe).load(folder), manifest.shift)
+    version = find(manifest.recipe).load(folder)
+    version = given(version, cast(Task, manifest.task), manifest.features, manifest.ids)
+    predictor = corrected(version, manifest.shift)
     if manifest.corrections:
         predictor = Corrected(predictor, manifest.corrections)
     return manifest, predictor

@@ -16,12 +16,14 @@ from msgspec import Meta
 
 from headrace.errors import NothingToLearnError
 from headrace.model.examination import CLIP, Examination, choice_weights, is_click
+from headrace.model.inputs import Id
 from headrace.model.recipe import Progress, Task, TrainingSet
 from headrace.trainer.recipes import tabular
 from headrace.trainer.recipes.tabular import load as load
 
 TASKS: tuple[Task, ...] = ("ranking",)
 NEEDS: tuple[str, ...] = ()
+IDS: tuple[Id, ...] = ("item_id",)
 
 
 class Config(tabular.Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
