@@ -100,7 +100,7 @@ class Dataset:
                 (held if _place(row.request_id) % 100 < OLD_HOLDOUT_PERCENT else train).append(row)
         return train, newest, _spread(held)
 
-    def _reach_of_rare(self, requests: Mapping[str, Sequence[LabeledExample]]) -> int:
+    def _reach_of_rare(self, requests: dict[str, list[LabeledExample]]) -> int:
         """How many of the newest requests hold NEW_HOLDOUT_RARE that have more than the commonest
         label; or 0."""
         counts = Counter(class_of(row.label) for row in self.rows)

@@ -40,7 +40,8 @@ class Example:
 
         A feature that is called like an id takes its place.
         """
-        known = {one: value for one in ids if (value := getattr(self, one)) is not None}
+        own = ((one, getattr(self, one)) for one in ids)
+        known: dict[str, Scalar] = {one: value for one, value in own if value is not None}
         wanted = self.features if names is None else {*names, *ids}
         known |= {name: self.features[name] for name in wanted if name in self.features}
         return replace(self, features=known)

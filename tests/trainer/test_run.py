@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,15 +18,19 @@ from headrace.control.claims import Claim
 from headrace.declared import Declared
 from headrace.errors import ModelError, SettingError
 from headrace.model.config import FinetuneConfig
+from headrace.model.corrections import SURE, input_key
 from headrace.model.examples import LabeledExample, Logged
 from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
 from headrace.model.network import Adapter
 from headrace.model.recipe import Task, TrainingExample
+from headrace.model.weights import load_adapter
 from headrace.trainer import run
 from headrace.trainer.brief import Brief, Champion, Marks
+from headrace.trainer.compare import evaluate
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import GatePolicy
+from headrace.trainer.recipes import load
 from tests.trainer.clicks import clicks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -188,3 +193,28 @@ def test_only_the_declared_features_are_read(tmp_path: Path) -> None:
     assert not outcome.promoted
     assert outcome.candidate is not None
     assert outcome.candidate.manifest.features == ("age",)
+
+
+def test_a_rival_is_asked_with_the_features_that_it_learned(tmp_path: Path) -> None:
+    rows = [
+        LabeledExample(f"r{i}", NOW + timedelta(minutes=i), NOW, one.example, one.label)
+        for i, one in enumerate(clicks(COUNT, 5))
+    ]
+    outcome = train_rows(tmp_path, rows, champion(tmp_path), declared=Declared(features=("age",)))
+    assert outcome.candidate is not None
+    version = load_adapter(tmp_path / "m" / "v1")
+    p = version.predict([row.example for row in rows[-HELD_OUT:]])
+    alone = evaluate(p, [row.label for row in rows[-HELD_OUT:]], version.labels)
+    assert outcome.candidate.rival["log_loss"] == pytest.approx(alone.log_loss)
+
+
+def test_a_correction_holds_where_features_are_declared(tmp_path: Path) -> None:
+    outcome = train_as(tmp_path, Declared(features=("age",)))
+    assert outcome.candidate is not None
+    (asked,) = (one.example for one in clicks(1, 6))
+    manifest = msgspec.structs.replace(
+        outcome.candidate.manifest, corrections={input_key(asked): "yes"}
+    )
+    (outcome.candidate.folder / "version.json").write_bytes(msgspec.json.encode(manifest))
+    _, version = load(outcome.candidate.folder)
+    assert version.predict([asked])[0, version.labels.index("yes")] == pytest.approx(SURE)
