@@ -56,7 +56,8 @@ def right(folder: Path, asked: list[TrainingExample]) -> float:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three versions, of which the last two learned other examples than the first."""
-    folder, made = tmp_path_factory.mktemp("columns"), []
+    folder = tmp_path_factory.mktemp("columns")
+    made: list[Path] = []
     for number, train in enumerate([years(900, 0), *(elsewhere(years(900, n)) for n in (1, 2))]):
         artifact = finetune(train, made[-1] if made else None, CONFIG)
         assert artifact.report["columns"] == min(number + 1, 2)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from hypothesis import given as drawn
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from headrace.model.given import given
-from headrace.model.inputs import Example, Id
+from headrace.model.inputs import Example, Id, Scalar
 from headrace.model.recipe import ANSWER
 
 NAMES = ("age", "plan", "item_id", ANSWER)
@@ -19,7 +23,7 @@ class Reader:
     labels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
 
-    def predict(self, examples: list[Example]) -> np.ndarray:
+    def predict(self, examples: Sequence[Example]) -> NDArray[Any]:
         return np.array([dict(one.features) for one in examples], dtype=object)
 
 
@@ -37,7 +41,9 @@ def test_features_are_those_declared_and_ids_beside_them(
 ) -> None:
     example = Example("text", "eu", features, item, "u1")
     (read,) = given(Reader(), "ranking", names, ids).predict([example])
-    wanted = {name: value for name, value in features.items() if names is None or name in names}
+    wanted: dict[str, Scalar] = {
+        name: value for name, value in features.items() if names is None or name in names
+    }
     own: dict[Id, str | None] = {"item_id": item, "user_id": "u1"}
     for one in ids:
         value = features.get(one, own[one])
