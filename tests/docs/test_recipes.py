@@ -82,7 +82,7 @@ def trained(model: str, declared: Declared, folder: Path) -> tuple[run.Outcome, 
 
 
 def test_what_the_page_declares_is_what_is_tried() -> None:
-    assert len(DECLARATIONS) == 4
+    assert len(DECLARATIONS) == 5
     assert len([block for block in BLOCKS if "file" in block.options]) == 4
 
 
