@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
+
 from headrace.events.kafka import topics
 from headrace.events.kafka.brokers import admin_client
 from headrace.settings import Settings
 
 REAL = os.environ.get("HEADRACE_TEST_KAFKA", "")
+real = pytest.mark.skipif(not REAL, reason="needs Apache Kafka: HEADRACE_TEST_KAFKA")
 ACCESS = {
     f"kafka_{name}": os.environ[variable]
     for name in ("security", "mechanism", "user", "password", "ca")

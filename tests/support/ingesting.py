@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from headrace.engine import Engine
 from headrace.events.contract import Event, parse
 from headrace.events.kafka.connection import client_options
 from headrace.events.kafka.ingest import ingest
+from headrace.events.kafka.topics import topic_name
 from tests.support.brokers import CONSUMER
 
 
@@ -56,6 +58,20 @@ def stored(engine: Engine) -> list[str]:
         "select feedback_id from events.feedback"
     )
     return sorted(row["id"] for row in rows)
+
+
+def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -> None:
+    """Send events to one partition; those without an id get one from their offset."""
+    producer = KafkaProducer(**client_options(engine.settings), **options)
+    for name in names:
+        event = {"model": "m", "segment": name or None, "request_id": name}
+        producer.send(
+            topic_name(engine.settings, "inference"),
+            json.dumps(event).encode(),
+            partition=partition,
+        )
+    producer.flush()
+    producer.close()
 
 
 def produce(engine: Engine, topic: str, *values: bytes | None, timestamp_ms: int) -> None:

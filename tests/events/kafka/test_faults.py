@@ -1,4 +1,4 @@
-"""Faults of real brokers: topics made anew, messages dropped, batches that cannot be decoded.
+"""Faults of real brokers: messages dropped, batches that cannot be decoded, lost leaders.
 
 The test broker has none of them: there the client raises what it raises on Apache Kafka."""
 
@@ -7,17 +7,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import KafkaAdminClient
 from kafka.cluster import ClusterMetadata
-from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import (
     CorruptRecordError,
     GroupAuthorizationFailedError,
@@ -31,99 +28,13 @@ from headrace.engine import Engine
 from headrace.errors import BrokerError
 from headrace.events.kafka import consumer as reader
 from headrace.events.kafka.connection import client_options
-from headrace.events.kafka.consumer import open_consumer
 from headrace.events.kafka.ingest import ingest
 from headrace.events.kafka.replay import replay
 from headrace.events.kafka.topics import topic_name
 from headrace.machine import free_port
-from tests.support.brokers import REAL, make_topics
-from tests.support.ingesting import ingesting, stored
+from tests.support.brokers import make_topics, real
+from tests.support.ingesting import ingesting, send, stored
 from tests.support.waiting import until
-
-real = pytest.mark.skipif(not REAL, reason="needs Apache Kafka: HEADRACE_TEST_KAFKA")
-
-
-@pytest.fixture
-def admin(kafka_engine: Engine) -> Iterator[KafkaAdminClient]:
-    client = KafkaAdminClient(**client_options(kafka_engine.settings))
-    yield client
-    client.close()
-
-
-def send(engine: Engine, names: list[str], partition: int = 0, **options: Any) -> None:
-    """Send events to one partition; those without an id get one from their offset."""
-    producer = KafkaProducer(**client_options(engine.settings), **options)
-    for name in names:
-        event = {"model": "m", "segment": name or None, "request_id": name}
-        producer.send(
-            topic_name(engine.settings, "inference"),
-            json.dumps(event).encode(),
-            partition=partition,
-        )
-    producer.flush()
-    producer.close()
-
-
-def make_anew(admin: KafkaAdminClient, engine: Engine) -> None:
-    admin.delete_topics([topic := topic_name(engine.settings, "inference")])
-    until(lambda: topic not in admin.list_topics())
-    # Kafka tells consumers, Tansu does not: ingest looks the topic up after a pause.
-    time.sleep(2 * reader.PAUSE_S)
-    admin.create_topics([NewTopic(topic, engine.settings.kafka_partitions, 1)])
-    until(lambda: topic in admin.list_topics())
-
-
-@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-@pytest.mark.parametrize("more", [30, 150])
-def test_a_topic_made_anew_is_read_from_its_beginning(
-    kafka_engine: Engine,
-    admin: KafkaAdminClient,
-    caplog: pytest.LogCaptureFixture,
-    more: int,
-    running: bool,
-) -> None:
-    make_topics(kafka_engine.settings)
-    send(kafka_engine, [""] * 100)
-    with ingesting(kafka_engine):
-        until(lambda: len(stored(kafka_engine)) == 100)
-        if running:
-            make_anew(admin, kafka_engine)
-            send(kafka_engine, [""] * more)
-            until(lambda: len(stored(kafka_engine)) == 100 + more)
-    if not running:
-        make_anew(admin, kafka_engine)
-        send(kafka_engine, [""] * more)
-        with ingesting(kafka_engine):
-            until(lambda: len(stored(kafka_engine)) == 100 + more)
-    assert "was made anew" in caplog.text
-    assert replay(kafka_engine) == more
-    assert len(stored(kafka_engine)) == 100 + more
-
-
-def test_a_missing_topic_is_waited_for_and_not_made(
-    kafka_engine: Engine, admin: KafkaAdminClient
-) -> None:
-    make_topics(kafka_engine.settings)
-    topic = topic_name(kafka_engine.settings, "inference")
-    with ingesting(kafka_engine):
-        send(kafka_engine, ["before"])
-        until(lambda: stored(kafka_engine) == ["before"])
-        admin.delete_topics([topic])
-        send_on = time.monotonic() + 2
-        until(lambda: time.monotonic() > send_on)
-        assert topic not in admin.list_topics()
-        admin.create_topics([NewTopic(topic, 4, 1)])
-        send(kafka_engine, ["after"])
-        until(lambda: stored(kafka_engine) == ["after", "before"])
-
-
-def test_no_client_makes_topics_by_asking_for_them(kafka_engine: Engine) -> None:
-    """By subscribe and assign, which do not pass the client's own setting on."""
-    for options in ({}, {"group_id": "g"}):
-        consumer = open_consumer(kafka_engine.settings, **options)
-        consumer.subscribe(["nobody-made-it"])
-        assert consumer._cluster.metadata_request().allow_auto_topic_creation is False
-        consumer.close()
 
 
 def test_messages_that_were_dropped_unread_are_said(
@@ -273,49 +184,6 @@ def test_every_codec_is_there(kafka_engine: Engine, codec: str) -> None:
     send(kafka_engine, [f"{codec}-{number}" for number in range(20)], compression_type=codec)
     with ingesting(kafka_engine):
         until(lambda: len(stored(kafka_engine)) == 20)
-
-
-def test_new_partitions_and_topics_are_seen_soon(kafka_engine: Engine) -> None:
-    consumer = open_consumer(kafka_engine.settings)
-    assert consumer.config["metadata_max_age_ms"] <= 30_000
-    assert consumer.config["isolation_level"] == "read_committed"
-    consumer.close()
-
-
-def test_partitions_that_nobody_has_met_are_asked_for(
-    kafka_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once: Tansu does not divide them among members that it has."""
-    make_topics(kafka_engine.settings)
-    everything = ClusterMetadata.partitions_for_topic
-    asked: list[ConsumerCoordinator] = []
-
-    def one(self: ClusterMetadata, topic: str) -> Any:
-        return everything(self, topic) and {0}
-
-    monkeypatch.setattr(ClusterMetadata, "partitions_for_topic", one)
-    with ingesting(kafka_engine):
-        send(kafka_engine, ["a"])
-        until(lambda: stored(kafka_engine) == ["a"])
-        monkeypatch.setattr(ConsumerCoordinator, "request_rejoin", lambda self: asked.append(self))
-        monkeypatch.setattr(ClusterMetadata, "partitions_for_topic", everything)
-        until(lambda: len(asked) == 1)
-        send(kafka_engine, ["b"])
-        until(lambda: stored(kafka_engine) == ["a", "b"])
-    assert len(asked) == 1
-
-
-@real
-def test_grown_topics_are_read(kafka_engine: Engine, admin: KafkaAdminClient) -> None:
-    make_topics(kafka_engine.settings)
-    topic = topic_name(kafka_engine.settings, "inference")
-    with ingesting(kafka_engine):
-        send(kafka_engine, ["a"])
-        until(lambda: stored(kafka_engine) == ["a"])
-        admin.create_partitions({topic: 6})
-        until(lambda: len(admin.describe_topics([topic])[0]["partitions"]) == 6)
-        send(kafka_engine, ["b"], partition=5)
-        until(lambda: stored(kafka_engine) == ["a", "b"])
 
 
 def test_the_end_of_a_transaction_is_read_without_a_row(
