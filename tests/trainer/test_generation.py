@@ -18,7 +18,7 @@ from headrace.model import causal
 from headrace.model.base import Base, open_base
 from headrace.model.causal import Row, prompt_ids, row_of, token_losses
 from headrace.model.inputs import Example
-from headrace.model.lora import adapted, batches
+from headrace.model.lora import adapted, batches, seeded
 from headrace.model.recipe import TrainingExample, TrainingSet
 from headrace.trainer.recipes import generation
 from tests.support.language_models import descriptions, make_base
@@ -156,10 +156,19 @@ def test_a_chat_template_frames_the_prompt(tmp_path: Path) -> None:
 def test_a_seed_gives_one_version(undecided: str, tmp_path: Path) -> None:
     settings = config(undecided, epochs=1, deterministic=True)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        torch.seed()
         fit(tmp_path / name, settings, seed=seed)
     a, b, c = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "abc")
     assert a == b
     assert a != c
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_operations_that_vary_are_refused_where_asked_and_only_meanwhile(
+    deterministic: bool,
+) -> None:
+    with seeded(0, torch.device("cpu"), deterministic):
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
     assert not torch.are_deterministic_algorithms_enabled()
 
 

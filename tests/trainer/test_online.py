@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from headrace.errors import ModelError
 from headrace.events.contract import Feedback, Inference
 from headrace.model.artifact import artifact_path
 from headrace.model.inputs import Example
-from headrace.model.recipe import Predictor
+from headrace.model.recipe import Predictor, TrainingExample
 from headrace.trainer.online import OnlineLearner
 from headrace.trainer.recipes import load
 from headrace.trainer.steps import correct
@@ -112,6 +113,31 @@ def test_steps_that_do_worse_are_undone_and_learning_rests(trained: Engine) -> N
     assert row["reason"].startswith("the steps from it did worse: log loss")
     send(trained, customers(15, seed=99, day=90))
     assert not online.step()
+
+
+def test_what_is_replayed_holds_the_answers_back(trained: Engine) -> None:
+    """Two learners take the same step, one of them with the labels of before."""
+    learners = [learner(trained, rate=0.1, replay=replay) for replay in (0, 400)]
+    for one in learners:
+        one.step()
+    before = leaves(trained, LEAVING)
+    send(trained, turned(30, seed=10, day=2))
+    after = []
+    for one in learners:
+        promote(trained, MODEL, "v1")
+        assert one.step()
+        after.append(leaves(trained, LEAVING))
+    assert after[0] < before - 0.1
+    assert after[1] > after[0] + 0.05
+
+
+def test_the_reservoir_gives_each_example_the_same_chance(engine: Engine) -> None:
+    online = learner(engine, reservoir=400)
+    for number in range(2_000):
+        online._offer(TrainingExample(LEAVING, str(number)))
+    kept = Counter(int(one.label) // 500 for one in online._reservoir)
+    assert kept.total() == 400
+    assert all(70 < kept[quarter] < 130 for quarter in range(4))
 
 
 def test_a_model_that_is_watched_only_learns_nothing_online(trained: Engine) -> None:

@@ -128,6 +128,13 @@ def test_the_reward_is_the_log_ratio_to_the_base(folder: Path) -> None:
         assert got == pytest.approx(expected, abs=0.05)
 
 
+def test_dpo_is_measured_from_its_base(undecided: str, tmp_path: Path) -> None:
+    """While nothing is learned both say the same, however likely an answer is."""
+    pairs = [(prompt, " ".join([good] * 4), bad) for prompt, good, bad in things_first(8, 5)]
+    config = preference.Config(**{"base": undecided, **DPO, "lr": 0.0})
+    assert fit(tmp_path / "v1", pairs, config)["train_loss"] == pytest.approx(np.log(2), abs=0.01)
+
+
 def test_preferences_pass_the_gate(undecided: str, tmp_path: Path) -> None:
     outcome = trained(tmp_path, "preference", undecided, DPO, things_first(200, 4))
     assert outcome.promoted, outcome.reason

@@ -103,6 +103,32 @@ def test_choices_count_by_their_inverse_propensity() -> None:
     assert choice_weights([*chosen, rows[0]], UNKNOWN, 10) == [1.0] * (len(rows) + 1)
 
 
+def test_a_version_learns_choices_by_their_inverse_propensity(tmp_path: Path) -> None:
+    """As if each were given so often."""
+    rows, _ = shown(40, 3, logged=False)
+    chances = [0.05 if row.example.features["kind"] == "a" else 0.8 for row in rows]
+    said = []
+    for name, weighs, logs in (
+        ("weights", True, False),
+        ("logged", False, True),
+        ("no", False, False),
+    ):
+        train = [
+            TrainingExample(
+                row.example, row.label, request_id=row.request_id, position=row.position,
+                weight=min(1 / chance, 10) if weighs else 1.0, propensity=chance if logs else None,
+            )
+            for row, chance in zip(rows, chances, strict=True)
+        ]  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        config = ranking.Config(clip=10, steps=20)
+        ranking.fit(TrainingSet("m", "ranking", train), None, config, lambda *_: None, folder)
+        said.append(ranking.load(folder).predict([row.example for row in rows]))
+    assert said[0] == pytest.approx(said[1], abs=1e-6)
+    assert np.abs(said[1] - said[2]).max() > 0.02
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_ndcg_is_scikits_with_ties(seed: int) -> None:
     rng = np.random.default_rng(seed)

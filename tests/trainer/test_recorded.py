@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.cli import main
@@ -70,6 +71,27 @@ def test_sets_of_any_rows_are_read_as_they_were_stored(tmp_path: Path) -> None:
             assert again == one and repr(again.rows).count("1.0") == repr(one.rows).count("1.0")
 
     check()
+
+
+PARTS = [*(one.name for one in fields(LabeledExample)), "features"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(row=_rows, other=_rows, part=st.sampled_from(PARTS))
+def test_the_hash_sees_all_of_a_row(row: LabeledExample, other: LabeledExample, part: str) -> None:
+    if part == "features":
+        new: dict[str, Any] = {"example": replace(row.example, features=other.example.features)}
+    else:
+        new = {part: getattr(other, part)}
+    changed = replace(row, **new)
+    one, two = (dataset_of("run", {}, [each]).sha256 for each in (row, changed))
+    assert (one == two) == (as_text(row) == as_text(changed))
+
+
+def as_text(row: LabeledExample) -> str:
+    """The row, 1 apart from 1.0 and true; features have no order."""
+    features = dict(sorted(row.example.features.items()))
+    return repr(replace(row, example=replace(row.example, features=features)))
 
 
 def test_a_set_is_one_version_however_often_it_is_stored(tmp_path: Path) -> None:
