@@ -16,6 +16,7 @@ from headrace.dashboards.macros import interpolate, key_of
 from headrace.dashboards.reading import Panel, Result
 from headrace.engine import Engine
 from headrace.errors import ModelError
+from headrace.files import write_whole
 
 # (longest span of the events, matching length of windows, how far they reach past the end)
 _WINDOWS = (
@@ -34,11 +35,12 @@ order by last_ingested_at desc nulls last, model
 Run = Callable[[str], Result]
 
 
-def render(engine: Engine, model: str | None, path: Path) -> Path:
+def render(engine: Engine, model: str | None, path: Path, every_s: int | None = None) -> Path:
     """Write the page of `model` (default: the most recently active one) to `path`; return it.
 
     The time range covers all events of the model, by their own clock. Reads as headrace_reader
-    where its password is known. The file needs no network and runs no script.
+    where its password is known. The file needs no network and runs no script. With `every_s` a
+    browser that shows it loads it again that often.
 
     Raises:
         ModelError: `model` has no events.
@@ -53,13 +55,19 @@ def render(engine: Engine, model: str | None, path: Path) -> Path:
             known = ", ".join(clocks) or "none yet"
             raise ModelError(f"{model}: no events of this model have come; there are: {known}")
         first, last = clocks.get(model, (datetime.now(UTC) - timedelta(days=1), datetime.now(UTC)))
-        text = _page(connection, model, first, last)
+        text = _page(connection, model, first, last, every_s)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    write_whole(path, text, 0o644)
     return path
 
 
-def _page(connection: psycopg.Connection[Any], model: str, first: datetime, last: datetime) -> str:
+def _page(
+    connection: psycopg.Connection[Any],
+    model: str,
+    first: datetime,
+    last: datetime,
+    every_s: int | None,
+) -> str:
     dashboard = load()
     _, window, ahead = next(entry for entry in _WINDOWS if last - first <= entry[0])
     start, end = first, last + ahead
@@ -86,10 +94,11 @@ def _page(connection: psycopg.Connection[Any], model: str, first: datetime, last
     }
     panels = "\n".join(_panel(panel, run, canvas, facts) for panel in dashboard["panels"])
     title = escape(dashboard["title"])
+    again = f'<meta http-equiv="refresh" content="{every_s}">\n' if every_s else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} · {escape(model)}</title>\n"
+        f"{again}<title>{title} · {escape(model)}</title>\n"
         f"<style>\n{(FOLDER / 'page.css').read_text('utf-8')}</style>\n</head>\n<body>\n"
         f"<header><h1>{title}</h1><p>{escape(dashboard['description'])}</p></header>\n"
         f"<main>\n{panels}\n</main>\n</body>\n</html>\n"

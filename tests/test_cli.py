@@ -121,6 +121,27 @@ def test_a_mistyped_setting_is_found(
     assert "HEADRACE_PORT: must be a whole number, got 'high'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("database")
+def test_a_page_is_drawn_until_somebody_stops_it(tmp_path: Path) -> None:
+    path = tmp_path / "loop.html"
+    seen: set[int] = set()
+
+    def look() -> None:
+        while len(seen) < 2:
+            if path.exists():
+                seen.add(path.stat().st_mtime_ns)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        threading.Thread(target=look, daemon=True).start()
+        assert main(["dashboards", "page", "--out", str(path), "--every", "1"]) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(seen) == 2
+
+
 def test_unknown_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--loud"]) == 2
     assert "--loud" in capsys.readouterr().err

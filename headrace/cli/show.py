@@ -55,8 +55,14 @@ def doctor(settings: Settings, as_json: bool) -> int:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("loop.html"), help="File of the page."
 )
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    metavar="SECONDS",
+    help="Draw the page again and again until Ctrl-C; a browser that shows it follows.",
+)
 @on_engine
-def dashboards(engine: Engine, what: str, model: str | None, out: Path) -> None:
+def dashboards(engine: Engine, what: str, model: str | None, out: Path, every: int | None) -> None:
     """Push the dashboards to Grafana, or draw them as a page."""
     if what == "push":
         from headrace.dashboards.push import push
@@ -65,9 +71,12 @@ def dashboards(engine: Engine, what: str, model: str | None, out: Path) -> None:
         print(pushed.url, *pushed.notes, sep="\n")
     else:
         from headrace.dashboards.page import render
+        from headrace.machine import stop_event
 
-        render(engine, model, out)
-        print(out)
+        stop = stop_event()
+        print(render(engine, model, out, every), flush=True)
+        while every and not stop.wait(every):
+            render(engine, model, out, every)
 
 
 @command("settings", example="headrace settings --json", needs=())

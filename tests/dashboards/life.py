@@ -28,6 +28,12 @@ def fill(engine: Engine, log: EventLog) -> None:
             "(%(model)s, 'drift_window', '5 days'), (%(model)s, 'metric_window', '14 days')",
             {"model": MODEL},
         )
+        connection.execute(
+            "insert into control.training_progress select 'run of ' || model, 1, model, model, "
+            "'fit', 80, 320, 0.61234, 415.7, 75.2, now() - interval '21 seconds', now() "
+            "from unnest(%s::text[]) as model",
+            [[MODEL, "another"]],
+        )
     rows: dict[Topic, list[dict[str, Any]]] = {
         "inference": [],
         "feedback": [],

@@ -61,6 +61,7 @@ def test_page_of_a_life(filled: Engine, tmp_path: Path) -> None:
         assert word in words, word
     assert len(re.findall(r'<path d="M', text)) >= 3 * 4
     assert "train: 12.5 s" in text
+    assert "416" in page.text and "1.3 min" in page.text  # of the run under way
     assert "NaN" not in text and "None" not in words
 
 
@@ -71,6 +72,13 @@ def test_page_is_self_contained(filled: Engine, tmp_path: Path) -> None:
     for _, attributes in page.tags:
         assert not {"src", "href", "onclick", "onload"} & set(attributes)
     assert "url(" not in "".join(page.text)
+
+
+def test_a_browser_loads_a_page_again_where_asked(embedded: Engine, tmp_path: Path) -> None:
+    for every_s, said in (None, []), (7, ["7"]):
+        page = Page(render(embedded, None, tmp_path / "page.html", every_s).read_text("utf-8"))
+        again = [of["content"] for _, of in page.tags if of.get("http-equiv") == "refresh"]
+        assert again == said
 
 
 def test_page_without_events(embedded: Engine, tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def test_panels_choose_a_value_of_what_they_ask_for(reader: Engine) -> None:
 def check_numbers(shown: dict[str, list[dict[str, Any]]]) -> None:
     assert shown["Champion"] == [{"champion": "v3"}]
     assert shown["Runs"] == [{"published": 3, "rejected": 1}]
+    runs = shown["Training runs"]
+    assert {(row["model"], row["status"]) for row in runs} == {
+        (MODEL, "running"), ("another", "running"),
+    }  # fmt: skip
+    assert (runs[0]["step"], runs[0]["of"], runs[0]["left"]) == (80, 320, 75.2)
     assert shown["Orphan feedback"] == [{"orphans": 1}]
     assert shown["Rejected, last hour"] == [{"rejected": 1}]
     assert sum(row["value"] for row in shown["Predictions per window"]) == PREDICTIONS
