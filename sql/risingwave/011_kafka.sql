@@ -2,16 +2,16 @@
 
 -- Messages that were lost unread. Stays empty on RisingWave: a source does not report what was
 -- dropped before it was read (docs/engines.md).
-create table if not exists control.losses (
-    topic varchar,
-    partition integer,
-    topic_id varchar,
-    first_offset bigint,
-    end_offset bigint,
-    reason varchar,
-    noticed_at timestamptz,
-    primary key (topic, partition, topic_id, first_offset)
-) append only on conflict do nothing;
+create view if not exists control.losses as
+select
+    null::varchar as topic,
+    null::integer as partition,
+    null::varchar as topic_id,
+    null::bigint as first_offset,
+    null::bigint as end_offset,
+    null::varchar as reason,
+    null::timestamptz as noticed_at
+where false;
 
 -- How far topics were read. What the brokers have is not known here.
 -- grain: one partition of a topic.  key: (topic, partition).

@@ -51,6 +51,10 @@ POLICIES = st.sampled_from(
 @pytest.fixture(scope="module")
 def with_views(sql_standin: SqlStandIn, risingwave_views: list[views.View]) -> list[views.View]:
     connection = sql_standin.connection
+    for schema, name in ("events", "conflicts"), ("control", "losses"):
+        connection.execute(f"create table {schema}.kept as table {schema}.{name}".encode())
+        connection.execute(f"drop view {schema}.{name}".encode())
+        connection.execute(f"alter table {schema}.kept rename to {name}".encode())
     connection.execute("drop view control.consumed")
     connection.execute(
         "create table control.consumed (topic text, partition integer, next_offset bigint, "

@@ -39,19 +39,13 @@
     ),
 
     sides as (
-        {%- for variant, version in [
-            ('canary', 'model_version'), ('champion', 'champion_version')
-        ] %}
-        {%- if not loop.first %}
-        union all
-        {%- endif %}
         select
             model,
             model_version,
             champion_version,
             began_at,
-            '{{ variant }}' as variant,
-            {{ version }} as side_version,
+            unnest(array['canary', 'champion']) as variant,
+            unnest(array[model_version, champion_version]) as side_version,
             event_clock,
             case when is_recent then first_hour + interval '1 hour' else first_hour end
                 as start_hour,
@@ -60,6 +54,5 @@
             case when is_recent then {{ headrace.pane_start('10 seconds', 'began_at') }} end
                 as first_pane
         from canaries
-        {%- endfor %}
     )
 {%- endmacro %}

@@ -15,12 +15,15 @@ with answered as (
     group by model, model_version
 ),
 
-newest as (
+compared as (
     select
-        model,
-        max(last_prediction_at) as last_prediction_at
+        *,
+        max(last_prediction_at) over (
+            partition by model
+            order by model_version
+            rows between unbounded preceding and unbounded following
+        ) as newest_prediction_at
     from answered
-    group by model
 )
 
 select
@@ -28,15 +31,15 @@ select
     champion.model_version,
     champion.promoted_at,
     champion.metrics,
-    answered.last_prediction_at,
+    compared.last_prediction_at,
     coalesce(
-        answered.last_prediction_at >= newest.last_prediction_at - interval '24 hours',
+        compared.last_prediction_at
+        >= compared.newest_prediction_at - interval '24 hours',
         false
     ) as is_serving
 from {{ ref('model_versions') }} as champion
-left join answered
+left join compared
     on
-        champion.model = answered.model
-        and champion.model_version = answered.model_version
-left join newest on champion.model = newest.model
+        champion.model = compared.model
+        and champion.model_version = compared.model_version
 where champion.status = 'champion'

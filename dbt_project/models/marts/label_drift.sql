@@ -21,21 +21,13 @@ with spans as (
 ),
 
 parts as (
-    {%- for start, end, is_reference in [
-        ('reference_start', 'reference_end', 'true'),
-        ('window_start', 'window_end', 'false')
-    ] %}
-    {%- if not loop.first %}
-    union all
-    {%- endif %}
     select
         model,
         task,
-        {{ is_reference }} as is_reference,
-        {{ start }} as span_start,
-        {{ end }} as span_end
+        unnest(array[true, false]) as is_reference,
+        unnest(array[reference_start, window_start]) as span_start,
+        unnest(array[reference_end, window_end]) as span_end
     from spans
-    {%- endfor %}
 ),
 
 judged as (

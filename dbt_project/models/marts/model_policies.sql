@@ -5,9 +5,9 @@
 
 with models as (
     select model from {{ ref('model_activity') }}
-    union
+    union all
     select model from {{ ref('stg_model_events') }}
-    union
+    union all
     select model from {{ source('control', 'policies') }}
     where model != '*'
 ),
@@ -17,6 +17,7 @@ named as (
         model,
         '*' as all_models
     from models
+    group by model
 ),
 
 chosen as (

@@ -32,7 +32,11 @@ features as (
     select
         features.*,
         traffic.reference_predictions as reference_all,
-        traffic.current_predictions as current_all
+        traffic.current_predictions as current_all,
+        traffic.reference_start,
+        traffic.reference_end,
+        traffic.window_start,
+        traffic.window_end
     from {{ ref('feature_quality') }} as features
     inner join traffic on features.model = traffic.model
 ),
@@ -55,81 +59,80 @@ feature_checks as (
             {{ check[place] }}{{ ',' if not loop.last }}
             {%- endfor %}
         ]) as {{ name }}
-        {%- endfor %}
+        {%- endfor %},
+        reference_start,
+        reference_end,
+        window_start,
+        window_end
     from features
 ),
 
-checks as (
+-- Arrays, so that traffic_quality is not computed for each check.
+model_checks as (
     select
-        model,
-        check_name,
-        subject,
-        reference::double precision / nullif(reference_rows, 0) as reference_value,
-        current::double precision / nullif(current_rows, 0) as current_value,
-        reference_rows,
-        current_rows,
-        true as has_reference,
-        null::timestamptz as since
-    from feature_checks
-    where is_made
-    union all
-    select
-        model,
-        'error_rate' as check_name,
-        '' as subject,
-        reference_errors::double precision / nullif(reference_predictions, 0)
-            as reference_value,
-        current_errors::double precision / nullif(current_predictions, 0)
-            as current_value,
-        reference_predictions as reference_rows,
-        current_predictions as current_rows,
-        true as has_reference,
-        null::timestamptz as since
+        traffic.model,
+        unnest(array[
+            'error_rate', 'volume_gap',
+            'label_never_predicted', 'prediction_never_label'
+        ]) as check_name,
+        unnest(array[
+            traffic.current_predictions is not null, true,
+            overlap.labels is not null, overlap.labels is not null
+        ]) as is_made,
+        unnest(array[true, false, false, false]) as has_reference,
+        traffic.reference_errors::double precision
+        / nullif(traffic.reference_predictions, 0) as reference_value,
+        unnest(array[
+            traffic.current_errors::double precision
+            / nullif(traffic.current_predictions, 0),
+            traffic.longest_silence,
+            overlap.never_predicted::double precision / nullif(overlap.labels, 0),
+            overlap.never_labels::double precision / nullif(overlap.labels, 0)
+        ]) as current_value,
+        traffic.reference_predictions as reference_rows,
+        unnest(array[
+            traffic.current_predictions, traffic.recent_predictions,
+            overlap.labels, overlap.labels
+        ]) as current_rows,
+        traffic.reference_start,
+        traffic.reference_end,
+        unnest(array[
+            traffic.window_start, traffic.recent_start,
+            overlap.window_start, overlap.window_start
+        ]) as window_start,
+        traffic.window_end
     from traffic
-    where current_predictions is not null
-    union all
-    select
-        model,
-        'volume_gap' as check_name,
-        '' as subject,
-        null::double precision as reference_value,
-        longest_silence as current_value,
-        null::bigint as reference_rows,
-        recent_predictions as current_rows,
-        false as has_reference,
-        recent_start as since
-    from traffic
-    {%- for check_name, column in [
-        ('label_never_predicted', 'never_predicted'),
-        ('prediction_never_label', 'never_labels')
-    ] %}
-    union all
-    select
-        model,
-        '{{ check_name }}' as check_name,
-        '' as subject,
-        null::double precision as reference_value,
-        {{ column }}::double precision / nullif(labels, 0) as current_value,
-        null::bigint as reference_rows,
-        labels as current_rows,
-        false as has_reference,
-        window_start as since
-    from {{ ref('class_overlap') }}
-    {%- endfor %}
+    left join {{ ref('class_overlap') }} as overlap on traffic.model = overlap.model
 )
 
 select
-    checks.model,
-    checks.check_name,
-    checks.subject,
-    checks.has_reference,
-    checks.reference_value,
-    checks.current_value,
-    checks.reference_rows,
-    checks.current_rows,
-    case when checks.has_reference then traffic.reference_start end as reference_start,
-    case when checks.has_reference then traffic.reference_end end as reference_end,
-    coalesce(checks.since, traffic.window_start) as window_start,
-    traffic.window_end
-from checks
-inner join traffic on checks.model = traffic.model
+    model,
+    check_name,
+    subject,
+    true as has_reference,
+    reference::double precision / nullif(reference_rows, 0) as reference_value,
+    current::double precision / nullif(current_rows, 0) as current_value,
+    reference_rows,
+    current_rows,
+    reference_start,
+    reference_end,
+    window_start,
+    window_end
+from feature_checks
+where is_made
+union all
+select
+    model,
+    check_name,
+    '' as subject,
+    has_reference,
+    case when has_reference then reference_value end as reference_value,
+    current_value,
+    case when has_reference then reference_rows end as reference_rows,
+    current_rows,
+    case when has_reference then reference_start end as reference_start,
+    case when has_reference then reference_end end as reference_end,
+    window_start,
+    window_end
+from model_checks
+where is_made

@@ -98,8 +98,11 @@ binned as (
         model,
         model_version,
         variant,
-        {{ pane_start('1 hour', 'inference_time') }} as inference_hour,
-        {{ pane_start('1 hour', 'settled_at') }} as label_hour,
+        unnest(array['inference', 'label']) as clock,
+        unnest(array[
+            {{ pane_start('1 hour', 'inference_time') }},
+            {{ pane_start('1 hour', 'settled_at') }}
+        ]) as pane_start,
         class,
         is_label,
         {{ score_bin('score') }} as bin
@@ -107,14 +110,10 @@ binned as (
     {{ fence() }}
 )
 
-{%- for clock in ['inference', 'label'] %}
-{%- if not loop.first %}
-union all
-{%- endif %}
 select
-    '{{ clock }}' as clock,
+    clock,
     '1 hour' as grain,
-    {{ clock }}_hour as pane_start,
+    pane_start,
     model,
     model_version,
     variant,
@@ -123,5 +122,4 @@ select
     count(*) as examples,
     {{ block_counts('bin', score_block()) }} as counts
 from binned
-group by {{ clock }}_hour, model, model_version, variant, class, is_label
-{%- endfor %}
+group by clock, pane_start, model, model_version, variant, class, is_label

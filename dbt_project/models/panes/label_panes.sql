@@ -62,20 +62,43 @@ judged as (
         {{ summable('(' ~ error ~ ') * (' ~ error ~ ')', error) }} as squared_error
     from numbered
     {{ fence() }}
+),
+
+placed as (
+    select
+        *,
+        unnest(array[
+            {%- for clock, _, _, _ in panes %}
+            '{{ clock }}'{{ ',' if not loop.last }}
+            {%- endfor %}
+        ]) as clock,
+        unnest(array[
+            {%- for _, grain, _, _ in panes %}
+            '{{ grain }}'{{ ',' if not loop.last }}
+            {%- endfor %}
+        ]) as grain,
+        unnest(array[
+            {%- for _, grain, time, _ in panes %}
+            {{ pane_start(grain, time) }}{{ ',' if not loop.last }}
+            {%- endfor %}
+        ]) as pane_start,
+        unnest(array[
+            {%- for _, _, _, segment in panes %}
+            {{ segment }}{{ ',' if not loop.last }}
+            {%- endfor %}
+        ]) as pane_segment
+    from judged
+    {{ fence() }}
 )
 
-{%- for clock, grain, time, segment in panes %}
-{%- if not loop.first %}
-union all
-{%- endif %}
 select
-    '{{ clock }}' as clock,
-    '{{ grain }}' as grain,
-    {{ pane_start(grain, time) }} as pane_start,
+    clock,
+    grain,
+    pane_start,
     model,
     model_version,
     variant,
-    {{ segment }} as segment,
+    pane_segment as segment,
     label,
     prediction,
     outcome,
@@ -87,6 +110,5 @@ select
     coalesce(sum(absolute_error), 0) as absolute_error,
     coalesce(sum(squared_error), 0) as squared_error,
     {{ block_counts_if_any('bin', score_block()) }} as counts
-from judged
-group by 3, 4, 5, 6, 7, 8, 9, 10
-{%- endfor %}
+from placed
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10

@@ -38,5 +38,5 @@
 
 {{ chosen_labels(
     ref('stg_inference'), ref('stg_feedback'), source('control', 'label_policies'),
-    '(' ~ label_terms(ref('clocks'), source('control', 'policies')) ~ ')'
+    ref('default_labels')
 ) }}
