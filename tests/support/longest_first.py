@@ -10,7 +10,8 @@ import pytest
 LONGEST = (
     "dbt_project/test_dbt.py", "risingwave/test_views.py", "risingwave/test_deploy.py",
     "operate/test_up.py", "demo/test_demo.py", "events/kafka/test_faults.py",
-    "dbt_project/test_panes.py", "events/test_kill.py", "docs/test_blocks.py",
+    "events/kafka/test_topics.py", "dbt_project/test_panes.py", "events/test_kill.py",
+    "docs/test_blocks.py",
     "dbt_project/test_views.py", "dbt_project/test_drift.py", "risingwave/test_unions.py",
     "trainer/test_loop.py",
 )  # fmt: skip
