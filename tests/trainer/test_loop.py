@@ -75,6 +75,12 @@ def test_loop_is_told_stage_by_stage(trained: Engine) -> None:
     assert all(row["seconds"] >= 0 for row in rows)
 
 
+def test_the_progress_of_a_run_is_kept(trained: Engine) -> None:
+    """Its last row is that of its last stage, not of the one that the trainer begins with."""
+    rows = trained.rows("select status, stage, model_version from headrace.training_runs")
+    assert rows == [{"status": "trained", "stage": "gate", "model_version": "v1"}]
+
+
 def test_training_set_is_rebuilt_from_its_id(trained: Engine) -> None:
     send(trained, customers(50, seed=2, day=1))
     dataset_id = trained.rows("select dataset_id from control.datasets")[0]["dataset_id"]
