@@ -19,7 +19,13 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from headrace.errors import ModelError, one_line
 from headrace.files import sync
@@ -62,6 +68,8 @@ KEEP = {
     "delta.logRetentionDuration": "interval 36500 days",
 }
 RECENT = 20  # versions among which a repeated attempt looks for its own
+# Of several trainers that write at once one is first, and the others try again.
+ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 20, 0.05, 2.0
 
 
 def table_path(root: Path, model: str) -> Path:
@@ -78,30 +86,48 @@ def store(root: Path, dataset: Dataset) -> Dataset:
         ModelError: the table cannot be written.
     """
     path = table_path(root, dataset.query["model"])
-    told = {"dataset_id": dataset.dataset_id, "sha256": dataset.sha256}
     try:
-        version = _written(path, told)
-        if version is None:
-            made = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-            write_deltalake(
-                path,
-                _arrow(dataset),
-                mode="overwrite",
-                configuration=KEEP,
-                commit_properties=CommitProperties(custom_metadata=told),
-                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-            )
-            version = _written(path, told)
-            assert version is not None
-            _sync(path, version)
-            for folder in made:
-                sync(folder.parent)
+        for attempt in Retrying(
+            retry=retry_if_exception(_was_overtaken),
+            wait=wait_random_exponential(FIRST_PAUSE_S, LONGEST_PAUSE_S),
+            stop=stop_after_attempt(ATTEMPTS),
+            reraise=True,
+        ):
+            with attempt:
+                version = _version_of(path, dataset)
     except DeltaError as error:
         raise ModelError(
             f"the training set cannot be stored in {path}: {one_line(error)}"
         ) from None
     return replace(dataset, delta_version=version)
+
+
+def _version_of(path: Path, dataset: Dataset) -> int:
+    """The version that holds a set: an earlier attempt's, or the next one, written here.
+
+    Raises:
+        DeltaError: `_was_overtaken` says whether it is worth another try. (deltalake's own tries
+            put two sets into one version, where the table was empty before.)
+    """
+    told = {"dataset_id": dataset.dataset_id, "sha256": dataset.sha256}
+    table = DeltaTable(path) if DeltaTable.is_deltatable(str(path)) else None
+    version = None if table is None else _written(path, table.version(), told)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if version is None:
+        path.mkdir(parents=True, exist_ok=True)
+        version = 0 if table is None else table.version() + 1
+        write_deltalake(
+            path if table is None else table,
+            _arrow(dataset),
+            mode="error" if table is None else "overwrite",
+            configuration=KEEP,
+            commit_properties=CommitProperties(custom_metadata=told, max_commit_retries=0),
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+        )
+    _sync(path, version)
+    for folder in made:
+        sync(folder.parent)
+    return version
 
 
 def read_stored(
@@ -130,11 +156,15 @@ def read_stored(
     return replace(stored, delta_version=delta_version)
 
 
-def _written(path: Path, told: Mapping[str, str]) -> int | None:
-    """The newest of the RECENT versions that says this of itself."""
-    if not DeltaTable.is_deltatable(str(path)):
-        return None
-    last: int = DeltaTable(path).version()
+def _was_overtaken(error: BaseException) -> bool:
+    """Whether another trainer has written the version, or made the table, first."""
+    return isinstance(error, CommitFailedError) or (
+        isinstance(error, DeltaError) and "table already exists" in str(error)
+    )
+
+
+def _written(path: Path, last: int, told: Mapping[str, str]) -> int | None:
+    """The newest of the RECENT versions up to the last one that says this of itself."""
     for version in range(last, max(last - RECENT, -1), -1):
         if told.items() <= _told(path, version).items():
             return version
