@@ -30,7 +30,7 @@ from headrace.events.labels import class_of
 from headrace.features.reader import FeatureReader
 from headrace.model.examples import LabeledExample, Logged
 from headrace.model.inputs import Example, Scalar
-from headrace.trainer.known import Row, label_policies, label_rows, preference_rows
+from headrace.trainer.known import Row, label_rows, preference_rows
 from headrace.trainer.known_segments import FEATURES, HISTORY, Asked, known_then
 
 SetOf = Literal["classification", "preference", "generation"]
@@ -274,8 +274,7 @@ def _looked_up(
             else Asked(row["segment"], row["event_time"], row["ingested_at"])
             for row in rows
         ]
-        kinds, parameters = label_policies(query)
-        found = iter(known_then(engine, query, kinds, parameters, [one for one in asked if one]))
+        found = iter(known_then(engine, query, [one for one in asked if one]))
         unknown = dict.fromkeys(FEATURES)
         known = [next(found) if one else unknown for one in asked]
         given = {view.name: known for view in of_segments}

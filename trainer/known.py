@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier, Placeholder
 
 from headrace.engine import Engine
+from headrace.trainer.heard import NARROW, heard, label_policies
 from headrace.trainer.label_sql import (
     chosen_labels,
     is_about,
     is_same_prediction,
     label_terms,
     preferences,
-    staged_feedback,
 )
 
 Row = dict[str, Any]
@@ -59,8 +58,7 @@ _AFTER = f"md5(request_id) >= {_POINT}"
 _BEFORE = f"md5(request_id) < {_POINT}"
 
 # What is known of the chosen ones becomes labels as in the views, by the policies of the claim.
-# Both engines run this; `{kinds}` takes (kind, wins, priority) of each policy, `{counts}` is
-# `_COUNTS`.
+# Both engines run this; `{counts}` is `_COUNTS`.
 _KNOWN = """
 with retracted as (
     -- what was retracted since then may have had a label
@@ -106,19 +104,7 @@ inferences as (
         on chosen.request_id = inference.request_id and {is_chosen}
 ),
 
-known_feedback as (
-    select f.*
-    from (select distinct request_id from chosen) as requests
-    inner join events.feedback as f on requests.request_id = f.request_id
-    where f.ingested_at <= %(known_at)s
-),
-
-feedback as ({feedback}),
-
-kinds as (
-    select '*' as model, kind, wins, priority, 1::double precision as weight
-    from (values {kinds}) as policies (kind, wins, priority)
-),
+{heard},
 
 clocks as (
     select
@@ -194,15 +180,6 @@ union
 select feedback_id, request_id, rejected_request_id, user_id, feedback_time from replayed
 """
 
-# What the labels need to know of a prediction, without its input, which may be long.
-_NARROW = ", ".join(
-    f"inference.{name}"
-    for name in (
-        "request_id", "model", "model_version", "variant", "segment", "user_id", "session_id",
-        "item_id", "shadow_of", "event_time", "ingested_at", "prediction", "score", "propensity",
-        "target_propensity", "position",
-    )
-)  # fmt: skip
 # Of the predictions whose labels were found. (Not joined in the query: it expects a single row.)
 _PREDICTIONS = """
 select
@@ -219,7 +196,6 @@ def label_rows(engine: Engine, query: Mapping[str, Any]) -> list[Row]:
     dialect = engine.dialect.name
     kinds, parameters = label_policies(query)
     text = _KNOWN.format(
-        kinds=kinds,
         counts=_COUNTS,
         newest=_first("inference_time desc, request_id, item_id nulls first", "recent"),
         replayed=_first(
@@ -231,8 +207,8 @@ def label_rows(engine: Engine, query: Mapping[str, Any]) -> list[Row]:
         is_about=is_about(dialect, "f", "i"),
         is_labelled=is_same_prediction(dialect, "i", "labels"),
         is_chosen=is_same_prediction(dialect, "chosen", "inference"),
-        narrow=_NARROW,
-        feedback=staged_feedback(dialect, "known_feedback"),
+        narrow=NARROW,
+        heard=heard(dialect, "chosen", kinds),
         terms=label_terms(dialect, "clocks", "policies"),
         labels=chosen_labels(dialect, "inferences", "feedback", "kinds", "terms"),
     )
@@ -317,20 +293,6 @@ def _first_item(predictions: Mapping[str | None, Row], item_id: str | None = Non
 def _place(row: Row) -> tuple[Any, ...]:
     item, feedback = row["item_id"], row.get("feedback_id", "")
     return row["event_time"], row["request_id"], item is not None, item or "", feedback
-
-
-def label_policies(query: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the label policies of a query as rows of VALUES, and all parameters of the query."""
-    parameters: dict[str, Any] = {
-        **{name: value for name, value in query.items() if name != "label_policies"},
-        "known_at": datetime.fromisoformat(query["known_at"]),
-        "event_clock": datetime.fromisoformat(query["event_clock"]),
-    }
-    kinds = []
-    for number, policy in enumerate(query["label_policies"]):
-        kinds.append(f"(%(kind{number})s::text, %(wins{number})s::text, %(priority{number})s::int)")
-        parameters |= {f"{name}{number}": value for name, value in policy.items()}
-    return ", ".join(kinds), parameters
 
 
 def _first(order: str, limit: str, halves: tuple[str, ...] = ("true",), within: str = "") -> str:

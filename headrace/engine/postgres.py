@@ -42,6 +42,7 @@ class Postgres:
     reads_topics = False
     migrates_by_itself = True
     has_temporary_tables = True
+    has_segment_labels = True
     has_subscriptions = False
     dbt_run: tuple[str, ...] = ("run",)
 

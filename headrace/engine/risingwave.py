@@ -40,6 +40,7 @@ class RisingWave:
     reads_topics = True
     migrates_by_itself = False
     has_temporary_tables = False
+    has_segment_labels = False
     has_subscriptions = True
     # All views: without it, one that exists is left as it is.
     dbt_run: tuple[str, ...] = ("run", "--full-refresh")

@@ -52,6 +52,9 @@ create index if not exists inference_user
 on events.inference (model, user_id, event_time) where user_id is not null;
 create index if not exists inference_shadow_of
 on events.inference (shadow_of) where shadow_of is not null;
+-- What came in lately, in a few pages however large the table is.
+create index if not exists inference_ingested_at
+on events.inference using brin (ingested_at) with (autosummarize = on);
 
 create table if not exists events.feedback (
     feedback_id text primary key,
@@ -85,6 +88,8 @@ on events.feedback (least(request_id, rejected_request_id))
 where rejected_request_id is not null;
 create index if not exists feedback_retracts
 on events.feedback (retracts) where retracts is not null;
+create index if not exists feedback_ingested_at
+on events.feedback using brin (ingested_at) with (autosummarize = on);
 
 create table if not exists events.model_events (
     event_id text primary key,

@@ -80,3 +80,30 @@ create table if not exists control.datasets (
 
 -- Bring a table of an earlier version to this one.
 alter table control.datasets add column if not exists delta_version bigint;
+
+-- What was said of the predictions of each segment, as training sets count it, by when it was
+-- heard (trainer/segment_labels.py). Each claim adds what came in since the one before. It is made
+-- of the events: without a row it is made anew.
+-- grain: one segment and claim.  key: (model, policies_md5, heard_until, segment).
+create table if not exists control.segment_labels (
+    model text not null,
+    policies_md5 text not null,
+    heard_until timestamptz not null,
+    segment text not null,
+    facts bytea not null,
+    primary key (model, policies_md5, heard_until, segment)
+);
+
+create or replace function control.forget_segment_labels() returns trigger
+language plpgsql as $$
+begin
+    delete from control.segment_labels;
+    return null;
+end
+$$;
+
+-- Events that begin anew have another history.
+create or replace trigger forget_segment_labels after truncate on events.inference
+for each statement execute function control.forget_segment_labels();
+create or replace trigger forget_segment_labels after truncate on events.feedback
+for each statement execute function control.forget_segment_labels();

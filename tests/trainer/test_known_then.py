@@ -19,7 +19,7 @@ from headrace.events.labels import class_of
 from headrace.events.log import EventLog
 from headrace.features.reader import FeatureReader
 from headrace.trainer.counting import dominated
-from headrace.trainer.dataset import Dataset, compile_dataset, record_dataset
+from headrace.trainer.dataset import Dataset, build_dataset, compile_dataset, record_dataset
 from headrace.trainer.known_segments import FEATURES, Asked
 from headrace.trainer.recorded import rebuild_dataset
 from tests.support.label_oracle import LabelOracle, label_of, utc
@@ -155,6 +155,11 @@ def test_features_equal_a_recompute(
                 known = features(dataset)
                 assert known == {name: naive.known(name) for name in known}
                 sets.append((row["model"], known))
+        # What is kept between claims is what the events give again.
+        with engine.connect() as connection:
+            connection.execute("delete from control.segment_labels")
+        if sets:
+            assert build_dataset(either, "again", dataset.query, reader).sha256 == dataset.sha256
     # How many labels a prediction knew is the same in every later set.
     first: dict[tuple[str, str], int | None] = {}
     for model, known in sets:
@@ -217,16 +222,22 @@ def test_a_future_prediction_knows_no_more_than_when_it_came_in() -> None:
     assert ahead.known_at == START
 
 
-@given(st.data(), st.integers(0, 60), st.integers(0, 20))
-def test_points_are_counted_as_by_hand(data: st.DataObject, points: int, queries: int) -> None:
+@given(
+    st.data(), st.integers(0, 60), st.integers(0, 20), st.booleans(), st.sampled_from([1, 3, 64])
+)
+def test_points_are_counted_as_by_hand(
+    data: st.DataObject, points: int, queries: int, about_ordered: bool, reach: int
+) -> None:
     def drawn(count: int, least: int = 0) -> NDArray[np.int64]:
         numbers = st.lists(st.integers(least, 9), min_size=count, max_size=count)
         return np.array(data.draw(numbers), dtype=np.int64)
 
     x, y, weights = drawn(points), drawn(points), drawn(2 * points, -3).reshape(-1, 2)
+    if about_ordered:
+        y = x + y // 4
     at_x, at_y = drawn(queries, -1), drawn(queries, -1)
     wanted = [
         weights[(x < one_x) & (y <= one_y)].sum(axis=0)
         for one_x, one_y in zip(at_x, at_y, strict=True)
     ]
-    assert dominated(x, y, weights, at_x, at_y).tolist() == [row.tolist() for row in wanted]
+    assert dominated(x, y, weights, at_x, at_y, reach).tolist() == [row.tolist() for row in wanted]
