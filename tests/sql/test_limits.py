@@ -103,6 +103,10 @@ def stuffed(engine: Engine) -> Engine:
             "insert into control.datasets values (%s, %s, %s, now(), 1, 'x', '{}')",
             [text(), model, text()],
         )
+        connection.execute(
+            "insert into control.segment_labels values (%s, md5('x'), now(), %s, '')",
+            [model, text()],
+        )
         connection.execute("select control.expire()")
     return engine
 
