@@ -24,7 +24,7 @@ from headrace.trainer.label_sql import chosen_labels, is_about
 
 MONTH = 30 * 24 * 60  # minutes
 BEGINNING, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-# Columns of what is kept, and their number is counted up when what they hold changes.
+# Columns of what is kept; LAYOUT is counted up when what they hold changes.
 COLUMNS, LAYOUT = 5, 1
 
 # What was said of each prediction after each moment at which something came in about it. It counts
