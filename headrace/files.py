@@ -22,6 +22,23 @@ def write_once(path: Path, text: str, mode: int = 0o600) -> None:
         path.hardlink_to(draft)
 
 
+@contextmanager
+def folder_once(path: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `path` at the end, unless there is one: the first wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
+        made = Path(draft) / path.name
+        made.mkdir()
+        yield made
+        for file in made.iterdir():
+            sync(file)
+        try:
+            made.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+
+
 def sync(path: Path) -> None:
     """Have the disk hold a file, or the names in a folder, before this returns."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -104,6 +104,11 @@ class Settings:
     )
     artifacts: str = _setting("", "folder of published versions; empty: `artifacts` in the home")
     models: str = _setting("headrace.toml", "file that declares which models learn, and how")
+    cache: str = _setting(
+        "",
+        "folder of what can be made again, such as exported encoders; "
+        "empty: `headrace` in the user's cache",
+    )
     kafka: str = _setting(
         "",
         "Kafka brokers that events are written to, host:port,...; empty: straight to the database",
@@ -163,6 +168,14 @@ class Settings:
     def artifacts_path(self) -> Path:
         """Folder of the published versions."""
         return Path(self.artifacts) if self.artifacts else self.home / "artifacts"
+
+    @property
+    def cache_path(self) -> Path:
+        """Folder of what can be made again."""
+        if self.cache:
+            return Path(self.cache)
+        users = os.environ.get("XDG_CACHE_HOME")
+        return (Path(users) if users else Path("~/.cache").expanduser()) / "headrace"
 
     @property
     def models_path(self) -> Path:

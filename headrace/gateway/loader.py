@@ -1,6 +1,6 @@
 """Loads published versions by their recipes, and once for all of them the feature reader.
 
-torch is imported when the first version is loaded: a gateway that only takes events never needs it.
+torch is imported by the first version that needs it: one of texts that a graph serves does not.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import gc
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,12 @@ class Loader:
     def prepare(self) -> None:
         """Import what takes seconds to import, so that the first version serves sooner."""
         _quiet_threads()
-        for name in ("headrace.model.network", "transformers.models.bert.modeling_bert", "feast"):
+        for name in (
+            "headrace.model.network",
+            "headrace.model.text.version",
+            "onnxruntime",
+            "feast",
+        ):
             importlib.import_module(name)
 
     def load(self, row: Served) -> LoadedVersion:
@@ -54,11 +60,9 @@ class Loader:
         _quiet_threads()
         path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
         self._check(row.model, read_manifest(path).recipe)
-        if not self._warm:
-            import torch
-
-            torch.set_num_threads(os.cpu_count() or 1)
         manifest, predictor = load(path)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(os.cpu_count() or 1)
         online = self._online_names(predictor.features)
         predictor.predict([Example("warm up")])
         if not self._warm:

