@@ -1,7 +1,8 @@
-"""Commands on models: models, train, policy, versions, promote, rollback."""
+"""Commands on models: models, train, policy, versions, promote, rollback, export."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -154,3 +155,34 @@ def rollback(engine: Engine, model: str, reason: str) -> None:
 
     taken, serving = lifecycle.rollback(engine, model, reason)
     print(f"{model} {taken} was taken back; {serving or 'nothing'} serves")
+
+
+@command(example="headrace export churn v3 --to churn-v3", needs=("engine", "model"))
+@click.argument("model")
+@click.argument("model_version", required=False)
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), required=True, help="Folder to make."
+)
+@as_json
+@on_engine
+def export(
+    engine: Engine, model: str, model_version: str | None, target: Path, as_json: bool
+) -> None:
+    """Write a version of texts as a folder that answers offline.
+
+    It holds ONNX, tokenizer and run.py, which needs onnxruntime, numpy and tokenizers, keeps
+    questions and feedback, and sends them once there is a gateway. MODEL_VERSION is the champion
+    where it is not given.
+    """
+    from headrace.control.lifecycle import published_version
+    from headrace.model.artifact import artifact_path
+    from headrace.model.edge.bundle import write_bundle
+
+    version, uri = published_version(engine, model, model_version)
+    folder = artifact_path(uri, engine.settings.artifacts_path)
+    facts = write_bundle(folder, model, version, target)
+    if as_json:
+        print_json({"folder": str(target), **facts})
+        return
+    print(f"{model} {version} is in {target}, with weights in {facts['precision']}")
+    print(f"to ask it: python {target / 'run.py'} predict 'a text'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.engine import Engine
@@ -29,15 +30,7 @@ def promote(
     """
     if traffic is not None and not 0 < traffic < 1:
         raise ModelError(f"traffic: must be a share in (0, 1), got {traffic}")
-    known = engine.rows(
-        "select model_version from headrace.model_versions "
-        "where model = %s and artifact_uri is not null order by published_at",
-        [model],
-    )
-    names = [row["model_version"] for row in known]
-    if model_version not in names:
-        allowed = ", ".join(names) or "none is published"
-        raise ModelError(f"model_version: must be one of {allowed}, got {model_version!r}")
+    _check_published(model_version, _published(engine, model))
     _append(
         engine,
         model,
@@ -60,6 +53,38 @@ def rollback(engine: Engine, model: str, reason: str) -> tuple[str, str | None]:
         raise ModelError(f"model: no version of {model!r} serves; see headrace versions")
     _append(engine, model, model_version=champion, event="rolled_back", reason=reason)
     return champion, _champion(engine, model)
+
+
+def published_version(
+    engine: Engine, model: str, model_version: str | None = None
+) -> tuple[str, str]:
+    """Return the name and the address of a published version; of the champion where none is named.
+
+    Raises:
+        ModelError: it is not published, or the model has no champion.
+    """
+    wanted = model_version or _champion(engine, model)
+    if wanted is None:
+        raise ModelError(f"model: no version of {model!r} serves; see headrace versions")
+    published = _published(engine, model)
+    _check_published(wanted, published)
+    return wanted, published[wanted]
+
+
+def _published(engine: Engine, model: str) -> dict[str, str]:
+    """The addresses of the published versions, the oldest first."""
+    rows = engine.rows(
+        "select model_version, artifact_uri from headrace.model_versions "
+        "where model = %s and artifact_uri is not null order by published_at",
+        [model],
+    )
+    return {row["model_version"]: row["artifact_uri"] for row in rows}
+
+
+def _check_published(model_version: str, published: Mapping[str, str]) -> None:
+    if model_version not in published:
+        allowed = ", ".join(published) or "none is published"
+        raise ModelError(f"model_version: must be one of {allowed}, got {model_version!r}")
 
 
 def _champion(engine: Engine, model: str) -> str | None:

@@ -39,6 +39,7 @@ class Graph:
     """An exported encoder in a session. Any thread may call it.
 
     Attributes:
+        path: of its file.
         dim: of a state.
         linears: names of the layers that an adapter may change, with their inputs and outputs.
     """
@@ -48,7 +49,7 @@ class Graph:
         from tokenizers import Tokenizer
 
         facts = json.loads((folder / FACTS).read_text())
-        self.folder, self.precision = folder, precision
+        self.path = folder / f"{precision}.onnx"
         self.dim: int = facts["dim"]
         self.linears: dict[str, tuple[int, int]] = {
             name: (inputs, outputs) for name, (inputs, outputs) in facts["linears"].items()
@@ -59,7 +60,7 @@ class Graph:
         # Threads that spin while they wait take the processor from the rest of the process.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
-            str(folder / f"{precision}.onnx"), options, providers=["CPUExecutionProvider"]
+            str(self.path), options, providers=["CPUExecutionProvider"]
         )
         # A layer that no state depends on has no inputs.
         self._inputs = {one.name for one in self._session.get_inputs()}

@@ -1,0 +1,234 @@
+"""A bundle answers as its version does, without Headrace, and its events arrive exactly once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from headrace.engine import Engine
+from headrace.errors import ModelError
+from headrace.model.artifact import VERSION, Manifest
+from headrace.model.corrections import input_key
+from headrace.model.edge import run
+from headrace.model.edge.bundle import write_bundle
+from headrace.model.inputs import Example
+from headrace.model.recipe import TrainingExample, TrainingSet
+from headrace.settings import Settings
+from headrace.trainer.recipes import load, text_classifier
+from headrace.trainer.recipes.text_classifier import Config
+from tests.support.gateways import running_gateway
+
+# What a bundle needs, and nothing else, can be imported from a folder of links.
+NEEDED = ("numpy", "numpy.libs", "onnxruntime", "tokenizers")
+ALONE = "import sys, runpy; sys.path[:0] = [sys.argv[1]]; del sys.argv[:2]; \
+runpy.run_path(sys.argv[0], run_name='__main__')"
+ODD = ["", "goat " * 4_000, "\x00 \U0001f512 ẞ", "the old school", "日本語のテキスト", "  a  goat "]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(folder: Path, config: Config, **said: Any) -> Path:
+    """A version of texts with categories, and what the trainer writes beside it."""
+    folder.mkdir()
+    examples = [
+        TrainingExample(Example(f"the {word} {n} of {label}", "eu" if n % 2 else "us"), label)
+        for n in range(15)
+        for label, word in (("Animal ", "goat"), ("place", "house"))
+    ]
+    dataset = TrainingSet("m", "classification", examples)
+    text_classifier.fit(dataset, None, config, lambda *_: None, folder)
+    manifest = Manifest(recipe="text_classifier", task="classification", **said)
+    (folder / VERSION).write_bytes(msgspec.json.encode(manifest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With an adapter, weights in 8 bits, a shift, a correction by hand, and one learned online."""
+    root = tmp_path_factory.mktemp("edge")
+    parent = trained(
+        root / "v1",
+        Config(adapter="always", epochs=1, tokens=16, int8_tolerance=1.0, int8_changed=1.0),
+        labels=("Animal ", "place"),
+        shift=(0.5, -0.5),
+        corrections={input_key(Example("a goat")): "place", input_key(Example("x")): "gone"},
+    )
+    child = root / "v1.1"
+    child.mkdir()
+    for path in parent.iterdir():
+        (child / path.name).hardlink_to(path)
+    step = [TrainingExample(Example("the old school"), "Animal ")]
+    text_classifier.update(parent, step, child, rate=0.01, steps=5)
+    return child
+
+
+@pytest.fixture(scope="module")
+def bundle(version: Path) -> Path:
+    target = version.parent / "bundle"
+    facts = write_bundle(version, "m", "v1.1", target)
+    assert facts["precision"] == "int8"
+    return target
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packages")
+    for name in NEEDED:
+        found = Path(np.__file__).parents[1] / name
+        if found.exists():
+            (folder / name).symlink_to(found)
+    return folder
+
+
+def alone(packages: Path, bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the bundle's program where nothing but NEEDED and Python's own library is there."""
+    command = [sys.executable, "-I", "-S", "-c", ALONE, str(packages), str(bundle / "run.py")]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_a_bundle_answers_as_its_version_does(version: Path, bundle: Path) -> None:
+    model, (_, predictor) = run.Model(bundle), load(version)
+    examples = [Example(text, segment) for text in [*ODD, "a goat"] for segment in (None, "eu")]
+    examples.append(Example("", None, {"kind": "x", "n": 3, "flag": True}))
+    wanted = predictor.predict(examples)
+    got = [model.probabilities(one.text, one.segment, one.features) for one in examples]
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert np.ptp(wanted[:, 0]) > 0.3
+
+
+def test_a_bundle_without_an_adapter_answers_as_its_version_does(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "v2", Config(adapter="never", int8_tolerance=0))
+    write_bundle(folder, "m", "v2", tmp_path / "bundle")
+    model, (_, predictor) = run.Model(tmp_path / "bundle"), load(folder)
+    got = [model.probabilities(text, None, {}) for text in ODD]
+    np.testing.assert_allclose(got, predictor.predict([Example(text) for text in ODD]), atol=1e-4)
+
+
+def test_it_runs_where_headrace_is_not(version: Path, bundle: Path, packages: Path) -> None:
+    for name in ("headrace", "torch", "transformers"):
+        code = f"import sys; sys.path.insert(0, {str(packages)!r}); import {name}"
+        missing = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True)
+        assert b"ModuleNotFoundError" in missing.stderr
+    box = str(bundle.parent / "alone.jsonl")
+    done = alone(packages, bundle, "--outbox", box, "predict", "the old school", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    wanted = load(version)[1].predict([Example("the old school")])[0]
+    np.testing.assert_allclose(list(answer["scores"].values()), wanted, atol=1e-4)
+    assert list(answer["scores"]) == ["Animal", "place"]
+    request = answer["request_id"]
+    done = alone(packages, bundle, "--outbox", box, "feedback", request, "place")
+    assert "2 events wait" in done.stdout
+    done = alone(packages, bundle, "--outbox", box, "sync", "--url", "http://127.0.0.1:1")
+    assert done.returncode == 1 and "cannot be reached" in done.stderr
+    assert "2 events wait" in done.stderr and "Traceback" not in done.stderr
+    for command in ((), ("predict",), ("feedback",), ("sync",)):
+        assert "example:" in alone(packages, bundle, *command, "--help").stdout
+
+
+def test_what_cannot_answer_by_itself_is_refused(version: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="to: must be a folder that is not there yet"):
+        write_bundle(version, "m", "v1", tmp_path)
+    (tmp_path / "v1").mkdir()
+    other = msgspec.json.encode(Manifest(recipe="tabular", task="classification"))
+    (tmp_path / "v1" / VERSION).write_bytes(other)
+    with pytest.raises(ModelError, match="must be of the recipe text_classifier, got 'tabular'"):
+        write_bundle(tmp_path / "v1", "m", "v1", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def kept(outbox: run.Outbox, count: int, start: int = 0) -> None:
+    for n in range(start, start + count):
+        inference = {
+            "model": "m",
+            "model_version": "v1.1",
+            "request_id": f"r{n}",
+            "prediction": "a",
+        }
+        outbox.add("inferences", {**inference, "event_time": run.now()})
+        said = {"feedback_id": f"f{n}", "request_id": f"r{n}", "label": "a"}
+        outbox.add("feedback", {**said, "event_time": run.now()})
+
+
+def stored(engine: Engine) -> tuple[int, int]:
+    row = engine.rows(
+        "select (select count(*) from events.inference) as asked, "
+        "(select count(*) from events.feedback) as said"
+    )[0]
+    return row["asked"], row["said"]
+
+
+def test_what_waits_arrives_once_whenever_a_sync_is_killed(
+    engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = run.Outbox(tmp_path / "outbox.jsonl")
+    kept(outbox, 40)
+    with outbox.path.open("ab") as file:
+        file.write(b'{"topic": "feedback", "ev')  # cut off by a power failure
+    kept(outbox, 1, 40)
+    outbox.add("feedback", {"feedback_id": "bad", "request_id": "r0", "label": ["no", "label"]})
+    code = (
+        "import sys, pathlib; from headrace.model.edge import run; run.AT_ONCE = 7; "
+        "print(run.Outbox(pathlib.Path(sys.argv[1])).sync(sys.argv[2]))"
+    )
+    with running_gateway(engine, settings) as url:
+        killed = 0
+        for pause in (0.02, 0.05, 0.1, 0.15):
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, str(outbox.path), url], stdout=subprocess.DEVNULL
+            )
+            deadline = time.monotonic() + 30
+            before = stored(engine)
+            while stored(engine) == before and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            time.sleep(pause / 10)
+            os.kill(process.pid, signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        assert killed
+        monkeypatch.setattr(run, "AT_ONCE", 7)
+        # As after a kill between the last answer and the note of it.
+        outbox._write_sent(0)
+        done = outbox.sync(url)
+        assert stored(engine) == (41, 41)
+        assert done["rejected"] == 1 and done["duplicates"] > 0
+        assert sum(done.values()) == 83
+        assert outbox.waiting() == 0 and outbox.path.stat().st_size == 0
+        kept(outbox, 1, 41)
+        assert outbox.sync(url) == {"accepted": 2, "duplicates": 0, "rejected": 0}
+    assert '"bad"' in outbox.rejected.read_text()
+    assert stored(engine) == (42, 42)
+
+
+def test_a_sync_while_another_is_under_way_says_so(tmp_path: Path) -> None:
+    outbox = run.Outbox(tmp_path / "outbox.jsonl")
+    with run._locked(tmp_path / "outbox.jsonl.sync"), pytest.raises(run.SyncError, match="another"):
+        outbox.sync("http://127.0.0.1:1")
+
+
+def test_the_program_needs_nothing_of_headrace(bundle: Path) -> None:
+    spec = importlib.util.spec_from_file_location("bundled_run", bundle / "run.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert bundle.resolve() == module.HERE
+    assert "import headrace" not in (bundle / "run.py").read_text()
