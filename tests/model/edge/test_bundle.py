@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -22,19 +21,19 @@ from headrace.engine import Engine
 from headrace.errors import ModelError
 from headrace.model.artifact import VERSION, Manifest
 from headrace.model.corrections import input_key
-from headrace.model.edge import run
+from headrace.model.edge import answers
+from headrace.model.edge import outbox as outboxes
 from headrace.model.edge.bundle import write_bundle
 from headrace.model.inputs import Example
 from headrace.model.recipe import TrainingExample, TrainingSet
 from headrace.settings import Settings
+from headrace.trainer import recipes
 from headrace.trainer.recipes import load, text_classifier
 from headrace.trainer.recipes.text_classifier import Config
 from tests.support.gateways import running_gateway
 
 # What a bundle needs, and nothing else, can be imported from a folder of links.
 NEEDED = ("numpy", "numpy.libs", "onnxruntime", "tokenizers")
-ALONE = "import sys, runpy; sys.path[:0] = [sys.argv[1]]; del sys.argv[:2]; \
-runpy.run_path(sys.argv[0], run_name='__main__')"
 ODD = ["", "goat " * 4_000, "\x00 \U0001f512 ẞ", "the old school", "日本語のテキスト", "  a  goat "]
 
 
@@ -99,14 +98,20 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def alone(packages: Path, bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the bundle's program where nothing but NEEDED and Python's own library is there."""
-    command = [sys.executable, "-I", "-S", "-c", ALONE, str(packages), str(bundle / "run.py")]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+def alone(packages: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run Python where nothing but NEEDED and its own library is there."""
+    return subprocess.run(
+        [sys.executable, "-S", "-s", *arguments],
+        env={"PYTHONPATH": str(packages)},
+        cwd=packages,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_a_bundle_answers_as_its_version_does(version: Path, bundle: Path) -> None:
-    model, (_, predictor) = run.Model(bundle), load(version)
+    model, (_, predictor) = answers.Model(bundle), load(version)
     examples = [Example(text, segment) for text in [*ODD, "a goat"] for segment in (None, "eu")]
     examples.append(Example("", None, {"kind": "x", "n": 3, "flag": True}))
     wanted = predictor.predict(examples)
@@ -118,45 +123,81 @@ def test_a_bundle_answers_as_its_version_does(version: Path, bundle: Path) -> No
 def test_a_bundle_without_an_adapter_answers_as_its_version_does(tmp_path: Path) -> None:
     folder = trained(tmp_path / "v2", Config(adapter="never", int8_tolerance=0))
     write_bundle(folder, "m", "v2", tmp_path / "bundle")
-    model, (_, predictor) = run.Model(tmp_path / "bundle"), load(folder)
+    model, (_, predictor) = answers.Model(tmp_path / "bundle"), load(folder)
     got = [model.probabilities(text, None, {}) for text in ODD]
     np.testing.assert_allclose(got, predictor.predict([Example(text) for text in ODD]), atol=1e-4)
 
 
 def test_it_runs_where_headrace_is_not(version: Path, bundle: Path, packages: Path) -> None:
     for name in ("headrace", "torch", "transformers"):
-        code = f"import sys; sys.path.insert(0, {str(packages)!r}); import {name}"
-        missing = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True)
-        assert b"ModuleNotFoundError" in missing.stderr
-    box = str(bundle.parent / "alone.jsonl")
-    done = alone(packages, bundle, "--outbox", box, "predict", "the old school", "--json")
+        assert "ModuleNotFoundError" in alone(packages, "-c", f"import {name}").stderr
+    ours: tuple[str | Path, ...] = (bundle / "run.py", "--outbox", bundle.parent / "alone.jsonl")
+    done = alone(packages, *ours, "predict", "the old school", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     wanted = load(version)[1].predict([Example("the old school")])[0]
     np.testing.assert_allclose(list(answer["scores"].values()), wanted, atol=1e-4)
     assert list(answer["scores"]) == ["Animal", "place"]
     request = answer["request_id"]
-    done = alone(packages, bundle, "--outbox", box, "feedback", request, "place")
+    done = alone(packages, *ours, "feedback", request, "place")
     assert "2 events wait" in done.stdout
-    done = alone(packages, bundle, "--outbox", box, "sync", "--url", "http://127.0.0.1:1")
+    done = alone(packages, *ours, "sync", "--url", "http://127.0.0.1:1")
     assert done.returncode == 1 and "cannot be reached" in done.stderr
     assert "2 events wait" in done.stderr and "Traceback" not in done.stderr
     for command in ((), ("predict",), ("feedback",), ("sync",)):
-        assert "example:" in alone(packages, bundle, *command, "--help").stdout
+        assert "example:" in alone(packages, bundle / "run.py", *command, "--help").stdout
+
+
+FEATURES: list[dict[str, Any]] = [
+    {},
+    {"size": 3, "kind": "a", "flag": True},
+    {"size": -1e300, "kind": "never seen", "weight": float("nan")},
+    {"size": 10**400, "flag": False, "new": 1, "weight": 0.25},
+    {"size": "a text", "kind": 7, "weight": None},
+]
+
+
+@pytest.mark.parametrize("recipe", ["text_classifier", "tabular"])
+def test_features_count_as_they_do_in_the_version(tmp_path: Path, recipe: str) -> None:
+    folder = tmp_path / "v1"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    text = "said" if recipe == "text_classifier" else ""
+    examples = []
+    for n, kind in enumerate(rng.choice(["a", "b", "c"], 120).tolist()):
+        given = {"size": float(rng.normal()), "kind": kind, "flag": kind == "b", "weight": n}
+        label = "yes" if (kind == "a") == (n % 10 != 0) else "no"
+        examples.append(TrainingExample(Example(text, "eu" if n % 2 else None, given), label))
+    dataset = TrainingSet("m", "classification", examples, ("no", "yes"))
+    trainer = recipes.find(recipe)
+    how: dict[str, Any] = (
+        {"adapter": "never", "int8_tolerance": 0} if recipe == "text_classifier" else {"steps": 100}
+    )
+    trainer.fit(dataset, None, trainer.Config(**how), lambda *_: None, folder)
+    manifest = Manifest(recipe=recipe, task="classification", labels=("no", "yes"))
+    (folder / VERSION).write_bytes(msgspec.json.encode(manifest))
+    write_bundle(folder, "m", "v1", tmp_path / "bundle")
+    model, (_, predictor) = answers.Model(tmp_path / "bundle"), load(folder)
+    asked = [Example(text, "eu", said) for text in ("", "said") for said in FEATURES]
+    asked += [one.example for one in examples[:20]]
+    wanted = predictor.predict(asked)
+    got = [model.probabilities(one.text, one.segment, one.features) for one in asked]
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert np.ptp(wanted[:, 1]) > 0.3
 
 
 def test_what_cannot_answer_by_itself_is_refused(version: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="to: must be a folder that is not there yet"):
         write_bundle(version, "m", "v1", tmp_path)
     (tmp_path / "v1").mkdir()
-    other = msgspec.json.encode(Manifest(recipe="tabular", task="classification"))
+    other = msgspec.json.encode(Manifest(recipe="tabular", task="regression"))
     (tmp_path / "v1" / VERSION).write_bytes(other)
-    with pytest.raises(ModelError, match="must be of the recipe text_classifier, got 'tabular'"):
+    with pytest.raises(ModelError, match="got a regression by tabular"):
         write_bundle(tmp_path / "v1", "m", "v1", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
-def kept(outbox: run.Outbox, count: int, start: int = 0) -> None:
+def kept(outbox: outboxes.Outbox, count: int, start: int = 0) -> None:
     for n in range(start, start + count):
         inference = {
             "model": "m",
@@ -164,9 +205,9 @@ def kept(outbox: run.Outbox, count: int, start: int = 0) -> None:
             "request_id": f"r{n}",
             "prediction": "a",
         }
-        outbox.add("inferences", {**inference, "event_time": run.now()})
+        outbox.add("inferences", {**inference, "event_time": outboxes.now()})
         said = {"feedback_id": f"f{n}", "request_id": f"r{n}", "label": "a"}
-        outbox.add("feedback", {**said, "event_time": run.now()})
+        outbox.add("feedback", {**said, "event_time": outboxes.now()})
 
 
 def stored(engine: Engine) -> tuple[int, int]:
@@ -180,15 +221,15 @@ def stored(engine: Engine) -> tuple[int, int]:
 def test_what_waits_arrives_once_whenever_a_sync_is_killed(
     engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = run.Outbox(tmp_path / "outbox.jsonl")
+    outbox = outboxes.Outbox(tmp_path / "outbox.jsonl")
     kept(outbox, 40)
     with outbox.path.open("ab") as file:
         file.write(b'{"topic": "feedback", "ev')  # cut off by a power failure
     kept(outbox, 1, 40)
     outbox.add("feedback", {"feedback_id": "bad", "request_id": "r0", "label": ["no", "label"]})
     code = (
-        "import sys, pathlib; from headrace.model.edge import run; run.AT_ONCE = 7; "
-        "print(run.Outbox(pathlib.Path(sys.argv[1])).sync(sys.argv[2]))"
+        "import sys, pathlib; from headrace.model.edge import outbox; outbox.AT_ONCE = 7; "
+        "print(outbox.Outbox(pathlib.Path(sys.argv[1])).sync(sys.argv[2]))"
     )
     with running_gateway(engine, settings) as url:
         killed = 0
@@ -205,7 +246,7 @@ def test_what_waits_arrives_once_whenever_a_sync_is_killed(
             os.kill(process.pid, signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
         assert killed
-        monkeypatch.setattr(run, "AT_ONCE", 7)
+        monkeypatch.setattr(outboxes, "AT_ONCE", 7)
         # As after a kill between the last answer and the note of it.
         outbox._write_sent(0)
         done = outbox.sync(url)
@@ -220,15 +261,9 @@ def test_what_waits_arrives_once_whenever_a_sync_is_killed(
 
 
 def test_a_sync_while_another_is_under_way_says_so(tmp_path: Path) -> None:
-    outbox = run.Outbox(tmp_path / "outbox.jsonl")
-    with run._locked(tmp_path / "outbox.jsonl.sync"), pytest.raises(run.SyncError, match="another"):
+    outbox = outboxes.Outbox(tmp_path / "outbox.jsonl")
+    with (
+        outboxes._locked(tmp_path / "outbox.jsonl.sync"),
+        pytest.raises(outboxes.SyncError, match="another"),
+    ):
         outbox.sync("http://127.0.0.1:1")
-
-
-def test_the_program_needs_nothing_of_headrace(bundle: Path) -> None:
-    spec = importlib.util.spec_from_file_location("bundled_run", bundle / "run.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert bundle.resolve() == module.HERE
-    assert "import headrace" not in (bundle / "run.py").read_text()
