@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from benchmarks import (
     dataset,
     drift,
+    encoders,
     finetune,
     forgetting,
     ingest,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "forgetting": forgetting.run,
     "dataset": dataset.run,
     "llm": llm.run,
+    "encoders": encoders.run,
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
     "tabular": tabular.run,

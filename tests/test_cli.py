@@ -95,6 +95,8 @@ def test_a_model_is_handed_over_and_taken_back(
         (["promote", "churn", "v1"], "none is published"),
         (["promote", "churn", "v1", "--traffic", "2"], "share in (0, 1), got 2.0"),
         (["rollback", "churn"], "no version of 'churn' serves"),
+        (["export", "churn", "--to", "x"], "no version of 'churn' serves"),
+        (["export", "churn", "v1", "--to", "x"], "none is published"),
         (["dbt"], "headrace dbt build"),
         (["dashboards", "push"], "HEADRACE_GRAFANA_URL"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from headrace.settings import Settings
 from headrace.trainer import recipes
 from headrace.trainer.recipes import load, text_classifier
 from headrace.trainer.recipes.text_classifier import Config
+from tests.support.blocks import blocks
 from tests.support.gateways import running_gateway
 
 # What a bundle needs, and nothing else, can be imported from a folder of links.
@@ -184,6 +186,23 @@ def test_features_count_as_they_do_in_the_version(tmp_path: Path, recipe: str) -
     got = [model.probabilities(one.text, one.segment, one.features) for one in asked]
     np.testing.assert_allclose(got, wanted, atol=1e-4)
     assert np.ptp(wanted[:, 1]) > 0.3
+
+
+def test_the_example_of_the_page_runs(
+    bundle: Path, packages: Path, engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    (example,) = [one for one in blocks() if one.page.name == "edge.md" and one.options]
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for file in bundle.iterdir():
+        shutil.copy(file, folder)
+    with running_gateway(engine, settings) as url:
+        (folder / "ask.py").write_text(example.text.replace("http://127.0.0.1:8321", url))
+        done = alone(packages, folder / "ask.py")
+    assert done.returncode == 0, done.stderr
+    assert stored(engine) == (1, 1)
+    shown = engine.rows("select prediction, probabilities is null as bare from events.inference")
+    assert shown[0]["prediction"] in ("Animal", "place") and not shown[0]["bare"]
 
 
 def test_what_cannot_answer_by_itself_is_refused(version: Path, tmp_path: Path) -> None:
