@@ -28,7 +28,7 @@ from headrace.model.text.served import TextEncoder, exported
 from headrace.model.text.version import load
 from headrace.trainer.recipes import text_classifier
 
-LEARN, TEST = 3_000, 1_000
+LEARN, TEST = 1_000, 500
 BATCHES = (1, 64)
 TURNS = 15
 

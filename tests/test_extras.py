@@ -77,6 +77,12 @@ def commands() -> dict[str, list[str]]:
                 for parameter in command.params
                 if isinstance(parameter, click.Argument) and parameter.required
             ),
+            *(
+                word
+                for parameter in command.params
+                if isinstance(parameter, click.Option) and parameter.required
+                for word in (parameter.opts[0], "x")
+            ),
         ]
         for name, command in root.commands.items()
     }
