@@ -28,6 +28,7 @@ from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+TIMEOUT_S = 600.0  # of an export
 FORMAT = 1  # of what `headrace.model.text.export` writes
 TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime")
 # Devices of graphics drivers on Linux, and on Windows' subsystem for it.
@@ -65,7 +66,7 @@ def shared_graph(base: str, precision: Precision) -> Graph | None:
     """Return the graph of this process; None, and a line in the log, where there can be none."""
     try:
         return Graph(exported(base), precision)
-    except (ModelError, ImportError, OSError, RuntimeError) as error:
+    except (ModelError, ImportError, OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         logger.warning("base %r is served by torch: %s", base, one_line(error))
         return None
 
@@ -76,6 +77,7 @@ def exported(base: str) -> Path:
     Raises:
         ModelError: it cannot be exported.
         OSError: the cache cannot be written.
+        subprocess.TimeoutExpired: it takes too long.
     """
     source = _folder(base)
     place = Settings.load().cache_path.resolve() / "onnx" / _key(source)
@@ -86,6 +88,7 @@ def exported(base: str) -> Path:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
+            timeout=TIMEOUT_S,
         )
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
