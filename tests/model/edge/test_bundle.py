@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.control.lifecycle import published_version
 from headrace.engine import Engine
 from headrace.errors import ModelError
+from headrace.events.contract import parse
+from headrace.events.log import EventLog
 from headrace.model.artifact import VERSION, Manifest
 from headrace.model.corrections import input_key
 from headrace.model.edge import answers
@@ -203,6 +206,22 @@ def test_the_example_of_the_page_runs(
     assert stored(engine) == (1, 1)
     shown = engine.rows("select prediction, probabilities is null as bare from events.inference")
     assert shown[0]["prediction"] in ("Animal", "place") and not shown[0]["bare"]
+
+
+def test_the_champion_is_exported_where_no_version_is_named(engine: Engine) -> None:
+    for name in ("v1", "v2"):
+        event = {
+            "model": "m",
+            "model_version": name,
+            "event": "promoted",
+            "artifact_uri": f"/a/{name}",
+        }
+        with EventLog(engine) as log:
+            log.append("model_events", [parse("model_events", event)])
+    assert published_version(engine, "m") == ("v2", "/a/v2")
+    assert published_version(engine, "m", "v1") == ("v1", "/a/v1")
+    with pytest.raises(ModelError, match="must be one of v1, v2, got 'v3'"):
+        published_version(engine, "m", "v3")
 
 
 def test_what_cannot_answer_by_itself_is_refused(version: Path, tmp_path: Path) -> None:
