@@ -73,6 +73,8 @@ def write_bundle(folder: Path, model: str, model_version: str, target: Path) -> 
             f"export: the version must be a classification by {' or '.join(RECIPES)}, "
             f"got a {manifest.task} by {manifest.recipe}"
         )
+    if manifest.ids:
+        raise ModelError(f"export: the version must not read ids, got {', '.join(manifest.ids)}")
     with folder_once(target) as draft:
         if manifest.recipe == "tabular":
             labels, facts, arrays = _table(folder)
@@ -144,7 +146,9 @@ def _texts(folder: Path, draft: Path) -> Made:
 def _table(folder: Path) -> Made:
     """Return what a network of features is made of."""
     config = read_table_config(folder)
-    schema = config["schema"]
+    schema, head = config["schema"], load_file(folder / HEAD_WEIGHTS)
+    if any(name.startswith("parent.") for name in head):
+        raise ModelError("export: the network of features must have one column, got several")
     facts = {
         **{name: schema[name] for name in ("numerics", "mean", "scale")},
         "clip": CLIP,
@@ -153,7 +157,7 @@ def _table(folder: Path) -> Made:
         "names": NAME_BUCKETS,
         "columns": list(range(len(config["labels"]))),
     }
-    return config["labels"], {"table": facts}, _under("table", load_file(folder / HEAD_WEIGHTS))
+    return config["labels"], {"table": facts}, _under("table", head)
 
 
 def _under(part: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
