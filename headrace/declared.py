@@ -1,4 +1,4 @@
-"""Which models learn, and how: the tables of ``headrace.toml``.
+"""Which models learn, and how: the tables ``models`` of ``headrace.toml``.
 
     [models.churn]
     recipe = "tabular"
@@ -20,32 +20,25 @@ A key that nobody knows is an error that names the nearest one.
 from __future__ import annotations
 
 import sys
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from headrace.alerts.receivers import Receiver
 from headrace.control import policies
 from headrace.engine import Engine
 from headrace.errors import ModelError, SettingError
 from headrace.model.inputs import Id
 from headrace.model.recipe import Recipe, Task
 from headrace.model.sampling import Sampling
+from headrace.toml import converted, known, read_table
 from headrace.trainer.recipes import find, names
 
 GateMetric = Literal["log_loss", "auc", "f1", "accuracy", "brier", "mae", "mse", "ndcg"]
-
-
-# What msgspec calls a type, and what people do.
-WORDS = {
-    " | null": "", "int": "a whole number", "float": "a number", "str": "a text",
-    "array": "a list", "object": "a table", "bool": "true or false",
-}  # fmt: skip
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +119,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The file."""
 
     models: dict[str, Declared] = {}
+    alerts: dict[str, Receiver] = {}
 
 
 def read_declared(path: Path) -> dict[str, Declared]:
@@ -136,18 +130,9 @@ def read_declared(path: Path) -> dict[str, Declared]:
     Raises:
         SettingError: the file cannot be read, or a key or value is not allowed.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(f"{path.name} cannot be read: {error}") from None
+    models = read_table(path, "models")
     if (beside := str(path.resolve().parent)) not in sys.path:
         sys.path.append(beside)
-    known(path.name, document, ["models"])
-    models = document.get("models", {})
-    if not isinstance(models, dict):
-        raise SettingError(f"{path.name}: models: must be tables [models.NAME], got {models!r}")
     declared = {}
     for name, model in models.items():
         where = f"{path.name}: models.{name}"
@@ -156,7 +141,7 @@ def read_declared(path: Path) -> dict[str, Declared]:
             known(f"{where}.gate", model.get("gate", {}), Gate.__struct_fields__)
             known(f"{where}.online", model.get("online", {}), Online.__struct_fields__)
             known(f"{where}.sampling", model.get("sampling", {}), Sampling.__struct_fields__)
-        declared[name] = _converted(model, Declared, where)
+        declared[name] = converted(model, Declared, where)
     for name, one in declared.items():
         if one.recipe:
             recipe, _ = chosen(one, where=f"{path.name}: models.{name}")
@@ -193,7 +178,7 @@ def chosen(declared: Declared, where: str = "") -> tuple[Recipe, Any]:
         if "base" not in settings:
             raise SettingError(f"{where}.base: {declared.recipe} starts from no other model")
         given["base"] = declared.base
-    return recipe, _converted(given, recipe.Config, f"{where}.config")
+    return recipe, converted(given, recipe.Config, f"{where}.config")
 
 
 def setting_names(config: type[Any]) -> list[str]:
@@ -201,52 +186,6 @@ def setting_names(config: type[Any]) -> list[str]:
     if is_dataclass(config):
         return [one.name for one in fields(config)]
     return [one.name for one in msgspec.structs.fields(config)]
-
-
-def known(where: str, given: object, keys: Iterable[str]) -> None:
-    """Refuse keys that are none of `keys`.
-
-    Raises:
-        SettingError: names the key and the nearest one.
-    """
-    if not isinstance(given, Mapping):
-        return
-    allowed = list(keys)
-    for key in given:
-        if key not in allowed:
-            near = get_close_matches(str(key), allowed, n=1, cutoff=0.0)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise SettingError(f"{where}: {key!r} is no key; {meant}there are {', '.join(allowed)}")
-
-
-def _converted(given: object, kind: type[Any], where: str) -> Any:
-    """Return `given` as `kind`.
-
-    Raises:
-        SettingError: names the key, what is allowed and what came.
-    """
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        keys = [key for key in path.strip("`").split(".") if key]
-        came = given
-        for key in keys:
-            came = came.get(key.partition("[")[0]) if isinstance(came, Mapping) else came
-        choices = _choices(kind, keys)
-        expected = message.removeprefix("Expected ").partition(", got")[0].replace("`", "")
-        for name, words in WORDS.items():
-            expected = expected.replace(name, words)
-        allowed = f"one of {', '.join(choices)}" if choices else expected
-        raise SettingError(f"{'.'.join([where, *keys])}: must be {allowed}, got {came!r}") from None
-
-
-def _choices(kind: Any, keys: Sequence[str]) -> list[str]:
-    """Return the texts that are allowed at a key; none where it is no choice."""
-    for key in keys:
-        kind = get_type_hints(kind).get(key) if isinstance(kind, type) else None
-    literals = [one for one in (kind, *get_args(kind)) if get_origin(one) is Literal]
-    return [str(choice) for one in literals for choice in get_args(one)]
 
 
 def toml_schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ HeadraceError
 ├── LostClaimError          another trainer has taken the claim over
 ├── DeliveryError           events could not be delivered to the gateway
 ├── GrafanaError            Grafana refused or is no Grafana
+├── AlertError              a receiver of alerts cannot be reached, or may not be
 └── MissingPackageError     a package that an extra brings is not installed
 """
 
@@ -72,6 +73,10 @@ class DeliveryError(HeadraceError):
 
 class GrafanaError(HeadraceError):
     """Grafana cannot be reached or refuses; the text says what to do next."""
+
+
+class AlertError(HeadraceError):
+    """A receiver of alerts cannot be reached, or may not be; the text holds no secret."""
 
 
 class MissingPackageError(HeadraceError):

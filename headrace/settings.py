@@ -1,6 +1,7 @@
 """Settings: every ``HEADRACE_*`` environment variable, its type, default and meaning.
 
-Nothing else in Headrace reads the environment. An unknown ``HEADRACE_*`` variable is an error,
+Nothing else in Headrace reads the environment, but for secrets of receivers of alerts, in variables
+that ``headrace.toml`` names. An unknown ``HEADRACE_*`` variable is an error,
 so that a typo is found at start and not in production.
 """
 
@@ -103,11 +104,18 @@ class Settings:
         minimum=1,
     )
     artifacts: str = _setting("", "folder of published versions; empty: `artifacts` in the home")
-    models: str = _setting("headrace.toml", "file that declares which models learn, and how")
+    models: str = _setting(
+        "headrace.toml",
+        "file that declares which models learn, and how, and who is told of alerts",
+    )
     cache: str = _setting(
         "",
         "folder of what can be made again, such as exported encoders; "
         "empty: `headrace` in the user's cache",
+    )
+    alert_hosts: str = _setting(
+        "hooks.slack.com,events.pagerduty.com,events.eu.pagerduty.com",
+        "hosts that alerts may be sent to: names, and for private addresses those, or networks",
     )
     kafka: str = _setting(
         "",

@@ -39,12 +39,14 @@ def models(settings: Settings, schema: bool, as_json: bool) -> None:
     """Check headrace.toml, and list what it declares."""
     import msgspec
 
+    from headrace.alerts.receivers import read_receivers
     from headrace.declared import Declared, chosen, read_declared, toml_schema
 
     if schema:
         print_json(toml_schema())
         return
     declared = read_declared(settings.models_path)
+    read_receivers(settings.models_path)
     if as_json:
         print_json(
             [

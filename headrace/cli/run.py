@@ -1,4 +1,7 @@
-"""Commands that run until Ctrl-C: up, gateway, trainer, ingest, and the demo."""
+"""Commands that run until Ctrl-C: up, gateway, trainer, ingest, and the demo.
+
+`headrace alerts send` is another one.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,13 @@ SERVING = ("engine", "gateway", "features", "model")
 
 @command(example="headrace up", needs=SERVING)
 def up(settings: Settings) -> None:
-    """Run the database, the gateway and the trainer until Ctrl-C."""
+    """Run the database, the gateway, the trainer and what sends alerts until Ctrl-C."""
     # Before the imports, which take a while when nothing is in the machine's cache.
     say = Steps(sys.stdout)
     say(f"home     {settings.home.resolve()}")
 
+    from headrace.alerts.receivers import read_receivers
+    from headrace.alerts.send import lines
     from headrace.control.owner import owner_key
     from headrace.declared import read_declared
     from headrace.deploy import migrate, prepare
@@ -32,6 +37,7 @@ def up(settings: Settings) -> None:
 
     _look_at_kafka(settings)
     read_declared(settings.models_path)
+    receivers = lines(read_receivers(settings.models_path), settings.alert_hosts)
     key = owner_key(settings)
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -39,6 +45,8 @@ def up(settings: Settings) -> None:
     parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
     if settings.kafka and not DIALECTS[settings.engine].reads_topics:
         parts["ingest"] = {}
+    if receivers:
+        parts["alerts send"] = {}
     with ExitStack() as stack:
         wait_for_port(replace(settings, port=int(port)), say)
         engine = stack.enter_context(open_engine(settings, say=say))

@@ -64,13 +64,12 @@ def note_alerts(engine: Engine) -> None:
             "select model, alert, subject, since, severity, event_clock from headrace.alerts"
         )
     }
-    opened = {
-        (row["model"], row["alert"], row["subject"]): row
-        for row in engine.rows(
-            "select model, alert, subject, since, severity, last_seen_at from control.alert_log "
-            "where cleared_at is null"
-        )
-    }
+    # Two that note at once may both open an alert: it then has two rows, which end together.
+    rows_open = engine.rows(
+        "select model, alert, subject, since, severity, last_seen_at from control.alert_log "
+        "where cleared_at is null"
+    )
+    opened = {(row["model"], row["alert"], row["subject"]): row for row in rows_open}
     names = ("model", "alert", "subject", "since", "severity")
     rows = [
         {**{name: row[name] for name in names}, "last_seen_at": row["event_clock"],
@@ -80,8 +79,8 @@ def note_alerts(engine: Engine) -> None:
     ]  # fmt: skip
     rows += [
         {**row, "cleared_at": clocks.get(row["model"], row["last_seen_at"])}
-        for key, row in opened.items()
-        if key not in shown
+        for row in rows_open
+        if (row["model"], row["alert"], row["subject"]) not in shown
     ]
     _put(engine, "control.alert_log", ["model", "alert", "subject", "since"], rows)
 
