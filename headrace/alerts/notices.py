@@ -34,7 +34,8 @@ class Notice:
 
     Attributes:
         incident: id of it, the same in all messages.
-        model, alert, subject, severity, value, threshold: as ``headrace.alerts`` had them last.
+        model, alert, subject, value, threshold: as ``headrace.alerts`` had them last.
+        severity: the worst that it had.
         since: by the model's clock.
         opened_at: when it was first seen, by the wall clock.
         ended_at: when it was seen no more; None while it fires.
@@ -185,12 +186,12 @@ values (
     %(threshold)s, %(since)s, %(opened_at)s
 )
 """
-# One that has become critical is told at once.
+# One that has become critical is told at once, and stays critical.
 _FOUND = """
 update control.notices set
-    told_at = case when %(severity)s = 'critical' and severity != 'critical' then null
-        else told_at end,
-    severity = %(severity)s, value = %(value)s, threshold = %(threshold)s, gone_at = null
+    told_at = case when severity <= %(severity)s then told_at end,
+    severity = least(severity, %(severity)s),
+    value = %(value)s, threshold = %(threshold)s, gone_at = null
 where receiver = %(receiver)s and incident = %(incident)s
 """
 _GONE = """

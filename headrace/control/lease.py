@@ -19,6 +19,9 @@ from headrace.errors import EngineError
 
 log = logging.getLogger(__name__)
 
+# Seconds between two tries to take a role that another process has.
+WANTING_S = 2.0
+
 Writing = Callable[[], AbstractContextManager[Connection]]
 
 
@@ -80,7 +83,7 @@ class Lease:
 
     def holds(self, connection: Connection) -> bool:
         """Whether the role is this process's; then so until the connection's transaction ends."""
-        return bool(connection.execute(_HOLD, [self._name, self.holder]).fetchone())
+        return connection.execute(_HOLD, [self._name, self.holder]).fetchone() is not None
 
     def give_back(self) -> None:
         """Let another process take it at once.
@@ -98,7 +101,8 @@ class Lease:
                 self.renew()
             except (EngineError, psycopg.Error) as error:
                 log.warning("the lease %s is not renewed, trying again: %s", self._name, error)
-            if self._stop.wait(self._lease_s / 4):
+            pause = self._lease_s / 4
+            if self._stop.wait(pause if self.is_held() else min(pause, WANTING_S)):
                 return
 
 

@@ -1,4 +1,4 @@
-"""Only hosts that are allowed are contacted, by the address that was checked, for a limited time."""
+"""Only hosts that are allowed are contacted, by the address that was checked, and not for long."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_may_be_contacted(
     listed: str, url: str, address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolving(
-        monkeypatch, a_example=[PUBLIC], **{"a_example_": [PUBLIC]}, inner_example=[PRIVATE],
+        monkeypatch, a_example=[PUBLIC], a_example_=[PUBLIC], inner_example=[PRIVATE],
         both_example=[PRIVATE, PUBLIC], mapped_example=[f"::ffff:{PRIVATE}", "169.254.169.254"],
         localhost=["127.0.0.1", "::1"], b_example=[PUBLIC],
         **{each.replace(".", "_"): [each] for each in (PUBLIC, "127.0.0.1", "127.0.0.2")},

@@ -60,7 +60,7 @@ def test_receivers_are_read_and_know_what_they_want(tmp_path: Path) -> None:
         ("alerts = 1", "alerts: must be tables"),
         ("[alerts]\na = '{secret}'", "alerts.a: must be a table"),
         ("[alerts.a]\nkind = 'slak'", "kind: must be one of slack, pagerduty, webhook, alertm"),
-        ("[alerts.a]\nkind = 'slack'\nurl_evn = 'X'", "'url_evn' is no key; did you mean 'url_env'"),
+        ("[alerts.a]\nkind = 'slack'\nurl_evn = 'X'", "'url_evn' is no key; did you mean 'url_"),
         ("[alerts.a]\nkind = 'slack'\nurl = 'https://x/{secret}'", "slack has url_env"),
         ("[alerts.a]\nkind = 'slack'\nurl_env = '{secret}'", "name of an environment variable"),
         ("[alerts.a]\nkind = 'slack'\nurl_env = ['{secret}']", "url_env: must be a text"),
