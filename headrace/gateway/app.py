@@ -28,6 +28,7 @@ from headrace.gateway.guard import Guard
 from headrace.gateway.ingest import check_all, store, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
 from headrace.gateway.predict import predict
+from headrace.gateway.scaling import scaling
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, HttpError, http_error, read_items, read_json, respond
 from headrace.settings import Settings
@@ -58,13 +59,16 @@ ENDPOINTS: dict[str, Any] = {
         "example": {"model": "churn", "text": "how do I leave?", "features": {"age": 31}},
     },
     "GET /v1/plan": {"does": "returns the versions that serve, and whether each is loaded"},
+    "GET /v1/scaling": {"does": "returns the load of all models and of each, for autoscalers"},
     "GET /v1/models/{model}/policies": {"does": "returns the thresholds of a model"},
     "PUT /v1/models/{model}/policies": {
         "does": "sets thresholds of a model; null goes back to the default",
         "needs": "Authorization: Bearer, with the owner's key",
         "example": {"min_new_labels": 200},
     },
-    "GET /metrics": {"does": "metrics for Prometheus: events, the queue and the lag behind Kafka"},
+    "GET /metrics": {
+        "does": "metrics for Prometheus: events, the queue, the lag behind Kafka, the models' load"
+    },
     "GET /healthz": {"does": "says whether the database responds and events are stored"},
 }  # fmt: skip
 
@@ -119,6 +123,9 @@ class Gateway:
 
     async def plan(self, _: Request) -> Response:
         return respond({"versions": self.serving.report()})
+
+    async def scaling(self, _: Request) -> Response:
+        return respond(await run_in_threadpool(scaling, self.engine))
 
     def owned(self, handle: Handler) -> Handler:
         """Return a handler that requires the owner's key."""
@@ -182,6 +189,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             ),
             Route("/v1/predict", gateway.predict, methods=["POST"]),
             Route("/v1/plan", gateway.plan),
+            Route("/v1/scaling", gateway.scaling),
             Route("/v1/models/{model:path}/policies", gateway.get_policies),
             Route(
                 "/v1/models/{model:path}/policies",

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: events of this gateway, and how far the database is behind Kafka."""
+"""Metrics for Prometheus: events of this gateway, the lag behind Kafka, the load of the models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from headrace.engine import Engine
 from headrace.errors import EngineError
 from headrace.events.contract import Topic
 from headrace.events.rows import Receipt, Status
+from headrace.gateway.scaling import loads
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SIGNALS = {"up": 1, "steady": 0, "down": -1}
 _LAG = """
 select topic, partition, messages_behind, looked_at
 from headrace.ingest_lag
@@ -43,6 +45,22 @@ class GatewayMetrics:
             "absent when the brokers were not asked within 15 seconds",
             "topic", "partition",
         )  # fmt: skip
+        self._load = {
+            "requests_per_second": self._gauge(
+                "headrace_requests_per_second", "Requests of a model over the last minute", "model"
+            ),
+            "forecast_requests_per_second": self._gauge(
+                "headrace_forecast_requests_per_second", "The same 10 minutes ahead", "model"
+            ),
+            "concurrency": self._gauge(
+                "headrace_concurrency", "Requests of a model in progress at a time; absent where "
+                "no latency is known", "model",
+            ),
+        }  # fmt: skip
+        self._wanted = self._gauge(
+            "headrace_scaling_signal", "Whether a model needs more capacity: 1, 0 or -1 (less)",
+            "model",
+        )  # fmt: skip
         self._looked_at = self._gauge(
             "headrace_ingest_looked_at_seconds", "When the brokers were last asked, in Unix time",
             "topic", "partition",
@@ -61,10 +79,10 @@ class GatewayMetrics:
     def exposition(self, engine: Engine, queued: int) -> bytes:
         """Query the database and return all metrics in Prometheus's text format."""
         self._queued.set(queued)
-        self._behind.clear()
-        self._looked_at.clear()
+        for gauge in (self._behind, self._looked_at, self._wanted, *self._load.values()):
+            gauge.clear()
         try:
-            lags = engine.rows(_LAG)
+            lags, models = engine.rows(_LAG), loads(engine)
         except EngineError:
             self._up.set(0)
         else:
@@ -74,6 +92,11 @@ class GatewayMetrics:
                 self._looked_at.labels(*partition).set(lag["looked_at"].timestamp())
                 if lag["messages_behind"] is not None:
                     self._behind.labels(*partition).set(lag["messages_behind"])
+            for model, load in models.items():
+                self._wanted.labels(model).set(_SIGNALS[load["signal"]])
+                for name, gauge in self._load.items():
+                    if load[name] is not None:
+                        gauge.labels(model).set(load[name])
         return expose(self._registry)
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:

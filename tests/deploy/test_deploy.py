@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -16,7 +17,9 @@ from headrace.cli import root
 from headrace.events.contract import TOPICS
 from headrace.events.kafka.topics import topic_name
 from headrace.events.rows import REJECTED
+from headrace.gateway.app import ENDPOINTS
 from headrace.gateway.guard import allowed_hosts
+from headrace.gateway.scaling import NUMBERS
 from headrace.settings import Settings, describe
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +28,7 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 MANIFESTS: list[dict[str, Any]] = [
     document
-    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for file in sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
     for document in yaml.safe_load_all(file.read_text())
 ]
 EXAMPLE = (DEPLOY / ".env.example").read_text()
@@ -246,6 +249,9 @@ FIELDS = {
     ("kafka.strimzi.io/v1", "KafkaTopic"): "partitions replicas config topicName",
     ("postgresql.cnpg.io/v1", "Cluster"): "instances bootstrap storage resources",
     ("postgresql.cnpg.io/v1", "Database"): "name owner cluster",
+    ("keda.sh/v1alpha1", "ScaledObject"): (
+        "scaleTargetRef minReplicaCount maxReplicaCount fallback triggers"
+    ),
     ("risingwave.risingwavelabs.com/v1alpha1", "RisingWave"): (
         "image metaStore stateStore components"
     ),
@@ -271,10 +277,12 @@ def test_named_secrets_and_services_exist() -> None:
     named = {
         each.get("name")
         for key, each in walk(MANIFESTS)
-        if key in ("secretKeyRef", "secret") and isinstance(each, dict)
+        if key in ("secretKeyRef", "secretRef", "secret") and isinstance(each, dict)
     } | {each for key, each in walk(MANIFESTS) if key == "secretName"}
     for name in named:
         assert f"create secret generic {name}" in readme, name
+    for name in {each["name"] for key, each in walk(MANIFESTS) if key == "configMap"}:
+        assert f"create configmap {name}" in readme, name
     database = kind("Cluster")[0]["metadata"]["name"] + "-rw"
     assert kind("RisingWave")[0]["spec"]["metaStore"]["postgresql"]["host"] == database
     data = kind("ConfigMap")[0]["data"]
@@ -283,3 +291,15 @@ def test_named_secrets_and_services_exist() -> None:
         in (data["HEADRACE_DSN"])
     )
     assert data["HEADRACE_KAFKA"] == f"{kind('Kafka')[0]['metadata']['name']}-kafka-bootstrap:9092"
+
+
+def test_keda_asks_the_gateway_for_a_number_that_it_has() -> None:
+    (scaled,) = kind("ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] in {
+        each["metadata"]["name"] for each in kind("Deployment")
+    }
+    (trigger,) = scaled["spec"]["triggers"]
+    asked, path = urlsplit(trigger["metadata"]["url"]), "/v1/scaling"
+    names = kind("ConfigMap")[0]["data"]["HEADRACE_ALLOWED_HOSTS"].split(",")
+    assert asked.hostname in names and asked.path == path and f"GET {path}" in ENDPOINTS
+    assert trigger["metadata"]["valueLocation"] in NUMBERS

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from headrace.alerts.formats import MOST
+from headrace.alerts.receivers import Receiver
 from headrace.cli import main, root
 from headrace.engine import Engine
 from headrace.events.contract import STRUCTS
 from headrace.gateway.app import ENDPOINTS
+from headrace.gateway.scaling import NUMBERS
 from headrace.settings import describe
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +52,11 @@ def test_every_policy_with_its_default(engine: Engine) -> None:
     for row in engine.rows("select policy, default_value from control.policy_kinds"):
         shown = documented[row["policy"]][0].strip("`")
         assert not row["default_value"] or shown == row["default_value"], row
+
+
+def test_every_key_of_a_receiver() -> None:
+    documented = rows((ROOT / "docs" / "alerts.md").read_text())
+    assert {*Receiver.__struct_fields__, *NUMBERS, *MOST} <= documented.keys()
 
 
 def test_every_endpoint() -> None:

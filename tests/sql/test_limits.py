@@ -159,7 +159,7 @@ def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> N
     of_kafka = {"control.consumed", "control.topic_ends", "control.losses"}
     written_later = {
         "control.alert_log", "control.trigger_history", "control.training_progress",
-        "control.left_views",
+        "control.left_views", "control.leases", "control.notices",
     }  # fmt: skip
     assert empty == of_kafka | written_later | {"control.claims", "events.rejected"}
 

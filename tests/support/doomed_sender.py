@@ -25,7 +25,7 @@ def die(*_: Any) -> None:
 
 if __name__ == "__main__":
     dsn, home, url = sys.argv[1:]
-    Notices.told = die  # type: ignore[method-assign]
+    Notices.told = die  # type: ignore[method-assign, assignment]
     engine = Engine(dsn, Settings(home=Path(home), dsn=dsn))
     Sender(engine, lines({"ours": webhook(url, severities=("critical",))}, "127.0.0.1")).run(
         threading.Event()
