@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -23,6 +24,9 @@ from headrace.settings import PREFIX
 SETTING = f"{PREFIX}ALERT_HOSTS"
 TIMEOUT_S = 10.0
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+# It logs addresses, and those of Slack are secrets.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from headrace.alerts.notices import GIVE_UP_S, KEEP_S, SETTLE_S, Notices
 from headrace.alerts.receivers import Receiver
 from headrace.engine import Engine
+from headrace.engine.embedded import EmbeddedPostgres
 from tests.support.alerting import held, let_pass, shown, webhook
 
 ALL = {"ours": webhook("https://x", repeat_s=3600)}
@@ -132,3 +136,21 @@ def test_whatever_comes_and_goes_each_alert_has_a_beginning_and_an_end(
                 assert sorted(told(notices)) == sorted(wanted)
                 firing, ended = dict.fromkeys(firing, True), {}
         assert notices.open() == []
+
+
+def test_with_risingwave_it_is_in_the_postgres_of_the_registry(
+    standin: Engine, server: EmbeddedPostgres
+) -> None:
+    with psycopg.connect(server.dsn, dbname="postgres", autocommit=True) as admin:
+        admin.execute("drop database if exists registry with (force)")
+        admin.execute("create database registry")
+        registry = make_conninfo(server.dsn, dbname="registry")
+        beside = Engine(standin.dsn, replace(standin.settings, registry_dsn=registry))
+        assert beside.dialect.name == "risingwave"
+        for _ in range(2):
+            notices = Notices(beside)
+        with held(notices) as lease:
+            notices.note(ALL, [shown("errors")], lease)
+        assert told(notices) == ["errors 0"]
+        assert standin.rows("select from control.notices") == []
+        admin.execute("drop database registry with (force)")

@@ -132,7 +132,7 @@ def test_of_two_senders_one_sends_and_the_other_goes_on(engine: Engine, web: Rec
 def test_no_secret_is_logged_or_kept(
     engine: Engine, web: Receiving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "headrace")
+    caplog.set_level(logging.DEBUG)
     environ = {"URL": f"{web.url}/{SECRET}", "KEY": SECRET, "AWAY": f"http://127.0.0.1:1/{SECRET}"}
     receivers = {
         "slack": Receiver(kind="slack", url_env="URL"),
