@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from headrace.alerts.receivers import Receiver
+from headrace.alerting.receivers import Receiver
 from headrace.control import policies
 from headrace.engine import Engine
 from headrace.errors import ModelError, SettingError

@@ -13,8 +13,8 @@ from headrace.operate.printing import Steps, print_json, print_table
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
-    from headrace.alerts.receivers import Receiver
-    from headrace.alerts.send import Line
+    from headrace.alerting.receivers import Receiver
+    from headrace.alerting.send import Line
 
 
 @command(example="headrace alerts test oncall")
@@ -26,8 +26,8 @@ def alerts(settings: Settings, what: str, receiver: str | None, as_json: bool) -
 
     The receivers are those of headrace.toml.
     """
-    from headrace.alerts.receivers import read_receivers
-    from headrace.alerts.send import lines
+    from headrace.alerting.receivers import read_receivers
+    from headrace.alerting.send import lines
 
     if (what == "test") != (receiver is not None):
         raise click.UsageError("alerts: must have RECEIVER with test, and with nothing else")
@@ -50,7 +50,7 @@ def alerts(settings: Settings, what: str, receiver: str | None, as_json: bool) -
 
 
 def _list(settings: Settings, declared: dict[str, Receiver], as_json: bool) -> None:
-    from headrace.alerts.notices import Notices
+    from headrace.alerting.notices import Notices
     from headrace.deploy import ready_engine
 
     with ready_engine(settings, say=Steps()) as engine:
@@ -83,7 +83,7 @@ def _told(receivers: dict[str, Any]) -> str:
 
 
 def _test(line: Line, as_json: bool) -> None:
-    from headrace.alerts.formats import trial_notices
+    from headrace.alerting.formats import trial_notices
 
     for notice in trial_notices(datetime.now(UTC)):
         answer = line.tell([notice])
@@ -96,7 +96,7 @@ def _test(line: Line, as_json: bool) -> None:
 
 
 def _send(settings: Settings, ways: list[Line]) -> None:
-    from headrace.alerts.send import Sender
+    from headrace.alerting.send import Sender
     from headrace.deploy import ready_engine
     from headrace.machine import announced, stop_event
 

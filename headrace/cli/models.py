@@ -39,7 +39,7 @@ def models(settings: Settings, schema: bool, as_json: bool) -> None:
     """Check headrace.toml, and list what it declares."""
     import msgspec
 
-    from headrace.alerts.receivers import read_receivers
+    from headrace.alerting.receivers import read_receivers
     from headrace.declared import Declared, chosen, read_declared, toml_schema
 
     if schema:

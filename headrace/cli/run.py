@@ -26,8 +26,8 @@ def up(settings: Settings) -> None:
     say = Steps(sys.stdout)
     say(f"home     {settings.home.resolve()}")
 
-    from headrace.alerts.receivers import read_receivers
-    from headrace.alerts.send import lines
+    from headrace.alerting.receivers import read_receivers
+    from headrace.alerting.send import lines
     from headrace.control.owner import owner_key
     from headrace.declared import read_declared
     from headrace.deploy import migrate, prepare

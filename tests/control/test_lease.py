@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from headrace.alerts.notices import Notices
+from headrace.alerting.notices import Notices
 from headrace.control.lease import Lease
 from headrace.engine import Engine
 from tests.support.waiting import until

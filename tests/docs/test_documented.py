@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.alerts.formats import MOST
-from headrace.alerts.receivers import Receiver
+from headrace.alerting.formats import MOST
+from headrace.alerting.receivers import Receiver
 from headrace.cli import main, root
 from headrace.engine import Engine
 from headrace.events.contract import STRUCTS

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.alerts.notices import Notices
-from headrace.alerts.receivers import Receiver
+from headrace.alerting.notices import Notices
+from headrace.alerting.receivers import Receiver
 from headrace.control.lease import Lease
 from headrace.engine import Engine
 from headrace.events.contract import parse

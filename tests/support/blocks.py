@@ -43,7 +43,7 @@ OWNER_SQL = ("alter", "create", "delete", "grant", "insert", "truncate", "update
 TIMEOUT_S = 300
 READ_TOML = """\
 import pathlib, sys
-from headrace.alerts.receivers import read_receivers
+from headrace.alerting.receivers import read_receivers
 from headrace.declared import read_declared
 read_declared(pathlib.Path(sys.argv[1]))
 read_receivers(pathlib.Path(sys.argv[1]))

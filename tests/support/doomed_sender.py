@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from headrace.alerts.notices import Notices
-from headrace.alerts.send import Sender, lines
+from headrace.alerting.notices import Notices
+from headrace.alerting.send import Sender, lines
 from headrace.engine import Engine
 from headrace.settings import Settings
 from tests.support.alerting import webhook

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from headrace.alerts.formats import message
-from headrace.alerts.notices import Notice
-from headrace.alerts.receivers import Receiver, Target
+from headrace.alerting.formats import message
+from headrace.alerting.notices import Notice
+from headrace.alerting.receivers import Receiver, Target
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 TARGET = Target(httpx.URL("https://x"), SECRET)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from headrace.alerts.receivers import Receiver, read_receivers, target
+from headrace.alerting.receivers import Receiver, read_receivers, target
 from headrace.declared import read_declared, toml_schema
 from headrace.errors import SettingError
 

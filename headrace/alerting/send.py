@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from headrace.alerts.formats import MOST, message
-from headrace.alerts.notices import SETTLE_S, Notice, Notices
-from headrace.alerts.post import TIMEOUT_S, Answer, Hosts, post
-from headrace.alerts.receivers import Receiver, Target, target
+from headrace.alerting.formats import MOST, message
+from headrace.alerting.notices import SETTLE_S, Notice, Notices
+from headrace.alerting.post import TIMEOUT_S, Answer, Hosts, post
+from headrace.alerting.receivers import Receiver, Target, target
 from headrace.control.history import note_alerts
 from headrace.control.lease import Lease
 from headrace.engine import Engine

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headrace.alerts.notices import Notice
-from headrace.alerts.receivers import Receiver, Target, signing_key
+from headrace.alerting.notices import Notice
+from headrace.alerting.receivers import Receiver, Target, signing_key
 
 # How many notices one message may hold, by the kind of the receiver.
 MOST = {"slack": 20, "pagerduty": 1, "webhook": 1, "alertmanager": 100}

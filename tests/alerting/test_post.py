@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.alerts import post as module
-from headrace.alerts.post import Hosts, post
+from headrace.alerting import post as module
+from headrace.alerting.post import Hosts, post
 from headrace.errors import AlertError, SettingError
 from tests.support.receiving import Receiving
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg.rows import class_row, dict_row
 
-from headrace.alerts.receivers import Receiver
+from headrace.alerting.receivers import Receiver
 from headrace.control.lease import Lease
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from headrace.alerts.notices import GIVE_UP_S, KEEP_S, SETTLE_S, Notices
-from headrace.alerts.receivers import Receiver
+from headrace.alerting.notices import GIVE_UP_S, KEEP_S, SETTLE_S, Notices
+from headrace.alerting.receivers import Receiver
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
 from tests.support.alerting import held, let_pass, shown, webhook

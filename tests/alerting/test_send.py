@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.alerts import send
-from headrace.alerts.receivers import Receiver
-from headrace.alerts.send import Sender, lines
+from headrace.alerting import send
+from headrace.alerting.receivers import Receiver
+from headrace.alerting.send import Sender, lines
 from headrace.engine import Engine
 from headrace.errors import SettingError
 from tests.support.alerting import fail, webhook

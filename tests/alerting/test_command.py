@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.alerts.notices import Notices
-from headrace.alerts.receivers import read_receivers
+from headrace.alerting.notices import Notices
+from headrace.alerting.receivers import read_receivers
 from headrace.cli import main
 from headrace.engine import Engine
 from tests.support.alerting import fail, held
