@@ -14,6 +14,7 @@ from benchmarks import (
     dataset,
     drift,
     encoders,
+    federated,
     finetune,
     forgetting,
     ingest,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "encoders": encoders.run,
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
+    "federated": federated.run,
     "tabular": tabular.run,
 }
 

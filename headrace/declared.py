@@ -20,10 +20,10 @@ A key that nobody knows is an error that names the nearest one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -174,6 +174,8 @@ def chosen(declared: Declared, where: str = "") -> tuple[Recipe, Any]:
     given = dict(declared.config)
     settings = setting_names(recipe.Config)
     known(f"{where}.config", given, [name for name in settings if name != "base"])
+    for name, keys in _tables(recipe.Config):
+        known(f"{where}.config.{name}", given.get(name), keys)
     if declared.base:
         if "base" not in settings:
             raise SettingError(f"{where}.base: {declared.recipe} starts from no other model")
@@ -186,6 +188,17 @@ def setting_names(config: type[Any]) -> list[str]:
     if is_dataclass(config):
         return [one.name for one in fields(config)]
     return [one.name for one in msgspec.structs.fields(config)]
+
+
+def _tables(config: type[Any]) -> list[tuple[str, Sequence[str]]]:
+    """Return the settings that are tables, with the keys of each."""
+    fields = [] if is_dataclass(config) else msgspec.structs.fields(config)
+    return [
+        (field.encode_name, kind.__struct_fields__)
+        for field in fields
+        for kind in (field.type, *get_args(field.type))
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    ]
 
 
 def toml_schema() -> dict[str, Any]:

@@ -25,6 +25,7 @@ MODULES = {
     "kafka": ("kafka", "lz4", "snappy", "zstandard"),
     "risingwave": ("dbt.adapters.risingwave", "psycopg2", "risingwave"),
     "demo": ("rich", "matplotlib"),
+    "federated": ("flwr",),
 }  # fmt: skip
 
 

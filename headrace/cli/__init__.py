@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 # Imported so that they add their commands to `root`, in the order of `headrace --help`.
-from headrace.cli import run, show, alerts, data, models, datasets  # noqa: F401  # isort: skip
+from headrace.cli import run, show, alerts, data, models, datasets, federated  # noqa: F401  # isort: skip
 from headrace.cli.command import root
 from headrace.cli.failure import explain
 

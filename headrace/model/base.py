@@ -136,7 +136,8 @@ def fingerprint(model: Any, tokenizer: Any) -> str:
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         digest.update(_sampled(weight))
     vocabulary = sorted(tokenizer.get_vocab().items())
-    digest.update(json.dumps([vocabulary, str(tokenizer.chat_template)]).encode())
+    template = str(getattr(tokenizer, "chat_template", None))
+    digest.update(json.dumps([vocabulary, template]).encode())
     return digest.hexdigest()
 
 

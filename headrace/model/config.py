@@ -53,3 +53,20 @@ class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_tokens: Tokens = 4_096
     gradient_checkpointing: bool = False
     deterministic: bool = False
+
+
+class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a recipe learns matrices together with other sites.
+
+    Attributes:
+        server: `host:port` of `headrace federated`.
+        certificate: file of the authority that signed the server's certificate, as PEM; "": no
+            encryption, for a server on this machine.
+        wait_s: seconds to wait for the server, and for the other sites in each round.
+        python: the Python of the environment that has Flower; "": the one that trains.
+    """
+
+    server: str
+    certificate: str = ""
+    wait_s: Annotated[float, Meta(gt=0, le=604_800)] = 3_600.0
+    python: str = ""

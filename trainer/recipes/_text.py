@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ModelError, NothingToLearnError
+from headrace.model.base import fingerprint
+from headrace.model.config import Federation
+from headrace.model.federated import Matrices
 from headrace.model.inputs import Schema
 from headrace.model.recipe import Progress, TrainingSet
-from headrace.model.text.adapter import Adapter, Training, train_adapter
+from headrace.model.text.adapter import Adapter, Training, new_adapter, train_adapter
 from headrace.model.text.config import Config
 from headrace.model.text.encoder import shared_encoder
 from headrace.model.text.linear import Floats, Integers, Linear, Standard, logistic
@@ -25,6 +29,7 @@ from headrace.model.text.stack import LEAST_ROWS, fit_weights, paired_gain
 from headrace.model.text.version import FEATURES, Saved, logs_of, read_config, set_precision
 from headrace.model.text.words import Words
 from headrace.trainer.recipes import tabular
+from headrace.trainer.recipes._federation import average_with_others
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the words' regression
 USUAL_STRENGTH = 3.0
@@ -49,12 +54,14 @@ def fit_stack(
     before = _config_of(parent)
     tried_at = before.get("adapter_tried_at", 0)
     gain: Gain = None
+    rounds = 0
     adapter, states = None, parts.standard(parts.states, slice(None))
     why_not = _why_not(config.adapter, parts, before)
     warm = None if why_not or not parent else _warm(parent, before, parts)
     if not why_not:
         tried_at = parts.count
-        adapter, adapted = parts.train_adapter(embedding, warm, progress)
+        adapter, rounds = parts.train_adapter(embedding, warm, progress)
+        adapted = adapter.on(parts.encoder).states(parts.tokens, fast=True)
         fitted = parts.standard(adapted, parts.learned)
         whole = {"words": words, "adapter": fitted.logs(adapted[parts.held_in_read]), **others}
         gain = parts.gain(logs, whole)
@@ -101,6 +108,7 @@ def fit_stack(
         "train_loss": round(adapter.loss, 4) if adapter else None,
         "warm_started": warm is not None,
         "int8": int8,
+        **({"federated_rounds": rounds} if rounds else {}),
         "seed": dataset.seed,
         "device": parts.encoder.device.type,
         "seconds": round(time.perf_counter() - began, 1),
@@ -218,9 +226,9 @@ class _Parts:
 
     def train_adapter(
         self, embedding: Standard, warm: Adapter | None, progress: Progress
-    ) -> tuple[Adapter, NDArray[np.float32]]:
-        """An adapter that has read the rows that were not held out, and the states of all read."""
-        config, rows = self.config, self.read[self.learned]
+    ) -> tuple[Adapter, int]:
+        """An adapter that has read the rows that were not held out, and the rounds with others."""
+        config = self.config
         usual = 1 if np.median([len(ids) for ids in self.tokens]) > LONG else 2
         how = Training(
             base=config.base,
@@ -232,11 +240,48 @@ class _Parts:
             batch_size=config.batch_size,
             seed=self.dataset.seed,
         )
+        if config.federation:
+            return self._train_with_others(config.federation, how, embedding, warm, progress)
+        return self._train_once(how, embedding, warm, progress)[0], 0
+
+    def _train_once(
+        self, how: Training, head: Standard, start: Adapter | None, progress: Progress
+    ) -> tuple[Adapter, Standard]:
+        rows = self.read[self.learned]
         tokens = [ids for ids, used in zip(self.tokens, self.learned, strict=True) if used]
-        adapter = train_adapter(
-            tokens, self.target[rows], self.weight[rows], embedding, how, warm, progress
-        )
-        return adapter, adapter.on(self.encoder).states(self.tokens, fast=True)
+        target, weight = self.target[rows], self.weight[rows]
+        return train_adapter(tokens, target, weight, head, how, start, progress)
+
+    def _train_with_others(
+        self,
+        federation: Federation,
+        how: Training,
+        head: Standard,
+        warm: Adapter | None,
+        progress: Progress,
+    ) -> tuple[Adapter, int]:
+        """The adapter of all sites; the head of each round goes on from the one before."""
+        start = made = warm or new_adapter(how)
+
+        def learn(shared: Matrices, number: int, rounds: int) -> tuple[Matrices, int]:
+            nonlocal head, made
+            made, head = self._train_once(
+                replace(how, only_b=True, seed=how.seed + number),
+                head,
+                Adapter.of(shared, start.description),
+                lambda step, steps, loss=None: progress(
+                    (number - 1) * steps + step, rounds * steps, loss
+                ),
+            )
+            return made.arrays(), int(self.learned.sum())
+
+        about = {
+            "base": fingerprint(self.encoder.model, self.encoder.tokenizer),
+            "rank": str(how.rank),
+            "alpha": str(how.alpha),
+        }
+        shared, rounds = average_with_others(federation, start.arrays(), about, learn)
+        return replace(Adapter.of(shared, start.description), loss=made.loss), rounds
 
 
 def _why_not(wanted: str, parts: _Parts, before: Mapping[str, Any]) -> str:
@@ -248,7 +293,8 @@ def _why_not(wanted: str, parts: _Parts, before: Mapping[str, Any]) -> str:
         return ""
     if len(parts.held) < LEAST_ROWS:
         return f"not trained: {len(parts.held)} held-out examples cannot tell what it gains"
-    if tried_at and "adapter" not in before["weights"] and parts.count < MORE * tried_at:
+    tried = tried_at and "adapter" not in before["weights"] and not parts.config.federation
+    if tried and parts.count < MORE * tried_at:
         return f"not trained: it gained nothing with {tried_at} labels"
     return ""
 

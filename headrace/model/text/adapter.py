@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from headrace.errors import ModelError
 from headrace.model.recipe import Progress
 from headrace.model.text.encoder import Encoder, autocast, has_bfloat16, load_encoder, pool
-from headrace.model.text.linear import Floats, Integers, Standard
+from headrace.model.text.linear import Floats, Integers, Linear, Standard
 from headrace.model.text.lora import WEIGHTS, Lora
 
 DROPOUT = 0.1  # of the pooled states
@@ -42,6 +42,7 @@ class Training:
     epochs: int
     batch_size: int
     seed: int
+    only_b: bool = False  # A stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,13 @@ class Adapter:
             raise ModelError(f"{folder.name} lacks {WEIGHTS}")
         return cls(load_file(folder / WEIGHTS), LoraConfig.from_pretrained(str(folder)))
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[np.float32]], description: Any) -> Adapter:
+        return cls({name: torch.from_numpy(one) for name, one in arrays.items()}, description)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {name: one.numpy() for name, one in self.lora.items()}
+
     def on(self, encoder: Encoder) -> Encoder:
         """Return the encoder with the adapter merged into it."""
         arrays = {name: value.numpy() for name, value in self.lora.items()}
@@ -79,8 +87,11 @@ def train_adapter(
     how: Training,
     parent: Adapter | None,
     progress: Progress,
-) -> Adapter:
-    """Train on all rows, with AdamW on cross entropy, from the parent's matrices if there are."""
+) -> tuple[Adapter, Standard]:
+    """Train on all rows, with AdamW on cross entropy, from the parent's matrices if there are.
+
+    The head that was trained with them is returned, too, to go on from.
+    """
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.random.fork_rng(devices=[0] if device_type == "cuda" else []):
         torch.manual_seed(how.seed)
@@ -91,7 +102,20 @@ def train_adapter(
             attn_implementation="eager",
         )
         model = _with_lora(encoder, how, parent)
-        loss = _train(model, encoder.device, tokens, target, sample_weight, start, how, progress)
+        head, loss = _train(
+            model, encoder.device, tokens, target, sample_weight, start, how, progress
+        )
+    return _adapter_of(model, loss), Standard(start.center, start.scale, head)
+
+
+def new_adapter(how: Training) -> Adapter:
+    """Return matrices before any training: A is random, B is 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(how.seed)
+        return _adapter_of(_with_lora(load_encoder(how.base), how, None), math.nan)
+
+
+def _adapter_of(model: Any, loss: float) -> Adapter:
     from peft import get_peft_model_state_dict
 
     lora = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -111,6 +135,9 @@ def _with_lora(encoder: Encoder, how: Training, parent: Adapter | None) -> Any:
         model: Any = get_peft_model(encoder.model, config)
     if parent is not None:
         set_peft_model_state_dict(model, dict(parent.lora))
+    if how.only_b:
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(weight.requires_grad and ".lora_A." not in name)
     return model.to(encoder.device).eval()  # no dropout inside the encoder
 
 
@@ -123,8 +150,11 @@ def _train(
     start: Standard,
     how: Training,
     progress: Progress,
-) -> float:
-    """Change the model's LoRA matrices; return the mean loss of the last quarter of the steps."""
+) -> tuple[Linear, float]:
+    """Change the model's LoRA matrices; return the head, and the mean of the last losses.
+
+    These are the last quarter of the steps.
+    """
     center, scale = (torch.from_numpy(one).to(device) for one in (start.center, start.scale))
     head = nn.Linear(start.linear.weight.shape[1], len(start.linear.bias), device=device)
     with torch.no_grad():
@@ -154,7 +184,8 @@ def _train(
             schedule.step()
             losses.append(loss.item())
             progress(len(losses), steps, losses[-1])
-    return float(np.mean(losses[-len(losses) // 4 :]))
+    trained = Linear(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
+    return trained, float(np.mean(losses[-len(losses) // 4 :]))
 
 
 def batches(

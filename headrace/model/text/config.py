@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from headrace.model.config import Federation
+
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(ge=0, le=1)]
 
@@ -30,6 +32,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int8_tolerance: weights in 8 bits serve where no probability of the held-out examples moves
             by more; 0: float32 serves.
         int8_changed: the same for the share of these whose most probable label changes.
+        federation: the adapter is learned together with other sites; none: alone.
     """
 
     base: str = ""
@@ -44,3 +47,4 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_size: Count = 32
     int8_tolerance: Rate = 0.02
     int8_changed: Rate = 0.005
+    federation: Federation | None = None

@@ -1,0 +1,1 @@
+"""Federated averaging between sites, by Flower; nothing else imports `flwr`."""
