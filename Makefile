@@ -23,8 +23,15 @@ demo: setup ## watch the loop turn on a real stream; ARGS=--fast for the short f
 
 # A file's tests stay together, on one process more than there are cores: some of them wait. The
 # files that take longest begin (tests/support/longest_first.py).
-test: setup ## run all tests; ARGS='-k name' for some
+test: setup .venv/flower/installed ## run all tests; ARGS='-k name' for some
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+flower: .venv/flower/installed ## Flower in an environment of its own: with dbt it can't share one
+
+# Where it can't be had, the tests of federated averaging are left out.
+.venv/flower/installed: pyproject.toml .venv/installed
+	-$(PYTHON) -m venv .venv/flower && .venv/flower/bin/pip install --quiet --disable-pip-version-check \
+	    -e '.[federated]' && touch $@
 
 check: setup ## for while you work, under two minutes: ruff, mypy, the quick tests
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync ruff mypy quick

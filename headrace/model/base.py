@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from headrace.errors import ModelError, one_line
+from headrace.model import parallel
 from headrace.model.network import default_device
 
 BASE = "base.json"
@@ -50,6 +51,8 @@ class Base:
 
     def describe(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Write into a version's folder that this is its base."""
+        if not parallel.is_first():
+            return
         said = {"base": self.name, "weights": self.weights, "settings": settings}
         (folder / BASE).write_text(json.dumps(said, indent=2) + "\n")
 
@@ -81,7 +84,9 @@ def open_base(name: str, kind: Kind = "causal", dtype: torch.dtype | None = None
             f"{'a causal language model' if kind == 'causal' else 'an encoder'}, "
             f"got {name!r}: {one_line(error)}"
         ) from None
-    model.to(device).eval().requires_grad_(False)
+    if parallel.size() == 1:
+        model.to(device)
+    model.eval().requires_grad_(False)
     if kind == "causal":
         if tokenizer.eos_token_id is None:
             raise ModelError(f"base: {name} has no token that ends a text (eos_token)")

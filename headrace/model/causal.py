@@ -133,7 +133,7 @@ class _HeadLosses(torch.autograd.Function):
         return gradient * grads[0][:, None].to(gradient.dtype), None, None
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not `inference_mode`: what FSDP gathers here it needs in the training
 def answer_losses(
     model: Any, rows: Sequence[Row], device: torch.device, budget: int
 ) -> NDArray[np.float32]:

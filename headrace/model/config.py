@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -53,6 +53,8 @@ class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_tokens: Tokens = 4_096
     gradient_checkpointing: bool = False
     deterministic: bool = False
+    processes: Annotated[int, Meta(ge=0, le=64)] = 0
+    shard: Literal["auto", "always", "never"] = "auto"
 
 
 class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +35,7 @@ from headrace.model.lora import (
     seeded,
     start_of,
 )
+from headrace.model.network import default_device
 from headrace.model.recipe import ANSWER, Progress, TrainingExample
 from headrace.model.sft import report
 
@@ -54,29 +56,30 @@ def fit_dpo(
     """
     started = time.perf_counter()
     base = open_base(base_name)
-    device = base.device
+    device = torch.device(default_device())
     asked = [one.example for one in pairs]
     rows = [
         *rows_of(base, asked, [one.label for one in pairs], config.max_tokens),
         *rows_of(base, asked, [one.rejected or "" for one in pairs], config.max_tokens),
     ]
     count = len(pairs)
-    reference = -answer_losses(base.model, rows, device, config.batch_tokens)
-    margins = reference[:count] - reference[count:]
     lengths = [2 * max(len(rows[at]), len(rows[count + at])) for at in range(count)]
     steps = epochs(lengths, config, seed)
     start = start_of(parent, base, config)
     with seeded(seed, device, config.deterministic):
         model = adapted(base, config, start)
         inner = model.get_base_model()
+        with model.disable_adapter():
+            reference = -answer_losses(inner, rows, device, config.batch_tokens)
+        margins = reference[:count] - reference[count:]
 
-        def loss_of(picked: Sequence[int]) -> Tensor:
+        def loss_of(picked: Sequence[int]) -> tuple[Tensor, Tensor]:
             both = [*picked, *(count + at for at in picked)]
             losses, owner = token_losses(inner, [rows[at] for at in both], device)
             chosen, rejected = (-summed(losses, owner, len(both))).chunk(2)
             margin = chosen - rejected - on_device(margins[list(picked)], device)
             weight = on_device([pairs[at].weight for at in picked], device)
-            return (-F.logsigmoid(beta * margin) * weight).sum() / weight.sum()
+            return (-F.logsigmoid(beta * margin) * weight).sum(), weight.sum()
 
         trainable = [one for one in model.parameters() if one.requires_grad]
         loss = descend([{"params": trainable}], steps, loss_of, config, device, progress)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from headrace.errors import ModelError
+from headrace.model import parallel
 from headrace.model.base import Base, fast_dtype, read_base
 from headrace.model.config import Adaptation
 from headrace.model.recipe import Progress
@@ -41,12 +42,16 @@ def start_of(parent: Path | None, base: Base, config: Adaptation) -> Path | None
 
 
 def adapted(base: Base, config: Adaptation, start: Path | None, exclude: str | None = None) -> Any:
-    """Return a peft model over the base: with new matrices, or with those of the folder `start`."""
+    """Return a peft model over the base: with new matrices, or with those of the folder `start`.
+
+    In a group of processes it takes the base itself, so that no process holds the whole of it.
+    """
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    inner = base.copy() if parallel.size() == 1 else base.model
     if start is not None:
         with _quiet():
-            model: Any = PeftModel.from_pretrained(base.copy(), start, is_trainable=True)
+            model: Any = PeftModel.from_pretrained(inner, start, is_trainable=True)
         return _prepared(model, config)
     lora = LoraConfig(
         r=config.rank,
@@ -55,7 +60,7 @@ def adapted(base: Base, config: Adaptation, start: Path | None, exclude: str | N
         exclude_modules=exclude,
     )
     with _quiet():
-        model = get_peft_model(base.copy(), lora)
+        model = get_peft_model(inner, lora)
     lora.base_model_name_or_path = base.name
     return _prepared(model, config)
 
@@ -70,6 +75,7 @@ def _quiet() -> Iterator[None]:
 def _prepared(model: Any, config: Adaptation) -> Any:
     if config.gradient_checkpointing:
         model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    parallel.place(model, config)
     return _without_copies(model).train(config.gradient_checkpointing)
 
 
@@ -84,12 +90,17 @@ def _without_copies(model: Any) -> Any:
 
 
 def save_lora(model: Any, folder: Path) -> None:
-    """Write the matrices and peft's description of them."""
+    """Write the matrices and peft's description of them; of a group the first process does."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    kept = {
+        name: parallel.in_one_piece(value).detach().cpu().contiguous()
+        for name, value in state.items()
+    }
+    if not parallel.is_first():
+        return
     save_file(kept, folder / ADAPTER_WEIGHTS, {"format": "pt"})
     model.peft_config["default"].save_pretrained(folder)
 
@@ -144,14 +155,16 @@ def epochs(lengths: Sequence[int], config: Adaptation, seed: int) -> list[list[i
 def descend(
     groups: Sequence[Mapping[str, Any]],
     steps: Sequence[Sequence[int]],
-    loss_of: Callable[[Sequence[int]], Tensor],
+    loss_of: Callable[[Sequence[int]], tuple[Tensor, Tensor]],
     config: Adaptation,
     device: torch.device,
     progress: Progress,
 ) -> float:
-    """Minimise `loss_of` over batches of rows with AdamW; return the mean of the last losses.
+    """Minimise the loss over batches of rows with AdamW; return the mean of the last losses.
 
-    The learning rate rises over the first steps and falls to 0 by a line.
+    `loss_of` returns the weighted sum of losses and the sum of the weights: in a group of processes
+    each computes a share of a batch, and the step is that of the whole. The learning rate rises
+    over the first steps and falls to 0 by a line.
     """
     optimizer = torch.optim.AdamW(
         [dict(group) for group in groups], config.lr, weight_decay=config.weight_decay, fused=True
@@ -163,16 +176,19 @@ def descend(
     )
     total, since, seen = torch.zeros((), device=device), 0, 0.0
     for step, rows in enumerate(steps, 1):
+        mine, counts = parallel.share(rows)
         with autocast(device):
-            loss = loss_of(rows)
+            summed, weight = loss_of(mine)
+        loss = counts * summed / parallel.added(counts * weight)
         loss.backward()  # type: ignore[no-untyped-call]
+        parallel.add_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         total, since = total + loss.detach(), since + 1
         if step % REPORTED == 0 or step == len(steps):
-            seen = total.item() / since
+            seen = parallel.added(total).item() / since
             progress(step, len(steps), seen)
             total, since = torch.zeros((), device=device), 0
     return seen

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headrace.model import parallel
 from headrace.model.base import Base, open_base
 from headrace.model.config import Adaptation
 from headrace.model.inputs import Example
@@ -37,7 +38,7 @@ from headrace.model.lora import (
     seeded,
     start_of,
 )
-from headrace.model.network import padded
+from headrace.model.network import default_device, padded
 from headrace.model.recipe import ANSWER, Progress, TrainingExample
 from headrace.model.weights import HEAD_WEIGHTS, read_weights
 
@@ -56,7 +57,7 @@ def fit_reward(
     """Learn rewards that order `label` above `rejected`, and write the version into `folder`."""
     started = time.perf_counter()
     base = open_base(base_name, "encoder")
-    device, count = base.device, len(pairs)
+    device, count = torch.device(default_device()), len(pairs)
     answers = [*(one.label for one in pairs), *(one.rejected or "" for one in pairs)]
     texts = [one.example.text for one in pairs] * 2
     rows = _rows(base, texts, answers, config.max_tokens)
@@ -70,12 +71,12 @@ def fit_reward(
         if start:
             head.load_state_dict(read_weights(start, HEAD_WEIGHTS))
 
-        def loss_of(picked: Sequence[int]) -> Tensor:
+        def loss_of(picked: Sequence[int]) -> tuple[Tensor, Tensor]:
             both = [*picked, *(count + at for at in picked)]
             rewards = _rewards(model.get_base_model(), head, [rows[at] for at in both], device)
             chosen, rejected = rewards.chunk(2)
             weight = on_device([pairs[at].weight for at in picked], device)
-            return (-F.logsigmoid(chosen - rejected) * weight).sum() / weight.sum()
+            return (-F.logsigmoid(chosen - rejected) * weight).sum(), weight.sum()
 
         groups: list[dict[str, Any]] = [
             {"params": [one for one in model.parameters() if one.requires_grad]},
@@ -83,9 +84,9 @@ def fit_reward(
         ]
         loss = descend(groups, steps, loss_of, config, device, progress)
     save_lora(model, folder)
-    save_file(
-        {name: value.cpu() for name, value in head.state_dict().items()}, folder / HEAD_WEIGHTS
-    )
+    weights = {name: value.cpu() for name, value in head.state_dict().items()}
+    if parallel.is_first():
+        save_file(weights, folder / HEAD_WEIGHTS)
     base.describe(folder, msgspec.to_builtins(config))
     return {
         "base": base.name,

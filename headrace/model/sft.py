@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from torch import Tensor
 
 from headrace.model.base import open_base
@@ -23,6 +24,7 @@ from headrace.model.lora import (
     seeded,
     start_of,
 )
+from headrace.model.network import default_device
 from headrace.model.recipe import Progress, TrainingSet
 
 
@@ -40,7 +42,7 @@ def fit_answers(
     """
     started = time.perf_counter()
     base = open_base(base_name)
-    device = base.device
+    device = torch.device(default_device())
     examples = [one.example for one in dataset.examples]
     answers = [one.label for one in dataset.examples]
     rows = rows_of(base, examples, answers, config.max_tokens)
@@ -51,10 +53,10 @@ def fit_answers(
         model = adapted(base, config, start)
         inner = model.get_base_model()
 
-        def loss_of(picked: Sequence[int]) -> Tensor:
+        def loss_of(picked: Sequence[int]) -> tuple[Tensor, Tensor]:
             losses, owner = token_losses(inner, [rows[at] for at in picked], device)
             weight = on_device([weights[at] for at in picked], device)[owner]
-            return (losses * weight).sum() / weight.sum()
+            return (losses * weight).sum(), weight.sum()
 
         trainable = [one for one in model.parameters() if one.requires_grad]
         loss = descend([{"params": trainable}], steps, loss_of, config, device, progress)

@@ -56,15 +56,13 @@ def text_config(federation: Federation | None) -> Any:
 def learn(number: int, how: str) -> Any:
     """A round that adds 1 + NUMBER to B."""
 
-    def round_of(shared: Matrices, at: int, rounds: int) -> tuple[Matrices, int]:
+    def round_of(shared: Matrices, at: int, _: int) -> tuple[Matrices, int]:
         if how == "dies" and at == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "hangs" and at == 2:
             time.sleep(600)
         added = np.nan if how == "spoils" else 1 + number
-        matrices = {
-            name: one + added if "lora_B" in name else one for name, one in shared.items()
-        }
+        matrices = {name: one + added if "lora_B" in name else one for name, one in shared.items()}
         return matrices, 10 * (1 + number)
 
     return round_of

@@ -240,5 +240,7 @@ def test_messages_can_be_encrypted(federate: Any, tmp_path: Path) -> None:
 
 def test_a_python_without_flower_says_so() -> None:
     alone = settings("127.0.0.1:1", python=sys.executable)
-    with pytest.raises(ModelError, match=r"No module named .*needs `pip install 'headrace\[federated\]'`"):
+    with pytest.raises(
+        ModelError, match=r"No module named .*needs `pip install 'headrace\[federated\]'`"
+    ):
         average_with_others(alone, START, ABOUT, learn(0, "learns"))

@@ -36,6 +36,9 @@ class Config(Adaptation, frozen=True, kw_only=True, forbid_unknown_fields=True):
         batch_tokens: of one step, padding included; it bounds the memory.
         gradient_checkpointing: computes activations twice to keep fewer of them.
         deterministic: refuse operations that differ from run to run.
+        processes: that train, each on a device of its own; 0: one for each GPU.
+        shard: `auto` cuts a base into pieces, one for each process, where its weights take more
+            than a third of a GPU's memory.
         max_new_tokens: of an answer that is written.
     """
 
@@ -47,8 +50,12 @@ def fit(
     dataset: TrainingSet, parent: Path | None, config: Config, progress: Progress, folder: Path
 ) -> Mapping[str, Any]:
     """Learn the answers, starting from the parent's matrices where its base is the same."""
+    from headrace.model.parallel import processes
     from headrace.model.sft import fit_answers
+    from headrace.trainer.recipes._several import fit_in_processes
 
+    if (count := processes(config)) > 1:
+        return fit_in_processes("generation", count, dataset, parent, config, progress, folder)
     return fit_answers(dataset, parent, config.base, config, progress, folder)
 
 

@@ -37,6 +37,9 @@ class Config(Adaptation, frozen=True, kw_only=True, forbid_unknown_fields=True):
         batch_tokens: of one step, padding included; it bounds the memory.
         gradient_checkpointing: computes activations twice to keep fewer of them.
         deterministic: refuse operations that differ from run to run.
+        processes: that train, each on a device of its own; 0: one for each GPU.
+        shard: `auto` cuts a base into pieces, one for each process, where its weights take more
+            than a third of a GPU's memory.
         max_new_tokens: of an answer that a model trained by DPO writes.
     """
 
@@ -61,6 +64,11 @@ def fit(
             f"preferences need a preferred and a rejected answer: none of "
             f"{len(dataset.examples)} examples has two that differ"
         )
+    from headrace.model.parallel import processes
+    from headrace.trainer.recipes._several import fit_in_processes
+
+    if (count := processes(config)) > 1:
+        return fit_in_processes("preference", count, dataset, parent, config, progress, folder)
     if config.method == "reward":
         from headrace.model.reward import fit_reward
 
