@@ -60,18 +60,19 @@ def main(address: str, folder: Path, wait_s: float, certificate: str) -> str:
     site, until = Site(), time.monotonic() + wait_s
     root = Path(certificate).read_bytes() if certificate else None
     sys.stdin.readline()
-    while not site.over:
+    while True:
+        why = "it hung up"
         try:
             start_client(server_address=address, client=site, root_certificates=root)
         except grpc.RpcError as error:
-            if site.over:
-                return ""
-            if site.begun:
-                return f"the server at {address} ended before the last round"
-            if time.monotonic() > until:
-                return f"the server at {address} cannot be reached: {error.details()}"
-            time.sleep(AGAIN_S)
-    return ""
+            why = error.details()
+        if site.over:
+            return ""
+        if site.begun:
+            return f"the server at {address} ended before the last round"
+        if time.monotonic() > until:
+            return f"the server at {address} cannot be reached: {why}"
+        time.sleep(AGAIN_S)
 
 
 def _tell(said: dict[str, Any]) -> None:
