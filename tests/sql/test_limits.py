@@ -57,19 +57,24 @@ def stuffed(engine: Engine) -> Engine:
     first = inference(model=model, model_version=text())
     # A class has at most 64 characters; some panes have null for a longer label.
     other = inference(model=model, model_version=text(), prediction=text(4 * 64))
+    third = inference(model=model, model_version=text(), prediction=text(4 * 64))
     shadow = inference(
         model=model, model_version=text(), variant="shadow", shadow_of=first["request_id"]
     )
     late = (START + timedelta(hours=1)).isoformat()
     about = {"request_id": first["request_id"], "event_time": late, "user_id": text()}
     with EventLog(engine) as log:
-        send(log, "inference", first, other, shadow)
+        send(log, "inference", first, other, third, shadow)
         send(
             log, "feedback",
             {**about, "feedback_id": text(), "label": text(), "value": 1.0},
             {
                 **about, "feedback_id": text(), "label": text(4 * 64),
                 "request_id": other["request_id"],
+            },
+            {
+                **about, "feedback_id": text(), "label": text(4 * 64),
+                "request_id": third["request_id"],
             },
             {
                 **about, "feedback_id": text(), "kind": "preference",
