@@ -88,6 +88,7 @@ class OnlineLearner:
         self.settings: Online = declared.online
         self._serving: _Serving | None = None
         self._newest_event: str | None = None
+        self._rolling = False
         self._since: datetime | None = None
         self._seen: OrderedDict[tuple[str, str | None, str], None] = OrderedDict()
         self._reservoir: list[TrainingExample] = []
@@ -118,7 +119,7 @@ class OnlineLearner:
     def step(self) -> bool:
         """Learn what labels have come in, if any; return whether a version was published."""
         serving = self._follow()
-        if serving is None or serving.resting:
+        if serving is None or serving.resting or self._rolling:
             return False
         new = self._new_labels(serving.base.manifest)
         if not new:
@@ -132,6 +133,13 @@ class OnlineLearner:
         self._publish(serving, new)
         return True
 
+    def _is_rolling(self) -> bool:
+        """Whether a version is compared with the champion, which stays as it is meanwhile."""
+        query = (
+            "select 1 as one from headrace.rolling_versions where model = %s and not is_overtaken"
+        )
+        return bool(self.engine.rows(query, [self.model]))
+
     def _follow(self) -> _Serving | None:
         """The champion; it is read again when another event than ours is the newest."""
         rows = self.engine.rows(
@@ -142,6 +150,7 @@ class OnlineLearner:
         newest = rows[0]["event_id"] if rows else None
         if newest != self._newest_event:
             self._newest_event = newest
+            self._rolling = self._is_rolling()
             self._start(champion_of(self.engine, self.model))
         return self._serving
 

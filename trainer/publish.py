@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from headrace.control.claims import Claim, Heartbeat, claim_table
+from headrace.control.lifecycle import rolls_out
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, LostClaimError, ModelError, one_line
@@ -51,8 +52,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
     """Write what a run came to, end its claim, and return it with the name of its version.
 
-    That is the promoted artifact and the training set, then the events, `trained` and `promoted` or
-    else `rejected`, with the record of the dataset and the end of the claim. An outcome that was
+    That is the promoted artifact and the training set, then the events, `trained` and `promoted`,
+    `trained` alone where the conductor rolls the version out, or else `rejected`, with the record
+    of the dataset and the end of the claim. An outcome that was
     written already is not written again: the ids of events are those of the run.
 
     Raises:
@@ -75,7 +77,10 @@ def publish(engine: Engine, heartbeat: Heartbeat, outcome: Outcome) -> Outcome:
             outcome = replace(
                 outcome, dataset=store(engine.settings.artifacts_path, outcome.dataset)
             )
+        outcome = replace(outcome, rolls_out=outcome.promoted and rolls_out(engine, claim.model))
         names = ("trained", "promoted") if outcome.promoted else ("rejected",)
+        if outcome.rolls_out:
+            names = ("trained",)
         uri = place.as_uri() if place else None
         events = [_event(claim, outcome, name, uri) for name in names]
         _announce(engine, heartbeat, outcome, events)
@@ -140,7 +145,7 @@ def _end_claims(engine: Engine, held: Claim) -> None:
             claims.model = %s
             and claims.trigger_id != %s
             and claims.finished_at is null
-            and events.event in ('promoted', 'rejected')
+            and events.event in ('trained', 'rejected')
         """,
         [held.model, held.trigger_id],
     )
@@ -240,7 +245,7 @@ def _event(claim: Claim, outcome: Outcome, name: str, uri: str | None) -> ModelE
             "trigger_id": claim.trigger_id,
             "dataset_id": claim.run_id,
             "parent_version": outcome.parent,
-            "artifact_uri": uri if name == "promoted" else None,
+            "artifact_uri": uri,
             "metrics": dict(outcome.metrics) if name != "promoted" else {},
             "reason": outcome.reason,
         },

@@ -71,6 +71,7 @@ class Outcome:
         metrics: of the event; empty where the run failed.
         dataset: None where the run failed before it had one.
         candidate: None where the run failed, or there was nothing to compare on.
+        rolls_out: of a promoted one, whether the conductor brings it into service, in steps.
     """
 
     promoted: bool
@@ -80,6 +81,7 @@ class Outcome:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     dataset: Dataset | None = None
     candidate: Candidate | None = None
+    rolls_out: bool = False
 
 
 def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Outcome:

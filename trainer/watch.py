@@ -200,6 +200,8 @@ class Trainer:
             log.warning("%s was taken over; this run publishes nothing", held.trigger_id)
             return
         word = "promoted" if outcome.promoted else "rejected"
+        if outcome.rolls_out:
+            word = "trained, and rolls out"
         self._progress(f"{outcome.model_version} {word}: {outcome.reason}")
 
     def _train(self, held: Claim, folder: Path) -> Outcome:

@@ -1,4 +1,4 @@
-"""Commands on models: models, train, policy, versions, promote, rollback, export."""
+"""Commands on models: models, train, policy, versions, rollouts, promote, rollback, export."""
 
 from __future__ import annotations
 
@@ -118,20 +118,71 @@ def correct(engine: Engine, model: str, request_id: str, label: str) -> None:
     print(f"to take it back: headrace rollback {model}")
 
 
-@command(example="headrace versions churn")
+@command(example="headrace versions churn v3")
 @click.argument("model")
+@click.argument("model_version", required=False)
 @as_json
 @on_engine
-def versions(engine: Engine, model: str, as_json: bool) -> None:
-    """List the versions of a model."""
-    rows = engine.rows(
-        "select model_version, status, traffic, trained_at, promoted_at, reason "
-        "from headrace.model_versions where model = %s order by trained_at, model_version",
-        [model],
-    )
+def versions(engine: Engine, model: str, model_version: str | None, as_json: bool) -> None:
+    """List the versions of a model, or tell the story of one."""
+    if model_version is None:
+        rows = engine.rows(
+            "select model_version, status, traffic, trained_at, promoted_at, reason "
+            "from headrace.model_versions where model = %s order by trained_at, model_version",
+            [model],
+        )
+    else:
+        rows = engine.rows(
+            "select event_time, event, traffic, reason from events.model_events "
+            "where model = %s and model_version = %s order by event_time, ingested_at, event_id",
+            [model, model_version],
+        )
     if not rows and not as_json:
-        raise ModelError(f"no version of {model!r} is known; see headrace status")
+        known = "headrace status" if model_version is None else f"headrace versions {model}"
+        raise ModelError(f"no version {model_version or ''} of {model!r} is known; see {known}")
     (print_json if as_json else print_table)(rows)
+
+
+@command(example="headrace rollouts churn")
+@click.argument("model", required=False)
+@as_json
+@on_engine
+def rollouts(engine: Engine, model: str | None, as_json: bool) -> None:
+    """List the versions on their way to champion, with what comes next and what it waits for."""
+    rows = engine.rows(
+        "select model, model_version, stage, traffic, since, next_event, next_traffic, "
+        "held_back_by, reason from headrace.rollout_trigger "
+        "where %s::text is null or model = %s order by model, since",
+        [model, model],
+    )
+    if rows or as_json:
+        (print_json if as_json else print_table)(rows)
+    else:
+        print("no version is on its way; headrace versions MODEL lists what there is")
+
+
+@command(example="headrace rollout churn --pause")
+@click.argument("model")
+@click.option("--pause", "state", flag_value="paused", help="Versions are only taken back.")
+@click.option("--pin", "state", flag_value="pinned", help="What serves goes on serving.")
+@click.option("--resume", "state", flag_value="on", help="Versions advance and are taken back.")
+@as_json
+@on_engine
+def rollout(engine: Engine, model: str, state: str | None, as_json: bool) -> None:
+    """Show or set what Headrace does by itself with the versions of a model (policy rollout)."""
+    from headrace.control import policies
+
+    told = policies.write(engine, model, {"rollout": state} if state else {})
+    now = told["policies"]["rollout"]
+    if as_json:
+        print_json({"model": model, "rollout": now})
+        return
+    does = {
+        "on": "versions advance and are taken back by themselves",
+        "paused": "versions are only taken back; none advances",
+        "pinned": "what serves goes on serving; nothing is taken back",
+    }
+    print(f"{model}: {now}: {does[now]}")
 
 
 @command(example="headrace promote churn v3 --traffic 0.1")
@@ -149,13 +200,14 @@ def promote(engine: Engine, model: str, model_version: str, traffic: float | Non
 
 @command(example="headrace rollback churn --reason 'wrong labels'")
 @click.argument("model")
+@click.option("--version", "model_version", help="Another one than the champion.")
 @click.option("--reason", default="by hand", show_default=True)
 @on_engine
-def rollback(engine: Engine, model: str, reason: str) -> None:
-    """Take the serving version back; the one before it serves again."""
+def rollback(engine: Engine, model: str, model_version: str | None, reason: str) -> None:
+    """Take a version back, the champion unless one is named; the one before it serves again."""
     from headrace.control import lifecycle
 
-    taken, serving = lifecycle.rollback(engine, model, reason)
+    taken, serving = lifecycle.rollback(engine, model, reason, model_version)
     print(f"{model} {taken} was taken back; {serving or 'nothing'} serves")
 
 

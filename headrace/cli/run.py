@@ -1,4 +1,4 @@
-"""Commands that run until Ctrl-C: up, gateway, trainer, ingest, and the demo.
+"""Commands that run until Ctrl-C: up, gateway, trainer, conductor, ingest, and the demo.
 
 `headrace alerts send` is another one.
 """
@@ -21,7 +21,7 @@ SERVING = ("engine", "gateway", "features", "model")
 
 @command(example="headrace up", needs=SERVING)
 def up(settings: Settings) -> None:
-    """Run the database, the gateway, the trainer and what sends alerts until Ctrl-C."""
+    """Run the database, gateway, trainer, conductor and what sends alerts until Ctrl-C."""
     # Before the imports, which take a while when nothing is in the machine's cache.
     say = Steps(sys.stdout)
     say(f"home     {settings.home.resolve()}")
@@ -42,7 +42,9 @@ def up(settings: Settings) -> None:
     port = str(settings.port or free_port())
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{host}:{port}"
-    parts: dict[str, dict[str, str]] = {"gateway": {"HEADRACE_PORT": port}, "trainer": {}}
+    parts: dict[str, dict[str, str]] = {
+        "gateway": {"HEADRACE_PORT": port}, "trainer": {}, "conductor": {}
+    }  # fmt: skip
     if settings.kafka and not DIALECTS[settings.engine].reads_topics:
         parts["ingest"] = {}
     if receivers:
@@ -111,6 +113,29 @@ def trainer(settings: Settings, once: bool) -> None:
         with announced(settings, "trainer"):
             print("trainer  ready", flush=True)
             trainer.watch(stop)
+
+
+@command(example="headrace conductor --once")
+@click.option("--once", is_flag=True, help="Take the steps that are due, then end.")
+def conductor(settings: Settings, once: bool) -> None:
+    """Roll versions out, and take back what does harm, until Ctrl-C."""
+    from headrace.control.conductor import Conductor
+    from headrace.deploy import ready_engine
+    from headrace.machine import announced, stop_event
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    stop = stop_event()
+    _look_at_kafka(settings)
+    with ready_engine(settings, say=Steps()) as engine, Conductor(engine, say) as conductor:
+        if once:
+            if not conductor.take_steps():
+                print("no step is due; see headrace rollouts")
+            return
+        with announced(settings, "conductor"):
+            print("conductor ready", flush=True)
+            conductor.watch(stop)
 
 
 @command(example="headrace ingest", needs=("engine", "kafka"))

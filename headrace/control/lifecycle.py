@@ -41,18 +41,33 @@ def promote(
     )
 
 
-def rollback(engine: Engine, model: str, reason: str) -> tuple[str, str | None]:
-    """Roll the champion back and return (its name, the champion now).
+def rollback(
+    engine: Engine, model: str, reason: str, model_version: str | None = None
+) -> tuple[str, str | None]:
+    """Roll a version back, the champion unless one is named; return (its name, the champion now).
 
     Raises:
-        ModelError: the model has no champion.
+        ModelError: the model has no champion, or the named version neither serves nor is on its
+            way.
         EngineError: the views do not show the event after half a minute.
     """
-    champion = _champion(engine, model)
-    if champion is None:
-        raise ModelError(f"model: no version of {model!r} serves; see headrace versions")
-    _append(engine, model, model_version=champion, event="rolled_back", reason=reason)
-    return champion, _champion(engine, model)
+    if model_version is None:
+        taken = _champion(engine, model)
+        if taken is None:
+            raise ModelError(f"model: no version of {model!r} serves; see headrace versions")
+    else:
+        taken = model_version
+        rows = engine.rows(
+            "select model_version from headrace.model_versions where model = %s and status in "
+            "('trained', 'shadow', 'canary', 'champion', 'superseded') order by changed_at",
+            [model],
+        )
+        names = [row["model_version"] for row in rows]
+        if taken not in names:
+            allowed = ", ".join(names) or "none is known"
+            raise ModelError(f"version: must be one of {allowed}, got {taken!r}")
+    _append(engine, model, model_version=taken, event="rolled_back", reason=reason)
+    return taken, _champion(engine, model)
 
 
 def published_version(
@@ -93,6 +108,26 @@ def _champion(engine: Engine, model: str) -> str | None:
         [model],
     )
     return rows[0]["model_version"] if rows else None
+
+
+def rolls_out(engine: Engine, model: str) -> bool:
+    """Whether the conductor brings a new version of the model into service, in steps.
+
+    Else it becomes champion at once.
+    """
+    rows = engine.rows(
+        """
+        select policies.rollout != 'on' or (
+            champions.model is not null
+            and (policies.shadow_pairs > 0 or policies.canary_steps is not null)
+        ) as in_steps
+        from headrace.model_policies as policies
+        left join headrace.champions as champions on policies.model = champions.model
+        where policies.model = %s
+        """,
+        [model],
+    )
+    return bool(rows and rows[0]["in_steps"])
 
 
 def next_event(engine: Engine, model: str, **fields: Any) -> ModelEvent:

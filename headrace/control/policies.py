@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ ALL_MODELS = "*"
 LABELS = ("positive_label", "default_label")
 # Names of the built-in windows begin with a digit.
 WINDOW = re.compile(r" *([^\s=0-9][^\s=]{0,63}) *= *([1-9][0-9]{0,3}) (hour|day)s? *")
+SHARES = re.compile(r" *0?\.[0-9]{1,9} *(, *0?\.[0-9]{1,9} *)*")
 KEPT_HOURS = 9_600  # of the panes of hours: 400 days
 
 
@@ -88,6 +90,8 @@ def check(engine: Engine, policy: str, kind: str, value: str) -> None:
         raise ContractError(policy, f"one of {kind.replace('|', ', ')}", value)
     if kind == "windows" and value:
         _check_windows(policy, value)
+    if kind == "shares" and value:
+        _check_shares(policy, value)
     if kind == "interval" and not _is_interval(engine, value):
         raise ContractError(policy, "an interval such as '1 day', up to 100 years", value)
 
@@ -108,6 +112,15 @@ def _check_windows(policy: str, value: str) -> None:
         if name in names:
             raise ContractError(policy, "windows each by another name", name)
         names.add(name)
+
+
+def _check_shares(policy: str, value: str) -> None:
+    allowed = "rising shares such as '0.01, 0.1, 0.5', above 0 and below 1"
+    if not SHARES.fullmatch(value):
+        raise ContractError(policy, allowed, value)
+    shares = [0.0, *map(float, value.split(","))]
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ContractError(policy, allowed, value)
 
 
 def _is_interval(engine: Engine, value: str) -> bool:

@@ -3,7 +3,7 @@
 -- sql/label_policies.csv.
 
 -- grain: one policy that exists.  key: policy.
--- kind: number, interval, text, windows, or the words that it may be (on|off).
+-- kind: number, interval, text, windows, shares, or the words that it may be (on|off).
 create table if not exists control.policy_kinds (
     policy text primary key,
     kind text not null,
@@ -60,6 +60,22 @@ begin
         if wrong is not null then
             raise exception 'policy %: must be windows such as ''season=120 days, quarter=91 days'', %',
                 new.policy, wrong using errcode = 'check_violation';
+        end if;
+    elsif wanted = 'shares' and new.value != '' then
+        if
+            not new.value ~ '^ *0?[.][0-9]{1,9} *(, *0?[.][0-9]{1,9} *)*$'
+            or exists (
+                select from (
+                    select share, lag(share, 1, 0::numeric) over (order by place) as earlier
+                    from unnest(string_to_array(new.value, ',')::numeric[])
+                        with ordinality as shares (share, place)
+                ) as steps
+                where share <= earlier
+            )
+        then
+            raise exception
+                'policy %: must be rising shares such as ''0.01, 0.1, 0.5'', above 0 and below 1, got %',
+                new.policy, new.value using errcode = 'check_violation';
         end if;
     elsif wanted ~ '[|]' and new.value != all(string_to_array(wanted, '|')) then
         raise exception 'policy %: must be one of %, got %',

@@ -1,4 +1,5 @@
--- The last run of a model that ended, and what it knew.
+-- The last run of a model that ended, and what it knew. Where the version that it trained was taken back
+-- since, new is what came after that: a model is not trained again on what misled it.
 -- grain: model with a run that ended.  key: model.  lateness: any; ordered by event_time.
 with runs as (
     select
@@ -23,14 +24,27 @@ with runs as (
     left join {{ source('control', 'claims') }} as claims
         on events.run_id = claims.run_id
     where events.event in ('trained', 'rejected')
+),
+
+taken_back as (
+    select
+        model,
+        max(event_time) as event_time,
+        max(ingested_at) as ingested_at
+    from {{ ref('stg_model_events') }}
+    where event = 'rolled_back'
+    group by model
 )
 
 select
-    model,
-    event as outcome,
-    event_time as ended_at,
-    known_at,
-    event_clock,
-    ended as runs
+    runs.model,
+    case when taken_back.model is null then runs.event else 'rolled_back' end
+        as outcome,
+    runs.event_time as ended_at,
+    greatest(runs.known_at, taken_back.ingested_at) as known_at,
+    greatest(runs.event_clock, taken_back.event_time) as event_clock,
+    runs.ended as runs
 from runs
-where place = 1
+left join taken_back
+    on runs.model = taken_back.model and runs.known_at < taken_back.ingested_at
+where runs.place = 1

@@ -41,12 +41,14 @@ select
     nullif(policies ->> 'positive_label', '') as positive_label,
     nullif(policies ->> 'default_label', '') as default_label,
     nullif(policies ->> 'custom_windows', '') as custom_windows,
+    nullif(policies ->> 'canary_steps', '') as canary_steps,
+    policies ->> 'rollout' as rollout,
     policies ->> 'gate_metric' as gate_metric,
     coalesce(policies ->> 'learn' = 'on', false) as learns
     {%- for policy in [
         'label_window', 'metric_window', 'drift_window', 'cooldown', 'retrain_every',
         'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',
-        'session_gap'
+        'session_gap', 'step_time', 'rollout_patience'
     ] %},
     {{ fixed_length("(policies ->> '" ~ policy ~ "')::interval") }} as {{ policy }}
     {%- endfor %}
@@ -55,7 +57,7 @@ select
         'drift_alpha', 'max_calibration_drift', 'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
         'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
-        'quality_tolerance', 'suspect_auc'
+        'quality_tolerance', 'suspect_auc', 'shadow_pairs'
     ] %},
     (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}

@@ -3,7 +3,8 @@
 -- error rose (Page-Hinkley), its metric has crossed its threshold or is forecast to, the schedule says
 -- so, or features drifted while labels are late. Feature drift alone raises an alert and does not
 -- retrain.
--- Never due for a model that is watched only (policy learn). While a champion has made no
+-- Never due for a model that is watched only (policy learn), or while a version is on its way
+-- (rollout_trigger). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
@@ -42,10 +43,20 @@ falling as (
     group by model
 ),
 
+rolling as (
+    select
+        model,
+        max(model_version) as model_version
+    from {{ ref('rolling_versions') }}
+    where not is_overtaken
+    group by model
+),
+
 facts as (
     select
         clock.model,
         champion.model_version,
+        rolling.model_version as rolling_version,
         clock.event_clock,
         policies.learns,
         policies.min_new_labels,
@@ -97,6 +108,7 @@ facts as (
     left join heard on clock.model = heard.model
     left join drifted on clock.model = drifted.model
     left join falling on clock.model = falling.model
+    left join rolling on clock.model = rolling.model
 ),
 
 judged as (
@@ -116,10 +128,16 @@ judged as (
             when examples < min_sample
                 then examples || ' labels, of at least ' || min_sample
             when new_labels = 0 then 'no label since the last run'
+            when rolling_version is not null
+                then rolling_version || ' is on its way: headrace rollouts'
             when last_outcome = 'rejected' and new_labels < min_sample
                 then
                     'only ' || new_labels || ' labels since the last run was rejected, '
                     || 'of at least ' || min_sample
+            when last_outcome = 'rolled_back' and new_labels < min_new_labels
+                then
+                    'only ' || new_labels || ' labels since a version was taken back, '
+                    || 'of at least ' || min_new_labels
             when event_clock < last_run_at + cooldown
                 then
                     'cooling down until '
