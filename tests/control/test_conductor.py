@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -154,6 +157,20 @@ def test_of_several_conductors_each_step_is_taken_once(engine: Engine) -> None:
     assert len(taken) == 1
     assert world.story("v2") == [("trained", None), ("canary", 0.05)]
     assert engine.rows("select * from events.conflicts") == []
+
+
+def test_a_kill_at_any_moment_leaves_one_story(engine: Engine) -> None:
+    world = World(engine, {"v1": 0.9, "v2": 0.9}, shadow_pairs="1")
+    world.publish("v1", "promoted")
+    world.publish("v2")
+    for moment in ("decided", "written", "committed"):
+        home = str(engine.settings.home)
+        command = [sys.executable, "-m", "tests.support.doomed_conductor", engine.dsn, home, moment]
+        assert subprocess.run(command).returncode == -signal.SIGKILL
+        stored = [("shadow", None)] if moment == "committed" else []
+        assert world.story("v2") == [("trained", None), *stored]
+    with Conductor(engine) as conductor:
+        assert conductor.take_steps() == []
 
 
 @pytest.mark.parametrize("value", ["0.5, 0.1", "1", "0", "0.1,", "10 %", "0.2, 0.2", "-.1", "x"])
