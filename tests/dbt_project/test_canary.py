@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,7 @@ def canaries(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str], Ro
             ]
             effects = unit_effects(oracle, *whole)
             row = compared(daily(oracle, judged[0]), daily(oracle, judged[1]), "champion", effects)
+            timed: list[tuple[int, int]] = []
             errors = [sum(event.error is not None for event in side) for side in sides]
             for prefix, side, wrong in zip(("", "champion_"), sides, errors, strict=True):
                 times = [event.latency_ms for event in side if event.latency_ms is not None]
@@ -74,6 +76,13 @@ def canaries(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str], Ro
                 row[f"{prefix}errors"] = wrong
                 row[f"{prefix}error_rate"] = wrong / len(side) if side else None
                 row[f"{prefix}latency_p95_ms"] = quantile(times, 0.95)
+                row[f"{prefix}slow_rate"] = sum(map(is_slow, times)) / len(times) if times else None
+                timed.append((sum(map(is_slow, times)), len(times)))
+            row["slow_always_valid_p_value"] = None
+            if all(number for _, number in timed):
+                row["slow_always_valid_p_value"] = float(
+                    always_valid_p((*timed[0], *timed[1]), 0.1)
+                )
             row["error_always_valid_p_value"] = None
             if all(sides):
                 counts = (errors[0], len(sides[0]), errors[1], len(sides[1]))
@@ -82,6 +91,15 @@ def canaries(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str], Ro
             row["verdict"], row["reason"] = verdict(row)
             rows[model, version] = row
     return rows
+
+
+def is_slow(latency_ms: float) -> bool:
+    """Whether an answer took longer than the policy max_latency_ms, by whole buckets."""
+
+    def bucket(x: float) -> int:
+        return math.ceil(math.log(x) / math.log(1.0202020202020203))
+
+    return latency_ms > 0 and bucket(latency_ms) > bucket(500)
 
 
 def since(
@@ -118,6 +136,13 @@ def verdict(
         and row["error_rate"] > max(row["champion_error_rate"], max_error_rate)
     ):
         return "rollback", "more errors"
+    slow_p = row["slow_always_valid_p_value"]
+    if (
+        slow_p is not None
+        and slow_p < alpha
+        and row["slow_rate"] > max(row["champion_slow_rate"], 0.05)
+    ):
+        return "rollback", "slower"
     if differs and row["difference"] > 0:
         return "promote", "higher reward"
     if not enough:

@@ -74,6 +74,25 @@ latency as (
         {%- endfor %}
     from latencies
     group by model, model_version
+),
+
+slow as (
+    select
+        bins.model,
+        bins.model_version
+        {%- for prefix, variant in variants %},
+        {%- for column, condition in [
+            ('timed', ''), ('slow', ' and bins.bin > '
+                ~ sketch_bucket('policies.max_latency_ms'))
+        ] %}
+        coalesce(sum(bins.predictions) filter (
+            where bins.variant = '{{ variant }}'{{ condition }}
+        ), 0)::bigint as {{ prefix }}{{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
+        {%- endfor %}
+    from latency_bins as bins
+    inner join {{ ref('model_policies') }} as policies on bins.model = policies.model
+    group by bins.model, bins.model_version
 )
 
 select
@@ -88,9 +107,13 @@ select
     coalesce(predictions.errors, 0) as errors,
     coalesce(predictions.champion_errors, 0) as champion_errors,
     latency.latency_p95_ms,
-    latency.champion_latency_p95_ms
+    latency.champion_latency_p95_ms,
+    coalesce(slow.timed, 0) as timed,
+    coalesce(slow.champion_timed, 0) as champion_timed,
+    coalesce(slow.slow, 0) as slow,
+    coalesce(slow.champion_slow, 0) as champion_slow
 from canaries
-{%- for part in ['predictions', 'latency'] %}
+{%- for part in ['predictions', 'latency', 'slow'] %}
 left join {{ part }}
     on
         canaries.model = {{ part }}.model

@@ -40,7 +40,14 @@ with rated as (
         {{ always_valid_p_value(
             'traffic.errors', 'traffic.predictions',
             'traffic.champion_errors', 'traffic.champion_predictions'
-        ) }} as error_always_valid_p_value
+        ) }} as error_always_valid_p_value,
+        traffic.slow::double precision / nullif(traffic.timed, 0) as slow_rate,
+        traffic.champion_slow::double precision / nullif(traffic.champion_timed, 0)
+            as champion_slow_rate,
+        {{ always_valid_p_value(
+            'traffic.slow', 'traffic.timed',
+            'traffic.champion_slow', 'traffic.champion_timed'
+        ) }} as slow_always_valid_p_value
     from {{ ref('canary_traffic') }} as traffic
     inner join {{ ref('model_policies') }} as policies on traffic.model = policies.model
     left join {{ ref('canary_share') }} as shares
@@ -66,6 +73,11 @@ judged as (
             and error_rate > max_error_rate
             and error_always_valid_p_value < canary_alpha, false
         ) as has_more_errors,
+        coalesce(
+            slow_rate > champion_slow_rate
+            and slow_rate > 0.05
+            and slow_always_valid_p_value < canary_alpha, false
+        ) as is_slower,
         coalesce(measure = 'share' and mean_reward + champion_mean_reward = 0, false)
             as has_no_reward
     from rated
@@ -78,6 +90,7 @@ decided as (
             when champion_version is null then 'no champion'
             when has_another_reward and difference < 0 then 'lower reward'
             when has_more_errors then 'more errors'
+            when is_slower then 'slower'
             when {{ is_unplanned('share_p_value') }} then 'sample ratio'
             when has_another_reward and difference > 0 then 'higher reward'
             when not has_sample then 'too few labels'
@@ -99,7 +112,7 @@ select
     began_at,
     -- verdict
     case
-        when reason in ('lower reward', 'more errors') then 'rollback'
+        when reason in ('lower reward', 'more errors', 'slower') then 'rollback'
         when reason in ('higher reward', 'no loss') then 'promote'
         else 'continue'
     end as verdict,
@@ -117,6 +130,9 @@ select
     share_p_value,
     latency_p95_ms,
     champion_latency_p95_ms,
+    slow_rate,
+    champion_slow_rate,
+    slow_always_valid_p_value,
     -- rewards
     labels,
     champion_labels,
