@@ -214,7 +214,7 @@ def tell(
             "control.training_progress"
         )
     set_policies(engine, positive_label="yes", **policies)
-    set_policies(engine, MODELS[0], max_metric_drop="0.01")
+    set_policies(engine, MODELS[0], max_metric_drop="0.01", learn="on")
     send(log, [("model_events", life) for life in story.lives])
     for batch in story.stream.batches:
         send(log, batch)
