@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,16 @@ import numpy as np
 
 from headrace.control.claims import Claim
 from headrace.declared import Declared, chosen
-from headrace.errors import NothingToLearnError, SettingError, one_line
-from headrace.events.labels import class_of, spellings
-from headrace.model.artifact import Manifest, artifact_path
+from headrace.errors import SettingError, one_line
+from headrace.events.labels import class_of
+from headrace.model.artifact import Manifest, artifact_path, as_judged, keep_as_judged
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
 from headrace.model.given import given
 from headrace.model.inputs import Example
 from headrace.model.prior import corrected
-from headrace.model.recipe import Predictor, Recipe, Task, TrainingExample, TrainingSet
-from headrace.model.sampling import Sampled, sample
+from headrace.model.recipe import Predictor, Recipe, Task
+from headrace.model.sampling import Sampled
 from headrace.trainer import gate
 from headrace.trainer.brief import Brief
 from headrace.trainer.clicked import first_rows
@@ -37,10 +36,10 @@ from headrace.trainer.progress import Keep, RunProgress, Say
 from headrace.trainer.recipes import load
 from headrace.trainer.rivals import incumbent_of, rival_of
 from headrace.trainer.suspicion import doubt
+from headrace.trainer.training_set import training_set
 
 log = logging.getLogger(__name__)
 
-MAX_LABELS = 200
 # What is published with a version, so that the views see when it gets worse.
 BASELINES: Mapping[Task, tuple[str, ...]] = {
     "classification": ("auc", "accuracy"),
@@ -95,6 +94,8 @@ def failed(claim: Claim, error: Exception, dataset: Dataset | None = None) -> Ou
 def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> Outcome:
     """Train a candidate into the empty `folder` and judge it; progress goes to `say` and `keep`.
 
+    Where the recipe can, a candidate that passed also learns the examples that it was judged on.
+
     Raises:
         NothingToLearnError: too few labels, or all the same.
         SettingError: the model's declaration is not allowed.
@@ -115,15 +116,15 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     if ids is None:
         ids = getattr(recipe, "IDS", ())
     rows = [replace(row, example=row.example.given(features, ids)) for row in rows]
-    sampled = _sampled(brief, rows, champion.predictor if champion else None)
-    training = _training_set(brief.claim.model, task, sampled)
+    predictor = champion.predictor if champion else None
+    sampled, training = training_set(brief, rows, predictor)
     parent = champion.folder if champion and champion.made_by == (name, task) else None
     progress.stage("fit", len(training.examples))
     made = recipe.fit(training, parent, config, progress, folder)
     report = {**made, "sampling": sampled.report}
     ours = given(recipe.load(folder), task, features, ids)
-    shift = tuple(sampled.shift.get(class_of(label), 0.0) for label in ours.labels)
-    ours = corrected(ours, shift if sampled.shift else ())
+    shift = _shift(sampled, ours)
+    ours = corrected(ours, shift)
     marks = marks.reached("trained_at")
     progress.stage("gate", len(newest))
 
@@ -163,7 +164,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             features=features,
             ids=ids,
             corrections=champion.corrections if champion else {},
-            shift=shift if sampled.shift else (),
+            shift=shift,
             report=report,
         )
         candidate = Candidate(folder, manifest, compared.candidate, compared.rival)
@@ -176,6 +177,24 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             )
     alone = pairs.alone(scored)
     marks = marks.reached("gated_at")
+    complete = getattr(recipe, "complete", None)
+    if verdict.passed and candidate is not None and complete is not None:
+        progress.stage("complete", len(newest))
+        known = set(map(class_of, ours.labels))
+        learned = [
+            replace(row, example=row.example.given(features, ids))
+            for row in newest
+            if class_of(row.label) in known
+        ]
+        learned_to = sampled.rows[-1].event_time.timestamp()
+        judged = msgspec.structs.replace(candidate.manifest, learned_to=learned_to)
+        keep_as_judged(folder, judged)
+        sampled, training = training_set(brief, [*rows, *learned], predictor)
+        report |= {**complete(training, config, folder), "sampling": sampled.report}
+        manifest = msgspec.structs.replace(
+            candidate.manifest, shift=_shift(sampled, ours), report=report
+        )
+        candidate = replace(candidate, manifest=manifest)
 
     return Outcome(
         promoted=verdict.passed,
@@ -218,7 +237,10 @@ def positive_of(
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The champion; `made_by` is its recipe and task, `corrections` go on to the next version."""
+    """The champion; `made_by` is its recipe and task, `corrections` go on to the next version.
+
+    The predictor is the champion as the gate judged it, which has learned nothing after `train_to`.
+    """
 
     name: str
     folder: Path
@@ -235,7 +257,7 @@ def _load_champion(brief: Brief) -> _Loaded | None:
     version = brief.champion.model_version
     try:
         folder = artifact_path(brief.champion.artifact_uri, brief.artifacts)
-        manifest, predictor = load(folder)
+        manifest, predictor = load(as_judged(folder))
         if manifest.task != brief.task:
             return None
         if manifest.task != "generation":
@@ -246,6 +268,8 @@ def _load_champion(brief: Brief) -> _Loaded | None:
         return None
     made_by = (manifest.recipe, manifest.task)
     train_to, corrections = brief.champion.train_to, manifest.corrections
+    if manifest.learned_to is not None:
+        train_to = datetime.fromtimestamp(manifest.learned_to, UTC)
     return _Loaded(version, folder, made_by, corrections, predictor, train_to)
 
 
@@ -264,59 +288,17 @@ def _recipe(
     return name, recipe, config
 
 
+def _shift(sampled: Sampled, version: Predictor) -> tuple[float, ...]:
+    """What is added to the logit of each label; nothing where no class was balanced."""
+    if not sampled.shift:
+        return ()
+    return tuple(sampled.shift.get(class_of(label), 0.0) for label in version.labels)
+
+
 def _untrained(recipe: Recipe, config: Any) -> Predictor | None:
     """The model before any training, of a recipe that has it."""
     make = getattr(recipe, "untrained", None)
     return make(config) if make else None
-
-
-def _sampled(brief: Brief, rows: Sequence[LabeledExample], parent: Predictor | None) -> Sampled:
-    """The rows to train on, and how much each counts; the run's id is the seed.
-
-    Raises:
-        SettingError: what has no classes is to be balanced.
-    """
-    sampling, task = brief.declared.sampling, brief.task
-    for key in ("by", "weights"):
-        if getattr(sampling, key) == "balance" and task != "classification":
-            raise SettingError(f"sampling.{key}: balance needs classes, the task is {task}")
-    score = parent.predict if parent and task == "classification" else None
-    return sample(rows, sampling, zlib.crc32(brief.claim.run_id.encode()), score)
-
-
-def _training_set(model: str, task: Task, sampled: Sampled) -> TrainingSet:
-    """What a recipe is given.
-
-    Raises:
-        NothingToLearnError: too few classes, or too many.
-    """
-    rows = sampled.rows
-    written = {row.label: row.label for row in rows}
-    labels: tuple[str, ...] = ()
-    if task == "classification":
-        classes = spellings(row.label for row in rows)
-        if not 2 <= len(classes) <= MAX_LABELS:
-            raise NothingToLearnError(
-                f"a classifier needs 2 to {MAX_LABELS} labels: "
-                f"got {len(classes)} in {len(rows)} examples to train on"
-            )
-        written = {label: classes[class_of(label)] for label in written}
-        labels = tuple(sorted(classes.values()))
-    elif not rows:
-        raise NothingToLearnError("there is no example to train on")
-    examples = [
-        TrainingExample(
-            row.example,
-            written[row.label],
-            weight=weight,
-            request_id=row.request_id,
-            position=row.position,
-            propensity=row.propensity,
-            rejected=row.rejected,
-        )
-        for row, weight in zip(rows, sampled.weights.tolist(), strict=True)
-    ]
-    return TrainingSet(model, task, examples, labels)
 
 
 def _with_ids(row: LabeledExample) -> LabeledExample:

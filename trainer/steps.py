@@ -25,6 +25,7 @@ from headrace.events.contract import input_text
 from headrace.events.log import row_writer
 from headrace.events.rows import event_row
 from headrace.model.artifact import (
+    JUDGED,
     Manifest,
     Run,
     artifact_path,
@@ -147,9 +148,14 @@ def correct(engine: Engine, model: str, request_id: str, label: str) -> str:
 
 
 def copy_weights(folder: Path, draft: Path) -> None:
-    """Put what a recipe wrote into a draft, without a copy where the file system has links."""
+    """Put what a recipe wrote into a draft, without a copy where the file system has links.
+
+    A step was not judged as its parent was, so that is left out.
+    """
     for path in folder.rglob("*"):
         target = draft / path.relative_to(folder)
+        if JUDGED in target.relative_to(draft).parts:
+            continue
         if path.is_dir():
             target.mkdir(exist_ok=True)
         elif path.name not in ("version.json", "README.md"):

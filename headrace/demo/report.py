@@ -111,12 +111,14 @@ def _tfidf(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the baseline's probabilities: fitted once, and refitted for each version."""
     reader = FeatureReader(engine)
-    texts = [_words(input_text(row["input"]), row["segment"]) for row in frame.to_dict("records")]
+    texts = [
+        tfidf_words(input_text(row["input"]), row["segment"]) for row in frame.to_dict("records")
+    ]
     frozen = np.zeros(len(frame))
     loop = np.zeros(len(frame))
     for number, version in enumerate(published):
         rows = rebuild_dataset(engine, version["dataset_id"], reader).rows
-        model = _fit(rows)
+        model = fit_tfidf(rows)
         if number == 0:
             frozen = model.predict_proba(texts)[:, 1]
         mine = (frame["model_version"] == version["model_version"]).to_numpy()
@@ -126,16 +128,18 @@ def _tfidf(
     return frozen, loop
 
 
-def _fit(rows: Sequence[LabeledExample]) -> Any:
+def fit_tfidf(rows: Sequence[LabeledExample]) -> Any:
+    """Return the baseline, fitted; column 1 of its answers is the positive label."""
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000),
         LogisticRegression(C=10, max_iter=300),
     )
-    texts = [_words(row.example.text, row.example.segment) for row in rows]
+    texts = [tfidf_words(row.example.text, row.example.segment) for row in rows]
     return model.fit(texts, [row.label == POSITIVE for row in rows])
 
 
-def _words(text: str, segment: str | None) -> str:
+def tfidf_words(text: str, segment: str | None) -> str:
+    """Return what the baseline reads of a report."""
     return f"segment_{segment} {text}"
 
 

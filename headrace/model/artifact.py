@@ -4,6 +4,7 @@
     ROOT/churn-3f2a…/v3-0199…-1/version.json       recipe, task, labels
                      README.md                     the model card
                      …                             what the recipe wrote
+                     judged/                       the same before it learned what judged it
 
 A folder is named by its version, run and attempt, so no two trainers ever write the same one. Until
 it is published it is called `.draft-0199…-1`.
@@ -28,7 +29,7 @@ from headrace.errors import ContractError, ModelError, one_line
 from headrace.files import sync, write_whole
 from headrace.model.inputs import Id
 
-VERSION, CARD = "version.json", "README.md"
+VERSION, CARD, JUDGED = "version.json", "README.md", "judged"
 _WRITTEN = re.compile(r"(?:v[0-9]+(?:\.[0-9]+)?|\.draft)-(.+)-([0-9]+)")
 
 
@@ -62,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         ids: those of the event that it is given as features, too.
         corrections: labels that were set by hand, by `input_key`.
         shift: what is added to the logit of each label, where classes were balanced in training.
+        learned_to: the last event time that it learned, in unix seconds, of a version as the gate
+            judged it; None: as the metrics of the version say.
         report: what the recipe says of its training.
     """
 
@@ -73,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ids: tuple[Id, ...] = ()
     corrections: Mapping[str, str] = {}
     shift: tuple[float, ...] = ()
+    learned_to: float | None = None
     report: Mapping[str, Any] = {}
 
 
@@ -107,7 +111,7 @@ def publish_draft(
     place = draft.with_name(draft.name.replace(".draft", model_version, 1))
     if place.exists():
         raise FileExistsError(f"{place} is there already")
-    (draft / VERSION).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    _write_manifest(draft, manifest)
     (draft / CARD).write_text(card, encoding="utf-8")
     named = place.parent / "model.json"
     if not named.exists():
@@ -119,6 +123,22 @@ def publish_draft(
     for folder in (place.parent, place.parent.parent, place.parent.parent.parent):
         sync(folder)
     return place.resolve()
+
+
+def keep_as_judged(draft: Path, manifest: Manifest) -> None:
+    """Copy a draft into itself, as a version of its own, before it learns what judged it."""
+    shutil.copytree(draft, draft / JUDGED)
+    _write_manifest(draft / JUDGED, manifest)
+
+
+def as_judged(folder: Path) -> Path:
+    """Return the folder of a version as it was when the gate judged it."""
+    return folder / JUDGED if (folder / JUDGED).is_dir() else folder
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = msgspec.json.format(msgspec.json.encode(manifest))
+    (folder / VERSION).write_bytes(text + b"\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -104,6 +104,9 @@ class Recipe(Protocol):
             in less than a second, for a model that is declared with `online`. `folder` holds a copy
             of the parent's files, whose files are links: write a new file, do not change one.
         IDS: optional; the ids of an event that are features, where its declaration says nothing.
+        complete: optional; `complete(dataset, config, folder)` lets the version in `folder`, which
+            has passed the gate, learn again from all examples, those that judged it included. What
+            was chosen, and takes long, stays. It returns what is added to the report.
         untrained: optional; `untrained(config)` returns the predictor before any training, which
             the first version has to beat.
         Config: a frozen dataclass or msgspec.Struct with every setting and its default. Its

@@ -17,20 +17,21 @@ from numpy.typing import NDArray
 from headrace.control.claims import Claim
 from headrace.declared import Declared
 from headrace.errors import ModelError, SettingError
+from headrace.model.artifact import Manifest, keep_as_judged, read_manifest
 from headrace.model.config import FinetuneConfig
 from headrace.model.corrections import SURE, input_key
 from headrace.model.examples import LabeledExample, Logged
 from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
 from headrace.model.network import Adapter
-from headrace.model.recipe import Task, TrainingExample
+from headrace.model.recipe import Task, TrainingExample, TrainingSet
 from headrace.model.weights import load_adapter
 from headrace.trainer import run
 from headrace.trainer.brief import Brief, Champion, Marks
 from headrace.trainer.compare import evaluate
 from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import GatePolicy
-from headrace.trainer.recipes import load
+from headrace.trainer.recipes import load, tabular
 from tests.trainer.clicks import clicks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -218,3 +219,48 @@ def test_a_correction_holds_where_features_are_declared(tmp_path: Path) -> None:
     (outcome.candidate.folder / "version.json").write_bytes(msgspec.json.encode(manifest))
     _, version = load(outcome.candidate.folder)
     assert version.predict([asked])[0, version.labels.index("yes")] == pytest.approx(SURE)
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_version_that_passed_learns_what_it_was_judged_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: bool
+) -> None:
+    given: list[set[str]] = []
+
+    def complete(dataset: TrainingSet, _: object, __: Path) -> dict[str, int]:
+        given.append({one.request_id for one in dataset.examples})
+        return {"completed": len(dataset.examples)}
+
+    monkeypatch.setattr(tabular, "complete", complete, raising=False)
+    outcome = train(tmp_path, None, server(0.5, 0.95) if promoted else server(0.999, 0.999))
+    assert outcome.promoted is promoted
+    newest = {f"r{i}" for i in range(COUNT - HELD_OUT, COUNT)}
+    trained_to = datetime.fromtimestamp(outcome.metrics["train_to"], UTC)
+    assert (trained_to == NOW + timedelta(minutes=COUNT - 1)) is promoted
+    assert outcome.candidate is not None
+    report = outcome.candidate.manifest.report
+    judged = tmp_path / "draft" / "judged"
+    if promoted:
+        (learned,) = given
+        edge = NOW + timedelta(minutes=COUNT - HELD_OUT - 1)
+        assert read_manifest(judged).learned_to == edge.timestamp()
+        assert newest <= learned
+        assert report["completed"] == len(learned) < COUNT  # old ones are held out for ever
+    else:
+        assert not given and not judged.exists()
+        assert "completed" not in report
+
+
+def test_a_champion_is_compared_as_it_was_judged(tmp_path: Path) -> None:
+    completed = champion(tmp_path, train_to=NOW + timedelta(days=9))
+    half = NOW + timedelta(minutes=COUNT - 1 - 30)
+    judged = Manifest(
+        recipe="tabular",
+        task="classification",
+        labels=("no", "yes"),
+        learned_to=half.timestamp(),
+    )
+    keep_as_judged(Path(completed.artifact_uri), judged)
+    outcome = train(tmp_path, completed)
+    assert outcome.metrics["gate"]["left_out"]["seen"] == HELD_OUT - 30
+    assert outcome.metrics["gate"]["champion"]["holdout"]["n"] == 30

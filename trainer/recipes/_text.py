@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ModelError, NothingToLearnError
+from headrace.events.labels import class_of
 from headrace.model.base import fingerprint
 from headrace.model.config import Federation
 from headrace.model.federated import Matrices
@@ -26,7 +27,15 @@ from headrace.model.text.linear import Floats, Integers, Linear, Standard, logis
 from headrace.model.text.precision import choose_precision
 from headrace.model.text.rows import SHARE, held_out, recent
 from headrace.model.text.stack import LEAST_ROWS, fit_weights, paired_gain
-from headrace.model.text.version import FEATURES, Saved, logs_of, read_config, set_precision
+from headrace.model.text.version import (
+    FEATURES,
+    Saved,
+    load,
+    logs_of,
+    read_config,
+    save_regressions,
+    set_precision,
+)
 from headrace.model.text.words import Words
 from headrace.trainer.recipes import tabular
 from headrace.trainer.recipes._federation import average_with_others
@@ -38,6 +47,9 @@ LONG = 32  # tokens, the median of the texts
 MORE = 1.5  # times as many labels, before an adapter that gained nothing is tried again
 
 Gain = tuple[float, float] | None
+
+# What the encoder made of each text that the last training read, until `complete` asks for it.
+_last_read: dict[Path, dict[str, NDArray[np.float32]]] = {}
 
 
 def fit_stack(
@@ -55,7 +67,7 @@ def fit_stack(
     tried_at = before.get("adapter_tried_at", 0)
     gain: Gain = None
     rounds = 0
-    adapter, states = None, parts.standard(parts.states, slice(None))
+    adapter, read, states = None, parts.states, parts.standard(parts.states, slice(None))
     why_not = _why_not(config.adapter, parts, before)
     warm = None if why_not or not parent else _warm(parent, before, parts)
     if not why_not:
@@ -66,7 +78,7 @@ def fit_stack(
         whole = {"words": words, "adapter": fitted.logs(adapted[parts.held_in_read]), **others}
         gain = parts.gain(logs, whole)
         if config.adapter == "always" or (gain and gain[0] > gain[1]):
-            logs, states = whole, fitted
+            logs, read, states = whole, adapted, fitted
         else:
             adapter, why_not = None, f"left out, {_said(gain)}"
     else:
@@ -87,12 +99,15 @@ def fit_stack(
         weights=dict(zip(logs, map(float, weights), strict=True)),
         words=vocabulary,
         word_weights=parts.word_weights(vocabulary, parts.all, strength),
+        word_strength=strength,
         states=states,
         tried_at=tried_at,
     ).save(folder)
     asked = [parts.examples[row] for row in parts.held]
     precision, int8 = choose_precision(folder, asked, config.int8_tolerance, config.int8_changed)
     set_precision(folder, precision)
+    _last_read.clear()
+    _last_read[folder] = dict(zip(parts.texts, read, strict=True))
     gains = {
         name: _said(parts.gain({one: logs[one] for one in logs if one != name}, logs))
         for name in logs
@@ -113,6 +128,32 @@ def fit_stack(
         "device": parts.encoder.device.type,
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def complete(dataset: TrainingSet, config: Config, folder: Path) -> Mapping[str, Any]:
+    """Fit the words and the states anew; the adapter, the table's network and the weights stay."""
+    version = load(folder)
+    spelled = {class_of(label): label for label in version.labels}
+    examples = [replace(one, label=spelled[class_of(one.label)]) for one in dataset.examples]
+    parts = _Parts(replace(dataset, examples=examples, labels=version.labels), config)
+    known = _last_read.pop(folder, {})
+    newest = parts.count - config.text_examples // 2
+    parts.read = np.array(
+        [row for row in parts.all if row >= newest or parts.examples[row].text in known]
+    )
+    new = list(dict.fromkeys(text for text in parts.texts if text not in known))
+    tokens = version.encoder.tokenize(new, config.tokens)
+    known |= dict(zip(new, version.encoder.states(tokens, fast=True), strict=True))
+    states = np.stack([known[text] for text in parts.texts])
+    vocabulary = Words.fit(parts.examples)
+    strength = read_config(folder)["word_strength"]
+    save_regressions(
+        vocabulary,
+        parts.word_weights(vocabulary, parts.all, strength),
+        parts.standard(states, slice(None)),
+        folder,
+    )
+    return {"completed": parts.count}
 
 
 class _Parts:
@@ -151,11 +192,14 @@ class _Parts:
     def encoder(self) -> Any:
         return shared_encoder(self.config.base)
 
+    @property
+    def texts(self) -> list[str]:
+        """Of the rows that are read."""
+        return [self.examples[row].text for row in self.read]
+
     @functools.cached_property
     def tokens(self) -> list[list[int]]:
-        """Of the rows that are read."""
-        texts = [self.examples[row].text for row in self.read]
-        ids: list[list[int]] = self.encoder.tokenize(texts, self.config.tokens)
+        ids: list[list[int]] = self.encoder.tokenize(self.texts, self.config.tokens)
         return ids
 
     @functools.cached_property

@@ -26,6 +26,13 @@ def fit(
     return fit_stack(dataset, parent, config, progress, folder)
 
 
+def complete(dataset: TrainingSet, config: Config, folder: Path) -> Mapping[str, Any]:
+    """Fit the words and the states anew; the adapter, the table's network and the weights stay."""
+    from headrace.trainer.recipes._text import complete
+
+    return complete(dataset, config, folder)
+
+
 def update(
     parent: Path, examples: Sequence[TrainingExample], folder: Path, *, rate: float, steps: int
 ) -> Mapping[str, Any]:

@@ -44,6 +44,7 @@ class Saved:
         weights: of the parts `words`, `embedding` or `adapter`, and `features`, as far as there
             are these.
         states: of the adapter's states if there is one, else of the frozen encoder's.
+        word_strength: of the words' regression, the inverse of its L2 penalty.
         tried_at: labels when an adapter was last tried; 0 for never.
     """
 
@@ -55,6 +56,7 @@ class Saved:
     weights: Mapping[str, float]
     words: Words
     word_weights: Linear
+    word_strength: float
     states: Standard
     tried_at: int
 
@@ -68,22 +70,28 @@ class Saved:
             "tokens": self.tokens,
             "rank": self.rank,
             "weights": self.weights,
+            "word_strength": self.word_strength,
             "adapter_tried_at": self.tried_at,
         }
         write_config(config, folder)
-        (folder / VOCABULARY).write_text(json.dumps(self.words.vocabulary))
-        parts = {
-            "words": {"idf": self.words.idf, **self.word_weights.tensors()},
-            "states": self.states.tensors(),
-        }
-        arrays = {
-            f"{part}.{name}": np.ascontiguousarray(value)
-            for part, tensors in parts.items()
-            for name, value in tensors.items()
-        }
-        save_file(arrays, folder / ARRAYS)
+        save_regressions(self.words, self.word_weights, self.states, folder)
         weight = np.zeros_like(self.states.linear.weight)
         save_correction(Linear(weight, np.zeros(len(self.labels), np.float32)), folder)
+
+
+def save_regressions(words: Words, word_weights: Linear, states: Standard, folder: Path) -> None:
+    """Write the vocabulary, and what was fitted to words and to states."""
+    (folder / VOCABULARY).write_text(json.dumps(words.vocabulary))
+    parts = {
+        "words": {"idf": words.idf, **word_weights.tensors()},
+        "states": states.tensors(),
+    }
+    arrays = {
+        f"{part}.{name}": np.ascontiguousarray(value)
+        for part, tensors in parts.items()
+        for name, value in tensors.items()
+    }
+    save_file(arrays, folder / ARRAYS)
 
 
 def save_correction(correction: Linear, folder: Path) -> None:

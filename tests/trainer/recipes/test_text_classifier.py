@@ -217,6 +217,24 @@ def test_online_steps_move_the_answer_and_nothing_else(
     assert text_classifier.load(parent).predict([goat])[0, 1] == before
 
 
+def test_what_judged_a_version_is_learned_and_what_was_chosen_stays(tmp_path: Path) -> None:
+    folder, newer = tmp_path / "v1", topics(slice(4, None), 1)
+    known = topics(slice(4), 1)
+    trained(known, folder)
+    chosen = ("config.json", "adapter_model.safetensors", "correction.safetensors")
+    before = [(folder / name).read_bytes() for name in chosen]
+    lost = losses(folder, newer)
+    shouted = [TrainingExample(one.example, one.label.upper()) for one in newer]
+    whole = TrainingSet("m", "classification", [*known, *shouted])
+    assert text_classifier.complete(whole, FEW_STEPS, folder) == {"completed": len(whole.examples)}
+    assert losses(folder, newer) < lost / 2
+    assert before == [(folder / name).read_bytes() for name in chosen]
+    remembered = load_file(folder / "stack.safetensors")
+    text_classifier.complete(whole, FEW_STEPS, folder)  # reads every text again
+    again = load_file(folder / "stack.safetensors")
+    assert all(np.allclose(again[name], remembered[name], atol=0.02) for name in again)
+
+
 def test_weights_decide_between_contradicting_labels(tmp_path: Path) -> None:
     same = Example("the same text")
     examples = [TrainingExample(same, "yes", 9.0), TrainingExample(same, "no", 1.0)] * 60
