@@ -31,6 +31,7 @@ def model_card(claim: Claim, outcome: Outcome, candidate: Candidate) -> str:
         positive = manifest.positive_label
         scored = f"`{positive}`" if positive else "the predicted label"
         what += f", with the labels {labels}; `score` is the probability of {scored}"
+    seen = "learned only after that" if "completed" in report else "did not see"
     sha256 = outcome.dataset.sha256 if outcome.dataset else ""
     return f"""\
 ---
@@ -43,7 +44,7 @@ pipeline_tag: {PIPELINES.get(manifest.task, "other")}
 - **Learned from** {outcome.metrics["examples"]} labelled examples, dataset `{claim.run_id}`
   (sha256 `{sha256}`), labels as known at
   {claim.event_clock:%Y-%m-%d %H:%M} UTC.
-- **Judged on** the newest {candidate.holdout["n"]} examples, which it did not see:
+- **Judged on** the newest {candidate.holdout["n"]} examples, which it {seen}:
 
 | metric | {outcome.model_version} | {outcome.parent or "no version"} |
 |---|---|---|
