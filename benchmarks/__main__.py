@@ -21,6 +21,7 @@ from benchmarks import (
     kafka,
     llm,
     lora,
+    moments,
     online,
     statistics,
     storage,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "finetune": lambda engine, _: finetune.run(engine),
     "lora": lora.run,
     "federated": federated.run,
+    "moments": moments.run,
     "tabular": tabular.run,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.report import say, table
 from headrace.control.claims import Claim
 from headrace.declared import Declared
-from headrace.demo.report import fit_tfidf, tfidf_words
+from headrace.demo.report import fit_tfidf, score, tfidf_words
 from headrace.demo.run import FAST_MIN_NEW_LABELS, FAST_SHARE, MIN_NEW_LABELS, POLICIES
 from headrace.demo.stream import MODEL, POSITIVE, reports, steps
+from headrace.engine import Engine
 from headrace.model.artifact import Run, draft_folder, publish_draft
 from headrace.model.examples import LabeledExample
 from headrace.model.inputs import Example
@@ -30,6 +33,21 @@ Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 COOLDOWN = timedelta(days=int(POLICIES["cooldown"].split()[0]))
+
+
+def run(_: Engine, quick: bool) -> str:
+    """Return a table of the short form of the demo, from each report that it may start with."""
+    rows = []
+    for start in range(1 if quick else FAST_SHARE):
+        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+            found = replay(moments(start=start), Path(folder), Declared(), seed=start)
+        say(f"moments: start {start}: {[outcome.promoted for outcome in found.outcomes]}")
+        published = sum(outcome.promoted for outcome in found.outcomes)
+        scores = [score(found.truth, one) for one in (found.loop, found.rival, found.frozen)]
+        cells = [f"{one.auc:.4f} / {one.log_loss:.4f}" for one in scores]
+        rows.append([start, published, len(found.truth), *cells])
+    head = ["first report", "versions", "reports", "the loop", "TF-IDF refitted", "the first model"]
+    return f"AUC / log loss; TF-IDF is refitted with each version.\n\n{table(head, rows)}"
 
 
 @dataclass(frozen=True, slots=True)

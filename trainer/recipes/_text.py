@@ -25,7 +25,7 @@ from headrace.model.text.config import Config
 from headrace.model.text.encoder import shared_encoder
 from headrace.model.text.linear import Floats, Integers, Linear, Standard, logistic
 from headrace.model.text.precision import choose_precision
-from headrace.model.text.rows import SHARE, held_out, recent
+from headrace.model.text.rows import SHARE, folds, recent
 from headrace.model.text.stack import LEAST_ROWS, fit_weights, paired_gain
 from headrace.model.text.version import (
     FEATURES,
@@ -44,6 +44,8 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the words' regression
 USUAL_STRENGTH = 3.0
 FEW = 50  # examples a class
 LONG = 32  # tokens, the median of the texts
+MANY = 3_000  # examples, of which a fifth is enough to weigh words and embedding
+LITTLE = 0.02  # a weight; a table's network of less is not asked for the weights of the others
 MORE = 1.5  # times as many labels, before an adapter that gained nothing is tried again
 
 Gain = tuple[float, float] | None
@@ -84,6 +86,8 @@ def fit_stack(
     else:
         progress(1, 1)
     weights = fit_weights(list(logs.values()), *parts.truth)
+    if adapter is None and parts.count <= MANY and weights[2:].sum() < LITTLE:
+        weights = np.array([*parts.cross_fitted(strength, logs), *np.zeros(len(others))])
 
     if adapter:
         adapter.save(folder)
@@ -143,7 +147,7 @@ def complete(dataset: TrainingSet, config: Config, folder: Path) -> Mapping[str,
     )
     new = list(dict.fromkeys(text for text in parts.texts if text not in known))
     tokens = version.encoder.tokenize(new, config.tokens)
-    known |= dict(zip(new, version.encoder.states(tokens, fast=True), strict=True))
+    known |= dict(zip(new, version.encoder.states(tokens), strict=True))
     states = np.stack([known[text] for text in parts.texts])
     vocabulary = Words.fit(parts.examples)
     strength = read_config(folder)["word_strength"]
@@ -181,7 +185,8 @@ class _Parts:
         self.all = np.arange(self.count)
         most = config.text_examples * SHARE // (SHARE - 1)
         self.read = recent(self.count, most, dataset.seed)
-        self.held = held_out(self.examples, self.target, self.read)
+        self.folds = folds(self.examples, self.target, self.read)
+        self.held = self.folds[0]
         self.kept = np.setdiff1d(self.all, self.held)
         self.held_in_read = np.isin(self.read, self.held)
         self.learned = ~self.held_in_read
@@ -234,6 +239,24 @@ class _Parts:
             best = (loss, strength, logs)
         assert best is not None
         return best[1:]
+
+    def cross_fitted(self, strength: float, held: Mapping[str, Floats]) -> Floats:
+        """Weights of words and embedding that are chosen on every fifth in turn, each predicted
+        from the others (Wolpert 1992, "Stacked generalization").
+        """
+        logs, rows = [[held["words"], held["embedding"]]], [self.held]
+        for fold in self.folds[1:]:
+            kept = np.setdiff1d(self.all, fold)
+            words = Words.fit([self.examples[row] for row in kept])
+            chosen = np.isin(self.read, fold)
+            vectors = words.vectors([self.examples[row] for row in fold])
+            of_words = self.word_weights(words, kept, strength).logs(vectors)
+            of_states = self.standard(self.states, ~chosen).logs(self.states[chosen])
+            logs.append([of_words, of_states])
+            rows.append(fold)
+        every = np.concatenate(rows)
+        parts = [np.concatenate(part) for part in zip(*logs, strict=True)]
+        return fit_weights(parts, self.target[every], self.weight[every])
 
     def word_weights(self, words: Words, rows: Integers, strength: float) -> Linear:
         vectors = words.vectors([self.examples[row] for row in rows])

@@ -22,18 +22,21 @@ def recent(count: int, most: int, seed: int) -> Integers:
     return np.concatenate([np.sort(older), np.arange(newest, count)])
 
 
-def held_out(examples: Sequence[Example], target: Integers, rows: Integers) -> Integers:
-    """Return a fifth of the rows of each class, sorted; of fewer than five, none.
+def folds(examples: Sequence[Example], target: Integers, rows: Integers) -> list[Integers]:
+    """Return SHARE parts of the rows, sorted, with as many of each class; the first is held out.
 
-    A hash of the input chooses them, so that what a version holds out was held out by its parent,
-    too, up to the few at the edge: an adapter that starts from its parent's is not judged on what
-    the parent has learned.
+    Of a class of fewer than five it has none. A hash of the input chooses, so that what a version
+    holds out was held out by its parent, too, up to the few at the edge: an adapter that starts
+    from its parent's is not judged on what the parent has learned.
     """
     keys = np.array([input_key(examples[row]) for row in rows])
     order = rows[np.argsort(keys, kind="stable")]
-    chosen = [
-        of_class[: len(of_class) // SHARE]
-        for label in np.unique(target[rows])
-        for of_class in [order[target[order] == label]]
+    of_class = [order[target[order] == label] for label in np.unique(target[rows])]
+    return [
+        np.sort(np.concatenate([one[_part(part, len(one))] for one in of_class]))
+        for part in range(SHARE)
     ]
-    return np.sort(np.concatenate(chosen))
+
+
+def _part(part: int, count: int) -> slice:
+    return slice(part * count // SHARE, (part + 1) * count // SHARE)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from headrace.errors import ModelError, NothingToLearnError
@@ -19,7 +21,7 @@ from headrace.model.recipe import TrainingExample, TrainingSet
 from headrace.model.text import version
 from headrace.model.text.encoder import load_encoder, pool, shared_encoder
 from headrace.model.text.lora import Lora
-from headrace.model.text.rows import held_out
+from headrace.model.text.rows import folds
 from headrace.trainer.recipes import text_classifier
 from headrace.trainer.recipes.text_classifier import Config
 
@@ -246,10 +248,36 @@ def test_weights_decide_between_contradicting_labels(tmp_path: Path) -> None:
 def test_a_child_holds_out_what_its_parent_held_out() -> None:
     examples = [Example(f"text {n}") for n in range(400)]
     target = np.arange(400) % 2
-    first = {examples[row] and row for row in held_out(examples, target, np.arange(200))}
-    second = set(held_out(examples, target, np.arange(400)).tolist())
+    first = {examples[row] and row for row in folds(examples, target, np.arange(200))[0]}
+    second = set(folds(examples, target, np.arange(400))[0].tolist())
     assert len(first) == 40 and len(second) == 80
     assert len([row for row in second if row < 200 and row not in first]) <= 8
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.integers(0, 9))
+def test_every_row_is_in_one_fold_and_every_class_spread_over_them(
+    labels: list[int], skipped: int
+) -> None:
+    target, rows = np.array(labels), np.arange(len(labels))[skipped:]
+    if not len(rows):
+        return
+    parts = folds([Example(f"text {n}") for n in range(len(labels))], target, rows)
+    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
+    for label in set(labels):
+        counts = [int((target[part] == label).sum()) for part in parts]
+        assert max(counts) - min(counts) <= 1
+        assert counts[0] == min(counts)
+
+
+def test_what_was_learned_by_heart_gets_no_weight(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = [
+        TrainingExample(Example(f"{rng.integers(10**6)} {rng.choice(ANIMALS)}"), label)
+        for label in rng.choice(["no", "yes"], 200)
+    ]
+    trained(noise, tmp_path / "v1", Config(adapter="never"))
+    p = text_classifier.load(tmp_path / "v1").predict([one.example for one in noise])
+    assert np.abs(p - 0.5).mean() < 0.2
 
 
 def test_a_folder_of_before_says_why_it_is_not_loaded(tmp_path: Path) -> None:
