@@ -121,10 +121,10 @@ def due_steps(engine: Engine) -> list[Step]:
                     if name not in _TOLD and value is not None
                 }
                 steps[model] = Step(
-                    *(row[name] for name in _TOLD),
-                    numbers,
-                    seen[model]["seen"],
-                    seen[model]["event_time"],
+                    **{name: row[name] for name in _TOLD},
+                    numbers=numbers,
+                    seen=seen[model]["seen"],
+                    event_time=seen[model]["event_time"],
                 )
     return list(steps.values())
 

@@ -53,8 +53,8 @@ class Federation:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder, self.address = folder, f"127.0.0.1:{free_port()}"
-        command = [FLOWER, "-m", "headrace.cli", "federated", "--once", "--address", self.address]
-        self.server = self._start(*command, *options)
+        command = [str(FLOWER), "-m", "headrace.cli", "federated", "--once"]
+        self.server = self._start(*command, "--address", self.address, *options)
         self.sites: list[subprocess.Popen[str]] = []
 
     def join(self, *hows: str) -> None:
@@ -208,7 +208,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     ],
 )
 def test_what_a_server_may_not_is_said(options: list[str], said: str) -> None:
-    command = [FLOWER, "-m", "headrace.cli", "federated", *options]
+    command = [str(FLOWER), "-m", "headrace.cli", "federated", *options]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"headrace: {said}")

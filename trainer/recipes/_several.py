@@ -51,7 +51,7 @@ def fit_in_processes(
         ModelError: a process died.
     """
     alone = {**msgspec.to_builtins(config), "processes": 1}
-    told = Work(recipe, dataset, parent and str(parent.resolve()), alone, str(folder.resolve()))
+    told = Work(recipe, dataset, str(parent.resolve()) if parent else None, alone, str(folder.resolve()))
     with TemporaryDirectory(prefix="headrace-processes-") as place:
         script, work = Path(place) / "script.py", Path(place) / "work.json"
         script.write_text(_SCRIPT)
