@@ -27,6 +27,7 @@ from headrace.trainer.dataset import Dataset
 from headrace.trainer.gate import GatePolicy
 from headrace.trainer.paired import examples_needed
 from headrace.trainer.recipes import find
+from headrace.trainer.training_set import training_set
 from tests.trainer.clicks import clicks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,7 +95,7 @@ def test_the_run_is_trained_on_the_sample(tmp_path: Path) -> None:
 def test_what_has_no_classes_is_not_balanced(tmp_path: Path) -> None:
     ranked = brief(tmp_path, Sampling(by="balance"), "ranking")
     with pytest.raises(SettingError, match="balance needs classes, the task is ranking"):
-        run._sampled(ranked, ranked.dataset.rows, None)
+        training_set(ranked, ranked.dataset.rows, None)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ def fit_in_processes(
         ModelError: a process died.
     """
     alone = {**msgspec.to_builtins(config), "processes": 1}
-    told = Work(recipe, dataset, str(parent.resolve()) if parent else None, alone, str(folder.resolve()))
+    before = str(parent.resolve()) if parent else None
+    told = Work(recipe, dataset, before, alone, str(folder.resolve()))
     with TemporaryDirectory(prefix="headrace-processes-") as place:
         script, work = Path(place) / "script.py", Path(place) / "work.json"
         script.write_text(_SCRIPT)
