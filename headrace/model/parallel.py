@@ -27,7 +27,7 @@ def processes(config: Adaptation) -> int:
 
 def join() -> None:
     """Become one of the processes that torchrun has started, on its own device."""
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     PartialState(cpu=default_device() == "cpu")
 
