@@ -116,3 +116,9 @@ def shorten(value: object, limit: int = 80) -> str:
 def one_line(error: BaseException) -> str:
     """Return the text of an error on one line, or its class if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def stored_line(error: BaseException, limit: int = 500) -> str:
+    """Return the text of an error on one line that a database can hold."""
+    line = one_line(error).replace("\0", "").encode(errors="backslashreplace").decode()
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -17,33 +17,39 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "headrace_model_events"
 MAX_BACKOFF_S = 5.0
-FORMER = "former"
+CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
+HOLDOUT, FORMER = "holdout", "former"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Served:
-    """One row of ``headrace.serving_plan``. `traffic` is a share of requests in [0, 1].
+    """One row of ``headrace.serving_plan``. `traffic` is a share of units in [0, 1].
 
-    A version of variant `former` was the champion before; it serves in place of a champion that
-    cannot be loaded.
+    There are rows beside it. A version of variant `former` was the champion before; it serves in
+    place of a champion that cannot be loaded. The first one of variant `holdout` that can be loaded
+    answers the units that the policy `holdback` keeps from the loop.
     """
 
     model: str
     model_version: str
-    variant: str  # champion, canary, shadow or former
+    variant: str  # champion, canary, shadow, holdout or former
     traffic: float
     artifact_uri: str
 
 
 def serving_plan(connection: psycopg.Connection[object]) -> tuple[Served, ...]:
-    """Return the versions that should serve, sorted, then former champions, the newest first.
+    """Return the versions that should serve, sorted, then those that may stand in.
 
-    From ``headrace.serving_plan`` and ``headrace.model_versions``.
+    These are the versions of the holdback, the oldest first, and former champions, the newest
+    first. From ``headrace.serving_plan``, ``headrace.model_versions`` and
+    ``headrace.model_policies``.
     """
     with connection.cursor(row_factory=class_row(Served)) as cursor:
         rows = cursor.execute(_PLAN).fetchall()
     former = [row for row in rows if row.variant == FORMER]
-    return (*sorted(row for row in rows if row.variant != FORMER), *former)
+    holdouts = [row for row in reversed(rows) if row.variant == HOLDOUT]
+    told = sorted(row for row in rows if row.variant not in (FORMER, HOLDOUT))
+    return (*told, *holdouts, *former)
 
 
 # A superseded version was promoted and never rolled back.
@@ -56,6 +62,19 @@ from (
     select model, model_version, '{FORMER}', 0, artifact_uri, changed_at
     from headrace.model_versions
     where status = 'superseded' and artifact_uri is not null
+    union all
+    select
+        versions.model, versions.model_version, '{HOLDOUT}', policies.holdback,
+        versions.artifact_uri, versions.published_at
+    from headrace.model_policies as policies
+    inner join headrace.model_versions as versions on policies.model = versions.model
+    where
+        policies.holdback > 0 and versions.artifact_uri is not null
+        and case
+            when policies.holdback_version is null
+                then versions.status in ('{CHAMPION}', 'superseded')
+            else versions.model_version = policies.holdback_version
+        end
 ) as versions
 order by model, since desc, model_version desc
 """
@@ -99,8 +118,12 @@ class PlanFollower:
                         self._on_plan(serving_plan(connection))
                         pause = self._poll_s
                         self._wait(notified)
-            except (psycopg.Error, EngineError) as error:
-                logger.warning("cannot read the serving plan, trying again: %s", one_line(error))
+            except Exception as error:
+                if isinstance(error, psycopg.Error | EngineError):
+                    reason = one_line(error)
+                    logger.warning("cannot read the serving plan, trying again: %s", reason)
+                else:
+                    logger.exception("the serving plan is not followed, trying again")
                 self._stopping.wait(pause)
                 pause = min(pause * 2, MAX_BACKOFF_S)
 

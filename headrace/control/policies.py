@@ -86,6 +86,11 @@ def check(engine: Engine, policy: str, kind: str, value: str) -> None:
     """
     if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         raise ContractError(policy, "a number", value)
+    if ".." in kind:
+        least, most = kind.split("..")
+        is_number = re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value)
+        if not (is_number and float(least) <= float(value) <= float(most)):
+            raise ContractError(policy, f"a number from {least} to {most}", value)
     if "|" in kind and value not in kind.split("|"):
         raise ContractError(policy, f"one of {kind.replace('|', ', ')}", value)
     if kind == "windows" and value:

@@ -27,7 +27,7 @@ from headrace.events.log import EventLog
 from headrace.gateway.guard import Guard
 from headrace.gateway.ingest import check_all, store, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
-from headrace.gateway.predict import predict
+from headrace.gateway.predict import Predictor
 from headrace.gateway.scaling import scaling
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, HttpError, http_error, read_items, read_json, respond
@@ -91,6 +91,9 @@ class Gateway:
             Serving(self.engine) as self.serving,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
+            self.predictor = Predictor(
+                self.serving, self.log, self.settings.queue_rows, self.metrics.count_shadow
+            )
             yield
 
     async def index(self, _: Request) -> Response:
@@ -155,7 +158,7 @@ class Gateway:
 
     async def predict(self, request: Request) -> Response:
         items, many = await read_items(request)
-        responses = await asyncio.gather(*(predict(item, self.serving, self.log) for item in items))
+        responses = await asyncio.gather(*map(self.predictor.predict, items))
         for status, _ in responses:
             self.metrics.count_prediction(status)
         failed = [status for status, _ in responses if status != 200]

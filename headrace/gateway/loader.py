@@ -18,6 +18,7 @@ from headrace.declared import read_declared
 from headrace.engine import Engine
 from headrace.errors import ModelError
 from headrace.events.labels import label_text
+from headrace.gateway.answers import prediction
 from headrace.gateway.versions import LoadedVersion
 from headrace.model.artifact import artifact_path, read_manifest
 from headrace.model.inputs import Example
@@ -55,7 +56,7 @@ class Loader:
     def load(self, row: Served) -> LoadedVersion:
         """Return the version of a row of the serving plan, after a first prediction with it.
 
-        Raises whatever is wrong with its artifact.
+        Raises whatever is wrong with its artifact, also when that prediction is not finite.
         """
         _quiet_threads()
         path = artifact_path(row.artifact_uri, self._engine.settings.artifacts_path)
@@ -64,7 +65,7 @@ class Loader:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(os.cpu_count() or 1)
         online = self._online_names(predictor.features)
-        predictor.predict([Example("warm up")])
+        (answer,) = predictor.predict([Example("warm up")])
         if not self._warm:
             self._warm = True
             gc.collect()
@@ -72,8 +73,7 @@ class Loader:
         labels, positive = predictor.labels, manifest.positive_label
         if positive not in labels:
             positive = labels[1] if len(labels) == 2 else None
-        logger.info("loaded version %s of %s", row.model_version, row.model)
-        return LoadedVersion(
+        version = LoadedVersion(
             row,
             manifest,
             predictor,
@@ -81,6 +81,9 @@ class Loader:
             None if positive is None else label_text(positive),
             online,
         )
+        prediction(version, {}, answer)
+        logger.info("loaded version %s of %s", row.model_version, row.model)
+        return version
 
     def _check(self, model: str, recipe: str) -> None:
         """Refuse code that no recipe of Headrace and no declaration of the model names.

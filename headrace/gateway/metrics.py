@@ -37,6 +37,11 @@ class GatewayMetrics:
             "headrace_predictions", "Predictions by the HTTP status of their response", ["status"],
             registry=self._registry,
         )  # fmt: skip
+        self._shadows = Counter(
+            "headrace_shadow_predictions",
+            "What shadows were asked, by outcome: answered, failed or dropped (too much waited)",
+            ["outcome"], registry=self._registry,
+        )  # fmt: skip
         self._queued = self._gauge("headrace_events_queued", "Events that wait for a commit")
         self._up = self._gauge("headrace_database_up", "Whether the database answers")
         self._behind = self._gauge(
@@ -75,6 +80,10 @@ class GatewayMetrics:
     def count_prediction(self, status: int) -> None:
         """Count one requested prediction."""
         self._predictions.labels(status).inc()
+
+    def count_shadow(self, outcome: str) -> None:
+        """Count what a shadow was asked."""
+        self._shadows.labels(outcome).inc()
 
     def exposition(self, engine: Engine, queued: int) -> bytes:
         """Query the database and return all metrics in Prometheus's text format."""

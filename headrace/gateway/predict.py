@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from headrace.errors import ContractError
+from headrace.control.plan import HOLDOUT, SHADOW, Served
+from headrace.errors import BusyError, ContractError, EngineError, stored_line
 from headrace.events.contract import Inference, filled_fields, input_text, parse
 from headrace.events.log import EventLog, Filled
 from headrace.events.rows import Receipt
-from headrace.gateway.serving import Prediction, Serving
+from headrace.gateway.answers import Prediction, PredictionError
+from headrace.gateway.assignment import unit_of
+from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, http_error
 from headrace.model.inputs import Example
 
@@ -27,42 +33,98 @@ FIELDS = (
 )  # fmt: skip
 # Fields that may differ a little when the same request is sent again.
 MEASURED = ("score", "probabilities", "latency_ms")
+# And of what has no answer of its own to give again.
+ANSWERED = ("prediction", "error")
 
 
-async def predict(payload: object, serving: Serving, log: EventLog) -> tuple[int, Any]:
-    """Return (HTTP status, body) for one request. Its inference is stored after the response."""
-    began = time.perf_counter()
-    try:
-        request = parse_request(payload)
-        assert isinstance(payload, Mapping)
-        example = Example(
-            input_text(request.input),
-            request.segment,
-            request.features,
-            request.item_id,
-            request.user_id,
-        )
-        prediction = await asyncio.wrap_future(
-            serving.predict(request.model, request.request_id, example)
-        )
-        inference = _inference(request, prediction, (time.perf_counter() - began) * 1000)
-        filled = [*filled_fields(payload), *MEASURED]
-        if inference.features != request.features:
-            filled.append("features")
-        log.submit("inference", [Filled(inference, filled)]).add_done_callback(_log_unstored)
-    except EXPECTED as error:
-        failure = http_error(error)
-        return failure.status, failure.body()
-    return 200, {
-        "request_id": inference.request_id,
-        "model": inference.model,
-        "model_version": inference.model_version,
-        "variant": inference.variant,
-        "prediction": inference.prediction,
-        "score": inference.score,
-        "scores": prediction.scores or {},
-        "latency_ms": inference.latency_ms,
-    }
+class Predictor:
+    """Answers requests and logs their inferences, and those of shadows and of failures.
+
+    Args:
+        count_shadow: is told what became of what a shadow was asked: answered, failed or dropped.
+    """
+
+    def __init__(
+        self, serving: Serving, log: EventLog, queue_rows: int, count_shadow: Callable[[str], None]
+    ) -> None:
+        self._serving = serving
+        self._log = log
+        self._shadows_up_to = queue_rows // 2
+        self._count_shadow = count_shadow
+
+    async def predict(self, payload: object) -> tuple[int, Any]:
+        """Return (HTTP status, body) for one request. Its inference is stored after the response.
+
+        So are those of shadows, which are asked when the answer is there, and of a version that
+        failed.
+        """
+        began = time.perf_counter()
+        try:
+            request = parse_request(payload)
+            assert isinstance(payload, Mapping)
+            filled = [*filled_fields(payload), *MEASURED]
+            example = Example(
+                input_text(request.input),
+                request.segment,
+                request.features,
+                request.item_id,
+                request.user_id,
+            )
+            try:
+                prediction = await asyncio.wrap_future(
+                    self._serving.predict(request.model, unit_of(request), example)
+                )
+            except PredictionError as error:
+                self._store(_unseen(request, error.version, error), [*filled, *ANSWERED])
+                raise
+            took_ms = round((time.perf_counter() - began) * 1000, 3)
+            inference = _answered(request, prediction, took_ms)
+            if inference.features != request.features:
+                filled.append("features")
+            self._store(inference, filled)
+        except EXPECTED as error:
+            failure = http_error(error)
+            return failure.status, failure.body()
+        if prediction.version.variant != HOLDOUT:
+            self._shadow(inference, replace(example, features=prediction.features))
+        return 200, {
+            "request_id": inference.request_id,
+            "model": inference.model,
+            "model_version": inference.model_version,
+            "variant": inference.variant,
+            "prediction": inference.prediction,
+            "score": inference.score,
+            "scores": prediction.scores or {},
+            "latency_ms": inference.latency_ms,
+        }
+
+    def _shadow(self, served: Inference, example: Example) -> None:
+        """Have the shadows of the model answer the same."""
+        for version, future in self._serving.shadow(served.model, example):
+            if future is None:
+                self._count_shadow("dropped")
+            else:
+                future.add_done_callback(partial(self._store_shadow, served, version))
+
+    def _store_shadow(self, served: Inference, version: Served, answer: Future[Prediction]) -> None:
+        error = answer.exception()
+        unseen = _unseen(served, version, error)
+        if error is None:
+            prediction = answer.result()
+            unseen = _answered(unseen, prediction, round(prediction.took_ms, 3))
+        if self._log.queued > self._shadows_up_to:  # leave the rest to what was served
+            self._count_shadow("dropped")
+            return
+        try:
+            self._store(unseen, ["event_time", "features", *MEASURED, *ANSWERED])
+        except (BusyError, EngineError):
+            self._count_shadow("dropped")
+        else:
+            self._count_shadow("answered" if error is None else "failed")
+
+    def _store(self, inference: Inference, filled: Sequence[str]) -> None:
+        stored = self._log.submit("inference", [Filled(inference, filled)])
+        stored.add_done_callback(_log_unstored)
 
 
 def parse_request(payload: object) -> Inference:
@@ -91,17 +153,40 @@ def parse_request(payload: object) -> Inference:
     return event
 
 
-def _inference(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
+def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
     version = prediction.version
     return msgspec.structs.replace(
         request,
         model_version=version.model_version,
-        variant="canary" if version.variant == "canary" else "champion",
+        variant=version.variant,
         features=dict(prediction.features),
         prediction=prediction.label,
         score=prediction.score,
         probabilities=prediction.scores,
-        latency_ms=round(latency_ms, 3),
+        latency_ms=latency_ms,
+    )
+
+
+def _unseen(request: Inference, version: Served, error: BaseException | None) -> Inference:
+    """Return an inference of a version beside what a request was, or will be, answered.
+
+    Its id is made of both, so a request that is sent again makes no other.
+    """
+    name = f"{request.request_id}\0{version.model_version}\0{version.variant}"
+    digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    shadow = version.variant == SHADOW
+    return msgspec.structs.replace(
+        request,
+        request_id=f"{version.variant}-{digest}",
+        model_version=version.model_version,
+        variant=version.variant,
+        input=None if shadow else request.input,
+        shadow_of=request.request_id if shadow else None,
+        prediction=None,
+        score=None,
+        probabilities=None,
+        latency_ms=None,
+        error=None if error is None else stored_line(error),
     )
 
 

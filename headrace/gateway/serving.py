@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from headrace.control.plan import FORMER, Served
+from headrace.control.load_failures import LoadFailures
+from headrace.control.plan import CHAMPION, FORMER, HOLDOUT, Served
 from headrace.engine import Engine
-from headrace.errors import BusyError, ModelError, NotLoadedError, NotServedError
-from headrace.events.labels import label_text
+from headrace.errors import ModelError, NotLoadedError, NotServedError
+from headrace.gateway.answers import Prediction, PredictionError, prediction
+from headrace.gateway.jobs import Job, Jobs
 from headrace.gateway.loader import Loader
-from headrace.gateway.versions import CHAMPION, LoadedVersion, Plan, PlanUpdate, loaded_versions
+from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
 from headrace.model.inputs import Example
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH = 64
-MAX_QUEUE = 4_096
 STOP_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one version predicted for one request.
-
-    `features` are those of the request and those from the feature store. `scores` are the
-    probabilities by label, of a classification.
-    """
-
-    version: Served
-    features: Mapping[str, Any]
-    label: str | None
-    score: float | None
-    scores: dict[str, float] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    model: str
-    request_id: str
-    example: Example
-    future: Future[Prediction] = field(default_factory=Future)
 
 
 class Serving:
@@ -56,11 +33,13 @@ class Serving:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._loader = Loader(engine)
+        self._failures = LoadFailures(engine)
         self._prepared = False
         self._rows: tuple[Served, ...] = ()
         self._plan: Plan = {}
         self._errors: Mapping[Served, str] = {}
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._missing: Mapping[Served, str] = {}
+        self._jobs = Jobs()
         self._thread = threading.Thread(target=self._run, name="headrace-inference", daemon=True)
 
     def __enter__(self) -> Serving:
@@ -68,30 +47,40 @@ class Serving:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._jobs.put(None)
+        self._jobs.close()
         self._thread.join(STOP_TIMEOUT_S)
         self._loader.close()
 
-    def predict(self, model: str, request_id: str, example: Example) -> Future[Prediction]:
-        """Queue a request; the future has the prediction, or a ModelError.
+    def predict(self, model: str, unit: str, example: Example) -> Future[Prediction]:
+        """Queue a request of a unit; the future has the prediction, or a ModelError.
 
         Raises:
             NotServedError, NotLoadedError: no version of the model can predict.
             BusyError: too many requests are queued.
         """
-        self._choose(self._plan, model, request_id)
-        if self._jobs.qsize() >= MAX_QUEUE:
-            raise BusyError(f"{MAX_QUEUE} predictions are waiting; send again later")
-        job = _Job(model, request_id, example)
-        job.future.set_running_or_notify_cancel()
+        self._choose(self._plan, model, unit)
+        job = Job(model, example, unit)
         self._jobs.put(job)
         return job.future
+
+    def shadow(
+        self, model: str, example: Example
+    ) -> Iterator[tuple[Served, Future[Prediction] | None]]:
+        """Ask each shadow of a model what it would answer, and yield its row with the future.
+
+        Requests go before; what comes when too much waits is dropped, and has None.
+        """
+        versions = self._plan.get(model)
+        for version in versions.shadows if versions else ():
+            job = Job(model, example, shadow=version.row)
+            yield version.row, job.future if self._jobs.offer(job) else None
 
     def report(self) -> list[dict[str, Any]]:
         """Return each version of the plan, whether it is loaded, and why not."""
         loaded = {version.row for version in loaded_versions(self._plan)}
-        current = {row for row in self._rows if row.variant != FORMER}
-        tried = [row for row in self._rows if row.variant == FORMER and row in self._errors]
+        current = {row for row in self._rows if row.variant not in (FORMER, HOLDOUT)}
+        current |= {row for row in loaded if row.variant == HOLDOUT}
+        tried = [row for row in self._rows if row not in current and row in self._errors]
         rows = [*sorted(current), *tried, *sorted(loaded - current)]
         away = {row.model: row for row in current if row.variant == CHAMPION and row not in loaded}
         return [
@@ -116,17 +105,18 @@ class Serving:
     def follow(self, rows: tuple[Served, ...]) -> None:
         """Make `rows` the plan: load new versions beside those that serve, then swap.
 
-        What could not be loaded is tried again with the next call.
+        What could not be loaded is tried again with the next call, and noted down.
         """
         if not rows and not self._prepared and self._is_training():
             self._prepared = True
             self._loader.prepare()
-        if rows == self._rows and not self._errors:
-            return
-        self._rows = rows
-        update = PlanUpdate(rows, self._plan, self._errors, self._loader.load)
-        self._errors = update.errors
-        self._plan = update.plan
+        if rows != self._rows or self._errors:
+            self._rows = rows
+            update = PlanUpdate(rows, self._plan, self._errors, self._loader.load)
+            for plan in update.plans():
+                self._plan = plan
+            self._errors, self._missing = update.errors, update.missing
+        self._failures.note(self._missing)
 
     def _is_training(self) -> bool:
         """Whether a trainer is at work, so that a first version may come soon."""
@@ -135,60 +125,64 @@ class Serving:
         )
         return bool(found[0]["under_way"])
 
-    def _choose(self, plan: Plan, model: str, request_id: str) -> LoadedVersion:
+    def _choose(self, plan: Plan, model: str, unit: str) -> LoadedVersion:
         if model not in plan:
             if any(row.model == model for row in self._rows):
                 raise NotLoadedError(f"model: no version of {model!r} is loaded; see /v1/plan")
             served = ", ".join(sorted(plan)) or "none"
             raise NotServedError(f"model: no version of {model!r} serves; served are: {served}")
-        version = plan[model].choose(request_id)
+        version = plan[model].choose(unit)
         if version is None:
             raise NotLoadedError(f"model: {model!r} has no champion yet; see /v1/plan")
         return version
 
     def _run(self) -> None:
-        while (jobs := self._take()) is not None:
-            plan = self._plan
-            chosen: dict[LoadedVersion, list[_Job]] = defaultdict(list)
-            for job in jobs:
-                try:
-                    chosen[self._choose(plan, job.model, job.request_id)].append(job)
-                except ModelError as error:
-                    job.future.set_exception(error)
-            try:
-                self._predict(chosen)
-            except Exception as error:
-                logger.exception("a batch of %d predictions failed", len(jobs))
-                for job in jobs:
-                    if not job.future.done():
-                        job.future.set_exception(ModelError(f"the model failed: {error}"))
-            del plan, chosen, jobs  # a version that left the plan is freed after its last batch
+        while jobs := self._jobs.take():
+            self._answer(jobs)
+            del jobs  # a version that left the plan is freed after its last batch
 
-    def _take(self) -> list[_Job] | None:
-        """Wait for a job and take those behind it; None when stopped and the queue is empty."""
-        first = self._jobs.get()
-        if first is None:
-            return None
-        jobs = [first]
-        while len(jobs) < MAX_BATCH:
+    def _answer(self, jobs: list[Job]) -> None:
+        plan = self._plan
+        chosen: dict[LoadedVersion, list[Job]] = defaultdict(list)
+        for job in jobs:
             try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
-        return jobs
+                if version := self._asked(plan, job):
+                    chosen[version].append(job)
+            except ModelError as error:
+                job.future.set_exception(error)
+        for version, of_version in chosen.items():
+            self._predict(version, of_version)
 
-    def _predict(self, chosen: Mapping[LoadedVersion, list[_Job]]) -> None:
-        for version, jobs in chosen.items():
+    def _asked(self, plan: Plan, job: Job) -> LoadedVersion | None:
+        """Return the version that a job asks; None for a shadow that is none any more."""
+        if job.shadow is None:
+            return self._choose(plan, job.model, job.unit)
+        shadows = plan[job.model].shadows if job.model in plan else ()
+        return next((version for version in shadows if version.row == job.shadow), None)
+
+    def _predict(self, version: LoadedVersion, jobs: list[Job]) -> None:
+        began = time.perf_counter()
+        try:
             examples = self._with_online(version, jobs)
             answers = version.predictor.predict(examples)
+            took_ms = (time.perf_counter() - began) * 1000
             for job, example, answer in zip(jobs, examples, answers, strict=True):
-                job.future.set_result(_prediction(version, example.features, answer))
+                try:
+                    found = prediction(version, example.features, answer, took_ms)
+                except ModelError as error:
+                    job.future.set_exception(PredictionError(version.row, error))
+                else:
+                    job.future.set_result(found)
+        except Exception as error:
+            logger.exception(
+                "version %s of %s failed on a batch of %d",
+                version.row.model_version, version.row.model, len(jobs),
+            )  # fmt: skip
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(PredictionError(version.row, error))
 
-    def _with_online(self, version: LoadedVersion, jobs: list[_Job]) -> list[Example]:
+    def _with_online(self, version: LoadedVersion, jobs: list[Job]) -> list[Example]:
         examples = [job.example for job in jobs]
         if not version.online or self._loader.reader is None:
             return examples
@@ -208,27 +202,6 @@ class Serving:
             )
             for example, row in zip(examples, found, strict=True)
         ]
-
-
-def _prediction(version: LoadedVersion, features: Mapping[str, Any], answer: Any) -> Prediction:
-    """Turn a row of the predictor's answers into a prediction."""
-    task = version.manifest.task
-    if task == "generation":
-        return Prediction(version.row, features, str(answer), None)
-    if task != "classification":
-        value = float(answer)
-        if not math.isfinite(value):
-            raise ModelError(f"the answer must be a finite number, got {value}")
-        said = label_text(value) if task == "regression" else None
-        return Prediction(version.row, features, said, value)
-    scores = dict.fromkeys(version.labels, 0.0)
-    for label, p in zip(version.labels, answer, strict=True):
-        if not math.isfinite(p):
-            raise ModelError(f"a probability must be a finite number, got {p}")
-        scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
-    best = max(scores, key=scores.__getitem__)
-    score = scores[best if version.positive is None else version.positive]
-    return Prediction(version.row, features, best, score, scores)
 
 
 def _scalar(value: object) -> str | int | float | bool | None:

@@ -64,6 +64,18 @@ create table if not exists control.alert_log (
     primary key (model, alert, subject, since)
 );
 
+-- Versions that a gateway should serve and cannot load, as it last said.
+-- grain: version in one role, of one gateway.  key: (gateway, model, model_version, variant).
+create table if not exists control.load_failures (
+    gateway text not null,
+    model text not null,
+    model_version text not null,
+    variant text not null,
+    error text not null,
+    seen_at timestamptz not null,
+    primary key (gateway, model, model_version, variant)
+);
+
 -- grain: one compiled training set.  key: dataset_id.
 -- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (

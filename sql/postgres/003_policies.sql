@@ -3,7 +3,8 @@
 -- sql/label_policies.csv.
 
 -- grain: one policy that exists.  key: policy.
--- kind: number, interval, text, windows, shares, or the words that it may be (on|off).
+-- kind: number, a range of numbers (0..0.5), interval, text, windows, shares, or the words that it
+-- may be (on|off).
 create table if not exists control.policy_kinds (
     policy text primary key,
     kind text not null,
@@ -33,6 +34,15 @@ declare
 begin
     if wanted = 'number' and not (new.value ~ '^-?[0-9]{1,15}(\.[0-9]{1,15})?$') then
         raise exception 'policy %: must be a number, got %', new.policy, new.value
+        using errcode = 'check_violation';
+    elsif wanted ~ '^[0-9.]+[.][.][0-9.]+$' and not coalesce(
+        case when new.value ~ '^[0-9]{1,15}(\.[0-9]{1,15})?$' then
+            new.value::numeric between split_part(wanted, '..', 1)::numeric
+            and split_part(wanted, '..', 2)::numeric
+        end, false
+    ) then
+        raise exception 'policy %: must be a number from % to %, got %', new.policy,
+            split_part(wanted, '..', 1), split_part(wanted, '..', 2), new.value
         using errcode = 'check_violation';
     elsif wanted = 'windows' and new.value != '' then
         select

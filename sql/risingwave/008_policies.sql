@@ -2,7 +2,8 @@
 -- one with its key.
 
 -- grain: one policy that exists.  key: policy.
--- kind: number, interval, text, windows, shares, or the words that it may be (on|off).
+-- kind: number, a range of numbers (0..0.5), interval, text, windows, shares, or the words that it
+-- may be (on|off).
 create table if not exists control.policy_kinds (
     policy varchar primary key,
     kind varchar,

@@ -114,6 +114,19 @@ create table if not exists control.alert_log (
     primary key (model, alert, subject, since)
 );
 
+-- Versions that a gateway should serve and cannot load, as it last said.
+-- grain: version in one role, of one gateway.
+-- key: (gateway, model, model_version, variant); the last row stays.
+create table if not exists control.load_failures (
+    gateway varchar,
+    model varchar,
+    model_version varchar,
+    variant varchar,
+    error varchar,
+    seen_at timestamptz,
+    primary key (gateway, model, model_version, variant)
+);
+
 -- grain: one compiled training set.  key: dataset_id; the last row stays.
 -- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -359,6 +360,31 @@ def test_a_share_that_was_not_planned_holds_the_canary_back(
     assert row["share"] == pytest.approx((canary - 60) / (canary - 60 + 540))
     alerts = engine.rows("select subject from headrace.alerts where alert = 'sample_ratio'")
     assert (row["verdict"], row["reason"], alerts) == wanted
+
+
+@pytest.mark.parametrize(
+    ("user", "is_alarm"), [("{}", True), ('{"user_id": "VERSION-USER"}', False)]
+)
+def test_few_users_who_stay_on_one_side_are_no_wrong_share(
+    engine: Engine, log: EventLog, user: str, is_alarm: bool
+) -> None:
+    """Of 44 users 14 are little less than half, of 760 predictions 220 are much less."""
+    for version, variant, users in (("v2", "canary", 14), ("v1", "champion", 30)):
+        send(log, lives(artifact_uri="a") + regulars(version, variant, users, users, user))
+    (row,) = engine.rows("select * from headrace.canary_share")
+    assert (row["predictions"], row["champion_predictions"]) == (220, 540)
+    alerts = engine.rows("select subject from headrace.alerts where alert = 'sample_ratio'")
+    assert bool(alerts) == is_alarm
+    if is_alarm:
+        assert row["design_effect"] == 1
+        return
+    groups = Counter(group_of(f"v2-{number % 14}") for number in range(60, 280))
+    sums = np.array([groups.get(f"{a:x}{b}", 0) for a in range(16) for b in range(4)], float)
+    j = sums.sum() ** 2 / (sums**2).sum()
+    dispersion = sums.var(ddof=1) * 64 / sums.sum()
+    assert j >= LEAST and row["design_effect"] == pytest.approx(
+        1 + (dispersion - 1) * j / (j - 3), rel=1e-9
+    )
 
 
 def test_a_status_settles_the_verdict(engine: Engine, log: EventLog) -> None:

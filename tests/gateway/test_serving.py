@@ -15,7 +15,7 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.labels import label_text
 from headrace.events.log import EventLog
-from headrace.gateway.versions import share_of
+from headrace.gateway.assignment import place
 from headrace.model.artifact import Manifest, Run, draft_folder, publish_draft
 from headrace.model.config import FinetuneConfig
 from headrace.model.finetune import finetune
@@ -152,7 +152,7 @@ def test_a_canary_gets_its_share_and_a_request_stays_where_it_was(
     assert engine.rows("select differing from headrace.conflicting_events") == []
     http.post("/v1/predict", json={**batch[0], "segment": "other"})
     assert "segment" in kept_out(engine)
-    wanted = sum(share_of(f"r-{number}") < 0.3 for number in range(300))
+    wanted = sum(place(f"r-{number}", "canary", "m", "2") < 0.3 for number in range(300))
     assert Counter(one["model_version"] for one in first) == {"1": 300 - wanted, "2": wanted}
     assert 60 < wanted < 120
 

@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from headrace.engine import Engine
-from headrace.gateway.versions import share_of
 from headrace.settings import Settings
 from tests.gateway.published import Published, publish, request, wait_for
 from tests.support.gateways import running_gateway
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_afte
         assert {name for name, row in plan.items() if row["error"]} == {"older", "newest", "canary"}
         assert {name for name, row in plan.items() if row["in_plan"]} == {"newest", "canary"}
         assert plan["2"]["stands_in_for"] == "newest" and plan["2"]["traffic"] == 0.5
+        until(lambda: alerts(engine) == [("canary", "warning"), ("newest", "critical")])
         time.sleep(2.5 * settings.poll_s)
         said = [record.message for record in caplog.records if record.levelname == "ERROR"]
         assert said.count("version 2 of m serves in place of newest") == 1
@@ -112,6 +114,14 @@ def test_the_newest_former_champion_stands_in_for_one_that_cannot_be_loaded_afte
         shutil.copytree(published.paths["1"], late.with_name("draft")).rename(late)
         wait_for(http, "newest")
         assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "newest"
+        until(lambda: alerts(engine) == [("canary", "warning")])
+
+
+def alerts(engine: Engine) -> list[tuple[str, str]]:
+    rows = engine.rows(
+        "select subject, severity from headrace.alerts where alert = 'not_loaded' order by 1"
+    )
+    return [(row["subject"], row["severity"]) for row in rows]
 
 
 def test_a_version_that_was_taken_back_does_not_stand_in(
@@ -134,7 +144,7 @@ def test_a_version_that_was_taken_back_does_not_stand_in(
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("fault", ["elsewhere", "pipe", "link"])
+@pytest.mark.parametrize("fault", ["elsewhere", "pipe", "link", "nan"])
 def test_what_is_no_version_of_ours_is_not_loaded(
     http: httpx.Client, engine: Engine, published: Published, tmp_path: Path, fault: str
 ) -> None:
@@ -142,19 +152,27 @@ def test_what_is_no_version_of_ours_is_not_loaded(
     folder = tmp_path / "bad" if fault == "elsewhere" else published.root / "bad"
     shutil.copytree(published.paths["2"], folder)
     file = min(folder.glob("*.safetensors"))
-    if fault != "elsewhere":
+    if fault in ("pipe", "link"):
         file.unlink()
     if fault == "pipe":
         os.mkfifo(file)
     if fault == "link":
         file.symlink_to(published.paths["2"] / file.name)
+    if fault == "nan":
+        for file in folder.glob("*.safetensors"):
+            weights = {
+                name: np.full_like(each, np.nan) if each.dtype.kind == "f" else each
+                for name, each in load_file(file).items()
+            }
+            save_file(weights, file)
     publish(engine, published.event("bad", artifact_uri=folder.as_uri()))
     deadline = time.monotonic() + 60
     plan: dict[str, Any] = {}
     while time.monotonic() < deadline and not plan.get("bad", {}).get("error"):
         plan = {row["model_version"]: row for row in http.get("/v1/plan").json()["versions"]}
         time.sleep(0.05)
-    wanted = str(published.root) if fault == "elsewhere" else "must be a file"
+    said = {"elsewhere": str(published.root), "nan": "must be a finite number, got nan"}
+    wanted = said.get(fault, "must be a file")
     assert wanted in plan["bad"]["error"] and not plan["bad"]["loaded"]
     assert http.post("/v1/predict", json=request(0)).json()["model_version"] == "1"
 
@@ -169,9 +187,3 @@ def test_a_version_that_appears_on_disk_later_is_loaded_then(
     late.symlink_to(published.root / "2")
     wait_for(http, "2")
     published.check(0, http.post("/v1/predict", json=request(0)).json())
-
-
-def test_places_are_spread_evenly() -> None:
-    counts = np.histogram([share_of(f"id-{number}") for number in range(20_000)], 10, (0, 1))[0]
-    assert counts.sum() == 20_000
-    assert counts.min() > 1_800 and counts.max() < 2_200

@@ -29,7 +29,7 @@ COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
     "events.conflicts", "control.losses", "control.alert_log", "control.trigger_history",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
-    "control.training_progress",
+    "control.training_progress", "control.load_failures",
 )  # fmt: skip
 # The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
@@ -211,7 +211,7 @@ def tell(
         connection.execute(
             "truncate control.claims, control.consumed, control.losses, events.rejected, "
             "events.conflicts, control.alert_log, control.trigger_history, "
-            "control.training_progress"
+            "control.training_progress, control.load_failures"
         )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01", learn="on")
@@ -248,6 +248,12 @@ def tell(
         connection.execute(
             "insert into control.alert_log values (%(model)s, 'errors', 'v1', %(at)s, 'critical', "
             "%(at)s, null), (%(model)s, 'latency', '', %(at)s, 'warning', %(at)s, %(at)s)",
+            {"model": MODELS[0], "at": START},
+        )
+        connection.execute(
+            "insert into control.load_failures values "
+            "('g:1', %(model)s, 'v1', 'champion', 'there is no folder', %(at)s), "
+            "('g:2', 'unheard', 'v1', 'shadow', 'there is no folder', %(at)s)",
             {"model": MODELS[0], "at": START},
         )
         connection.execute(

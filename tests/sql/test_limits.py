@@ -136,14 +136,14 @@ def indexes(engine: Engine) -> list[dict[str, Any]]:
 
 
 def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> None:
-    """Also of models that share a request, of a shadow and of a model with several classes."""
+    """Also of a canary, a shadow, models that share a request and one with several classes."""
     model, request = text(), {"request_id": text(), "item_id": text()}
     named = {"model": model, "prediction": text(4 * 64)}
     classes = {text(4 * 64): 0.25, text(4 * MAX_FEATURE): 0.25, text(4 * MAX_FEATURE): 0.5}
     with EventLog(stuffed) as log:
         send(
             log, "inference",
-            inference(model=text(), model_version=text(), **request),
+            inference(model=text(), model_version=text(), variant="canary", **request),
             inference(**named, model_version=text(), probabilities=classes, **request),
             inference(
                 **named, model_version=text(), variant="shadow", item_id=request["item_id"],
@@ -163,8 +163,8 @@ def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> N
     # Tables of Kafka and of refused events; what trainers and deployments write has other tests.
     of_kafka = {"control.consumed", "control.topic_ends", "control.losses"}
     written_later = {
-        "control.alert_log", "control.trigger_history", "control.training_progress",
-        "control.left_views", "control.leases", "control.notices",
+        "control.alert_log", "control.load_failures", "control.trigger_history",
+        "control.training_progress", "control.left_views", "control.leases", "control.notices",
     }  # fmt: skip
     assert empty == of_kafka | written_later | {"control.claims", "events.rejected"}
 

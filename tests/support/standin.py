@@ -94,6 +94,7 @@ _LAST_KEYS = {
     "topic_ends": ("topic", "partition"),
     "trigger_history": ("trigger_id", "obstacle"),
     "training_progress": ("run_id", "attempt"),
+    "load_failures": ("gateway", "model", "model_version", "variant"),
     "alert_log": ("model", "alert", "subject", "since"),
 }
 # control.claims of sql/risingwave, which has no foreign keys either.

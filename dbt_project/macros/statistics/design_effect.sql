@@ -21,6 +21,31 @@
 {%- endmacro %}
 
 {#-
+  By how much the variance of a count grows for units that are each counted whole or not at all,
+  at random: sum(n^2) / sum(n) over the units that are (Kish 1965). An aggregate over groups of
+  units: their sums vary by it. 1 where no unit is known; null without rows and below 8 groups, as
+  in design_effects.
+
+  count, known  sums of a group: what is counted, and that of which the unit is known
+-#}
+{% macro design_effect_of_count(count, known) -%}
+    {%- set groups = headrace.effective_sample_size(
+        'sum(' ~ count ~ ')', 'sum(' ~ count ~ ' * ' ~ count ~ ')'
+    ) -%}
+    {%- set all = headrace.unit_groups() -%}
+    case
+        when sum({{ known }}) = 0 then 1
+        when {{ groups }} >= {{ headrace.min_unit_groups() }} then
+            1 + greatest(
+                {{ all }} / ({{ all }} - 1.0::double precision) * (
+                    sum({{ count }} * {{ count }}) / nullif(sum({{ count }}), 0)
+                    - sum({{ count }}) / {{ all }}
+                ) - 1, 0
+            ) * {{ groups }} / nullif({{ groups }} - 3, 0)
+    end
+{%- endmacro %}
+
+{#-
   By how much variances grow for units, as CTEs, the last of them `{{ name }}`: `by`, unit_groups,
   and of the difference of two sides within strata (macro compared_rewards) design_effect, of the
   mean of a side labels_design_effect and `{{ base }}`_labels_design_effect. Without a reward whose

@@ -2,6 +2,7 @@
 -- An alert fires at its threshold. One that fired and whose value fell back, though not below
 -- clear_ratio of the threshold, hovers: it stays until it is clear, so nothing flaps. So does drift
 -- that may still be chance. The trainer keeps since when (control.alert_log), once a minute.
+-- What gateways cannot load alerts also where the model has no predictions, and so no clock.
 -- grain: subject of a check.  key: (model, alert, subject).
 -- lateness: any; each follows the view that it comes from.
 {%- set limits = [
@@ -193,8 +194,22 @@ judged as (
         end as state,
         severity,
         value,
-        threshold
+        threshold,
+        null::timestamptz as seen_at
     from measured
+    union all
+    select
+        model,
+        'not_loaded' as alert,
+        model_version as subject,
+        'firing' as state,
+        case when max(case when variant = 'champion' then 1 else 0 end) = 1
+            then 'critical' else 'warning' end as severity,
+        count(distinct gateway)::double precision as value,
+        1::double precision as threshold,
+        min(seen_at) as seen_at
+    from {{ source('control', 'load_failures') }}
+    group by model, model_version
 ),
 
 opened as (
@@ -216,13 +231,15 @@ select
     judged.severity,
     judged.value,
     judged.threshold,
-    coalesce(opened.since, clock.event_clock) as since,
-    clock.event_clock
+    coalesce(opened.since, clock.event_clock, judged.seen_at) as since,
+    coalesce(clock.event_clock, judged.seen_at) as event_clock
 from judged
-inner join {{ ref('model_clock') }} as clock on judged.model = clock.model
+left join {{ ref('model_clock') }} as clock on judged.model = clock.model
 left join opened
     on
         judged.model = opened.model
         and judged.alert = opened.alert
         and judged.subject = opened.subject
-where judged.state = 'firing' or opened.since is not null
+where
+    (judged.state = 'firing' or opened.since is not null)
+    and (clock.event_clock is not null or judged.seen_at is not null)
