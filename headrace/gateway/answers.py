@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headrace.control.plan import Served
 from headrace.errors import ModelError
 from headrace.events.labels import label_text
 from headrace.gateway.versions import LoadedVersion
+from headrace.model.inputs import Example
+from headrace.model.recipe import passes_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,9 @@ class Prediction:
 
     `features` are those of the request and those from the feature store. `scores` are the
     probabilities by label, of a classification. `took_ms` is how long the version worked on the
-    batch that the request was in.
+    batch that the request was in. `passes` are probabilities (d, labels) from passes with dropout,
+    where such were asked for and the version can. `propensity` is there where the label was chosen
+    by exploration.
     """
 
     version: Served
@@ -28,6 +35,8 @@ class Prediction:
     score: float | None
     scores: dict[str, float] | None = None
     took_ms: float = 0.0
+    passes: NDArray[np.float64] | None = None
+    propensity: float | None = None
 
 
 class PredictionError(ModelError):
@@ -63,3 +72,15 @@ def prediction(
     best = max(scores, key=scores.__getitem__)
     score = scores[best if version.positive is None else version.positive]
     return Prediction(version.row, features, best, score, scores, took_ms)
+
+
+def passes(
+    version: LoadedVersion, examples: Sequence[Example], number: int
+) -> NDArray[np.float64] | None:
+    """Return answers from passes with dropout, (number, n, labels), if the version can give them.
+
+    The columns are in the order of `Prediction.scores`.
+    """
+    if len(set(version.labels)) < len(version.labels):
+        return None
+    return passes_of(version.predictor, examples, number)

@@ -24,10 +24,12 @@ from headrace.engine.reader_role import ReaderKeeper
 from headrace.errors import EngineError
 from headrace.events.contract import Topic
 from headrace.events.log import EventLog
+from headrace.gateway.explorer import Explorer
 from headrace.gateway.guard import Guard
 from headrace.gateway.ingest import check_all, store, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
 from headrace.gateway.predict import Predictor
+from headrace.gateway.rank import rank
 from headrace.gateway.scaling import scaling
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, HttpError, http_error, read_items, read_json, respond
@@ -57,6 +59,13 @@ ENDPOINTS: dict[str, Any] = {
     "POST /v1/predict": {
         "does": "has the serving version predict and logs the inference; an object or an array",
         "example": {"model": "churn", "text": "how do I leave?", "features": {"age": 31}},
+    },
+    "POST /v1/rank": {
+        "does": "orders candidates by the serving version and logs an inference for each item",
+        "example": {
+            "model": "home", "user_id": "u-1",
+            "candidates": [{"item_id": "a", "features": {"age_h": 3}}, {"item_id": "b"}],
+        },
     },
     "GET /v1/plan": {"does": "returns the versions that serve, and whether each is loaded"},
     "GET /v1/scaling": {"does": "returns the load of all models and of each, for autoscalers"},
@@ -89,10 +98,15 @@ class Gateway:
             ReaderKeeper(self.engine),
             _watching_kafka(self.engine),
             Serving(self.engine) as self.serving,
+            Explorer(self.engine) as self.explorer,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
             self.predictor = Predictor(
-                self.serving, self.log, self.settings.queue_rows, self.metrics.count_shadow
+                self.serving,
+                self.explorer,
+                self.log,
+                self.settings.queue_rows,
+                self.metrics.count_shadow,
             )
             yield
 
@@ -167,6 +181,11 @@ class Gateway:
         bodies = [body for _, body in responses]
         return respond(bodies if many else bodies[0], status, headers)
 
+    async def rank(self, request: Request) -> Response:
+        status, body = await rank(await read_json(request), self.predictor)
+        self.metrics.count_prediction(status)
+        return respond(body, status, {"Retry-After": "1"} if status in (429, 503) else None)
+
     async def get_policies(self, request: Request) -> Response:
         model = request.path_params["model"]
         return respond(await run_in_threadpool(policies.read, self.engine, model))
@@ -191,6 +210,7 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
                 "/v1/model-events", gateway.owned(gateway.ingest("model_events")), methods=["POST"]
             ),
             Route("/v1/predict", gateway.predict, methods=["POST"]),
+            Route("/v1/rank", gateway.rank, methods=["POST"]),
             Route("/v1/plan", gateway.plan),
             Route("/v1/scaling", gateway.scaling),
             Route("/v1/models/{model:path}/policies", gateway.get_policies),

@@ -19,12 +19,16 @@ MAX_SHADOW_BATCH, MAX_SHADOWS_WAITING = 8, 1_024
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A question to the version that answers `unit`, or to the version `shadow`."""
+    """A question to the version that answers `unit`, or to the version `shadow`.
+
+    `passes` asks for so many answers with dropout as well.
+    """
 
     model: str
     example: Example
     unit: str = ""
     shadow: Served | None = None
+    passes: int = 0
     future: Future[Prediction] = field(default_factory=Future)
 
     def __post_init__(self) -> None:

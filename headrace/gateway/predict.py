@@ -21,6 +21,7 @@ from headrace.events.log import EventLog, Filled
 from headrace.events.rows import Receipt
 from headrace.gateway.answers import Prediction, PredictionError
 from headrace.gateway.assignment import unit_of
+from headrace.gateway.explorer import Explorer
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, http_error
 from headrace.model.inputs import Example
@@ -33,6 +34,8 @@ FIELDS = (
 )  # fmt: skip
 # Fields that may differ a little when the same request is sent again.
 MEASURED = ("score", "probabilities", "latency_ms")
+# And of an answer that was chosen by exploration, once more is known of the arms.
+EXPLORED = ("prediction", "propensity")
 # And of what has no answer of its own to give again.
 ANSWERED = ("prediction", "error")
 
@@ -45,9 +48,15 @@ class Predictor:
     """
 
     def __init__(
-        self, serving: Serving, log: EventLog, queue_rows: int, count_shadow: Callable[[str], None]
+        self,
+        serving: Serving,
+        explorer: Explorer,
+        log: EventLog,
+        queue_rows: int,
+        count_shadow: Callable[[str], None],
     ) -> None:
-        self._serving = serving
+        self.serving = serving
+        self.explorer = explorer
         self._log = log
         self._shadows_up_to = queue_rows // 2
         self._count_shadow = count_shadow
@@ -72,11 +81,19 @@ class Predictor:
             )
             try:
                 prediction = await asyncio.wrap_future(
-                    self._serving.predict(request.model, unit_of(request), example)
+                    self.serving.predict(
+                        request.model,
+                        unit_of(request),
+                        example,
+                        self.explorer.passes(request.model),
+                    )
                 )
             except PredictionError as error:
                 self._store(_unseen(request, error.version, error), [*filled, *ANSWERED])
                 raise
+            prediction = self.explorer.answer(request.model, request.request_id, prediction)
+            if prediction.propensity is not None:
+                filled += EXPLORED
             took_ms = round((time.perf_counter() - began) * 1000, 3)
             inference = _answered(request, prediction, took_ms)
             if inference.features != request.features:
@@ -95,12 +112,13 @@ class Predictor:
             "prediction": inference.prediction,
             "score": inference.score,
             "scores": prediction.scores or {},
+            "propensity": inference.propensity,
             "latency_ms": inference.latency_ms,
         }
 
     def _shadow(self, served: Inference, example: Example) -> None:
         """Have the shadows of the model answer the same."""
-        for version, future in self._serving.shadow(served.model, example):
+        for version, future in self.serving.shadow(served.model, example):
             if future is None:
                 self._count_shadow("dropped")
             else:
@@ -123,8 +141,11 @@ class Predictor:
             self._count_shadow("answered" if error is None else "failed")
 
     def _store(self, inference: Inference, filled: Sequence[str]) -> None:
-        stored = self._log.submit("inference", [Filled(inference, filled)])
-        stored.add_done_callback(_log_unstored)
+        self.store([Filled(inference, filled)])
+
+    def store(self, inferences: Sequence[Filled]) -> None:
+        """Have inferences stored; why one cannot be is logged."""
+        self._log.submit("inference", inferences).add_done_callback(_log_unstored)
 
 
 def parse_request(payload: object) -> Inference:
@@ -163,6 +184,7 @@ def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> 
         prediction=prediction.label,
         score=prediction.score,
         probabilities=prediction.scores,
+        propensity=prediction.propensity,
         latency_ms=latency_ms,
     )
 
@@ -185,6 +207,7 @@ def _unseen(request: Inference, version: Served, error: BaseException | None) ->
         prediction=None,
         score=None,
         probabilities=None,
+        propensity=None,
         latency_ms=None,
         error=None if error is None else stored_line(error),
     )
@@ -194,8 +217,8 @@ def _log_unstored(stored: Future[list[Receipt]]) -> None:
     if error := stored.exception():
         logger.error("a prediction was returned, but its inference was not stored: %s", error)
         return
-    (receipt,) = stored.result()
-    if receipt.status == "rejected":
-        logger.error(
-            "a prediction was returned, but its inference was rejected: %s", receipt.reason
-        )
+    for receipt in stored.result():
+        if receipt.status == "rejected":
+            logger.error(
+                "a prediction was returned, but its inference was rejected: %s", receipt.reason
+            )

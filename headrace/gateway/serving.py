@@ -16,7 +16,7 @@ from headrace.control.load_failures import LoadFailures
 from headrace.control.plan import CHAMPION, FORMER, HOLDOUT, Served
 from headrace.engine import Engine
 from headrace.errors import ModelError, NotLoadedError, NotServedError
-from headrace.gateway.answers import Prediction, PredictionError, prediction
+from headrace.gateway.answers import Prediction, PredictionError, passes, prediction
 from headrace.gateway.jobs import Job, Jobs
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
@@ -51,15 +51,19 @@ class Serving:
         self._thread.join(STOP_TIMEOUT_S)
         self._loader.close()
 
-    def predict(self, model: str, unit: str, example: Example) -> Future[Prediction]:
+    def predict(
+        self, model: str, unit: str, example: Example, passes: int = 0
+    ) -> Future[Prediction]:
         """Queue a request of a unit; the future has the prediction, or a ModelError.
+
+        `passes` asks for so many answers with dropout as well, where the version can give them.
 
         Raises:
             NotServedError, NotLoadedError: no version of the model can predict.
             BusyError: too many requests are queued.
         """
         self._choose(self._plan, model, unit)
-        job = Job(model, example, unit)
+        job = Job(model, example, unit, passes=passes)
         self._jobs.put(job)
         return job.future
 
@@ -165,10 +169,14 @@ class Serving:
         try:
             examples = self._with_online(version, jobs)
             answers = version.predictor.predict(examples)
+            most = max(job.passes for job in jobs)
+            several = passes(version, examples, most) if most else None
             took_ms = (time.perf_counter() - began) * 1000
-            for job, example, answer in zip(jobs, examples, answers, strict=True):
+            for row, (job, example) in enumerate(zip(jobs, examples, strict=True)):
                 try:
-                    found = prediction(version, example.features, answer, took_ms)
+                    found = prediction(version, example.features, answers[row], took_ms)
+                    if several is not None:
+                        found = replace(found, passes=several[:, row])
                 except ModelError as error:
                     job.future.set_exception(PredictionError(version.row, error))
                 else:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example
-from headrace.model.recipe import Predictor
+from headrace.model.recipe import Predictor, passes_of
 
 SURE = 0.99  # the probability of a label that somebody has set
 
@@ -47,10 +47,17 @@ class Corrected:
 
     def predict(self, examples: Sequence[Example]) -> NDArray[Any]:
         """Return probabilities, (n, labels)."""
-        out = self._predictor.predict(examples)
+        return self._put_right(self._predictor.predict(examples), examples)
+
+    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
+        """Return those of the predictor, (number, n, labels)."""
+        found = passes_of(self._predictor, examples, number)
+        return None if found is None else self._put_right(found, examples)
+
+    def _put_right(self, out: NDArray[Any], examples: Sequence[Example]) -> NDArray[Any]:
         for row, example in enumerate(examples):
             column = self._columns.get(input_key(example))
             if column is not None:
-                out[row] = (1 - SURE) / max(1, len(self.labels) - 1)
-                out[row, column] = SURE
+                out[..., row, :] = (1 - SURE) / max(1, len(self.labels) - 1)
+                out[..., row, column] = SURE
         return np.asarray(out)

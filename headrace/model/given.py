@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example, Id
-from headrace.model.recipe import ANSWER, Predictor, Task, Writer
+from headrace.model.recipe import ANSWER, Predictor, Task, Writer, passes_of
 
 
 class Given:
@@ -24,6 +24,10 @@ class Given:
     def predict(self, examples: Sequence[Example]) -> NDArray[Any]:
         """Return what the version answers."""
         return self._version.predict(self._given(examples))
+
+    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
+        """Return those of the version."""
+        return passes_of(self._version, self._given(examples), number)
 
     def log_losses(
         self, examples: Sequence[Example], answers: Sequence[str]

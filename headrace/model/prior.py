@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example
-from headrace.model.recipe import Predictor
+from headrace.model.recipe import Predictor, passes_of
 
 
 class PriorCorrected:
@@ -22,9 +23,17 @@ class PriorCorrected:
 
     def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Probabilities, (n, labels)."""
-        p = self._version.predict(examples) * self._odds
-        out: NDArray[np.float32] = (p / p.sum(1, keepdims=True)).astype(np.float32)
-        return out
+        out: NDArray[np.float32] = self._corrected(self._version.predict(examples))
+        return out.astype(np.float32)
+
+    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
+        """Those of the version, corrected in the same way."""
+        found = passes_of(self._version, examples, number)
+        return None if found is None else self._corrected(found)
+
+    def _corrected(self, p: NDArray[Any]) -> NDArray[Any]:
+        moved = p * self._odds
+        return np.asarray(moved / moved.sum(-1, keepdims=True))
 
 
 def corrected(version: Predictor, shift: Sequence[float]) -> Predictor:

@@ -85,6 +85,18 @@ class Predictor(Protocol):
         """
 
 
+def passes_of(
+    version: Predictor, examples: Sequence[Example], number: int
+) -> NDArray[np.float64] | None:
+    """Return a classifier's probabilities from passes with dropout, (number, n, labels).
+
+    None of a version without a method `passes`, or that was not trained with dropout.
+    """
+    ask = getattr(version, "passes", None)
+    found: NDArray[np.float64] | None = ask(examples, number) if ask else None
+    return found
+
+
 class Writer(Predictor, Protocol):
     """A version that writes answers, for generation."""
 

@@ -49,6 +49,8 @@ def pulls(oracle: Oracle) -> dict[str, list[Inference]]:
 
 def arm_of(event: Inference) -> str | None:
     said = event.prediction
+    if said is None and event.propensity is not None:
+        said = event.item_id
     if event.propensity is None or said is None or len(str(said)) <= 3:
         return as_class(said)
     return class_of(str(said))

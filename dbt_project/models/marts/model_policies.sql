@@ -44,6 +44,7 @@ select
     nullif(policies ->> 'canary_steps', '') as canary_steps,
     policies ->> 'rollout' as rollout,
     nullif(policies ->> 'holdback_version', '') as holdback_version,
+    policies ->> 'explore' as explore,
     policies ->> 'gate_metric' as gate_metric,
     coalesce(policies ->> 'learn' = 'on', false) as learns
     {%- for policy in [
@@ -58,7 +59,8 @@ select
         'drift_alpha', 'max_calibration_drift', 'min_improvement', 'max_forgetting', 'max_slice_drop', 'clear_ratio',
         'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
-        'quality_tolerance', 'suspect_auc', 'shadow_pairs', 'holdback'
+        'quality_tolerance', 'suspect_auc', 'shadow_pairs', 'holdback', 'explore_rate',
+        'explore_temperature', 'explore_half_life', 'max_arm_share'
     ] %},
     (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}

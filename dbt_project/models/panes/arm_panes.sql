@@ -1,5 +1,5 @@
 -- Rewards of arms, with the weights of inverse propensity scoring. An arm is a predicted class,
--- or whatever was chosen with a propensity; w is 1 / propensity. A prediction without a propensity
+-- or the answer or item that was chosen with a propensity; w is 1 / propensity. A prediction without a propensity
 -- counts as a pull only.
 -- grain: hour of the inference, version, variant and arm.  key: all but the measures.
 -- lateness: any; a label counts once it is settled, and a revised one changes its reward.
@@ -15,7 +15,11 @@ with pulls as (
         model_version,
         variant,
         inference_time,
-        {{ arm_of('prediction', 'propensity') }} as arm,
+        case
+            when prediction is null and propensity is not null
+                then {{ arm_of('item_id', 'propensity') }}
+            else {{ arm_of('prediction', 'propensity') }}
+        end as arm,
         {{ exact('reward') }} as reward,
         {{ summable(
             'round(1 / nullif((propensity)::numeric, 0), 6)',

@@ -24,9 +24,8 @@ from headrace.errors import ModelError
 from headrace.model.recipe import Progress
 from headrace.model.text.encoder import Encoder, autocast, has_bfloat16, load_encoder, pool
 from headrace.model.text.linear import Floats, Integers, Linear, Standard
-from headrace.model.text.lora import WEIGHTS, Lora
+from headrace.model.text.lora import DROPOUT, WEIGHTS, Lora
 
-DROPOUT = 0.1  # of the pooled states
 WARMUP = 0.06  # of the steps
 
 

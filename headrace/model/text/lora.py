@@ -16,6 +16,7 @@ from headrace.errors import ModelError
 
 WEIGHTS, DESCRIPTION = "adapter_model.safetensors", "adapter_config.json"
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+DROPOUT = 0.1  # of the pooled states, while an adapter is trained
 ROOT = "base_model.model."  # before the names of the base's modules
 Floats32 = NDArray[np.float32]
 

@@ -26,6 +26,7 @@ from headrace.model.inputs import Example
 from headrace.model.recipe import Predictor
 from headrace.model.text.graph import Precision
 from headrace.model.text.linear import FLOOR, Floats, Linear, Standard
+from headrace.model.text.lora import DROPOUT
 from headrace.model.text.served import TextEncoder, serving_encoder
 from headrace.model.text.stack import pooled
 from headrace.model.text.words import Words
@@ -189,8 +190,31 @@ class TextClassifier:
         moved = states @ self.correction.weight.T + self.correction.bias
         return np.asarray(softmax(logs + moved, axis=1), np.float32)
 
+    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
+        """Return probabilities with dropout of the pooled states, (number, n, labels).
+
+        None without an adapter: it alone was trained with dropout.
+        """
+        if "adapter" not in self.weights or not examples:
+            return None
+        parts, states = self._parts(examples)
+        rng = np.random.default_rng(0)
+        kept = rng.random((number, 1, states.shape[1])) >= DROPOUT
+        out = np.empty((number, len(examples), len(self.labels)))
+        for turn, mask in enumerate(kept):
+            dropped = states * mask / (1 - DROPOUT)
+            parts[1] = self.states.linear.logs(dropped)
+            moved = dropped @ self.correction.weight.T + self.correction.bias
+            out[turn] = softmax(pooled(np.array(list(self.weights.values())), parts) + moved, axis=1)
+        return out
+
     def stacked(self, examples: Sequence[Example]) -> tuple[Floats, NDArray[np.float32]]:
         """Return log probabilities (n, labels) and standardised states (n, dim)."""
+        parts, states = self._parts(examples)
+        return pooled(np.array(list(self.weights.values())), parts), states
+
+    def _parts(self, examples: Sequence[Example]) -> tuple[list[Floats], NDArray[np.float32]]:
+        """The log probabilities of each part, (n, labels), and standardised states (n, dim)."""
         tokens = self.encoder.tokenize([one.text for one in examples], self.tokens)
         states = self.states.standardised(self.encoder.states(tokens))
         parts = [
@@ -199,7 +223,7 @@ class TextClassifier:
         ]
         if self.table is not None:
             parts.append(logs_of(self.table, self.labels, examples))
-        return pooled(np.array(list(self.weights.values())), parts), states
+        return parts, states
 
 
 def logs_of(predictor: Predictor, labels: Sequence[str], examples: Sequence[Example]) -> Floats:
