@@ -23,7 +23,8 @@ class Prediction:
     """What one version predicted for one request.
 
     `features` are those of the request and those from the feature store. `scores` are the
-    probabilities by label, of a classification. `took_ms` is how long the version worked on the
+    probabilities by label, of a classification, and `score` is that of `positive`, or of `label`
+    where there is none. `took_ms` is how long the version worked on the
     batch that the request was in. `passes` are probabilities (d, labels) from passes with dropout,
     where such were asked for and the version can. `propensity` is there where the label was chosen
     by exploration.
@@ -34,6 +35,7 @@ class Prediction:
     label: str | None
     score: float | None
     scores: dict[str, float] | None = None
+    positive: str | None = None
     took_ms: float = 0.0
     passes: NDArray[np.float64] | None = None
     propensity: float | None = None
@@ -71,7 +73,7 @@ def prediction(
         scores[label] = min(max(scores[label] + float(p), 0.0), 1.0)
     best = max(scores, key=scores.__getitem__)
     score = scores[best if version.positive is None else version.positive]
-    return Prediction(version.row, features, best, score, scores, took_ms)
+    return Prediction(version.row, features, best, score, scores, version.positive, took_ms)
 
 
 def passes(

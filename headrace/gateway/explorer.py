@@ -108,10 +108,12 @@ class Explorer:
         chosen = choose(wanted, request_id)
         label = labels[kept[chosen]]
         found.shares.note(label)
-        score = prediction.score
-        if score == scores.get(prediction.label or ""):
-            score = scores[label]
-        return replace(prediction, label=label, score=score, propensity=float(wanted[chosen]))
+        return replace(
+            prediction,
+            label=label,
+            score=scores[prediction.positive or label],
+            propensity=float(wanted[chosen]),
+        )
 
     def passes(self, model: str) -> int:
         """How many passes with dropout a model's answers are wanted from; 0: one without."""
