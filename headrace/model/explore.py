@@ -110,7 +110,7 @@ def ranked(exploration: Exploration, worth: Floats, seed: str = "") -> list[tupl
     `boltzmann`); a propensity is the probability of the arm at its place, given those before it.
     """
     left = list(range(worth.shape[1]))
-    order = []
+    order: list[tuple[int, float]] = []
     while left:
         wanted = probabilities(exploration, worth[:, left])
         place = choose(wanted, f"{seed}/{len(order)}")

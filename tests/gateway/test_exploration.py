@@ -13,8 +13,9 @@ import pytest
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
+from headrace.model.recipe import passes_of
 from headrace.settings import Settings
-from headrace.trainer.recipes import text_classifier
+from headrace.trainer.recipes import load
 from tests.gateway.published import Published, example, publish, request, wait_for
 from tests.support.gateways import running_gateway
 from tests.support.policies import set_policies
@@ -134,8 +135,8 @@ def test_passes_with_dropout_choose(exploring: httpx.Client, published: Publishe
         "/v1/predict", json=[{**request(n % 30), "request_id": f"r{n}"} for n in range(60)]
     ).json()
     assert {round(answer["propensity"], 6) for answer in answers} == {1 - RATE / 2, RATE / 2}
-    version = text_classifier.load(published.paths["1"])
-    passes = version.passes([example(0), example(1)], 50)
+    _, version = load(published.paths["1"])
+    passes = passes_of(version, [example(0), example(1)], 50)
     assert passes is not None and passes.shape == (50, 2, 2) and passes[:, 0, 0].std() > 0
     np.testing.assert_allclose(passes.sum(2), 1)
 

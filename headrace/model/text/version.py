@@ -205,7 +205,8 @@ class TextClassifier:
             dropped = states * mask / (1 - DROPOUT)
             parts[1] = self.states.linear.logs(dropped)
             moved = dropped @ self.correction.weight.T + self.correction.bias
-            out[turn] = softmax(pooled(np.array(list(self.weights.values())), parts) + moved, axis=1)
+            logs = pooled(np.array(list(self.weights.values())), parts)
+            out[turn] = softmax(logs + moved, axis=1)
         return out
 
     def stacked(self, examples: Sequence[Example]) -> tuple[Floats, NDArray[np.float32]]:
