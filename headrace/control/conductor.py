@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 # It rests at least this many times as long as its last look took, as the views are computed then.
 REST = 3
 LONGEST_REST_S = 60.0
+# Through Kafka the views show a step after a while; so long it is not sent again.
+UNDER_WAY_S, REMEMBERED = 60.0, 1_000
 
 _ROLLBACKS = """
 select
@@ -143,6 +146,7 @@ class Conductor:
         self._engine = engine
         self._say = say
         self._writer = TableWriter(engine)
+        self._sent: dict[str, float] = {}  # when a step was sent to Kafka, by its id
 
     def __enter__(self) -> Conductor:
         return self
@@ -201,8 +205,11 @@ class Conductor:
     def _take(self, step: Step) -> bool:
         row = event_row("model_events", step.as_event())
         if self._engine.settings.kafka:
+            if time.monotonic() < self._sent.get(row.id, -math.inf) + UNDER_WAY_S:
+                return False
             with closing(row_writer(self._engine)) as writer:
                 writer.write([row])
+            self._sent = {row.id: time.monotonic()} | dict(list(self._sent.items())[:REMEMBERED])
         elif not self._writer.write_if([row], lambda connection: _is_next(connection, step)):
             return False
         if row.receipt is not None and row.receipt.status == "rejected":

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from headrace.control.conductor import Conductor, Step, due_steps
 from headrace.engine import Engine
+from tests.support.ingesting import ingesting
 from tests.support.policies import set_policies
 from tests.support.rollouts import World
+from tests.support.waiting import until
 
 LADDER = {"canary_steps": "0.05, 0.2, 0.5", "min_sample": "40"}
 STEPS = [("canary", 0.05), ("canary", 0.2), ("canary", 0.5)]
@@ -157,6 +160,20 @@ def test_of_several_conductors_each_step_is_taken_once(engine: Engine) -> None:
     assert len(taken) == 1
     assert world.story("v2") == [("trained", None), ("canary", 0.05)]
     assert engine.rows("select * from events.conflicts") == []
+
+
+def test_through_kafka_a_step_is_sent_once(kafka_engine: Engine) -> None:
+    direct = Engine(kafka_engine.dsn, replace(kafka_engine.settings, kafka=""))
+    world = World(direct, {"v1": 0.9, "v2": 0.9}, **LADDER)
+    world.publish("v1", "promoted")
+    world.publish("v2")
+    with Conductor(kafka_engine) as conductor:
+        assert len(conductor.take_steps()) == 1
+        assert conductor.take_steps() == []  # it is under way
+        with ingesting(kafka_engine):
+            until(lambda: len(world.story("v2")) == 2)
+        assert world.story("v2") == [("trained", None), ("canary", 0.05)]
+        assert conductor.take_steps() == []
 
 
 def test_a_kill_at_any_moment_leaves_one_story(engine: Engine) -> None:
