@@ -1,7 +1,8 @@
 """The owner's key: a request that has it may change policies, and which version serves.
 
 It is made at the first start and kept in the home, readable by its user only. Where several
-gateways must know the same key, it comes from the setting `owner_key`.
+gateways must know the same key, it comes from the setting `owner_key`. The reviewers' key follows
+from it, and not the other way round.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ def owner_key(settings: Settings) -> OwnerKey:
     if mode & 0o077:
         raise SettingError(f"{path} must be readable by its user only: chmod 600 {path}")
     return OwnerKey(_checked(value, str(path)), str(path))
+
+
+def reviewer_key(owner: OwnerKey) -> OwnerKey:
+    """Return the key of reviewers: whoever has it may see what is to be reviewed, and label it.
+
+    It is an HMAC of the owner's key, so it tells nothing about that one, and changes with it.
+    """
+    made = hmac.digest(owner.value.encode(), b"headrace review", "sha256").hex()[:32]
+    return OwnerKey(made, "what `headrace review` prints")
 
 
 def _checked(value: str, place: str) -> str:

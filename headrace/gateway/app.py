@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from headrace import __version__
 from headrace.control import policies
-from headrace.control.owner import owner_key
+from headrace.control.owner import owner_key, reviewer_key
 from headrace.control.plan import PlanFollower
 from headrace.engine import Engine
 from headrace.engine.reader_role import ReaderKeeper
@@ -30,6 +30,7 @@ from headrace.gateway.ingest import check_all, store, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
 from headrace.gateway.predict import Predictor
 from headrace.gateway.rank import rank
+from headrace.gateway.review import ReviewDesk, page
 from headrace.gateway.scaling import scaling
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, HttpError, http_error, read_items, read_json, respond
@@ -67,6 +68,31 @@ ENDPOINTS: dict[str, Any] = {
             "candidates": [{"item_id": "a", "features": {"age_h": 3}}, {"item_id": "b"}],
         },
     },
+    "GET /v1/review": {
+        "does": "lists what people are to label of ?model=…, or how much there is of each model",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+    },
+    "POST /v1/review/claim": {
+        "does": "gives a reviewer the next prediction to label, for as long as review_lease says",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+        "example": {"model": "churn", "reviewer": "ann"},
+    },
+    "POST /v1/review/label": {
+        "does": "stores what a reviewer says of a claimed prediction",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+        "example": {"claim_id": "0199a3f2", "label": "leaves"},
+    },
+    "POST /v1/review/skip": {
+        "does": "leaves a claimed prediction to others",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+        "example": {"claim_id": "0199a3f2"},
+    },
+    "POST /v1/review/undo": {
+        "does": "takes a label or a skip back, and claims the prediction again",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+        "example": {"claim_id": "0199a3f2"},
+    },
+    "GET /review": {"does": "the page for reviewers"},
     "GET /v1/plan": {"does": "returns the versions that serve, and whether each is loaded"},
     "GET /v1/scaling": {"does": "returns the load of all models and of each, for autoscalers"},
     "GET /v1/models/{model}/policies": {"does": "returns the thresholds of a model"},
@@ -89,6 +115,7 @@ class Gateway:
         self.engine = engine
         self.settings = settings
         self.owner = owner_key(settings)
+        self.reviewer = reviewer_key(self.owner)
         self.metrics = GatewayMetrics()
 
     @asynccontextmanager
@@ -101,6 +128,7 @@ class Gateway:
             Explorer(self.engine) as self.explorer,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
+            self.desk = ReviewDesk(self.engine, self.log)
             self.predictor = Predictor(
                 self.serving,
                 self.explorer,
@@ -158,6 +186,25 @@ class Gateway:
 
         return ask
 
+    def reviewed(self, name: str) -> Handler:
+        """Return the handler of the review desk that has this name; it requires a key."""
+
+        async def ask(request: Request) -> Response:
+            sent = request.headers.get("authorization", "")
+            if not (self.reviewer.is_in(sent) or self.owner.is_in(sent)):
+                raise HttpError(
+                    401, "reviewer",
+                    "Authorization: must be Bearer and the reviewers' key, as this shows what "
+                    f"predictions were made of; the key is {self.reviewer.place}",
+                )  # fmt: skip
+            handle: Handler = getattr(self.desk, name)
+            return await handle(request)
+
+        return ask
+
+    async def review_page(self, _: Request) -> Response:
+        return await run_in_threadpool(page)
+
     def ingest(self, topic: Topic) -> Handler:
         """Return the handler that stores events of a topic."""
 
@@ -211,6 +258,12 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             ),
             Route("/v1/predict", gateway.predict, methods=["POST"]),
             Route("/v1/rank", gateway.rank, methods=["POST"]),
+            Route("/review", gateway.review_page),
+            Route("/v1/review", gateway.reviewed("listed")),
+            *(
+                Route(f"/v1/review/{name}", gateway.reviewed(name), methods=["POST"])
+                for name in ("claim", "label", "skip", "undo")
+            ),
             Route("/v1/plan", gateway.plan),
             Route("/v1/scaling", gateway.scaling),
             Route("/v1/models/{model:path}/policies", gateway.get_policies),

@@ -86,6 +86,8 @@ on events.feedback (rejected_request_id) where rejected_request_id is not null;
 create index if not exists feedback_compared
 on events.feedback (least(request_id, rejected_request_id))
 where rejected_request_id is not null;
+create index if not exists feedback_human
+on events.feedback (request_id) where source = 'human' and kind = 'label';
 create index if not exists feedback_retracts
 on events.feedback (retracts) where retracts is not null;
 create index if not exists feedback_ingested_at

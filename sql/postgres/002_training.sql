@@ -76,6 +76,28 @@ create table if not exists control.load_failures (
     primary key (gateway, model, model_version, variant)
 );
 
+-- What reviewers do with predictions: claimed, labeled, skipped, and the last two taken back.
+-- grain: one step of one claim.  key: (prediction_id, attempt, step); the first row stays, so one
+-- reviewer has an attempt. prediction_id is a hash of model, request_id and item_id.
+create table if not exists control.reviews (
+    prediction_id text not null,
+    attempt integer not null,
+    step text not null,
+    claim_id text not null,
+    model text not null,
+    request_id text not null,
+    item_id text,
+    reviewer text not null,
+    -- whether a second reviewer is wanted
+    is_doubled boolean not null,
+    reviewed_at timestamptz not null,
+    -- when another reviewer may claim it, if nothing came of this one
+    expires_at timestamptz not null,
+    primary key (prediction_id, attempt, step)
+);
+create index if not exists reviews_claim on control.reviews (claim_id);
+create index if not exists reviews_prediction on control.reviews (model, request_id);
+
 -- grain: one compiled training set.  key: dataset_id.
 -- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (

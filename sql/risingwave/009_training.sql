@@ -127,6 +127,24 @@ create table if not exists control.load_failures (
     primary key (gateway, model, model_version, variant)
 );
 
+-- What reviewers do with predictions: claimed, labeled, skipped, and the last two taken back.
+-- grain: one step of one claim.  key: (prediction_id, attempt, step); the first row stays, so one
+-- reviewer has an attempt. prediction_id is a hash of model, request_id and item_id.
+create table if not exists control.reviews (
+    prediction_id varchar,
+    attempt integer,
+    step varchar,
+    claim_id varchar,
+    model varchar,
+    request_id varchar,
+    item_id varchar,
+    reviewer varchar,
+    is_doubled boolean,
+    reviewed_at timestamptz,
+    expires_at timestamptz,
+    primary key (prediction_id, attempt, step)
+) append only on conflict do nothing;
+
 -- grain: one compiled training set.  key: dataset_id; the last row stays.
 -- delta_version: the version of its model's Delta table that holds the rows.
 create table if not exists control.datasets (

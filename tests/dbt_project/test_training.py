@@ -12,7 +12,7 @@ from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
 from tests.support.label_oracle import Silence, label_of, utc
-from tests.support.oracle import Oracle
+from tests.support.oracle import Oracle, as_class
 from tests.support.policies import STRETCHES, set_policies, stretched
 from tests.support.stored import empty, ids
 from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
@@ -144,17 +144,35 @@ def review_queue(oracle: Oracle) -> dict[str, list[tuple[Any, ...]]]:
         for event in oracle.of(model):
             held = oracle.labels.get(event.request_id)
             judged = held is not None and held.event is not None
-            if judged or event.variant == "shadow" or utc(event.event_time) <= since:
+            disputed = (
+                held is not None
+                and judged
+                and held.kind in ("label", "correction")
+                and held.raters >= 2 * held.agreeing
+                and as_class(held.label) is not None
+            )
+            if event.variant == "shadow" or utc(event.event_time) <= since:
                 continue
+            if judged and not disputed:
+                continue
+            others = {
+                as_class(shadow.prediction)
+                for shadow in oracle.of(model)
+                if shadow.shadow_of == event.request_id and shadow.prediction is not None
+            }
+            differs = event.prediction is not None and others - {as_class(event.prediction), None}
             reason = "uncertain" if event.score is not None else None
+            reason = "disagreement" if differs else reason
             reason = "explored" if event.variant == "explore" else reason
             reason = "error" if event.error is not None else reason
+            reason = "disputed" if disputed else reason
             uncertainty = None if event.score is None else 1 - abs(2 * event.score - 1)
             if reason:
                 open_.append((event, reason, uncertainty))
         open_.sort(key=lambda row: row[0].request_id)
         open_.sort(key=lambda row: utc(row[0].event_time), reverse=True)
         open_.sort(key=lambda row: -1.0 if row[2] is None else row[2], reverse=True)
+        open_.sort(key=lambda row: {"disputed": 0, "disagreement": 1}.get(row[1], 2))
         if open_:
             expected[model] = [
                 (place, event.request_id, reason, uncertainty)

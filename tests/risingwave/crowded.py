@@ -52,6 +52,8 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
                 },
             ),
         )  # fmt: skip
+        if number % 50 == 0:
+            yield from reviews(number)
         said = {"request_id": f"visit{number}" if number % 20 else f"nobody{number}"}
         at = START + timedelta(minutes=6 * number + number % 300)
         if number % 30 == 3:  # a click before its prediction
@@ -70,3 +72,14 @@ def visitors() -> Iterator[tuple[Topic, Event]]:
                 | kinds[number % 6],
             ),
         )
+
+
+def reviews(number: int) -> Iterator[tuple[Topic, Event]]:
+    """What reviewers say of a visit: the first one alone, or two of them."""
+    for reviewer in ("ann", "bob")[: 1 + number // 50 % 2]:
+        said = {
+            "request_id": f"visit{number}", "feedback_id": f"{reviewer}{number}", "source": "human",
+            "label": "yes" if reviewer == "ann" or number % 4 else "no", "user_id": reviewer,
+            "event_time": (START + timedelta(minutes=6 * number + 7)).isoformat(),
+        }  # fmt: skip
+        yield "feedback", parse("feedback", said)

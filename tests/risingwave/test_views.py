@@ -29,7 +29,7 @@ COPIED = (
     "events.inference", "events.feedback", "events.model_events", "events.rejected",
     "events.conflicts", "control.losses", "control.alert_log", "control.trigger_history",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
-    "control.training_progress", "control.load_failures",
+    "control.training_progress", "control.load_failures", "control.reviews",
 )  # fmt: skip
 # The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
@@ -211,7 +211,7 @@ def tell(
         connection.execute(
             "truncate control.claims, control.consumed, control.losses, events.rejected, "
             "events.conflicts, control.alert_log, control.trigger_history, "
-            "control.training_progress, control.load_failures"
+            "control.training_progress, control.load_failures, control.reviews"
         )
     set_policies(engine, positive_label="yes", **policies)
     set_policies(engine, MODELS[0], max_metric_drop="0.01", learn="on")
@@ -255,6 +255,12 @@ def tell(
             "('g:1', %(model)s, 'v1', 'champion', 'there is no folder', %(at)s), "
             "('g:2', 'unheard', 'v1', 'shadow', 'there is no folder', %(at)s)",
             {"model": MODELS[0], "at": START},
+        )
+        connection.execute(
+            "insert into control.reviews select md5(request_id), 1, step, md5(request_id), model, "
+            "request_id, item_id, 'ann', true, event_time, event_time from events.inference "
+            "cross join unnest(array['claimed', 'skipped']) as step "
+            "where request_id ~ '[05]$' or step = 'claimed'"
         )
         connection.execute(
             "insert into control.training_progress values ('run0', 1, %(model)s, %(id)s, 'fit', "

@@ -165,6 +165,7 @@ def test_every_pane_and_table_takes_an_event_at_its_limits(stuffed: Engine) -> N
     written_later = {
         "control.alert_log", "control.load_failures", "control.trigger_history",
         "control.training_progress", "control.left_views", "control.leases", "control.notices",
+        "control.reviews",
     }  # fmt: skip
     assert empty == of_kafka | written_later | {"control.claims", "events.rejected"}
 

@@ -83,7 +83,11 @@ $$;
 create trigger last_wins before insert on control.{table}
 for each row execute function control.last_wins_{table}();
 """
-_FIRST_KEYS = {"attempts": ("trigger_id", "attempt"), "due_triggers": ("trigger_id",)}
+_FIRST_KEYS = {
+    "attempts": ("trigger_id", "attempt"),
+    "due_triggers": ("trigger_id",),
+    "reviews": ("prediction_id", "attempt", "step"),
+}
 _LAST_KEYS = {
     "heartbeats": ("trigger_id", "attempt"),
     "policy_kinds": ("policy",),
