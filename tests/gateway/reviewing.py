@@ -24,13 +24,13 @@ def key(settings: Settings) -> str:
 def reviewing(url: str, settings: Settings) -> Iterator[httpx.Client]:
     """A client that has the reviewers' key."""
     headers = {"Authorization": f"Bearer {key(settings)}"}
-    with httpx.Client(base_url=f"{url}/v1/review", timeout=60, headers=headers) as client:
+    with httpx.Client(base_url=url, timeout=60, headers=headers) as client:
         yield client
 
 
 def ask(client: httpx.Client, what: str, **body: Any) -> dict[str, Any]:
     """Return the answer, which must be a success."""
-    response = client.post(f"/{what}", json=body)
+    response = client.post(f"/v1/review/{what}", json=body)
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()
     return found

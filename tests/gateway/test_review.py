@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_a_label_of_a_reviewer_is_what_is_trained_on(engine: Engine, desk: httpx
     assert labels(engine) == {"r0": "ham"}
     (said,) = engine.rows("select * from events.feedback where source = 'human'")
     assert (said["kind"], said["user_id"], said["model"]) == ("label", "ann", "m")
-    other = desk.post("/label", json={"claim_id": shown["claim_id"], "label": "spam"})
+    other = desk.post("/v1/review/label", json={"claim_id": shown["claim_id"], "label": "spam"})
     assert other.status_code == 422 and other.json()["error"]["field"] == "label"
     told = ask(desk, "claim", model="m", reviewer="ann")
     assert (told["claim"], told["waiting"], told["labeled_by_you"]) == (None, 0, 1)
@@ -123,7 +124,7 @@ def test_a_claim_ends_with_its_lease(engine: Engine, desk: httpx.Client) -> None
         connection.execute("update control.reviews set expires_at = now() - interval '1 second'")
     second = claimed(desk, "bob")
     assert second["request_id"] == "r0" and second["claim_id"] != first["claim_id"]
-    late = desk.post("/label", json={"claim_id": first["claim_id"], "label": "ham"})
+    late = desk.post("/v1/review/label", json={"claim_id": first["claim_id"], "label": "ham"})
     assert late.status_code == 422 and late.json()["error"]["field"] == "claim_id"
     # Its lease is over, too, and nobody else wants it.
     ask(desk, "label", claim_id=second["claim_id"], label="ham")
@@ -137,9 +138,9 @@ def test_what_is_skipped_is_left_to_others_and_comes_last(
     ask(desk, "skip", claim_id=shown["claim_id"])
     second = claimed(desk, "ann")
     assert (shown["request_id"], second["request_id"]) == ("r0", "r1")
-    refused = desk.post("/label", json={"claim_id": shown["claim_id"], "label": "ham"})
+    refused = desk.post("/v1/review/label", json={"claim_id": shown["claim_id"], "label": "ham"})
     assert refused.status_code == 422
-    listed = desk.get("", params={"model": "m"}).json()
+    listed = desk.get("/v1/review", params={"model": "m"}).json()
     assert [(item["request_id"], item["claimed_by"]) for item in listed["items"]] == [
         ("r1", "ann"), ("r0", None)
     ]  # fmt: skip
@@ -205,11 +206,7 @@ def test_without_the_key_nothing_is_shown_or_done(engine: Engine, url: str, what
 def test_the_reviewers_key_changes_no_policy_and_the_owners_reviews(
     http: httpx.Client, desk: httpx.Client
 ) -> None:
-    changed = httpx.put(
-        str(desk.base_url).replace("review/", "models/m/policies"),
-        json={"min_new_labels": 1},
-        headers={"Authorization": desk.headers["authorization"]},
-    )
+    changed = desk.put("/v1/models/m/policies", json={"min_new_labels": 1})
     assert changed.status_code == 401
     assert http.get("/v1/review").json() == {"models": []}
 
@@ -242,10 +239,8 @@ def test_bad_requests_name_the_field(
     predict(engine, {})
     if "CLAIM" in str(body):
         body = {**body, "claim_id": claimed(desk)["claim_id"]}
-    import json
-
     response = desk.post(
-        f"/{what}", content=json.dumps(body), headers={"content-type": "application/json"}
+        f"/v1/review/{what}", content=json.dumps(body), headers={"content-type": "application/json"}
     )
     assert response.status_code == 422, response.text
     assert response.json()["error"]["field"] == field
