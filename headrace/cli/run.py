@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from urllib.parse import urlencode
 
 import click
 
@@ -87,6 +88,19 @@ def gateway(settings: Settings) -> None:
             print(f"gateway  {url}\nkey      {owner_key(settings).place}", flush=True)
 
         serve(settings, on_ready=ready, say=Steps())
+
+
+@command(example="headrace review churn")
+@click.argument("model", required=False)
+def review(settings: Settings, model: str | None) -> None:
+    """Print the address of the page for reviewers, with their key."""
+    from headrace.control.owner import owner_key, reviewer_key
+    from headrace.machine import running
+
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = running(settings).get("gateway", {}).get("url", f"http://{host}:{settings.port}")
+    given = {"key": reviewer_key(owner_key(settings)).value, **({"model": model} if model else {})}
+    print(f"{url}/review#{urlencode(given)}")
 
 
 @command(example="headrace trainer --once", needs=("engine", "features", "model"))

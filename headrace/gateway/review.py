@@ -183,7 +183,8 @@ def page() -> Response:
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )
     headers = {
         "Content-Security-Policy": policy,

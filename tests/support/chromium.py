@@ -21,14 +21,12 @@ _START = 'exec "$0" "$@" 3<&"$READ" 4>&"$WRITE"'
 class Chromium:
     """One page of a browser; a context manager. `home` becomes the browser's profile."""
 
-    def __init__(
-        self, home: Path, *, dark: bool = False, size: tuple[int, int] = (1280, 800)
-    ) -> None:
+    def __init__(self, home: Path, *, dark: bool = False, size: str = "1280,800") -> None:
         read, self._commands = os.pipe()
         self._answers, write = os.pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                  "--disable-background-networking", "--remote-debugging-pipe",
-                 f"--window-size={size[0]},{size[1]}", f"--user-data-dir={home}"]  # fmt: skip
+                 f"--window-size={size}", f"--user-data-dir={home}"]  # fmt: skip
         self._process = subprocess.Popen(
             ["bash", "-c", _START, PROGRAM, *flags, "about:blank"],
             env={**os.environ, "READ": str(read), "WRITE": str(write)},
@@ -107,9 +105,8 @@ class Chromium:
             time.sleep(0.05)
 
     def press(self, key: str) -> None:
-        self.send(
-            "Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "\r"
-        )
+        text = key if len(key) == 1 else "\r"
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def screenshot(self, path: Path) -> None:
