@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headrace.cli import main
+from headrace.control.owner import owner_key, reviewer_key
 from headrace.deploy import migrate
 from headrace.engine import Engine
 from headrace.engine.embedded import EmbeddedPostgres
@@ -31,6 +32,7 @@ from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from headrace.operate.printing import Steps, print_table
 from headrace.operate.status import addresses
+from headrace.settings import Settings
 
 
 @pytest.fixture
@@ -211,6 +213,17 @@ def test_secrets_are_not_shown(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("database")
+def test_reviewers_get_a_key_of_their_own(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = owner_key(settings)
+    assert main(["--home", str(settings.home), "review", "a model"]) == 0
+    address = urlsplit(capsys.readouterr().out.strip())
+    given = parse_qs(address.fragment)
+    assert address.path == "/review" and given["model"] == ["a model"]
+    assert given["key"] == [reviewer_key(owner).value] and owner.value not in given["key"]
+
+
 def test_a_trainer_without_work_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trainer", "--once"]) == 0
     assert "nothing is due" in capsys.readouterr().out

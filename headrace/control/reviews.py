@@ -139,6 +139,8 @@ def claim(engine: Engine, model: str, reviewer: str) -> tuple[Claim, Candidate] 
     What the reviewer holds already comes first, so a page that is loaded again goes on.
     """
     rows = queue(engine, model)
+    if not rows:
+        return None
     by_id = {row.prediction_id(model): row for row in rows}
     with engine.connect(row_factory=dict_row) as connection:
         terms = _terms(connection, model)
