@@ -133,12 +133,13 @@ def progress(engine: Engine, model: str, reviewer: str = "") -> dict[str, int]:
     return row
 
 
-def claim(engine: Engine, model: str, reviewer: str) -> tuple[Claim, Candidate] | None:
-    """Claim the next prediction for a reviewer; None where there is none.
+def claim(
+    engine: Engine, model: str, reviewer: str, rows: Sequence[Candidate]
+) -> tuple[Claim, Candidate] | None:
+    """Claim the next of the `queue` for a reviewer; None where there is none.
 
     What the reviewer holds already comes first, so a page that is loaded again goes on.
     """
-    rows = queue(engine, model)
     if not rows:
         return None
     by_id = {row.prediction_id(model): row for row in rows}

@@ -61,10 +61,11 @@ class ReviewDesk:
         return respond(await run_in_threadpool(self._claimed, model, reviewer))
 
     def _claimed(self, model: str, reviewer: str) -> dict[str, Any]:
-        taken = reviews.claim(self._engine, model, reviewer)
+        rows = reviews.queue(self._engine, model)
+        taken = reviews.claim(self._engine, model, reviewer, rows)
         return {
             "claim": self._details(*taken) if taken else None,
-            "waiting": len(reviews.queue(self._engine, model)),
+            "waiting": len(rows),
             **reviews.progress(self._engine, model, reviewer),
         }
 

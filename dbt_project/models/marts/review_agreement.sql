@@ -6,25 +6,26 @@
 -- it, which is over predictions that several people labelled, flatters.
 -- grain: pair of reviewers of a model, or reviewer and final label (other_reviewer is null).
 -- key: (model, reviewer, other_reviewer).  lateness: any.
+-- Reads feedback from the source: a staging model that is referenced twice would be computed in full.
 with said as (
     select
         i.model,
         i.request_id,
         i.item_id,
         f.user_id as reviewer,
-        {{ class_of('f.label') }} as label,
+        {{ class_of('coalesce(f.label, ' ~ number_text('f.value') ~ ')') }} as label,
         row_number() over (
             partition by i.model, i.request_id, i.item_id, f.user_id
             order by f.event_time desc, {{ in_bytes('f.feedback_id') }} desc
         ) as place
-    from {{ ref('stg_feedback') }} as f
+    from {{ source('events', 'feedback') }} as f
     inner join {{ ref('stg_inference') }} as i
         on f.request_id = i.request_id and {{ is_about('f', 'i') }}
     where
         f.source = 'human'
         and f.kind = 'label'
         and f.user_id != ''
-        and {{ is_standing('f', ref('stg_feedback')) }}
+        and {{ is_standing('f', source('events', 'feedback')) }}
 ),
 
 votes as (

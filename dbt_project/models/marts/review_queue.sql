@@ -5,7 +5,8 @@
 -- predicted class, 1 - score (least confidence). What a reviewer skipped comes last.
 -- A share of the reviewed ones (review_overlap) stays for a second opinion.
 -- Looks through a model's newest 5,000 predictions of the last 24 drift_windows (a day at most),
--- and keeps 100.
+-- and keeps 100. Shadows are read from the source: a staging model that is referenced twice would be
+-- computed in full.
 -- grain: prediction without a settled label.  key: (request_id, model, item_id).
 -- lateness: any; a row leaves with its label.
 {%- set newest_first %}
@@ -82,7 +83,7 @@ open as (
         on
             newest.request_id = labels.request_id
             and {{ is_same_prediction('newest', 'labels') }}
-    left join {{ ref('stg_inference') }} as shadows
+    left join {{ source('events', 'inference') }} as shadows
         on
             newest.request_id = shadows.shadow_of
             and {{ is_same_prediction('newest', 'shadows') }}
