@@ -14,6 +14,7 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/model-events", PROMOTED),
     ("POST", "/v1/model-events", {**PROMOTED, "event": "rolled_back"}),
     ("POST", "/v1/predict", {"model": "m"}),
+    ("POST", "/v1/review/claim", {"model": "m", "reviewer": "ann"}),
     ("PUT", "/v1/models/m/policies", {"min_new_labels": 1}),
     ("PUT", "/v1/models/*/policies", {"min_new_labels": 1}),
 ]
@@ -22,5 +23,8 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
 def untouched(engine: Engine) -> bool:
     """Whether the database holds what it held at first."""
     own = engine.rows("select * from control.policies where model = 'm' or value = '1'")
-    tables = ("inference", "feedback", "model_events", "rejected")
-    return not own and not any(engine.rows(f"select * from events.{table}") for table in tables)
+    tables = (
+        "events.inference", "events.feedback", "events.model_events", "events.rejected",
+        "control.reviews",
+    )  # fmt: skip
+    return not own and not any(engine.rows(f"select * from {table}") for table in tables)
