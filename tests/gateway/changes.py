@@ -22,7 +22,10 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
 
 def untouched(engine: Engine) -> bool:
     """Whether the database holds what it held at first."""
-    own = engine.rows("select * from control.policies where model = 'm' or value = '1'")
+    own = engine.rows(
+        "select * from control.policies "
+        "where model = 'm' or (policy = 'min_new_labels' and value = '1')"
+    )
     tables = (
         "events.inference", "events.feedback", "events.model_events", "events.rejected",
         "control.reviews",
