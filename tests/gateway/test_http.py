@@ -256,7 +256,7 @@ def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
 
 def test_the_index_lists_every_endpoint_with_an_example_that_works(http: httpx.Client) -> None:
     endpoints = http.get("/").json()["endpoints"]
-    assert len(endpoints) == 11
+    assert len(endpoints) == 17
     for endpoint, description in endpoints.items():
         method, path = endpoint.split(" ")
         response = http.request(
