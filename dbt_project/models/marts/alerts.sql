@@ -180,6 +180,18 @@ measured as (
         1::double precision as clear_ratio
     from {{ ref('canary_share') }}
     where {{ is_unplanned('share_p_value') }}
+    union all
+    select
+        model,
+        'feeds_back' as alert,
+        coalesce(label, '') as subject,
+        case when halts then 'critical' else 'warning' end as severity,
+        share as value,
+        false as is_doubtful,
+        holdout_share as threshold,
+        1::double precision as clear_ratio
+    from {{ ref('performative_check') }}
+    where status = 'feeds back'
 ),
 
 judged as (

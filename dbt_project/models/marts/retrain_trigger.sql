@@ -4,7 +4,7 @@
 -- so, or features drifted while labels are late. Feature drift alone raises an alert and does not
 -- retrain.
 -- Never due for a model that is watched only (policy learn), or while a version is on its way
--- (rollout_trigger). While a champion has made no
+-- (rollout_trigger), or while the loop feeds on itself and does harm (performative_check). While a champion has made no
 -- prediction yet, or none lately, other versions' metrics say nothing about it: only labels, the
 -- schedule and drift make a run due.
 -- trigger_id counts the runs that ended, so a trigger trains once and the next one is another.
@@ -52,11 +52,17 @@ rolling as (
     group by model
 ),
 
+self_fed as (
+    select model from {{ ref('performative_check') }}
+    where halts
+),
+
 facts as (
     select
         clock.model,
         champion.model_version,
         rolling.model_version as rolling_version,
+        self_fed.model is not null as feeds_itself,
         clock.event_clock,
         policies.learns,
         policies.min_new_labels,
@@ -109,6 +115,7 @@ facts as (
     left join drifted on clock.model = drifted.model
     left join falling on clock.model = falling.model
     left join rolling on clock.model = rolling.model
+    left join self_fed on clock.model = self_fed.model
 ),
 
 judged as (
@@ -128,6 +135,10 @@ judged as (
             when examples < min_sample
                 then examples || ' labels, of at least ' || min_sample
             when new_labels = 0 then 'no label since the last run'
+            when feeds_itself
+                then
+                    'what it serves changes its labels, and the holdback is better: '
+                    || 'performative_check'
             when rolling_version is not null
                 then rolling_version || ' is on its way: headrace rollouts'
             when last_outcome = 'rejected' and new_labels < min_sample
