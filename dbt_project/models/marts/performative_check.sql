@@ -273,6 +273,15 @@ tested as (
     {{ fence() }}
 ),
 
+tested_by_both as (
+    select
+        *,
+        nullif(
+            least(coalesce(difference_p_value, 2), coalesce(shift_p_value, 2)), 2
+        ) as least_p_value
+    from tested
+),
+
 ranked as (
     select
         *,
@@ -288,12 +297,9 @@ ranked as (
             as holdout_labels,
         row_number() over (
             partition by model
-            order by
-                coalesce(least(difference_p_value, shift_p_value), 2),
-                measure,
-                label
+            order by coalesce(least_p_value, 2), measure, label
         ) as place
-    from tested
+    from tested_by_both
     window
         of_model as (
             partition by model
@@ -305,7 +311,8 @@ ranked as (
 corrected as (
     select
         *,
-        least(1, tests * least(difference_p_value, shift_p_value)) as p_value
+        case when least_p_value is not null then least(1, tests * least_p_value) end
+            as p_value
     from ranked
     where place = 1
 ),
