@@ -146,7 +146,7 @@ def test_a_loop_that_feeds_on_itself_is_found_and_halted(engine: Engine, log: Ev
 
 
 def test_people_who_come_back_are_no_loop(engine: Engine, log: EventLog) -> None:
-    """Ten users who always answer and ten who never do, of whom chance holds some back."""
+    """80 users who each always say the same, of whom chance holds some back."""
     events: list[tuple[Topic, Any]] = []
     for number in range(1_600):
         user = number % 80

@@ -5,9 +5,13 @@
 -- and not judged.
 -- grain: metric of an experiment.  key: (model, experiment, metric).
 -- lateness: any; a late prediction, label or report counts.
-with worth as (
+with worth {{ as_materialized() }} (
     select * from {{ ref('holdout_comparison') }}
     where holdout_predictions > 0
+),
+
+canaries {{ as_materialized() }} (
+    select * from {{ ref('canary_traffic') }}
 ),
 
 rewards as (
@@ -23,7 +27,7 @@ rewards as (
         compared.{{ column }} as {{ column | replace('champion', 'control') }}
         {{- ',' if not loop.last }}
         {%- endfor %}
-    from {{ ref('canary_traffic') }} as traffic
+    from canaries as traffic
     left join {{ ref('canary_rewards') }} as compared
         on
             traffic.model = compared.model
@@ -60,7 +64,7 @@ reports as (
         coalesce(sum(panes.opinions) filter (
             where panes.model_version = traffic.champion_version
         ), 0)::bigint as champion_reports
-    from {{ ref('canary_traffic') }} as traffic
+    from canaries as traffic
     left join {{ ref('opinion_panes') }} as panes
         on
             traffic.model = panes.model
@@ -131,7 +135,7 @@ class_rows as (
         panes.variant = 'champion' as is_control,
         panes.prediction,
         panes.inferences
-    from {{ ref('canary_traffic') }} as traffic
+    from canaries as traffic
     inner join {{ ref('inference_panes') }} as panes
         on
             traffic.model = panes.model
@@ -206,7 +210,7 @@ counted as (
             traffic.{{ prefix }}predictions
         ]) as {{ as_prefix }}trials
         {%- endfor %}
-    from {{ ref('canary_traffic') }} as traffic
+    from canaries as traffic
     inner join reports
         on
             traffic.model = reports.model
