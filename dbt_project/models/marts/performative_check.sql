@@ -9,14 +9,18 @@
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 {%- set sides = [('', 'not is_base'), ('holdout_', 'is_base')] %}
 {%- set scopes = ['', 'since_', 'before_'] %}
-with spans as (
+with worth {{ as_materialized() }} (
+    select * from {{ ref('holdout_comparison') }}
+),
+
+spans as (
     select
         worth.model,
         worth.status = 'worse' as is_harmful,
         clock.event_clock,
         coalesce(champion.promoted_at, clock.event_clock + interval '1 hour')
             as promoted_at
-    from {{ ref('holdout_comparison') }} as worth
+    from worth
     inner join {{ ref('model_clock') }} as clock on worth.model = clock.model
     left join {{ ref('champions') }} as champion on worth.model = champion.model
     where worth.holdout_predictions > 0
@@ -356,5 +360,5 @@ select
     coalesce(judged.holdout_labels, 0)::bigint as holdout_labels,
     judged.design_effect,
     judged.holdout_design_effect
-from {{ ref('holdout_comparison') }} as worth
+from worth
 left join judged on worth.model = judged.model

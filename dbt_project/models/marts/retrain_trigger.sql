@@ -52,7 +52,7 @@ rolling as (
     group by model
 ),
 
-self_fed as (
+self_fed {{ as_materialized() }} (
     select model from {{ ref('performative_check') }}
     where halts
 ),
