@@ -69,7 +69,9 @@ def experiments(
         shown = [e for e in served if recent(oracle, model, utc(e.event_time))]
         if any(e.variant == "holdout" for e in shown):
             if daily:
-                shown = [e for e in served if floor(e.event_time, DAY) + timedelta(days=31) > clock]
+                shown = [
+                    e for e in served if floor(utc(e.event_time), DAY) + timedelta(days=31) > clock
+                ]
             found[model, "holdback"] = (
                 [e for e in shown if e.variant != "holdout"],
                 [e for e in shown if e.variant == "holdout"],

@@ -123,7 +123,7 @@ def checks(oracle: Oracle, told: list[ModelEvent]) -> dict[str, Row]:
             whole = [
                 e
                 for e in served
-                if floor(e.event_time, DAY) + timedelta(days=31) > oracle.clock(model)
+                if floor(utc(e.event_time), DAY) + timedelta(days=31) > oracle.clock(model)
             ]
             rows[model] = check(oracle, shown, whole, since)
         elif shown:
@@ -145,7 +145,11 @@ def check(oracle: Oracle, shown: list[Inference], whole: list[Inference], since:
         if (held := labels[e.request_id]) and oracle.kind(e) not in REWARDS
     }
     places = {
-        e.request_id: (floor(e.event_time, DAY), is_held(e), floor(e.event_time, 3600) >= since)
+        e.request_id: (
+            floor(utc(e.event_time), DAY),
+            is_held(e),
+            floor(utc(e.event_time), 3600) >= since,
+        )
         for e in shown
     }
     outcomes: dict[tuple[str, str | None], Cells] = {

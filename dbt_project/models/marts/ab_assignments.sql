@@ -68,13 +68,12 @@ grouped as (
         on
             arms.model = panes.model
             and arms.counted_after < panes.pane_start
-            and case arms.variant
-                when 'served' then panes.variant != 'holdout'
-                when 'holdout' then panes.variant = 'holdout'
-                else
-                    panes.variant = arms.variant
-                    and panes.model_version = arms.model_version
+            and case
+                when arms.variant = 'served' then panes.variant != 'holdout'
+                else arms.variant = panes.variant
             end
+            and coalesce(arms.model_version, panes.model_version)
+            = panes.model_version
     group by arms.model, arms.experiment, arms.arm, panes.unit_group
 ),
 

@@ -24,7 +24,9 @@ rewards as (
             'champion_mean_reward_high', 'unit_groups', 'design_effect', 'difference',
             'always_valid_p_value', 'always_valid_low', 'always_valid_high'
         ] %}
-        compared.{{ column }} as {{ column | replace('champion', 'control') }}
+        compared.{{ column }}
+        {%- if 'champion' in column %} as {{ column | replace('champion', 'control') }}
+        {%- endif %}
         {{- ',' if not loop.last }}
         {%- endfor %}
     from canaries as traffic
@@ -141,16 +143,10 @@ class_rows as (
             traffic.model = panes.model
             and panes.grain = '1 hour'
             and {{ pane_start('1 hour', 'traffic.began_at') }} <= panes.pane_start
-            and (
-                (
-                    panes.variant = 'canary'
-                    and panes.model_version = traffic.model_version
-                )
-                or (
-                    panes.variant = 'champion'
-                    and panes.model_version = traffic.champion_version
-                )
-            )
+            and case panes.variant
+                when 'canary' then traffic.model_version
+                when 'champion' then traffic.champion_version
+            end = panes.model_version
     union all
     select
         panes.model,
@@ -242,9 +238,23 @@ counted as (
     from top_classes
 ),
 
-rated as (
+judged as (
     select
         counted.*,
+        policies.canary_alpha,
+        case counted.metric
+            when 'errors' then policies.max_error_rate
+            when 'slow' then 0.05
+            when 'reports' then policies.max_report_rate / 100000
+        end as threshold
+    from counted
+    inner join {{ ref('model_policies') }} as policies
+        on counted.model = policies.model
+),
+
+rated as (
+    select
+        *,
         {%- for prefix, _ in sides %}
         {{ prefix }}events::double precision / nullif({{ prefix }}trials, 0)
             as {{ prefix }}value,
@@ -253,20 +263,12 @@ rated as (
         {{ wilson_high(prefix ~ 'events', prefix ~ 'trials') }}
             as {{ prefix }}value_high,
         {%- endfor %}
-        case counted.metric
-            when 'errors' then policies.max_error_rate
-            when 'slow' then 0.05
-            when 'reports' then policies.max_report_rate / 100000
-        end as threshold,
-        policies.canary_alpha,
-        case when counted.metric != 'top class' then
+        case when metric != 'top class' then
             {{ always_valid_p_value(
                 'events', 'trials', 'control_events', 'control_trials'
             ) }}
         end as always_valid_p_value
-    from counted
-    inner join {{ ref('model_policies') }} as policies
-        on counted.model = policies.model
+    from judged
     {{ fence() }}
 )
 

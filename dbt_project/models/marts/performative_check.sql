@@ -26,30 +26,40 @@ spans as (
     where worth.holdout_predictions > 0
 ),
 
-predicted as (
+prediction_rows as (
     select
         panes.model,
         panes.variant = 'holdout' as is_base,
         spans.promoted_at <= panes.pane_start as is_since,
         {{ pane_start('1 day', 'panes.pane_start') }} as day,
-        sum(panes.inferences) as predictions
+        panes.inferences
     from spans
     inner join {{ ref('request_panes') }} as panes
         on
             spans.model = panes.model
             and spans.event_clock - interval '720 hours' < panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
-    group by 1, 2, 3, 4
 ),
 
-labelled as (
+predicted as (
+    select
+        model,
+        is_base,
+        is_since,
+        day,
+        sum(inferences) as predictions
+    from prediction_rows
+    group by model, is_base, is_since, day
+),
+
+label_rows as (
     select
         panes.model,
         panes.variant = 'holdout' as is_base,
         spans.promoted_at <= panes.pane_start as is_since,
         {{ pane_start('1 day', 'panes.pane_start') }} as day,
         panes.label,
-        sum(panes.examples) as labels
+        panes.examples
     from spans
     inner join {{ ref('label_panes') }} as panes
         on
@@ -59,7 +69,18 @@ labelled as (
         panes.clock = 'inference'
         and panes.grain = '1 hour'
         and panes.variant != 'shadow'
-    group by 1, 2, 3, 4, 5
+),
+
+labelled as (
+    select
+        model,
+        is_base,
+        is_since,
+        day,
+        label,
+        sum(examples) as labels
+    from label_rows
+    group by model, is_base, is_since, day, label
 ),
 
 totals as (
@@ -158,10 +179,11 @@ sums as (
         ] %},
         nullif(sum(weight){{ filter }}, 0) as {{ scope }}weight,
         sum(weight * difference){{ filter }} as {{ scope }}total
-        {%- for prefix, _ in sides %},
-        coalesce(sum({{ prefix }}trials){{ filter }}, 0) as {{ scope }}{{ prefix }}trials,
-        coalesce(sum({{ prefix }}successes){{ filter }}, 0)
-            as {{ scope }}{{ prefix }}successes,
+        {%- for prefix, _ in sides %}
+        {%- for column in ['trials', 'successes'] %},
+        coalesce(sum({{ prefix }}{{ column }}){{ filter }}, 0)
+            as {{ scope }}{{ prefix }}{{ column }}
+        {%- endfor %},
         sum(weight * weight / nullif({{ prefix }}trials, 0)){{ filter }}
             as {{ scope }}{{ prefix }}sampling
         {%- endfor %}
@@ -175,14 +197,24 @@ unit_rows as (
         spans.model,
         panes.variant = 'holdout' as is_base,
         panes.unit_group,
-        sum(panes.labels)::double precision as labels,
-        sum(panes.known) as known
+        panes.labels,
+        panes.known
     from spans
     inner join {{ ref('unit_panes') }} as panes
         on
             spans.model = panes.model
             and spans.event_clock - interval '744 hours' < panes.pane_start
-    group by 1, 2, 3
+),
+
+units as (
+    select
+        model,
+        is_base,
+        unit_group,
+        sum(labels)::double precision as labels,
+        sum(known) as known
+    from unit_rows
+    group by model, is_base, unit_group
 ),
 
 side_effects as (
@@ -190,7 +222,7 @@ side_effects as (
         model,
         is_base,
         {{ design_effect_of_count('labels', 'known') }} as effect
-    from unit_rows
+    from units
     group by model, is_base
 ),
 
@@ -203,7 +235,7 @@ effects as (
     group by model
 ),
 
-moments as (
+facts as (
     select
         sums.*,
         effects.design_effect,
@@ -211,6 +243,15 @@ moments as (
         spans.is_harmful,
         policies.min_sample,
         policies.canary_alpha
+    from sums
+    inner join spans on sums.model = spans.model
+    inner join {{ ref('model_policies') }} as policies on sums.model = policies.model
+    left join effects on sums.model = effects.model
+),
+
+moments as (
+    select
+        *
         {%- for scope in scopes %}
         {%- set base = scope ~ 'holdout_' %},
         {{ scope }}successes / nullif({{ scope }}trials, 0) as {{ scope }}share,
@@ -228,10 +269,7 @@ moments as (
             as {{ scope }}variance,
         {{ share_variance(base ~ 'successes', base ~ 'trials') }} as {{ base }}variance
         {%- endfor %}
-    from sums
-    inner join spans on sums.model = spans.model
-    inner join {{ ref('model_policies') }} as policies on sums.model = policies.model
-    left join effects on sums.model = effects.model
+    from facts
     {{ fence() }}
 ),
 
@@ -244,8 +282,11 @@ uncertain as (
                 then (
                     {%- for side in ['', 'holdout_'] %}
                     {{ '+ ' if not loop.first -}}
-                    greatest({{ scope }}all_variance, {{ scope }}{{ side }}variance)
-                    * {{ side }}design_effect * {{ scope }}{{ side }}sampling
+                    greatest(
+                        {{ scope }}all_variance, {{ scope }}{{ side }}variance
+                    )
+                    * {{ side }}design_effect
+                    * {{ scope }}{{ side }}sampling
                     {%- endfor %}
                 ) / ({{ scope }}weight * {{ scope }}weight)
         end as {{ scope }}of_difference,
