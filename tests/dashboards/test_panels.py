@@ -61,6 +61,10 @@ def test_panels_run_on_an_empty_database(reader: Engine) -> None:
             assert len(rows) <= 1, panel["title"]
 
 
+# There is none in this life; tests/dbt_project/test_ab.py has some.
+EXPERIMENTS = {"Verdicts", "Metrics and guardrails", "Assignment"}
+
+
 @pytest.mark.usefixtures("filled")
 def test_panels_show_a_life(reader: Engine) -> None:
     shown = {}
@@ -68,7 +72,7 @@ def test_panels_show_a_life(reader: Engine) -> None:
         for sql in targets(panel):
             types, rows = run(reader, sql)
             check_columns(panel, types)
-            assert rows, panel["title"]
+            assert rows or panel["title"] in EXPERIMENTS, panel["title"]
             shown[panel["title"]] = rows
             for override in panel["fieldConfig"]["overrides"]:
                 assert override["matcher"]["options"] in types, panel["title"]

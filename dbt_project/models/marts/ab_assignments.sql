@@ -72,8 +72,10 @@ grouped as (
                 when arms.variant = 'served' then panes.variant != 'holdout'
                 else arms.variant = panes.variant
             end
-            and coalesce(arms.model_version, panes.model_version)
-            = panes.model_version
+            and (
+                arms.experiment = 'holdback'
+                or arms.model_version = panes.model_version
+            )
     group by arms.model, arms.experiment, arms.arm, panes.unit_group
 ),
 

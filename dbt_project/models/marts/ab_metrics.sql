@@ -5,7 +5,7 @@
 -- and not judged.
 -- grain: metric of an experiment.  key: (model, experiment, metric).
 -- lateness: any; a late prediction, label or report counts.
-with worth {{ as_materialized() }} (
+with worth as (
     select * from {{ ref('holdout_comparison') }}
     where holdout_predictions > 0
 ),
@@ -84,11 +84,10 @@ served_rows as (
         panes.errors,
         panes.block,
         panes.counts
-    from worth
-    inner join {{ ref('model_clock') }} as clock on worth.model = clock.model
+    from {{ ref('model_clock') }} as clock
     inner join {{ ref('latency_panes') }} as panes
         on
-            worth.model = panes.model
+            clock.model = panes.model
             and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
 ),
@@ -154,11 +153,10 @@ class_rows as (
         panes.variant = 'holdout' as is_control,
         panes.prediction,
         panes.inferences
-    from worth
-    inner join {{ ref('model_clock') }} as clock on worth.model = clock.model
+    from {{ ref('model_clock') }} as clock
     inner join {{ ref('inference_panes') }} as panes
         on
-            worth.model = panes.model
+            clock.model = panes.model
             and clock.event_clock - interval '720 hours' < panes.pane_start
     where panes.grain = '1 hour' and panes.variant != 'shadow'
 ),
@@ -168,9 +166,9 @@ classes as (
         model,
         experiment,
         is_control,
+        prediction,
         sum(inferences) as inferences
     from class_rows
-    where prediction is not null
     group by model, experiment, is_control, prediction
 ),
 
@@ -179,13 +177,17 @@ top_classes as (
         model,
         experiment
         {%- for prefix, side in sides %},
-        coalesce(max(inferences) filter (where {{ side }}), 0)::bigint
-            as {{ prefix }}events,
-        coalesce(sum(inferences) filter (where {{ side }}), 0)::bigint
-            as {{ prefix }}trials
+        {%- for made, column in [('max', 'events'), ('sum', 'trials')] %}
+        coalesce({{ made }}(inferences) filter (
+            where {{ side }} and prediction is not null
+        ), 0)::bigint as {{ prefix }}{{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
         {%- endfor %}
     from classes
     group by model, experiment
+    having
+        count(prediction) > 0
+        and (experiment != 'holdback' or count(case when is_control then 1 end) > 0)
 ),
 
 counted as (
@@ -226,6 +228,7 @@ counted as (
         {%- endfor %}
     from served
     left join served_slow on served.model = served_slow.model
+    where served.control_predictions > 0
     union all
     select
         model,

@@ -3,21 +3,25 @@
 -- first, because its arms cannot be compared.
 -- grain: experiment of a model.  key: (model, experiment).
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
-with measured {{ as_materialized() }} (
-    select * from {{ ref('ab_metrics') }}
-),
-
-guardrails as (
+with measured as (
     select
         model,
         experiment,
+        {%- for column in [
+            'trials', 'control_trials', 'value', 'control_value', 'measure',
+            'unit_groups', 'design_effect', 'difference', 'always_valid_low',
+            'always_valid_high', 'always_valid_p_value'
+        ] %}
+        max(case when metric = 'reward' then {{ column }} end) as {{ column }},
+        {%- endfor %}
+        max(case when metric = 'reward' and is_violated then 1 end) = 1 as is_violated,
         nullif(concat_ws(
             ', '
             {%- for metric in ['errors', 'slow', 'reports'] %},
             max(case when metric = '{{ metric }}' and is_violated then metric end)
             {%- endfor %}
         ), '') as violated
-    from measured
+    from {{ ref('ab_metrics') }}
     group by model, experiment
 ),
 
@@ -42,7 +46,6 @@ facts as (
         splits.control_exposures,
         splits.share_p_value,
         splits.is_unplanned,
-        guardrails.violated,
         abs(measured.control_value) as base,
         policies.canary_alpha,
         policies.max_canary_loss,
@@ -53,13 +56,8 @@ facts as (
         on
             measured.model = splits.model
             and measured.experiment = splits.experiment
-    inner join guardrails
-        on
-            measured.model = guardrails.model
-            and measured.experiment = guardrails.experiment
     inner join {{ ref('model_policies') }} as policies
         on measured.model = policies.model
-    where measured.metric = 'reward'
 )
 
 select

@@ -9,21 +9,21 @@
 -- lateness: any; a late label or a revision counts for the prediction that it is about.
 {%- set sides = [('', 'not is_base'), ('holdout_', 'is_base')] %}
 {%- set scopes = ['', 'since_', 'before_'] %}
-with worth {{ as_materialized() }} (
-    select * from {{ ref('holdout_comparison') }}
+with held as (
+    select model from {{ ref('request_panes') }}
+    where grain = '1 hour' and variant = 'holdout'
+    group by model
 ),
 
 spans as (
     select
-        worth.model,
-        worth.status = 'worse' as is_harmful,
+        clock.model,
         clock.event_clock,
         coalesce(champion.promoted_at, clock.event_clock + interval '1 hour')
             as promoted_at
-    from worth
-    inner join {{ ref('model_clock') }} as clock on worth.model = clock.model
-    left join {{ ref('champions') }} as champion on worth.model = champion.model
-    where worth.holdout_predictions > 0
+    from {{ ref('model_clock') }} as clock
+    inner join held on clock.model = held.model
+    left join {{ ref('champions') }} as champion on clock.model = champion.model
 ),
 
 prediction_rows as (
@@ -240,11 +240,9 @@ facts as (
         sums.*,
         effects.design_effect,
         effects.holdout_design_effect,
-        spans.is_harmful,
         policies.min_sample,
         policies.canary_alpha
     from sums
-    inner join spans on sums.model = spans.model
     inner join {{ ref('model_policies') }} as policies on sums.model = policies.model
     left join effects on sums.model = effects.model
 ),
@@ -380,7 +378,7 @@ select
     worth.model,
     -- verdict
     coalesce(judged.status, 'no holdout') as status,
-    coalesce(judged.status = 'feeds back' and judged.is_harmful, false) as halts,
+    coalesce(judged.status = 'feeds back' and worth.status = 'worse', false) as halts,
     -- what differs most
     judged.measure,
     judged.label,
@@ -401,5 +399,6 @@ select
     coalesce(judged.holdout_labels, 0)::bigint as holdout_labels,
     judged.design_effect,
     judged.holdout_design_effect
-from worth
-left join judged on worth.model = judged.model
+from {{ ref('holdout_comparison') }} as worth
+left join judged
+    on worth.model = judged.model and worth.holdout_predictions > 0
