@@ -36,6 +36,9 @@ NOT_HERE = {
     "make": "make demo is tests/demo/test_demo.py, make test is what runs this",
     "headrace up": "blocks run beside one that is already up",
     "headrace dashboards push": "it needs a Grafana: tests/dashboards/test_push.py",
+    "python -m venv flower": "`make flower` does it for tests/federated",
+    "flower/bin/pip": "`make flower` does it for tests/federated",
+    "flower/bin/headrace": "it needs other sites: tests/federated",
     "docker": "there is no daemon: deploy/README.md says what was checked",
     "kubectl": "there is no cluster: deploy/README.md says what was checked",
 }
