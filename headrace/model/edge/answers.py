@@ -123,29 +123,44 @@ class _Part(Protocol):
 
 
 class _Words:
-    """TF-IDF of words, pairs of them, and names with their values; logistic regression."""
+    """TF-IDF of words, pairs of them, and names with their values, and of groups of letters;
+    logistic regression.
+    """
 
     def __init__(self, files: _Files) -> None:
         words = json.loads((files.folder / WORDS).read_text())
-        self._places = {word: place for place, word in enumerate(words)}
-        self._characters = files.facts["characters"]
+        self._terms, self._letters = (
+            {term: place for place, term in enumerate(words[name])} for name in ("terms", "letters")
+        )
+        self._characters, self._group = files.facts["characters"], files.facts["group"]
         self._idf, self._weight, self._bias = (
             files.arrays[f"words.{name}"] for name in ("idf", "weight", "bias")
         )
 
     def logs(self, asked: _Asked) -> tuple[Floats, Floats | float]:
-        words = WORD.findall(asked.text[: self._characters].lower())
+        text = asked.text[: self._characters].lower()
+        words = WORD.findall(text)
         named = [f"{name}={value}" for name, value in asked.features.items() if _is_name(value)]
         if asked.segment is not None:
             named.append(f"={asked.segment}")
         terms = [*words, *map(" ".join, pairwise(words)), *named] or [""]
-        counts = Counter(self._places[term] for term in terms if term in self._places)
+        letters = [
+            word[at : at + self._group]
+            for word in (f" {word} " for word in text.split())
+            for at in range(max(1, len(word) - self._group + 1))
+        ]
+        logits = self._bias + self._logits(terms, self._terms, 0)
+        return _log_softmax(logits + self._logits(letters, self._letters, len(self._terms))), 0.0
+
+    def _logits(self, terms: Sequence[str], known: Mapping[str, int], start: int) -> Floats:
+        """What the vector of some terms adds; their places in the arrays begin at `start`."""
+        counts = Counter(start + known[term] for term in terms if term in known)
         places = np.array(sorted(counts), int)
         values = np.array([1 + math.log(counts[place]) for place in sorted(counts)])
         values = values * self._idf[places]
         length = math.sqrt(float((values**2).sum()))
-        values = values / length if length else values
-        return _log_softmax(self._weight[:, places] @ values + self._bias), 0.0
+        found: Floats = self._weight[:, places] @ (values / length if length else values)
+        return found
 
 
 class _States:

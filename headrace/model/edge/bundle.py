@@ -10,7 +10,6 @@ README.md         how
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,11 @@ from headrace.model.text.version import (
     ARRAYS,
     CORRECTION,
     FEATURES,
-    VOCABULARY,
     has_adapter,
     read_config,
+    read_vocabulary,
 )
-from headrace.model.text.words import CHARACTERS
+from headrace.model.text.words import CHARACTERS, GROUP
 from headrace.model.weights import HEAD_WEIGHTS
 from headrace.model.weights import read_config as read_table_config
 
@@ -125,7 +124,7 @@ def _texts(folder: Path, draft: Path) -> Made:
         raise ModelError(f"export: base {config['base']!r} cannot be exported to ONNX; see the log")
     _write_graph(graph, Lora.read(folder) if adapted else None, draft / answers.GRAPH)
     graph.tokenizer.save(str(draft / answers.TOKENIZER))
-    shutil.copyfile(folder / VOCABULARY, draft / answers.WORDS)
+    (draft / answers.WORDS).write_text(json.dumps(read_vocabulary(folder)))
     arrays: dict[str, Any] = load_file(folder / ARRAYS)
     arrays |= _under("correction", load_file(folder / CORRECTION))
     weights = {PARTS.get(name, name): weight for name, weight in config["weights"].items()}
@@ -133,6 +132,7 @@ def _texts(folder: Path, draft: Path) -> Made:
         "precision": precision,
         "tokens": config["tokens"],
         "characters": CHARACTERS,
+        "group": GROUP,
         "weights": weights,
     }
     if "table" in weights:

@@ -1,7 +1,7 @@
 """A text classifier on disk and loaded.
 
 config.json                  labels, base, the weight of each part, and the precision that serves
-words.json                   the vocabulary
+words.json                   the words, pairs and groups of letters that count
 stack.safetensors            every array of the parts
 correction.safetensors       what was learned online, added to the logits
 adapter_model.safetensors    LoRA matrices, where the adapter is kept, with adapter_config.json
@@ -31,7 +31,8 @@ from headrace.model.text.served import TextEncoder, serving_encoder
 from headrace.model.text.stack import pooled
 from headrace.model.text.words import Words
 
-FORMAT = 2  # 1 was a network that read text and features together
+FORMAT = 3
+READABLE = (2, 3)  # 2 knew no letters; 1 was a network that read text and features together
 CONFIG, VOCABULARY, FEATURES = "config.json", "words.json", "features"
 ARRAYS, CORRECTION = "stack.safetensors", "correction.safetensors"
 
@@ -111,9 +112,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder.name} is no readable artifact: {error}") from None
-    if config.get("format") != FORMAT:
-        raise ModelError(f"{folder.name}: format must be {FORMAT}, got {config.get('format')!r}")
+    if config.get("format") not in READABLE:
+        allowed = " or ".join(map(str, READABLE))
+        raise ModelError(f"{folder.name}: format must be {allowed}, got {config.get('format')!r}")
     return config
+
+
+def read_vocabulary(folder: Path) -> dict[str, list[str]]:
+    """Return the `terms` and `letters` that count; a version of format 2 has no letters."""
+    found = json.loads((folder / VOCABULARY).read_text())
+    return {"terms": found, "letters": []} if isinstance(found, list) else found
 
 
 def write_config(config: Mapping[str, Any], folder: Path) -> None:
@@ -158,7 +166,7 @@ def load(folder: Path) -> TextClassifier:
         tuple(config["numerics"]),
         config["tokens"],
         config["weights"],
-        Words(json.loads((folder / VOCABULARY).read_text()), words["idf"]),
+        Words.of(read_vocabulary(folder), words["idf"]),
         Linear(words["weight"], words["bias"]),
         encoder,
         Standard.of(states),

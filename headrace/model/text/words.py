@@ -1,22 +1,23 @@
-"""Words, pairs of neighbours and name=value pairs: TF-IDF, for a logistic regression."""
+"""Words and letters of an example, side by side, for a logistic regression."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import hstack
 
 from headrace.model.inputs import Example
+from headrace.model.text.tfidf import Tfidf
 
-MOST_TERMS = 50_000
-SMALL = 500  # examples; in a smaller set a term counts though it occurs once
 CHARACTERS = 8_192  # that are read of a text
 WORD = re.compile(r"\w\w+")
+GROUP = 4  # letters
 
 
 def terms(example: Example) -> list[str]:
@@ -32,38 +33,43 @@ def terms(example: Example) -> list[str]:
     return [*words, *map(" ".join, pairwise(words)), *named] or [""]
 
 
+def letters(example: Example) -> list[str]:
+    """Return each group of GROUP letters within what stands between blanks, which count as one
+    letter before and after it. So endings, stems and misspelt words have groups in common.
+    """
+    words = [f" {word} " for word in example.text[:CHARACTERS].lower().split()]
+    return [word[at : at + GROUP] for word in words for at in range(max(1, len(word) - GROUP + 1))]
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
-    """TF-IDF vectors with sublinear counts over a vocabulary."""
+    """TF-IDF of terms and of letters; a text without letters, or a version of before, has none."""
 
-    def __init__(self, vocabulary: Sequence[str], idf: NDArray[np.float32] | None = None) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self.vocabulary = list(vocabulary)
-        self._vectors = TfidfVectorizer(
-            analyzer=terms,
-            lowercase=False,
-            sublinear_tf=True,
-            vocabulary=self.vocabulary,
-            dtype=np.float32,
-        )
-        if idf is not None:
-            self._vectors.idf_ = idf
+    terms: Tfidf
+    letters: Tfidf
 
     @classmethod
     def fit(cls, examples: Sequence[Example]) -> Words:
-        """Choose the terms that occur in most examples, and weigh them by how rare they are."""
-        counts = Counter(term for one in examples for term in dict.fromkeys(terms(one)))
-        least = 1 if len(examples) < SMALL else 2
-        common = counts.most_common(MOST_TERMS)
-        kept = [term for term, count in common if count >= least] or [term for term, _ in common]
-        words = cls(sorted(kept))
-        words._vectors.fit(examples)
-        return words
+        return cls(Tfidf.fit(terms, examples), Tfidf.fit(letters, examples))
+
+    @classmethod
+    def of(cls, vocabulary: Mapping[str, Sequence[str]], idf: NDArray[np.float32]) -> Words:
+        """Of what `vocabulary` and `idf` return."""
+        count = len(vocabulary["terms"])
+        return cls(
+            Tfidf(terms, vocabulary["terms"], idf[:count]),
+            Tfidf(letters, vocabulary["letters"], idf[count:]),
+        )
+
+    @property
+    def vocabulary(self) -> dict[str, list[str]]:
+        return {"terms": self.terms.vocabulary, "letters": self.letters.vocabulary}
 
     @property
     def idf(self) -> NDArray[np.float32]:
-        return np.asarray(self._vectors.idf_, np.float32)
+        """Of the terms, then of the letters."""
+        return np.concatenate([self.terms.idf, self.letters.idf])
 
     def vectors(self, examples: Sequence[Example]) -> Any:
-        """Return a sparse matrix, (n, terms), whose rows have the length 1 or 0."""
-        return self._vectors.transform(examples)
+        """Return a sparse matrix, (n, terms + letters); both parts of a row have length 1 or 0."""
+        return hstack([self.terms.vectors(examples), self.letters.vectors(examples)], "csr")

@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from headrace.errors import ModelError, NothingToLearnError
+from headrace.model.artifact import VERSION, Manifest
+from headrace.model.edge import answers
+from headrace.model.edge.bundle import write_bundle
 from headrace.model.inputs import Example
 from headrace.model.recipe import TrainingExample, TrainingSet
 from headrace.model.text import version
@@ -283,12 +287,38 @@ def test_what_was_learned_by_heart_gets_no_weight(tmp_path: Path) -> None:
 def test_a_folder_of_before_says_why_it_is_not_loaded(tmp_path: Path) -> None:
     old = {"format": 1, "labels": ["no", "yes"], "schema": {"has_text": True}}
     (tmp_path / "config.json").write_text(json.dumps(old))
-    with pytest.raises(ModelError, match="format must be 2, got 1"):
+    with pytest.raises(ModelError, match="format must be 2 or 3, got 1"):
         text_classifier.load(tmp_path)
     with pytest.raises(ModelError, match="no readable artifact"):
         text_classifier.load(tmp_path / "absent")
     with pytest.raises(NothingToLearnError, match="two labels or more"):
         trained([TrainingExample(Example("one"), "yes")] * 5, tmp_path / "v1")
+
+
+def test_a_version_of_before_letters_answers_as_it_did(tmp_path: Path) -> None:
+    folder = tmp_path / "v1"
+    trained(topics(slice(4), 1), folder, Config(adapter="never"))
+    vocabulary = json.loads((folder / "words.json").read_text())
+    arrays, terms = load_file(folder / "stack.safetensors"), len(vocabulary["terms"])
+    assert vocabulary["letters"]
+    arrays["words.weight"][:, terms:] = 0
+    save_file(arrays, folder / "stack.safetensors")
+    asked = [one.example for one in topics(slice(None), 1)]
+    wanted = text_classifier.load(folder).predict(asked)
+
+    config = json.loads((folder / "config.json").read_text()) | {"format": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "words.json").write_text(json.dumps(vocabulary["terms"]))
+    arrays["words.weight"] = np.ascontiguousarray(arrays["words.weight"][:, :terms])
+    save_file(arrays | {"words.idf": arrays["words.idf"][:terms]}, folder / "stack.safetensors")
+    np.testing.assert_allclose(text_classifier.load(folder).predict(asked), wanted, atol=1e-6)
+
+    manifest = Manifest(recipe="text_classifier", task="classification")
+    (folder / VERSION).write_bytes(msgspec.json.encode(manifest))
+    write_bundle(folder, "m", "v1", tmp_path / "bundle")
+    model = answers.Model(tmp_path / "bundle")
+    got = [model.probabilities(one.text, None, {}) for one in asked]
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
 def test_a_base_that_is_none_is_refused(tmp_path: Path) -> None:
