@@ -196,9 +196,7 @@ def test_the_example_of_the_page_runs(
 ) -> None:
     (example,) = [one for one in blocks() if one.page.name == "edge.md" and one.options]
     folder = tmp_path / "bundle"
-    folder.mkdir()
-    for file in bundle.iterdir():
-        shutil.copy(file, folder)
+    shutil.copytree(bundle, folder)
     with running_gateway(engine, settings) as url:
         (folder / "ask.py").write_text(example.text.replace("http://127.0.0.1:8321", url))
         done = alone(packages, folder / "ask.py")
