@@ -72,13 +72,7 @@ class Predictor:
             request = parse_request(payload)
             assert isinstance(payload, Mapping)
             filled = [*filled_fields(payload), *MEASURED]
-            example = Example(
-                input_text(request.input),
-                request.segment,
-                request.features,
-                request.item_id,
-                request.user_id,
-            )
+            example = example_of(request)
             try:
                 prediction = await asyncio.wrap_future(
                     self.serving.predict(
@@ -172,6 +166,17 @@ def parse_request(payload: object) -> Inference:
     event = parse("inference", fields)
     assert isinstance(event, Inference)
     return event
+
+
+def example_of(request: Inference) -> Example:
+    """Return what a version may know of a request."""
+    return Example(
+        input_text(request.input),
+        request.segment,
+        request.features,
+        request.item_id,
+        request.user_id,
+    )
 
 
 def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:

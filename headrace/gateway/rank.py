@@ -10,13 +10,12 @@ from typing import Any
 import msgspec
 
 from headrace.errors import BusyError, ContractError
-from headrace.events.contract import Inference, filled_fields, input_text, uuid7
+from headrace.events.contract import Inference, filled_fields, uuid7
 from headrace.events.log import Filled
 from headrace.gateway.answers import Prediction
 from headrace.gateway.assignment import unit_of
-from headrace.gateway.predict import MEASURED, Predictor, parse_request
+from headrace.gateway.predict import MEASURED, Predictor, example_of, parse_request
 from headrace.gateway.wire import EXPECTED, http_error
-from headrace.model.inputs import Example
 
 MAX_CANDIDATES = 500
 TRIES = 3  # while versions are swapped between the candidates of a request
@@ -121,12 +120,7 @@ async def _answers(items: list[Inference], predictor: Predictor) -> list[Predict
     """
     unit = unit_of(items[0])
     for _ in range(TRIES):
-        futures = [
-            predictor.serving.predict(
-                item.model, unit, Example(input_text(item.input), item.segment, item.features)
-            )
-            for item in items
-        ]
+        futures = [predictor.serving.predict(item.model, unit, example_of(item)) for item in items]
         answers = list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
         if len({answer.version for answer in answers}) == 1:
             return answers

@@ -13,9 +13,11 @@ import pytest
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.model.recipe import passes_of
+from headrace.model.artifact import Manifest, Run, draft_folder, publish_draft
+from headrace.model.inputs import Example
+from headrace.model.recipe import Recipe, TrainingExample, TrainingSet, passes_of
 from headrace.settings import Settings
-from headrace.trainer.recipes import load
+from headrace.trainer.recipes import find, load
 from tests.gateway.published import Published, example, publish, request, wait_for
 from tests.support.gateways import running_gateway
 from tests.support.policies import set_policies
@@ -158,3 +160,28 @@ def test_lists_that_cannot_be_ordered(exploring: httpx.Client) -> None:
         response = exploring.post("/v1/rank", json=items(1, **wrong))
         assert response.status_code == 422, (wrong, response.text)
         assert said in response.json()["error"]["message"]
+
+
+def test_a_list_is_ordered_by_what_is_known_of_its_items(
+    engine: Engine, settings: Settings
+) -> None:
+    recipe: Recipe = find("ranking")
+    asked = [Example("", "s", {"item_id": f"i{n % 4}"}) for n in range(200)]
+    train = [
+        TrainingExample(one, str(int(n % 4 == 2)), position=1, propensity=1)
+        for n, one in enumerate(asked)
+    ]
+    with draft_folder(settings.artifacts_path.resolve(), "m", Run("run", 1)) as draft:
+        data = TrainingSet("m", "ranking", train)
+        recipe.fit(data, None, recipe.Config(steps=100), lambda *_: None, draft)
+        manifest = Manifest(recipe="ranking", task="ranking", ids=("item_id",))
+        folder = publish_draft(draft, "m", "v1", manifest, "")
+    event = {"model": "m", "model_version": "v1", "event": "promoted", "artifact_uri": str(folder)}
+    publish(engine, event)
+    candidates = [{"item_id": f"i{n}"} for n in range(4)]
+    with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+        wait_for(http, "v1")
+        sent = {"model": "m", "segment": "s", "candidates": candidates}
+        told = http.post("/v1/rank", json=sent).json()
+    assert told["items"][0]["item_id"] == "i2"
+    assert told["items"][0]["score"] > 2 * told["items"][1]["score"]
