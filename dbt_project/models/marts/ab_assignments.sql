@@ -46,9 +46,12 @@ with arms as (
         unnest(array[worth.predictions, worth.holdout_predictions]) as exposures,
         unnest(array[worth.labels, worth.holdout_labels]) as labels,
         null::double precision as planned_share,
-        unnest(array[worth.predictions, worth.holdout_predictions])
-        ::double precision
-        / nullif(worth.predictions + worth.holdout_predictions, 0) as share,
+        unnest(array[
+            worth.predictions::double precision
+            / nullif(worth.predictions + worth.holdout_predictions, 0),
+            worth.holdout_predictions::double precision
+            / nullif(worth.predictions + worth.holdout_predictions, 0)
+        ]) as share,
         null::double precision as share_p_value
     from {{ ref('holdout_comparison') }} as worth
     inner join {{ ref('model_clock') }} as clock on worth.model = clock.model

@@ -105,7 +105,8 @@ select
         as share,
     design_effect,
     {{ planned_share_p_value(
-        'predictions / design_effect',
-        '(predictions + champion_predictions) / design_effect', 'planned_share'
+        'predictions / nullif(design_effect, 0)',
+        '(predictions + champion_predictions) / nullif(design_effect, 0)',
+        'planned_share'
     ) }} as share_p_value
 from units

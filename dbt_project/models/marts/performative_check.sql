@@ -256,9 +256,9 @@ moments as (
         {{ base }}successes / nullif({{ base }}trials, 0) as {{ base }}share,
         {{ scope }}total / {{ scope }}weight
         + (0.5 - {{ scope }}successes / nullif({{ scope }}trials, 0))
-        / ({{ scope }}trials + 1)
+        / nullif({{ scope }}trials + 1, 0)
         - (0.5 - {{ base }}successes / nullif({{ base }}trials, 0))
-        / ({{ base }}trials + 1) as {{ scope }}careful,
+        / nullif({{ base }}trials + 1, 0) as {{ scope }}careful,
         {{ share_variance(
             scope ~ 'successes + ' ~ base ~ 'successes',
             scope ~ 'trials + ' ~ base ~ 'trials'

@@ -143,8 +143,5 @@ select
     agreeing,
     agreement,
     chance_agreement,
-    case
-        when chance_agreement < 1
-            then (agreement - chance_agreement) / (1 - chance_agreement)
-    end as kappa
+    (agreement - chance_agreement) / nullif(1 - chance_agreement, 0) as kappa
 from shares
