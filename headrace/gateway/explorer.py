@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from headrace.model.explore import (
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+READ_ARMS = ("ucb1", "thompson")
 PASSES = 50  # with dropout
 Floats = NDArray[np.float64]
 
@@ -42,11 +43,14 @@ from headrace.arm_stats where model = %s and arm is not null
 """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Model:
+    """What the last look told of a model, and what was chosen lately."""
+
     exploration: Exploration
-    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    shares: Shares = field(default_factory=Shares)
+    arms: dict[str, dict[str, Any]]
+    is_share: bool
+    shares: Shares
 
 
 class Explorer:
@@ -86,8 +90,16 @@ class Explorer:
                     row["explore_half_life"],
                     row["max_arm_share"],
                 )
-                arms = {one["arm"]: one for one in self._engine.rows(_ARMS, [name])}
-                models[name] = _Model(exploration, arms, before.shares if before else Shares())
+                arms = {}
+                if exploration.half_life or exploration.how in READ_ARMS:
+                    arms = {one["arm"]: one for one in self._engine.rows(_ARMS, [name])}
+                pulls = sum(one["effective_pulls"] or 0 for one in arms.values())
+                models[name] = _Model(
+                    exploration.after(pulls),
+                    arms,
+                    all(one["is_share"] for one in arms.values()),
+                    before.shares if before else Shares(),
+                )
             self._models = models
         except (psycopg.Error, EngineError) as error:
             log.warning("cannot read how models explore, trying again: %s", one_line(error))
@@ -103,8 +115,8 @@ class Explorer:
             return prediction
         labels = [*scores]
         values = np.array([*scores.values()]) if prediction.passes is None else prediction.passes
-        kept, exploration, worth = self._worth(found, request_id, labels, values)
-        wanted = probabilities(exploration, worth)
+        kept, worth = _worth(found, request_id, labels, values)
+        wanted = probabilities(found.exploration, worth)
         chosen = choose(wanted, request_id)
         label = labels[kept[chosen]]
         found.shares.note(label)
@@ -133,23 +145,14 @@ class Explorer:
         if found is None or variant == HOLDOUT:
             best_first = sorted(range(len(items)), key=lambda at: -values[at])
             return [(at, 1.0) for at in best_first]
-        kept, exploration, worth = self._worth(found, request_id, items, np.array([*values]))
+        kept, worth = _worth(found, request_id, items, np.array([*values]))
         order = [
-            (kept[at], propensity) for at, propensity in ranked(exploration, worth, request_id)
+            (kept[at], propensity)
+            for at, propensity in ranked(found.exploration, worth, request_id)
         ]
         found.shares.note(items[order[0][0]])
         left = set(range(len(items))) - set(kept)
         return [*order, *((at, 1.0) for at in sorted(left, key=lambda at: -values[at]))]
-
-    def _worth(
-        self, model: _Model, request_id: str, names: Sequence[str], values: Floats
-    ) -> tuple[list[int], Exploration, Floats]:
-        """The places of the arms that may be chosen, how, and the evidence for them."""
-        pulls = sum(one["effective_pulls"] or 0 for one in model.arms.values())
-        exploration = model.exploration.after(pulls)
-        kept = model.shares.allowed(names, exploration.max_share)
-        arms = _known(model.arms, [names[at] for at in kept])
-        return kept, exploration, evidence(exploration, values[..., kept], arms, request_id)
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_S):
@@ -159,11 +162,20 @@ class Explorer:
                 log.exception("how models explore is not followed, trying again")
 
 
-def _known(arms: dict[str, dict[str, Any]], names: Sequence[str]) -> Arms | None:
+def _worth(
+    model: _Model, request_id: str, names: Sequence[str], values: Floats
+) -> tuple[list[int], Floats]:
+    """The places of the arms that may be chosen, and the evidence for them."""
+    kept = model.shares.allowed(names, model.exploration.max_share)
+    arms = _known(model, [names[at] for at in kept])
+    return kept, evidence(model.exploration, values[..., kept], arms, request_id)
+
+
+def _known(model: _Model, names: Sequence[str]) -> Arms | None:
     """What is known of the arms with these names; None where it is nothing."""
-    if not arms:
+    if not model.arms:
         return None
-    rows = [arms.get(name) or {} for name in names]
+    rows = [model.arms.get(name) or {} for name in names]
 
     def column(name: str) -> Floats:
         return np.array([float(row.get(name) or 0.0) for row in rows])
@@ -172,5 +184,5 @@ def _known(arms: dict[str, dict[str, Any]], names: Sequence[str]) -> Arms | None
         column("effective_pulls"),
         column("mean_reward"),
         column("reward_variance"),
-        all(row["is_share"] for row in arms.values()),
+        model.is_share,
     )
