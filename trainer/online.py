@@ -24,6 +24,7 @@ import numpy as np
 import psycopg
 
 from headrace.control.claims import learns
+from headrace.control.lease import try_session_lock
 from headrace.control.lifecycle import promote
 from headrace.declared import Declared, Online
 from headrace.engine import Engine
@@ -102,9 +103,8 @@ class OnlineLearner:
         while not stop.is_set():
             try:
                 with self.engine.connect(application_name="headrace online") as lock:
-                    query = "select pg_try_advisory_lock(hashtextextended(%s, 0)) as held"
-                    held = lock.execute(query, [f"headrace online {self.model}"]).fetchone()
-                    while held == (True,) and not stop.is_set():
+                    held = try_session_lock(lock, f"headrace online {self.model}")
+                    while held and not stop.is_set():
                         lock.execute("select 1")  # a lost connection is a lost lock
                         began = time.monotonic()
                         if self.step():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 import psycopg
 
+from headrace.control.lease import try_session_lock
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, one_line
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 REST = 3
 LONGEST_REST_S = 60.0
 # Through Kafka the views show a step after a while; so long it is not sent again.
-UNDER_WAY_S, REMEMBERED = 60.0, 1_000
+UNDER_WAY_S = 60.0
 
 _ROLLBACKS = """
 select
@@ -146,7 +146,7 @@ class Conductor:
         self._engine = engine
         self._say = say
         self._writer = TableWriter(engine)
-        self._sent: dict[str, float] = {}  # when a step was sent to Kafka, by its id
+        self._sent: dict[str, float] = {}  # when a step was last sent to Kafka, by its id
 
     def __enter__(self) -> Conductor:
         return self
@@ -186,7 +186,7 @@ class Conductor:
         if already or self._engine.dialect.name != "postgres":
             lock.execute("select 1")
             return True
-        return lock.execute(_LEAD).fetchone() == (True,)
+        return try_session_lock(lock, "headrace conductor")
 
     def take_steps(self) -> list[Step]:
         """Take the steps that are due, and return those that this conductor took.
@@ -205,11 +205,13 @@ class Conductor:
     def _take(self, step: Step) -> bool:
         row = event_row("model_events", step.as_event())
         if self._engine.settings.kafka:
-            if time.monotonic() < self._sent.get(row.id, -math.inf) + UNDER_WAY_S:
+            now = time.monotonic()
+            self._sent = {name: at for name, at in self._sent.items() if now < at + UNDER_WAY_S}
+            if row.id in self._sent:
                 return False
             with closing(row_writer(self._engine)) as writer:
                 writer.write([row])
-            self._sent = {row.id: time.monotonic()} | dict(list(self._sent.items())[:REMEMBERED])
+            self._sent[row.id] = now
         elif not self._writer.write_if([row], lambda connection: _is_next(connection, step)):
             return False
         if row.receipt is not None and row.receipt.status == "rejected":
@@ -218,7 +220,6 @@ class Conductor:
         return True
 
 
-_LEAD = "select pg_try_advisory_lock(hashtextextended('headrace conductor', 0)) as leads"
 _OTHERS = """
 select count(*) as events from events.model_events
 where model = %s and xmin != pg_current_xact_id()::xid

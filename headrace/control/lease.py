@@ -1,4 +1,6 @@
-"""A role that one process has at a time, by a lease in PostgreSQL (Gray and Cheriton 1989)."""
+"""A role that one process has at a time: by a lease in PostgreSQL (Gray and Cheriton 1989), or by a
+lock of a session, which ends with its connection.
+"""
 
 from __future__ import annotations
 
@@ -104,6 +106,12 @@ class Lease:
             pause = self._lease_s / 4
             if self._stop.wait(pause if self.is_held() else min(pause, WANTING_S)):
                 return
+
+
+def try_session_lock(connection: Connection, name: str) -> bool:
+    """Take a lock that the connection keeps until it ends; false where another session has it."""
+    query = "select pg_try_advisory_lock(hashtextextended(%s, 0)) as held"
+    return connection.execute(query, [name]).fetchone() == (True,)
 
 
 _TAKE = """
