@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.engine import Engine
@@ -62,10 +62,7 @@ def rollback(
             "('trained', 'shadow', 'canary', 'champion', 'superseded') order by changed_at",
             [model],
         )
-        names = [row["model_version"] for row in rows]
-        if taken not in names:
-            allowed = ", ".join(names) or "none is known"
-            raise ModelError(f"version: must be one of {allowed}, got {taken!r}")
+        _check_one_of("version", taken, [row["model_version"] for row in rows], "none is known")
     _append(engine, model, model_version=taken, event="rolled_back", reason=reason)
     return taken, _champion(engine, model)
 
@@ -96,10 +93,16 @@ def _published(engine: Engine, model: str) -> dict[str, str]:
     return {row["model_version"]: row["artifact_uri"] for row in rows}
 
 
-def _check_published(model_version: str, published: Mapping[str, str]) -> None:
-    if model_version not in published:
-        allowed = ", ".join(published) or "none is published"
-        raise ModelError(f"model_version: must be one of {allowed}, got {model_version!r}")
+def _check_published(model_version: str, published: Iterable[str]) -> None:
+    _check_one_of("model_version", model_version, published, "none is published")
+
+
+def _check_one_of(field: str, given: str, names: Iterable[str], where_none: str) -> None:
+    allowed = [*names]
+    if given not in allowed:
+        raise ModelError(
+            f"{field}: must be one of {', '.join(allowed) or where_none}, got {given!r}"
+        )
 
 
 def _champion(engine: Engine, model: str) -> str | None:
