@@ -35,3 +35,28 @@
             / ({{ headrace.sketch_gamma() }} + 1)
     end
 {%- endmacro %}
+
+{#-
+  Of predictions with a latency, how many there are (timed) and how many took longer than the policy
+  max_latency_ms, by whole buckets (slow): a query of `by` and of both for each side.
+
+  relation  has `by`, which begins with model, and bin and predictions (opened_blocks)
+  sides     (prefix of the columns, condition) for each side
+-#}
+{% macro slow_counts(relation, by, sides) -%}
+    select
+        {%- for key in by %}
+        bins.{{ key }},
+        {%- endfor %}
+        {%- for prefix, side in sides %}
+        coalesce(sum(bins.predictions) filter (where {{ side }}), 0)::bigint
+            as {{ prefix }}timed,
+        coalesce(sum(bins.predictions) filter (
+            where {{ side }}
+            and bins.bin > {{ headrace.sketch_bucket('policies.max_latency_ms') }}
+        ), 0)::bigint as {{ prefix }}slow{{ ',' if not loop.last }}
+        {%- endfor %}
+    from {{ relation }} as bins
+    inner join {{ ref('model_policies') }} as policies on bins.model = policies.model
+    group by {% for key in by %}bins.{{ key }}{{ ', ' if not loop.last }}{% endfor %}
+{%- endmacro %}

@@ -112,21 +112,7 @@ served as (
 ),
 
 served_slow as (
-    select
-        bins.model
-        {%- for prefix, side in sides %},
-        {%- for column, condition in [
-            ('timed', ''),
-            ('slow', ' and bins.bin > ' ~ sketch_bucket('policies.max_latency_ms'))
-        ] %}
-        coalesce(sum(bins.predictions) filter (
-            where {{ side }}{{ condition }}
-        ), 0)::bigint as {{ prefix }}{{ column }}{{ ',' if not loop.last }}
-        {%- endfor %}
-        {%- endfor %}
-    from latency_bins as bins
-    inner join {{ ref('model_policies') }} as policies on bins.model = policies.model
-    group by bins.model
+    {{ slow_counts('latency_bins', ['model'], sides) }}
 ),
 
 class_rows as (

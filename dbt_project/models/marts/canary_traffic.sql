@@ -77,22 +77,9 @@ latency as (
 ),
 
 slow as (
-    select
-        bins.model,
-        bins.model_version
-        {%- for prefix, variant in variants %},
-        {%- for column, condition in [
-            ('timed', ''), ('slow', ' and bins.bin > '
-                ~ sketch_bucket('policies.max_latency_ms'))
-        ] %}
-        coalesce(sum(bins.predictions) filter (
-            where bins.variant = '{{ variant }}'{{ condition }}
-        ), 0)::bigint as {{ prefix }}{{ column }}{{ ',' if not loop.last }}
-        {%- endfor %}
-        {%- endfor %}
-    from latency_bins as bins
-    inner join {{ ref('model_policies') }} as policies on bins.model = policies.model
-    group by bins.model, bins.model_version
+    {{ slow_counts('latency_bins', ['model', 'model_version'], [
+        ('', "bins.variant = 'canary'"), ('champion_', "bins.variant = 'champion'")
+    ]) }}
 )
 
 select
