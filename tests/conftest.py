@@ -65,6 +65,17 @@ def risingwave_views(risingwave_target: Path) -> list[views.View]:
     return views.compiled(risingwave_target)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch computes on one thread: small models are quicker so beside other processes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def engine(template: EmbeddedPostgres, tmp_path: Path) -> Iterator[Engine]:
     """An engine on a database of its own with all tables and views and no events."""

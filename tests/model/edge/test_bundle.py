@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-import torch
 
 from headrace.control.lifecycle import published_version
 from headrace.engine import Engine
@@ -41,13 +39,7 @@ from tests.support.gateways import running_gateway
 NEEDED = ("numpy", "numpy.libs", "onnxruntime", "tokenizers")
 ODD = ["", "goat " * 4_000, "\x00 \U0001f512 ẞ", "the old school", "日本語のテキスト", "  a  goat "]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(folder: Path, config: Config, **said: Any) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,7 @@ PLACES = ["house", "city", "school", "church", "village", "hotel", "office", "ca
 SAID = ["we saw the {}", "a small {} here", "the {} was old", "my {} at last", "that {} again"]
 FEW_STEPS = Config(adapter="always", epochs=1, tokens=16, int8_tolerance=0)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def nothing(step: int, steps: int, loss: float | None = None) -> None:
