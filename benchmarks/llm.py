@@ -45,7 +45,7 @@ class Size(NamedTuple):
     def of(cls, quick: bool) -> Size:
         if torch.cuda.is_available():
             return cls(151_936, 896, 4_864, 24, 14, 2, 512 if quick else 8_192, 32)
-        return cls(32_000, 512, 1_408, 8, 8, 8, 16 if quick else 64, 8)
+        return cls(32_000, 512, 1_408, 8, 8, 8, 16 if quick else 384, 8)
 
     def needed(self, answers: float) -> float:
         """FLOPs for each token: layers forwards and backwards, logits for answers alone."""

@@ -27,6 +27,7 @@ from headrace.model.text.linear import Floats, Integers, Linear, Standard
 from headrace.model.text.lora import DROPOUT, WEIGHTS, Lora
 
 WARMUP = 0.06  # of the steps
+REPORTED = 16  # steps between reads of the loss on a GPU, which waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def train_adapter(
             how.base,
             dtype=torch.bfloat16 if has_bfloat16() else torch.float32,
             # The backward pass of the fused attention is several times slower on a CPU.
-            attn_implementation="eager",
+            attn_implementation="sdpa" if device_type == "cuda" else "eager",
         )
         model = _with_lora(encoder, how, parent)
         head, loss = _train(
@@ -161,7 +162,8 @@ def _train(
         head.bias.copy_(torch.from_numpy(start.linear.bias))
     lora = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
-        [{"params": head.parameters(), "lr": how.head_lr}, {"params": lora, "lr": how.lora_lr}]
+        [{"params": head.parameters(), "lr": how.head_lr}, {"params": lora, "lr": how.lora_lr}],
+        fused=True,
     )
     steps = how.epochs * math.ceil(len(tokens) / how.batch_size)
     warmup = WARMUP * steps + 1
@@ -170,7 +172,9 @@ def _train(
     )
     wanted = torch.from_numpy(target).to(device)
     counts = torch.from_numpy(sample_weight).float().to(device)
-    rng, losses = np.random.default_rng(how.seed), []
+    rng = np.random.default_rng(how.seed)
+    losses, step = torch.zeros(steps, device=device), 0
+    reported = 1 if device.type == "cpu" else REPORTED
     for _ in range(how.epochs):
         for rows in batches(tokens, how.batch_size, rng):
             with autocast(device, True):
@@ -181,10 +185,12 @@ def _train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
-            progress(len(losses), steps, losses[-1])
+            losses[step] = loss.detach()
+            step += 1
+            if step % reported == 0 or step == steps:
+                progress(step, steps, losses[step - 1].item())
     trained = Linear(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
-    return trained, float(np.mean(losses[-len(losses) // 4 :]))
+    return trained, losses[-max(steps // 4, 1) :].mean().item()
 
 
 def batches(
