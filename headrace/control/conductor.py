@@ -42,7 +42,7 @@ select
     triggers.model, triggers.model_version, 'rolled_back' as event, null::float as traffic,
     triggers.reason || '; back to ' || triggers.target_version as reason,
     triggers.target_version, triggers.predictions, triggers.errors, triggers.error_rate,
-    triggers.output_psi
+    triggers.slow_rate, triggers.earlier_slow_rate, triggers.output_psi
 from headrace.rollback_trigger as triggers
 inner join headrace.model_policies as policies on triggers.model = policies.model
 where

@@ -76,6 +76,29 @@ def test_a_version_that_fails_is_taken_back_from_any_place(engine: Engine) -> No
     assert world.champion() == "v1"
 
 
+def test_a_champion_is_taken_back_where_it_is_slow_and_not_where_the_machine_is(
+    engine: Engine,
+) -> None:
+    world = World(engine, {"v1": 0.9, "v2": 0.9, "v3": 0.9}, rollback_window="10 minutes")
+    world.slow = {"v2": 0.3}
+    world.publish("v1", "promoted")
+    world.live(6)
+    world.publish("v2", "promoted")
+    world.live(2)
+    assert world.story("v2") == [("promoted", None), ("rolled_back", None)]
+    (told,) = engine.rows("select * from events.model_events where event = 'rolled_back'")
+    assert told["reason"].startswith("slow answers to ")
+    assert told["reason"].endswith(" % of predictions, 0.0 % with v1; back to v1")
+    assert told["metrics"]["rollout"]["slow_rate"] == pytest.approx(0.3, abs=0.1)
+    world.slow = {"v1": 0.3, "v3": 0.3}
+    world.live(6)
+    world.publish("v3", "promoted")
+    world.live(6)
+    (found,) = engine.rows("select * from headrace.champion_latency")
+    assert found["slow_rate"] > 0.2 and found["earlier_slow_rate"] > 0.2
+    assert world.champion() == "v3"
+
+
 def test_worse_in_the_shadow_is_never_served(engine: Engine) -> None:
     world = World(engine, {"v1": 0.9, "v2": 0.5}, shadow_pairs="200", **LADDER)
     world.publish("v1", "promoted")

@@ -14,7 +14,7 @@ from tests.support.streams import MODELS, START
 
 def crowded(ended: bool = False) -> Story:
     """A story that gives every mart a row, last_runs only where a run has `ended`."""
-    steps = [("v1", "promoted", -700), ("v2", "canary", -650)]
+    steps = [("older", "promoted", -800), ("v1", "promoted", -700), ("v2", "canary", -650)]
     if ended:
         steps.insert(0, ("v0", "rejected", -750))
     lives = [

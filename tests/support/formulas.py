@@ -122,7 +122,7 @@ PARTS |= {"sample_variance", "unit_group", "unit_groups", "min_unit_groups"}
 PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}
 PARTS |= {"sketch_gamma", "sketch_width", "sketch_bucket", "sketch_value"}
 PARTS |= {"ring_levels", "ring_size", "ring_places", "level_bits", "finest_bucket"}
-PARTS |= {"bucket_of_finest", "ring_place", "level_value", "slow_counts"}
+PARTS |= {"bucket_of_finest", "ring_place", "level_value", "slow_counts", "max_slow_share"}
 
 
 def expression(name: str, **options: Any) -> str:

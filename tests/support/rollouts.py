@@ -17,7 +17,7 @@ START = datetime(2024, 6, 1, tzinfo=UTC)
 
 
 class World:
-    """Versions of the model `m`: `right` and `fails` are shares of their answers, by version.
+    """Versions of the model `m`: `right`, `fails` and `slow` are shares of answers, by version.
 
     Attributes:
         served: answers by version and variant, without those of the shadow.
@@ -31,6 +31,7 @@ class World:
     ) -> None:
         self.engine, self.right = engine, right
         self.fails: dict[str, float] = {}
+        self.slow: dict[str, float] = {}
         self.clock, self.served = START, Counter[tuple[str, str]]()
         self._random, self._asked = random.Random(7), 0
         set_policies(engine, "m", learn="on", **policies)
@@ -64,7 +65,9 @@ class World:
                 answer = truth if is_right else {"no": "yes", "yes": "no"}[truth]
                 one = {"model": "m", "model_version": version, "variant": variant,
                        "request_id": name, "prediction": answer, "user_id": f"u{self._asked % 997}",
-                       "event_time": at.isoformat()}  # fmt: skip
+                       "event_time": at.isoformat(), "latency_ms": 20.0}  # fmt: skip
+                if self._random.random() < self.slow.get(version, 0):
+                    one["latency_ms"] = 900.0
                 if variant == "shadow":
                     one |= {"request_id": f"{name}/{version}", "shadow_of": name}
                 else:

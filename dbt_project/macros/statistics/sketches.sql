@@ -36,6 +36,9 @@
     end
 {%- endmacro %}
 
+{#- The share of slow answers that every version may have. -#}
+{% macro max_slow_share() %}0.05{% endmacro %}
+
 {#-
   Of predictions with a latency, how many there are (timed) and how many took longer than the policy
   max_latency_ms, by whole buckets (slow): a query of `by` and of both for each side.

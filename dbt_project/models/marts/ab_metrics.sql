@@ -233,7 +233,7 @@ judged as (
         policies.canary_alpha,
         case counted.metric
             when 'errors' then policies.max_error_rate
-            when 'slow' then 0.05
+            when 'slow' then {{ max_slow_share() }}
             when 'reports' then policies.max_report_rate / 100000
         end as threshold
     from counted

@@ -75,7 +75,7 @@ judged as (
         ) as has_more_errors,
         coalesce(
             slow_rate > champion_slow_rate
-            and slow_rate > 0.05
+            and slow_rate > {{ max_slow_share() }}
             and slow_always_valid_p_value < canary_alpha, false
         ) as is_slower,
         coalesce(measure = 'share' and mean_reward + champion_mean_reward = 0, false)

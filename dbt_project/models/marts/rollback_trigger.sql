@@ -1,7 +1,9 @@
 -- Whether a version that serves should be taken back now, and why.
 -- Due when errors pass their share over the rollback window by more than chance and have not
--- ceased in its second half, when canary_verdict finds a canary worse, or when the champion's output
--- left its baseline (the circuit breaker: that version is halted).
+-- ceased in its second half, when canary_verdict finds a canary worse, when more of the champion's
+-- answers were slow after its promotion than of the version before, by more than chance, and still
+-- are (champion_latency), or when its output left its baseline (the circuit breaker: that version is
+-- halted).
 -- trigger_id names the version and when it came into its place: it is taken back once.
 -- A version that serves without any model event can only be halted.
 -- grain: version that serves.  key: (model, model_version).
@@ -53,6 +55,18 @@ facts as (
             when told.status = 'champion' then earlier.model_version
         end as target_version,
         verdict.reason as verdict,
+        latency.slow_rate,
+        latency.earlier_slow_rate,
+        latency.earlier_version as faster_version,
+        coalesce(
+            latency.timed >= policies.min_sample
+            and latency.slow_rate > {{ max_slow_share() }}
+            and latency.slow_rate > latency.earlier_slow_rate
+            and latency.slow_always_valid_p_value < policies.canary_alpha
+            and latency.latest_slow_rate
+            > {{ max_slow_share() }} * policies.clear_ratio,
+            false
+        ) as is_slower,
         coalesce(
             serving.error_rate_low > policies.max_error_rate
             and serving.latest_error_rate
@@ -78,6 +92,10 @@ facts as (
         on
             serving.model = drift.model
             and serving.model_version = drift.model_version
+    left join {{ ref('champion_latency') }} as latency
+        on
+            serving.model = latency.model
+            and serving.model_version = latency.model_version
     left join earlier on serving.model = earlier.model
     left join taken_back on serving.model = taken_back.model
     where
@@ -88,9 +106,9 @@ facts as (
 judged as (
     select
         *,
-        fails or canary_is_worse or output_left as is_wanted,
+        fails or is_slower or canary_is_worse or output_left as is_wanted,
         case
-            when not canary_is_worse and predictions < min_sample
+            when not (canary_is_worse or is_slower) and predictions < min_sample
                 then predictions || ' predictions, of at least ' || min_sample
             when variant = 'champion' and window_end < last_rollback_at + cooldown
                 then
@@ -125,6 +143,13 @@ select
                     || {{ with_decimals('100 * error_rate', 1) }}
                     || ' % of predictions'
                 end,
+                case when is_slower then
+                    'slow answers to '
+                    || {{ with_decimals('100 * slow_rate', 1) }}
+                    || ' % of predictions, '
+                    || {{ with_decimals('100 * earlier_slow_rate', 1) }}
+                    || ' % with ' || faster_version
+                end,
                 case when canary_is_worse then 'canary: ' || verdict end,
                 case when output_left then
                     'output left its baseline, psi '
@@ -137,6 +162,8 @@ select
     errors,
     error_rate,
     latest_error_rate,
+    slow_rate,
+    earlier_slow_rate,
     output_psi,
     window_start,
     window_end
