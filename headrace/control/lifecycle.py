@@ -116,16 +116,17 @@ def _champion(engine: Engine, model: str) -> str | None:
 def rolls_out(engine: Engine, model: str) -> bool:
     """Whether the conductor brings a new version of the model into service, in steps.
 
-    Else it becomes champion at once.
+    It also waits while performative_check halts the loop. Else it becomes champion at once.
     """
     rows = engine.rows(
         """
         select policies.rollout != 'on' or (
             champions.model is not null
             and (policies.shadow_pairs > 0 or policies.canary_steps is not null)
-        ) as in_steps
+        ) or coalesce(checks.halts, false) as in_steps
         from headrace.model_policies as policies
         left join headrace.champions as champions on policies.model = champions.model
+        left join headrace.performative_check as checks on policies.model = checks.model
         where policies.model = %s
         """,
         [model],

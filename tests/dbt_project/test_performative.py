@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from headrace.control.conductor import due_steps
+from headrace.control.lifecycle import rolls_out
 from headrace.engine import Engine
 from headrace.events.contract import Topic, parse
 from headrace.events.log import EventLog
@@ -94,14 +96,15 @@ def loops(
     return batches
 
 
+def life(model: str, version: str, event: str, hour: int) -> tuple[Topic, Any]:
+    return ("model_events", parse("model_events", {
+        "event_time": (START + timedelta(hours=hour)).isoformat(), "model": model,
+        "model_version": version, "event": event, "artifact_uri": version,
+    }))  # fmt: skip
+
+
 def lives(model: str, promoted_at: int) -> list[tuple[Topic, Any]]:
-    return [
-        ("model_events", parse("model_events", {
-            "event_time": (START + timedelta(hours=hour)).isoformat(), "model": model,
-            "model_version": version, "event": "promoted", "artifact_uri": version,
-        }))
-        for version, hour in (("v1", 0), ("v2", promoted_at))
-    ]  # fmt: skip
+    return [life(model, "v1", "promoted", 0), life(model, "v2", "promoted", promoted_at)]
 
 
 def test_a_loop_without_an_effect_is_left_alone(engine: Engine, log: EventLog) -> None:
@@ -139,6 +142,12 @@ def test_a_loop_that_feeds_on_itself_is_found_and_halted(engine: Engine, log: Ev
         for row in engine.rows("select model, held_back_by from headrace.retrain_trigger")
     }
     assert "performative_check" in held["harmed"] and "performative" not in str(held["fed"])
+    send(log, [life(name, "v3", "trained", 5) for name in ("fed", "harmed")])
+    assert [(step.model, step.event) for step in due_steps(engine)] == [("fed", "promoted")]
+    (waits,) = engine.rows("select * from headrace.rollout_trigger where model = 'harmed'")
+    assert waits["held_back_by"].startswith("performative_check: ")
+    assert waits["held_back_by"].endswith("headrace promote harmed v3")
+    assert (rolls_out(engine, "fed"), rolls_out(engine, "harmed")) == (False, True)
     alerts = engine.rows(
         "select model, severity from headrace.alerts where alert = 'feeds_back' order by model"
     )

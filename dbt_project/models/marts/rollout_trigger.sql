@@ -3,6 +3,7 @@
 -- (shadow_pairs), serves the shares of canary_steps one after the other, and becomes champion when
 -- canary_verdict says so. Each step is judged by what came in since it began.
 -- What serves and does harm is in rollback_trigger.
+-- While the loop feeds on itself and does harm (performative_check) no version advances.
 -- A version is retired when another one became champion after it, or when it has been at one step for
 -- longer than rollout_patience.
 -- grain: version on its way, of a model that learns.  key: (model, model_version).
@@ -92,9 +93,15 @@ verdicts {{ as_materialized() }} (
     from {{ ref('canary_verdict') }}
 ),
 
+self_fed {{ as_materialized() }} (
+    select model from {{ ref('performative_check') }}
+    where halts
+),
+
 facts as (
     select
         travelling.*,
+        self_fed.model is not null as feeds_itself,
         next_shares.share as next_share,
         worse.served_version as better_version,
         verdict.verdict,
@@ -124,6 +131,7 @@ facts as (
         on
             travelling.model = verdict.model
             and travelling.model_version = verdict.model_version
+    left join self_fed on travelling.model = self_fed.model
 ),
 
 aimed as (
@@ -151,6 +159,12 @@ judged as (
             when rollout = 'paused' then 'paused: headrace rollout '
                 || {{ shell_word('model') }} || ' --resume'
             when next_event = 'retired' then null
+            when feeds_itself
+                then
+                    'performative_check: what is served changes its labels, and the '
+                    || 'holdback is better; all the same: headrace promote '
+                    || {{ shell_word('model') }} || ' '
+                    || {{ shell_word('model_version') }}
             when stage = 'trained' or champion_version is null then null
             when stage = 'shadow' and predictions < shadow_pairs
                 then
