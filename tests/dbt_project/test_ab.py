@@ -14,7 +14,7 @@ from hypothesis import given
 from headrace.engine import Engine
 from headrace.events.contract import Inference, ModelEvent, Topic, parse
 from headrace.events.log import EventLog
-from tests.support.always_valid import always_valid_p
+from tests.support.always_valid import always_valid_p, holm
 from tests.support.label_oracle import utc
 from tests.support.oracle import Oracle, as_class
 from tests.support.policies import set_policies
@@ -116,13 +116,30 @@ def guardrails(oracle: Oracle, told: list[ModelEvent]) -> dict[tuple[str, str, s
             if trials and base_trials and metric in LIMITS:
                 case = (events, trials, base_events, base_trials)
                 row["always_valid_p_value"] = float(always_valid_p(case, 0.1))
-            p, limit = row["always_valid_p_value"], LIMITS.get(metric)
-            row["threshold"] = limit
-            row["is_violated"] = bool(
-                p is not None and p < 0.05 and row["value"] > max(row["control_value"], limit or 0)
-            )
+            row["threshold"] = LIMITS.get(metric)
             rows[model, name, metric] = row
     return rows
+
+
+def correct(metrics: dict[Any, Row], wanted: dict[Any, Row]) -> None:
+    """Judge guardrails together, with the p-value of reports as it is found."""
+    for key in {key[:2] for key in wanted}:
+        family = {each: wanted[(*key, each)] for each in ("errors", "slow")}
+        if (*key, "reports") in metrics:
+            family["reports"] = metrics[(*key, "reports")]
+        tested = {
+            each: row["always_valid_p_value"]
+            for each, row in family.items()
+            if row["always_valid_p_value"] is not None
+        }
+        adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
+        for each, row in ((each, row) for (*of, each), row in wanted.items() if tuple(of) == key):
+            p = row["adjusted_p_value"] = adjusted.get(each)
+            row["is_violated"] = bool(
+                p is not None
+                and p < 0.05
+                and row["value"] > max(row["control_value"], row["threshold"])
+            )
 
 
 @EXAMPLES
@@ -142,6 +159,7 @@ def test_experiments(engine: Engine, log: EventLog, story: Story) -> None:
         names = set(experiments(oracle, story.lives))
         assert {key[:2] for key in metrics} == names
         assert {key for key in metrics if key[2] not in ("reward", "reports")} == wanted.keys()
+        correct(metrics, wanted)
         for key, want in wanted.items():
             same(metrics[key], want)
         check_arms(engine, oracle, story.lives)
@@ -197,7 +215,12 @@ def agree(engine: Engine, verdicts: list[Row], metrics: dict[Any, Row]) -> None:
         if row["difference"] is not None and row["control_mean_reward"]:
             assert row["lift"] == pytest.approx(row["difference"] / abs(row["control_mean_reward"]))
         if key in acted and row["verdict"] != "sample ratio" and other["champion_version"]:
-            assert other["reason"] in named.get(row["verdict"], (row["verdict"],))
+            if row["verdict"] != "guardrail" and other["reason"] in named["guardrail"]:
+                kind = {"more errors": "errors", "slower": "slow"}[other["reason"]]
+                found = metrics[(*key, kind)]
+                assert found["always_valid_p_value"] < 0.05 <= found["adjusted_p_value"]
+            else:
+                assert other["reason"] in named.get(row["verdict"], (row["verdict"],))
         elif key in worth and row["verdict"] in ("too few users", "too few labels"):
             assert other["status"] == row["verdict"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.support.always_valid import always_valid_p
+from tests.support.always_valid import always_valid_p, holm
 from tests.support.formulas import (
     EXAMPLES,
     MACROS,
@@ -22,6 +22,7 @@ from tests.support.formulas import (
     Connection,
     evaluate,
     expression,
+    table,
 )
 from tests.support.risingwave_select import raw_violations, read
 
@@ -142,6 +143,44 @@ def test_looking_after_every_trial_raises_few_false_alarms(proportion: float, ra
     a = np.cumsum(random.binomial(ratio, proportion, (streams, looks)), axis=1)
     p = always_valid_p((a, trials * ratio, b, trials), tau=0.1)
     assert (p.min(axis=1) < 0.05).mean() <= 0.05
+
+
+p_values = st.one_of(st.none(), st.sampled_from([0.0, 0.01, 0.02, 0.3, 1.0]), st.floats(0, 1))
+
+
+@EXAMPLES
+@given(st.lists(st.lists(p_values, max_size=5), min_size=1, max_size=20))
+def test_holm(database: Connection, families: list[list[float | None]]) -> None:
+    rows = [(g, p, str(i)) for g, family in enumerate(families) for i, p in enumerate(family)]
+    found = {
+        (row["g"], row["test"]): row["adjusted_p_value"]
+        for row in (table(database, "holm_p_values", ["g", "p", "test"], rows) if rows else [])
+    }
+    for g, family in enumerate(families):
+        tested = [(i, p) for i, p in enumerate(family) if p is not None]
+        adjusted = dict(zip((i for i, _ in tested), holm([p for _, p in tested]), strict=True))
+        for i in range(len(family)):
+            want = adjusted.get(i)
+            assert found[g, str(i)] == (want if want is None else pytest.approx(want))
+
+
+def test_guardrails_without_an_effect_are_rarely_violated_by_any(database: Connection) -> None:
+    """Three guardrails of equal arms, looked at after each 100 predictions of both."""
+    random = np.random.default_rng(12)
+    streams, looks, step, family = 500, 60, 100, 3
+    trials = step * np.arange(1, looks + 1)
+    shape = (streams, family, looks)
+    b = np.cumsum(random.binomial(step, 0.5, shape), axis=2)
+    a = np.cumsum(random.binomial(step, 0.5, shape), axis=2)
+    p = always_valid_p((b, trials, a, trials), tau=0.1)
+    rows = [
+        (f"{stream} {look}", float(p[stream, test, look]), str(test))
+        for stream, test, look in np.ndindex(streams, family, looks)
+    ]
+    found = table(database, "holm_p_values", ["g", "p", "test"], rows)
+    alarmed = {row["g"].split()[0] for row in found if row["adjusted_p_value"] < 0.05}
+    assert len(alarmed) <= 0.05 * streams
+    assert (p.min(axis=(1, 2)) < 0.05).mean() > 0.05  # as they would be uncorrected
 
 
 @pytest.mark.parametrize("planned", [0.05, 0.5])

@@ -1,7 +1,8 @@
-"""The always-valid p-value of two proportions, with SciPy."""
+"""The always-valid p-value of two proportions, with SciPy, and p-values of several tests."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,3 +17,19 @@ def always_valid_p(case: Any, tau: float) -> Any:
     variance = np.maximum(unpooled, p * (1 - p) * (1 / n_a + 1 / n_b))
     mixed = stats.norm.logpdf(a - b, scale=np.sqrt(variance + tau**2))
     return np.exp(np.minimum(stats.norm.logpdf(a - b, scale=np.sqrt(variance)) - mixed, 0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: rejecting from the least one on, up to the first miss.
+
+    By search: the least alpha at which the procedure rejects each.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    steps = [(len(order) - k) * p_values[i] for k, i in enumerate(order)]
+    found = [1.0] * len(order)
+    for place, i in enumerate(order):
+        found[i] = min(
+            (alpha for alpha in [*steps, 1.0] if all(s <= alpha for s in steps[: place + 1])),
+            default=1.0,
+        )
+    return [min(p, 1.0) for p in found]

@@ -20,7 +20,8 @@ Connection = psycopg.Connection[Any]
 FILES = (
     "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "design_effect",
     "rewards", "least_squares", "page_hinkley", "auc_error", "chi_square", "psi",
-    "category_distances", "drift_status", "histogram_distances", "number_bins", "sketches", "rings",
+    "category_distances", "holm", "drift_status", "histogram_distances", "number_bins",
+    "sketches", "rings",
 )  # fmt: skip
 
 EXAMPLES = settings(
@@ -112,6 +113,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "finest_buckets": {},
     "design_effects": {"base": "base"},
     "compared_rewards": {"base": "base", "units": "given"},
+    "holm_p_values": {"p": "p", "test": "test"},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}

@@ -1,8 +1,8 @@
 -- What the experiments of ab_assignments are judged by: the reward of each arm, as uncertain as the
 -- units that it is of (canary_rewards, holdout_comparison), and guardrails, which may not get
 -- worse: the shares of predictions that failed, that were slow and that people reported. These
--- count predictions, not units. The share of the class that an arm predicts most often is shown
--- and not judged.
+-- count predictions, not units, and are corrected for their number (Holm). The share of the class
+-- that an arm predicts most often is shown and not judged.
 -- grain: metric of an experiment.  key: (model, experiment, metric).
 -- lateness: any; a late prediction, label or report counts.
 with worth as (
@@ -259,7 +259,11 @@ rated as (
         end as always_valid_p_value
     from judged
     {{ fence() }}
-)
+),
+
+{{ holm_p_values(
+    'corrected', 'rated', ['model', 'experiment'], 'always_valid_p_value', 'metric'
+) }}
 
 select
     -- ids
@@ -283,6 +287,7 @@ select
     rewards.always_valid_low,
     rewards.always_valid_high,
     rewards.always_valid_p_value,
+    rewards.always_valid_p_value as adjusted_p_value,
     null::double precision as threshold,
     coalesce(
         rewards.difference < 0
@@ -315,11 +320,12 @@ select
     null::double precision as always_valid_low,
     null::double precision as always_valid_high,
     always_valid_p_value,
+    adjusted_p_value,
     threshold,
     coalesce(
         value > control_value
         and value > threshold
-        and always_valid_p_value < canary_alpha,
+        and adjusted_p_value < canary_alpha,
         false
     ) as is_violated
-from rated
+from corrected
