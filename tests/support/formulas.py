@@ -112,13 +112,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "binned_numbers": {},
     "finest_buckets": {},
     "design_effects": {"base": "base"},
+    "label_effects": {"base": "base"},
     "compared_rewards": {"base": "base", "units": "given"},
     "holm_p_values": {"p": "p", "test": "test"},
 }
 PARTS = {"exp_of", "polynomial", "normal_upper_tail", "z_of", "is_proportion", "wilson_bound"}
 PARTS |= {"chi_square_z", "fitted_degrees", "fitted_statistic", "held_bin", "number_bin"}
 PARTS |= {"drift_status", "is_significant", "ks_is_apart", "tests_of", "tests_of_model"}
-PARTS |= {"design_effect_of_count", "ips_variance", "snips_variance"}
+PARTS |= {"design_effect_of_count", "design_effect_of_share", "ips_variance", "snips_variance"}
 PARTS |= {"are_identifiers", "are_renewed", "is_few_rows_each", "is_own_feature"}
 PARTS |= {"sample_variance", "unit_group", "unit_groups", "min_unit_groups"}
 PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}

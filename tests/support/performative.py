@@ -46,6 +46,40 @@ def effect_of_count(events: Iterable[Inference]) -> float | None:
     return 1 + max(ratio - 1, 0) * size / (size - 3)
 
 
+def effect_of_share(events: list[Inference], is_success: list[bool]) -> float | None:
+    """How much the share of one label varies, by groups of units."""
+    units = [(e.user_id or e.session_id, e.request_id) for e in events]
+    if not any(unit for unit, _ in units):
+        return 1.0
+    groups = np.array([group_of(unit or request) for unit, request in units])
+    success = np.array(is_success, float)
+    names, at = np.unique(groups, return_inverse=True)
+    trials = np.bincount(at)
+    size = float(trials.sum() ** 2 / (trials**2).sum())
+    if size < LEAST:
+        return None
+    share = success.mean()
+    if share in (0, 1):
+        return 1.0
+    squares = sum(float((success[groups == name] - share).sum()) ** 2 for name in names)
+    ratio = squares * GROUPS / (GROUPS - 1) / (len(events) * share * (1 - share))
+    return 1 + max(ratio - 1, 0) * size / (size - 3)
+
+
+def effects_of_label(
+    whole: list[Inference], classes: dict[str, str | None], label: str
+) -> tuple[float, float] | None:
+    """The greater one of the sides that have the label, for both."""
+    found = []
+    for side in (False, True):
+        events = [e for e in whole if is_held(e) is side and classes.get(e.request_id) is not None]
+        is_success = [classes[e.request_id] == label for e in events]
+        if any(is_success):
+            found.append(effect_of_share(events, is_success))
+    known = [effect for effect in found if effect is not None]
+    return (max(known), max(known)) if len(known) == len(found) else None
+
+
 def contrast(cells: Cells, effects: tuple[float, float] | None) -> dict[str, Any]:
     """Within days and periods: the difference, and what a test of it needs."""
     served, held = ([c for c in cells if c[1] is side] for side in (False, True))
@@ -158,13 +192,17 @@ def check(oracle: Oracle, shown: list[Inference], whole: list[Inference], since:
     named = {name: classes[name] for name in places if classes.get(name) is not None}
     for label in set(named.values()):
         outcomes["label", label] = [(*places[name], named[name] == label) for name in named]
-    found = {key: row_of(cells, effects) for key, cells in outcomes.items()}
+    found: dict[tuple[str, str | None], Row] = {}
+    for (measure, label), cells in outcomes.items():
+        both = effects if label is None else effects_of_label(whole, classes, label)
+        shown = (sides[0], sides[1]) if label is None else both or (None, None)
+        found[measure, label] = row_of(cells, both) | {
+            "design_effect": shown[0], "holdout_design_effect": shown[1]
+        }  # fmt: skip
     values = [p for row in found.values() for p in p_values(row)]
     row: Row = {
         "p_value": min(1, len(values) * min(values)) if values else None,
         "tests": len(values),
-        "design_effect": sides[0],
-        "holdout_design_effect": sides[1],
         "outcomes": found,
     }
     for prefix, side in (("", False), ("holdout_", True)):
@@ -173,10 +211,8 @@ def check(oracle: Oracle, shown: list[Inference], whole: list[Inference], since:
         row[f"{prefix}labels"] = sum(labels[name] is not None for name in mine)
     if min(row["labels"], row["holdout_labels"]) < MIN_SAMPLE:
         row["status"] = "too few labels"
-    elif effects is None:
-        row["status"] = "too few users"
     elif row["p_value"] is None:
-        row["status"] = "too few labels"
+        row["status"] = "too few users" if effects is None else "too few labels"
     else:
         row["status"] = "feeds back" if row["p_value"] < ALPHA else "none"
     return row

@@ -46,6 +46,35 @@
 {%- endmacro %}
 
 {#-
+  By how much the variance of a share grows for units: that of a ratio of sums by unit, by the delta
+  method (Deng, Knoblich, Lu 2018), by that of as many independent trials. An aggregate over the
+  groups of units that have a success; those without count by the sums over all groups. 1 where no
+  unit is known or all trials have one outcome; null below 8 groups.
+
+  successes, trials        of a group
+  sum, sum_squared, known  the same in each row: sums over all groups of trials, of their squares,
+                           and of trials whose unit is known
+-#}
+{% macro design_effect_of_share(successes, trials, sum, sum_squared, known) -%}
+    {%- set all = 'max(' ~ sum ~ ')' -%}
+    {%- set groups = headrace.effective_sample_size(all, 'max(' ~ sum_squared ~ ')') -%}
+    {%- set share = '(sum(' ~ successes ~ ') / nullif(' ~ all ~ ', 0))' -%}
+    case
+        when max({{ known }}) = 0 then 1
+        when {{ groups }} >= {{ headrace.min_unit_groups() }} then
+            1 + greatest(
+                coalesce(
+                    {{ headrace.unit_groups() }} / ({{ headrace.unit_groups() }} - 1.0::double precision) * (
+                        sum({{ successes }} * {{ successes }})
+                        - 2 * {{ share }} * sum({{ successes }} * {{ trials }})
+                        + {{ share }} * {{ share }} * max({{ sum_squared }})
+                    ) / nullif({{ all }} * {{ share }} * (1 - {{ share }}), 0), 0
+                ) - 1, 0
+            ) * {{ groups }} / nullif({{ groups }} - 3, 0)
+    end
+{%- endmacro %}
+
+{#-
   By how much variances grow for units, as CTEs, the last of them `{{ name }}`: `by`, unit_groups,
   and of the difference of two sides within strata (macro compared_rewards) design_effect, of the
   mean of a side labels_design_effect and `{{ base }}`_labels_design_effect. Without a reward whose
@@ -239,5 +268,106 @@
             end as {{ effect }}
             {%- endfor %}
         from {{ name }}_ratios
+    )
+{%- endmacro %}
+
+{#-
+  By how much the variances of shares grow for units on two sides of equal units, as CTEs, the last of
+  them `{{ name }}`: `by`, measure, label, design_effect and `{{ base }}`_design_effect. Of the
+  measure 'feedback', the share of predictions that have a label, as of a count, side by side, because
+  the predictions of a group are not known. Of 'label', the share of one label among all that are not
+  null, that of the side where it is greater: it is the same but for chance, and a side on which
+  the label never came shows none. Null below 8 groups.
+
+  relation  has `by`, is_base, unit_group, label, labels (0 or more) and known (those whose unit is
+            known)
+-#}
+{% macro label_effects(name, relation, by, base) -%}
+    {%- set keys = by | join(', ') -%}
+    {%- set whole = 'rows between unbounded preceding and unbounded following' -%}
+    {{ name }}_rows as (
+        select
+            {{ keys }},
+            is_base,
+            unit_group,
+            unnest(array['feedback', 'label']) as measure,
+            unnest(array[null::text, label]) as label,
+            labels,
+            known
+        from {{ relation }}
+        where labels > 0
+    ),
+
+    {{ name }}_units as (
+        select
+            {{ keys }},
+            is_base,
+            measure,
+            label,
+            unit_group,
+            sum(labels)::double precision as labels,
+            sum(known) as known
+        from {{ name }}_rows
+        where measure = 'feedback' or label is not null
+        group by {{ keys }}, is_base, measure, label, unit_group
+    ),
+
+    {{ name }}_groups as (
+        select
+            *,
+            sum(labels) over (
+                partition by {{ keys }}, is_base, measure, unit_group order by label {{ whole }}
+            ) as group_labels,
+            row_number() over (
+                partition by {{ keys }}, is_base, measure, unit_group order by label
+            ) as place
+        from {{ name }}_units
+    ),
+
+    {{ name }}_sums as (
+        select
+            *
+            {%- for column, of in [
+                ('side_known', 'known'),
+                ('side_labels', 'case when place = 1 then group_labels else 0 end'),
+                ('side_squares', 'case when place = 1 then group_labels * group_labels else 0 end'),
+            ] %},
+            sum({{ of }}) over (
+                partition by {{ keys }}, is_base, measure order by label {{ whole }}
+            ) as {{ column }}
+            {%- endfor %}
+        from {{ name }}_groups
+    ),
+
+    {{ name }}_sides as (
+        select
+            {{ keys }},
+            is_base,
+            measure,
+            label,
+            case
+                when measure = 'feedback' then
+                    {{ headrace.design_effect_of_count('labels', 'known') }}
+                else {{ headrace.design_effect_of_share(
+                    'labels', 'group_labels', 'side_labels', 'side_squares', 'side_known'
+                ) }}
+            end as effect
+        from {{ name }}_sums
+        group by {{ keys }}, is_base, measure, label
+    ),
+
+    {{ name }} as (
+        select
+            {{ keys }},
+            measure,
+            label
+            {%- for prefix, side in [('', 'not is_base'), (base ~ '_', 'is_base')] %},
+            case
+                when measure = 'feedback' then max(case when {{ side }} then effect end)
+                when count(*) = count(effect) then max(effect)
+            end as {{ prefix }}design_effect
+            {%- endfor %}
+        from {{ name }}_sides
+        group by {{ keys }}, measure, label
     )
 {%- endmacro %}

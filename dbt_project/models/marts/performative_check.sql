@@ -196,6 +196,7 @@ unit_rows as (
     select
         spans.model,
         panes.variant = 'holdout' as is_base,
+        panes.label,
         panes.unit_group,
         panes.labels,
         panes.known
@@ -206,34 +207,7 @@ unit_rows as (
             and spans.event_clock - interval '744 hours' < panes.pane_start
 ),
 
-units as (
-    select
-        model,
-        is_base,
-        unit_group,
-        sum(labels)::double precision as labels,
-        sum(known) as known
-    from unit_rows
-    group by model, is_base, unit_group
-),
-
-side_effects as (
-    select
-        model,
-        is_base,
-        {{ design_effect_of_count('labels', 'known') }} as effect
-    from units
-    group by model, is_base
-),
-
-effects as (
-    select
-        model,
-        max(case when not is_base then effect end) as design_effect,
-        max(case when is_base then effect end) as holdout_design_effect
-    from side_effects
-    group by model
-),
+{{ label_effects('effects', 'unit_rows', ['model'], 'holdout') }},
 
 facts as (
     select
@@ -244,7 +218,11 @@ facts as (
         policies.canary_alpha
     from sums
     inner join {{ ref('model_policies') }} as policies on sums.model = policies.model
-    left join effects on sums.model = effects.model
+    left join effects
+        on
+            sums.model = effects.model
+            and sums.measure = effects.measure
+            and coalesce(sums.label, '') = coalesce(effects.label, '')
 ),
 
 moments as (

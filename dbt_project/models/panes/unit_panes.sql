@@ -1,10 +1,11 @@
--- Rewards and errors by groups of the units that predictions were for: how much more they vary for
--- people who come back. A unit is a user, else a session, else the request; which group it is in, a
--- hash of it says. Shadow predictions are left out.
--- grain: day of the inference, version, variant and group of units.  key: all but the measures.
+-- Rewards, errors and labels by groups of the units that predictions were for: how much more they
+-- vary for people who come back. A unit is a user, else a session, else the request; which group it
+-- is in, a hash of it says. Shadow predictions are left out.
+-- grain: day of the inference, version, variant, group of units and label, which is null of rewards
+-- and of measures.  key: all but the measures.
 -- lateness: any; a label counts once it is settled, and a revised one changes its reward.
 {{ config(
-    key=['model', 'pane_start', 'model_version', 'variant', 'unit_group'],
+    key=['model', 'pane_start', 'model_version', 'variant', 'unit_group', 'label'],
     deltas=['panes.labels'],
     retention='400 days'
 ) }}
@@ -19,6 +20,7 @@ with numbered as (
         coalesce(nullif(user_id, ''), nullif(session_id, '')) as unit,
         request_id,
         {{ exact('reward') }} as reward,
+        case when not {{ is_reward() }} then label end as label,
         case when not {{ is_reward() }} then {{ as_number('label') }} end as number,
         {{ as_number('prediction') }} as predicted_number
     from {{ ref('labels') }}
@@ -34,6 +36,7 @@ measured as (
         inference_time,
         unit,
         {{ unit_group('coalesce(unit, request_id)') }} as unit_group,
+        {{ as_class('label', 'number') }} as label,
         reward,
         {{ summable('abs(predicted_number - number)', error) }} as absolute_error,
         {{ summable('(' ~ error ~ ') * (' ~ error ~ ')', error) }} as squared_error
@@ -47,6 +50,7 @@ select
     model_version,
     variant,
     unit_group,
+    label,
     count(*) as labels,
     count(unit) as known,
     coalesce(sum(reward), 0) as reward,
@@ -56,4 +60,4 @@ select
     coalesce(sum(absolute_error), 0) as absolute_error,
     coalesce(sum(squared_error), 0) as squared_error
 from measured
-group by 1, 2, 3, 4, 5
+group by 1, 2, 3, 4, 5, 6
