@@ -58,7 +58,7 @@ def effect_of_share(events: list[Inference], is_success: list[bool]) -> float | 
     size = float(trials.sum() ** 2 / (trials**2).sum())
     if size < LEAST:
         return None
-    share = success.mean()
+    share = float(success.mean())
     if share in (0, 1):
         return 1.0
     squares = sum(float((success[groups == name] - share).sum()) ** 2 for name in names)
@@ -195,9 +195,9 @@ def check(oracle: Oracle, shown: list[Inference], whole: list[Inference], since:
     found: dict[tuple[str, str | None], Row] = {}
     for (measure, label), cells in outcomes.items():
         both = effects if label is None else effects_of_label(whole, classes, label)
-        shown = (sides[0], sides[1]) if label is None else both or (None, None)
+        told = sides if label is None else both or (None, None)
         found[measure, label] = row_of(cells, both) | {
-            "design_effect": shown[0], "holdout_design_effect": shown[1]
+            "design_effect": told[0], "holdout_design_effect": told[1]
         }  # fmt: skip
     values = [p for row in found.values() for p in p_values(row)]
     row: Row = {
