@@ -188,7 +188,7 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
         event: Event = msgspec.convert(present, struct)
     except msgspec.ValidationError as error:
         raise _translate(struct, present, error) from None
-    _check_values(event)
+    _check_values(event, present)
     filled: dict[str, Any] = {"event_time": _checked_time(event.event_time or now, now)}
     if isinstance(event, Feedback):
         filled |= _checked_feedback(event)
@@ -276,11 +276,15 @@ def _check_probabilities(probabilities: object) -> None:
             raise ContractError("probabilities", allowed, value)
 
 
-def _check_values(event: Event) -> None:
-    for name in event.__struct_fields__:
+def _check_values(event: Event, present: Mapping[str, Any]) -> None:
+    """Check the fields that are given, in their order, but for short plain texts: most are."""
+    others = [
+        name
+        for name, value in present.items()
+        if not (type(value) is str and len(value) <= MAX_ID // 4 and value.isprintable())
+    ]
+    for name in sorted(others, key=event.__struct_fields__.index):
         value = getattr(event, name)
-        if value is None:
-            continue
         if not _is_plain(value):
             _check_storable(name, value)
         if isinstance(value, str):

@@ -64,6 +64,16 @@ def test_an_accepted_event_is_whole_and_accepted_again(case: tuple[Topic, dict[s
         ("inference", {"model": "m", "position": 1.5}, "position"),
         ("inference", {"model": "m", "latency_ms": -1}, "latency_ms"),
         ("inference", {"model": "m", "variant": "best"}, "variant"),
+        (
+            "inference",
+            {"latency_ms": -1, "score": 2, "error": "x" * 100_001, "model": "m"},
+            "score",
+        ),
+        (
+            "inference",
+            {"input": "a\nb", "error": "a\x00", "user_id": "a\x00", "model": "m"},
+            "user_id",
+        ),
         ("inference", {"model": "m", "features": [1]}, "features"),
         ("inference", {"model": "m", "features": {"age": [1]}}, "features.age"),
         ("inference", {"model": "m", "features": {"age": float("inf")}}, "features.age"),
