@@ -86,7 +86,7 @@ class Settings:
     )
     linger_ms: int = _setting(
         10,
-        "how long the log waits for more events before it commits a batch, in milliseconds",
+        "how long the log waits at most for more events before it commits a batch, in milliseconds",
         minimum=0,
     )
     batch_rows: int = _setting(10_000, "most events in one commit", minimum=1)

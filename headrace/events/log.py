@@ -1,9 +1,13 @@
 """The event log: a bounded queue in front of the event tables, answered after the commit.
 
-Two writer threads take turns: each takes all that is queued, commits it as one batch and then
-resolves the futures of its callers. While the views are updated for one batch, the other writer
-copies the next batch in, except for ids that are also in the first one. When the connection is
-lost, the batch is sent again until the database is back; repeated ids are counted once.
+A writer thread takes all that is queued, commits it as one batch and then resolves the futures of
+the callers; what queued meanwhile is the next batch. When the connection is lost, the batch is sent
+again until the database is back; repeated ids are counted once.
+
+There is one writer: a second one, which copies the next batch in while the first one updates the
+views, was measured to cost more than it gains. The snapshot of its open COPY keeps the old versions
+of the rows that the first one updates, so pages fill up and panes grow (HOT updates of
+`label_panes` fell from 98 to 74 %).
 """
 
 from __future__ import annotations
@@ -20,9 +24,8 @@ import psycopg
 
 from headrace.engine import Engine
 from headrace.errors import BusyError, ContractError, EngineError, one_line
-from headrace.events.contract import TOPICS, Event, Topic
+from headrace.events.contract import Event, Topic
 from headrace.events.rows import (
-    ID_AT,
     REJECTED,
     EventRow,
     Receipt,
@@ -38,8 +41,8 @@ CLOSE_TIMEOUT_S = 30.0
 # How often panes drop rows beyond their retention.
 EXPIRE_EVERY_S = 60.0
 BACKOFF_S = (0.05, 2.0)
-# The views are updated for one batch at a time, so a third writer would only wait.
-WRITERS = 2
+# A batch does not wait for more once nothing came for so long.
+QUIET_S = 0.001
 
 
 class Filled(NamedTuple):
@@ -60,6 +63,16 @@ class Rejected(NamedTuple):
 
 
 Item = Event | Filled | Rejected
+
+
+class Stored(Future[list[Receipt]]):
+    """The receipts of one call, a receipt for each item, in order.
+
+    With them come the seconds that the items waited in the queue, `waited_s`, and those from then
+    to the end of their commit, `written_s`: copying, updating the views, tries that failed.
+    """
+
+    waited_s = written_s = 0.0
 
 
 class RowWriter(Protocol):
@@ -84,21 +97,14 @@ class EventLog:
         self._queue_rows = engine.settings.queue_rows
         self._queue: deque[_Entry] = deque()
         self._waiting = 0  # rows in the queue
-        self._in_flight: dict[Topic, set[str]] = {topic: set() for topic in TOPICS}
-        self._batches_done = 0
-        self._crowd = 1  # rows that wake a writer
+        self._crowd = 1  # rows that the next batch waits for
         self._changed = threading.Condition()
         self._closing_at: float | None = None
-        self._taking = threading.Lock()  # held by the writer that waits for events
         self._expires_at = time.monotonic() + EXPIRE_EVERY_S
-        self._writing_since: dict[int, float] = {}  # start of each thread's batch
-        self._failures: dict[int, str] = {}  # why a thread sends its batch again
-        self._threads = [
-            threading.Thread(target=self._run, name=f"headrace-log-{number}", daemon=True)
-            for number in range(WRITERS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._writing_since: float | None = None
+        self._failure = ""
+        self._thread = threading.Thread(target=self._run, name="headrace-log", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> EventLog:
         return self
@@ -113,24 +119,24 @@ class EventLog:
 
     @property
     def writing_s(self) -> float:
-        """Seconds since the oldest batch that is being written began; 0 without one."""
-        now = time.monotonic()
-        return max((now - since for since in list(self._writing_since.values())), default=0.0)
+        """Seconds since the batch that is being written began; 0 without one."""
+        since = self._writing_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def failure(self) -> str:
         """Why a batch could not be written yet; empty when nothing failed."""
-        return next(iter(list(self._failures.values())), "")
+        return self._failure
 
-    def submit(self, topic: Topic, items: Sequence[Item]) -> Future[list[Receipt]]:
-        """Queue items of one topic; after their commit the future has a receipt for each, in order.
+    def submit(self, topic: Topic, items: Sequence[Item]) -> Stored:
+        """Queue items of one topic; the future is done after their commit.
 
         Raises:
             BusyError: `queue_rows` items are queued already.
             EngineError: the log is closed. (Also set on the future when the log was closed before
                 the database came back.)
         """
-        entry = _Entry(topic, [_row(topic, item) for item in items])
+        entry = _Entry([_row(topic, item) for item in items])
         size = len(entry.rows)
         with self._changed:
             if self._closing_at is not None:
@@ -155,14 +161,13 @@ class EventLog:
             if self._closing_at is None:
                 self._closing_at = time.monotonic()
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         writer = row_writer(self._engine)
         while entries := self._take():
             rows = [row for entry in entries for row in entry.rows]
-            self._writing_since[threading.get_ident()] = time.monotonic()
+            began = self._writing_since = time.monotonic()
             try:
                 self._store(writer, rows)
             except Exception as error:
@@ -171,23 +176,22 @@ class EventLog:
                     writer.close()
                 for entry in entries:
                     entry.future.set_exception(error)
-                self._land(entries)
             else:
+                written_s = time.monotonic() - began
                 for entry in entries:
+                    entry.future.waited_s = began - entry.queued_at
+                    entry.future.written_s = written_s
                     entry.future.set_result([_receipt(row) for row in entry.rows])
-                self._land(entries)
                 self._expire(writer)
             finally:
-                del self._writing_since[threading.get_ident()]
-                self._failures.pop(threading.get_ident(), None)
+                self._writing_since, self._failure = None, ""
         writer.close()
 
     def _expire(self, writer: RowWriter) -> None:
         """Have panes drop rows beyond their retention, if it is time."""
-        with self._changed:
-            if time.monotonic() < self._expires_at:
-                return
-            self._expires_at = time.monotonic() + EXPIRE_EVERY_S
+        if time.monotonic() < self._expires_at:
+            return
+        self._expires_at = time.monotonic() + EXPIRE_EVERY_S
         try:
             writer.expire()
         except psycopg.Error as error:
@@ -197,58 +201,31 @@ class EventLog:
     def _take(self) -> list[_Entry]:
         """Wait for entries and return a batch of them; an empty one when the log is closed.
 
-        Wait `linger_ms` for more only while fewer rows are queued than the last batch had: the same
-        callers are likely to send again. A single caller is not delayed.
+        Wait for more, `linger_ms` at most, only while fewer rows are queued than the last batch had
+        and more keep coming: the same callers are likely to send again. A single caller is not
+        delayed.
         """
-        with self._taking, self._changed:
+        with self._changed:
             while not self._queue and self._closing_at is None:
                 self._changed.wait()
             deadline = time.monotonic() + self._linger_s
             while self._waiting < self._crowd and self._closing_at is None:
-                if (left := deadline - time.monotonic()) <= 0:
+                before, left = self._waiting, deadline - time.monotonic()
+                if left <= 0:
                     break
-                self._changed.wait(left)
-            while not (entries := self._next_batch()) and self._queue:
-                done = self._batches_done
-                while self._batches_done == done:
-                    self._changed.wait()
-            for entry in entries:
-                self._in_flight[entry.topic] |= entry.ids
-            taken = sum(len(entry.rows) for entry in entries)
+                self._changed.wait(min(left, QUIET_S))
+                if self._waiting == before:
+                    break
+            entries: list[_Entry] = []
+            taken = 0
+            while self._queue and (
+                not entries or taken + len(self._queue[0].rows) <= self._batch_rows
+            ):
+                entries.append(self._queue.popleft())
+                taken += len(entries[-1].rows)
             self._waiting -= taken
             self._crowd = max(1, min(taken, self._batch_rows))
             return entries
-
-    def _next_batch(self) -> list[_Entry]:
-        """Take the next entries out of the queue, except those with ids in flight.
-
-        An entry with an id that the other writer is storing keeps its place in the queue, and so do
-        entries that repeat any of its ids: else one transaction would wait for the other's ids, or
-        both would, a deadlock.
-        """
-        entries: list[_Entry] = []
-        held: list[_Entry] = []
-        held_ids: dict[Topic, set[str]] = {topic: set() for topic in TOPICS}
-        rows = 0
-        while self._queue and (not rows or rows + len(self._queue[0].rows) <= self._batch_rows):
-            entry = self._queue.popleft()
-            rows += len(entry.rows)
-            others = (self._in_flight[entry.topic], held_ids[entry.topic])
-            if all(entry.ids.isdisjoint(ids) for ids in others):
-                entries.append(entry)
-            else:
-                held.append(entry)
-                held_ids[entry.topic] |= entry.ids
-        self._queue.extendleft(reversed(held))
-        return entries
-
-    def _land(self, entries: Sequence[_Entry]) -> None:
-        """Take the ids of a finished batch out of those in flight."""
-        with self._changed:
-            for entry in entries:
-                self._in_flight[entry.topic] -= entry.ids
-            self._batches_done += 1
-            self._changed.notify_all()
 
     def _store(self, writer: RowWriter, rows: Sequence[EventRow]) -> None:
         """Write until every row has its receipt, over as many connections as that takes.
@@ -266,23 +243,23 @@ class EventLog:
                 if closing is not None and time.monotonic() > closing + CLOSE_TIMEOUT_S:
                     logger.error("%d events were not stored: %s", len(rows), error)
                     raise EngineError(f"not stored: {error}") from None
-                self._failures[threading.get_ident()] = reason = one_line(error)
-                logger.warning("the log could not write, trying again in %.2f s: %s", pause, reason)
+                self._failure = one_line(error)
+                logger.warning(
+                    "the log could not write, trying again in %.2f s: %s", pause, self._failure
+                )
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
 
 
 class _Entry:
-    """The rows of one call, a row for each item, their ids, and the future of the caller."""
+    """The rows of one call, a row for each item, and the future of the caller."""
 
-    __slots__ = ("future", "ids", "rows", "topic")
+    __slots__ = ("future", "queued_at", "rows")
 
-    def __init__(self, topic: Topic, rows: list[EventRow]) -> None:
-        self.topic = topic
+    def __init__(self, rows: list[EventRow]) -> None:
         self.rows = rows
-        at = ID_AT[topic]
-        self.ids: set[str] = {row.values[at] for row in rows if row.topic != REJECTED}
-        self.future: Future[list[Receipt]] = Future()
+        self.queued_at = time.monotonic()
+        self.future = Stored()
         self.future.set_running_or_notify_cancel()  # a queued item cannot be cancelled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -26,7 +27,7 @@ from headrace.events.contract import Topic
 from headrace.events.log import EventLog
 from headrace.gateway.explorer import Explorer
 from headrace.gateway.guard import Guard
-from headrace.gateway.ingest import check_all, store, stored_response
+from headrace.gateway.ingest import check_all, receipts_of, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
 from headrace.gateway.predict import Predictor
 from headrace.gateway.rank import rank
@@ -209,11 +210,15 @@ class Gateway:
         """Return the handler that stores events of a topic."""
 
         async def handle(request: Request) -> Response:
+            began = time.perf_counter()
             payloads, _ = await read_items(request)
             items = await check_all(topic, payloads, self.settings.artifacts_path)
-            receipts = await store(self.log, topic, items)
+            stored = self.log.submit(topic, items)
+            receipts = await receipts_of(stored)
+            response = stored_response(topic, payloads, items, receipts)
             self.metrics.count(topic, receipts)
-            return stored_response(topic, payloads, items, receipts)
+            self.metrics.time(topic, time.perf_counter() - began, stored)
+            return response
 
         return handle
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headrace.errors import ContractError
 from headrace.events.contract import IDS, Event, ModelEvent, Topic, filled_fields, parse
-from headrace.events.log import EventLog, Filled, Rejected
+from headrace.events.log import Filled, Rejected, Stored
 from headrace.events.rows import Receipt
 from headrace.gateway.wire import HttpError, describe, respond
 from headrace.model.artifact import check_address
@@ -44,16 +44,15 @@ def _check(topic: Topic, payload: Any, artifacts: Path) -> Item:
     return Filled(event, filled_fields(payload))
 
 
-async def store(log: EventLog, topic: Topic, items: Sequence[Item]) -> list[Receipt]:
-    """Store items and return their receipts.
+async def receipts_of(stored: Stored) -> list[Receipt]:
+    """Wait for the commit of what was submitted to the log, and return the receipts.
 
     Raises:
-        HttpError: 503 when they are not stored within ACKNOWLEDGE_TIMEOUT_S.
-        BusyError, EngineError: as `EventLog.submit`.
+        HttpError: 503 when it takes longer than ACKNOWLEDGE_TIMEOUT_S.
+        EngineError: the log was closed before the database came back.
     """
-    stored = asyncio.wrap_future(log.submit(topic, items))
     try:
-        return await asyncio.wait_for(stored, ACKNOWLEDGE_TIMEOUT_S)
+        return await asyncio.wait_for(asyncio.wrap_future(stored), ACKNOWLEDGE_TIMEOUT_S)
     except TimeoutError:
         raise HttpError(
             503, "engine", "not stored yet; send the same ids again", retry_after_s=1

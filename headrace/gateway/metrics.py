@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: events of this gateway, the lag behind Kafka, the load of the models."""
+"""Metrics for Prometheus: events of this gateway and how long they took, Kafka's lag, the load."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections import Counter as Counts
 from collections.abc import Sequence
 from typing import get_args
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import generate_latest as expose
 
 from headrace.engine import Engine
 from headrace.errors import EngineError
-from headrace.events.contract import Topic
+from headrace.events.contract import TOPICS, Topic
+from headrace.events.log import Stored
 from headrace.events.rows import Receipt, Status
 from headrace.gateway.scaling import loads
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+# Upper bounds in seconds: fine where an answer should be, and up to the time-out of a request.
+_BOUNDS = (
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1,
+    0.2, 0.5, 1, 2, 5, 10, 30,
+)  # fmt: skip
 _SIGNALS = {"up": 1, "steady": 0, "down": -1}
 _LAG = """
 select topic, partition, messages_behind, looked_at
@@ -33,6 +39,28 @@ class GatewayMetrics:
             "headrace_events", "Events by outcome: accepted, duplicate, conflict or rejected",
             ["topic", "outcome"], registry=self._registry,
         )  # fmt: skip
+        self._times = [
+            Histogram(name, says, ["topic"], registry=self._registry, buckets=_BOUNDS)
+            for name, says in (
+                (
+                    "headrace_acknowledge_seconds",
+                    "From reading a request with events to its answer, after the commit",
+                ),
+                (
+                    "headrace_log_wait_seconds",
+                    "Of it, how long its events waited for their turn to be written",
+                ),
+                (
+                    "headrace_write_seconds",
+                    "Of it, how long writing took: copying, updating the views, the commit",
+                ),
+            )
+        ]
+        for topic in TOPICS:  # what has not happened yet is 0, and not absent
+            for histogram in self._times:
+                histogram.labels(topic)
+            for outcome in get_args(Status):
+                self._events.labels(topic, outcome)
         self._predictions = Counter(
             "headrace_predictions", "Predictions by the HTTP status of their response", ["status"],
             registry=self._registry,
@@ -73,9 +101,15 @@ class GatewayMetrics:
 
     def count(self, topic: Topic, receipts: Sequence[Receipt]) -> None:
         """Count the events of one request."""
-        counts = Counts(receipt.status for receipt in receipts)
-        for outcome in get_args(Status):
-            self._events.labels(topic, outcome).inc(counts[outcome])
+        for outcome, count in Counts(receipt.status for receipt in receipts).items():
+            self._events.labels(topic, outcome).inc(count)
+
+    def time(self, topic: Topic, seconds: float, stored: Stored) -> None:
+        """Count the seconds that one request took, and their parts."""
+        for histogram, took in zip(
+            self._times, (seconds, stored.waited_s, stored.written_s), strict=True
+        ):
+            histogram.labels(topic).observe(took)
 
     def count_prediction(self, status: int) -> None:
         """Count one requested prediction."""

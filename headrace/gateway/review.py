@@ -25,7 +25,7 @@ from headrace.errors import ContractError
 from headrace.events.contract import MAX_ID, parse
 from headrace.events.labels import class_of
 from headrace.events.log import EventLog, Filled
-from headrace.gateway.ingest import store
+from headrace.gateway.ingest import receipts_of
 from headrace.gateway.wire import read_json, respond
 
 PAGE = Path(__file__).with_suffix(".html")
@@ -117,7 +117,8 @@ class ReviewDesk:
         event = parse(
             "feedback", {**said, "feedback_id": feedback_id, "event_time": at.isoformat()}
         )
-        (receipt,) = await store(self._log, "feedback", [Filled(event, ["event_time"])])
+        stored = self._log.submit("feedback", [Filled(event, ["event_time"])])
+        (receipt,) = await receipts_of(stored)
         if receipt.status == "rejected":
             raise ContractError("label", f"storable ({receipt.reason})", said.get("label"))
         return receipt.status != "conflict"

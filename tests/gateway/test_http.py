@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.engine import Engine
 from headrace.errors import SettingError
+from headrace.events.contract import TOPICS
 from headrace.gateway.server import serve
 from headrace.settings import Settings
 from tests.support.gateways import gateway_process, running_gateway
@@ -161,6 +162,28 @@ def test_metrics_tell_what_became_of_events_and_how_far_kafka_is_ahead(
     assert 60 <= time.time() - told["headrace_ingest_looked_at_seconds", "1", "feedback"] < 600
     assert told["headrace_database_up",] == 1
     assert told["headrace_events_queued",] == 0
+
+
+def test_metrics_tell_how_long_requests_with_events_took(http: httpx.Client) -> None:
+    for label in ("yes", "no"):
+        http.post("/v1/feedback", json=[{"request_id": "r", "label": label}, {"label": label}])
+    http.post("/v1/inferences", json={"model": "m"})
+    http.post("/v1/predict", json={"model": "nobody"})
+    told = {
+        (sample.name.removeprefix("headrace_"), sample.labels.get("topic")): sample.value
+        for family in text_string_to_metric_families(http.get("/metrics").text)
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")
+    }
+    for name in ("acknowledge", "log_wait", "write"):
+        counts = [told[f"{name}_seconds_count", topic] for topic in TOPICS]
+        assert counts == [1, 2, 0]
+    for topic in TOPICS[:2]:
+        whole, waited, written = (
+            told[f"{name}_seconds_sum", topic] for name in ("acknowledge", "log_wait", "write")
+        )
+        assert waited > 0 and written > 0
+        assert waited + written < whole
 
 
 def test_an_id_is_made_where_none_came(http: httpx.Client, engine: Engine) -> None:
