@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import (
+    acknowledge,
     dataset,
     drift,
     encoders,
@@ -38,6 +39,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 MEASURED = "\n## Measured\n\n"
 BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "ingest": ingest.run,
+    "acknowledge": acknowledge.run,
     "views": views.run,
     "visible": visible.run,
     "drift": drift.run,
