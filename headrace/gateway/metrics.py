@@ -35,11 +35,11 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._events = Counter(
+        events = Counter(
             "headrace_events", "Events by outcome: accepted, duplicate, conflict or rejected",
             ["topic", "outcome"], registry=self._registry,
         )  # fmt: skip
-        self._times = [
+        times = [
             Histogram(name, says, ["topic"], registry=self._registry, buckets=_BOUNDS)
             for name, says in (
                 (
@@ -56,11 +56,13 @@ class GatewayMetrics:
                 ),
             )
         ]
-        for topic in TOPICS:  # what has not happened yet is 0, and not absent
-            for histogram in self._times:
-                histogram.labels(topic)
-            for outcome in get_args(Status):
-                self._events.labels(topic, outcome)
+        # What has not happened yet is 0, and not absent.
+        self._events = {
+            (topic, outcome): events.labels(topic, outcome)
+            for topic in TOPICS
+            for outcome in get_args(Status)
+        }
+        self._times = {topic: [each.labels(topic) for each in times] for topic in TOPICS}
         self._predictions = Counter(
             "headrace_predictions", "Predictions by the HTTP status of their response", ["status"],
             registry=self._registry,
@@ -102,14 +104,13 @@ class GatewayMetrics:
     def count(self, topic: Topic, receipts: Sequence[Receipt]) -> None:
         """Count the events of one request."""
         for outcome, count in Counts(receipt.status for receipt in receipts).items():
-            self._events.labels(topic, outcome).inc(count)
+            self._events[topic, outcome].inc(count)
 
     def time(self, topic: Topic, seconds: float, stored: Stored) -> None:
         """Count the seconds that one request took, and their parts."""
-        for histogram, took in zip(
-            self._times, (seconds, stored.waited_s, stored.written_s), strict=True
-        ):
-            histogram.labels(topic).observe(took)
+        parts = seconds, stored.waited_s, stored.written_s
+        for histogram, took in zip(self._times[topic], parts, strict=True):
+            histogram.observe(took)
 
     def count_prediction(self, status: int) -> None:
         """Count one requested prediction."""
