@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -74,6 +75,27 @@ def run(engine: Engine, quick: bool = False) -> str:
         connection.execute("create schema raw")
         connection.execute(f"create table {RAW} (like events.feedback including all)")
         connection.execute(f"insert into {RAW} select * from events.feedback")
+    others = os.getloadavg()[0]
+    found = measure(engine, WAYS, rounds, seconds)
+    return "\n".join([
+        "# Acknowledge\n",
+        "Milliseconds from when a request with feedback was due until its answer, which comes "
+        "after the commit. Requests are due at even distances and do not wait for each other. "
+        f"The feedback is on predictions that are in the tables ({short(present)}). Sender, "
+        "gateway and PostgreSQL (fsync on) share the cores. The empty endpoint is the same "
+        "server, reads the body and answers. Raw COPY stores the same events, a transaction a "
+        "request, in a table of the same keys and indexes without triggers, over "
+        f"{RAW_CONNECTIONS} connections. CPU is microseconds an event, of gateway and database. "
+        f"{rounds} rounds of {seconds} s a way, in turns; medians of the rounds, also of each "
+        f"round's ratios. The load of the machine was {others:.1f} before. {machine(engine)}\n",
+        *(_shown(workload, ways) for workload, ways in found.items()),
+    ])  # fmt: skip
+
+
+def measure(
+    engine: Engine, ways: Sequence[str], rounds: int, seconds: int
+) -> dict[Workload, dict[str, list[Run]]]:
+    """Return what each round of each way took, by workload."""
     events = feedback(engine)
     found: dict[Workload, dict[str, list[Run]]] = {each: {} for each in WORKLOADS}
     with (
@@ -87,23 +109,11 @@ def run(engine: Engine, quick: bool = False) -> str:
             for workload in WORKLOADS:
                 say(f"acknowledge, round {number + 1}: {workload}")
                 batches = _batches(events, workload.size, workload.requests_s * seconds)
-                for at in range(len(WAYS)):
-                    way = WAYS[(number + at) % len(WAYS)]
+                for at in range(len(ways)):
+                    way = ways[(number + at) % len(ways)]
                     measured = _run(engine, sender, way, workload, batches, ours, other)
                     found[workload].setdefault(way, []).append(measured)
-    return "\n".join([
-        "# Acknowledge\n",
-        "Milliseconds from when a request with feedback was due until its answer, which comes "
-        "after the commit. Requests are due at even distances and do not wait for each other. "
-        f"The feedback is on predictions that are in the tables ({short(present)}). Sender, "
-        "gateway and PostgreSQL (fsync on) share the cores. The empty endpoint is the same "
-        "server, reads the body and answers. Raw COPY stores the same events, a transaction a "
-        "request, in a table of the same keys and indexes without triggers, over "
-        f"{RAW_CONNECTIONS} connections. CPU is microseconds an event, of gateway and database. "
-        f"{rounds} rounds of {seconds} s a way, in turns; medians of the rounds, also of each "
-        f"round's ratios. {machine(engine)}\n",
-        *(_shown(workload, ways) for workload, ways in found.items()),
-    ])  # fmt: skip
+    return found
 
 
 def feedback(engine: Engine) -> Iterator[Feedback]:
