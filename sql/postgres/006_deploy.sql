@@ -356,3 +356,22 @@ begin
     end loop;
 end
 $$;
+
+-- Functions of panes that an earlier version made plan the keys of every small batch anew; a pane
+-- that does not change is not made again.
+do $$
+declare
+    made regprocedure;
+begin
+    for made in
+        select oid
+        from pg_proc
+        where
+            pronamespace = to_regnamespace('panes')
+            and prorettype = 'trigger'::regtype
+            and not coalesce('plan_cache_mode=force_generic_plan' = any(proconfig), false)
+    loop
+        execute format('alter function %s set plan_cache_mode = force_generic_plan', made);
+    end loop;
+end
+$$;

@@ -1,7 +1,8 @@
 {#-
   A function that changes the pane, and the statement trigger that calls it. Transition tables have
   no statistics and plans are kept for the session, so joins are forced to use indexes, whatever the
-  first batch looked like.
+  first batch looked like. A plan for the very keys of a small batch looks cheaper than the kept one,
+  and making it costs more than the batch: the kept one is used.
 
   driver      the table with the trigger, 'schema.table'
   operation   'insert', 'update' or 'delete'
@@ -14,7 +15,7 @@
     create or replace function {{ this.schema }}.{{ name }}() returns trigger
     language plpgsql
     set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
-    set work_mem = '64MB'
+    set work_mem = '64MB' set plan_cache_mode = force_generic_plan
     as $pane$
     declare
         touched text [];
