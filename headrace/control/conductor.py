@@ -53,7 +53,12 @@ order by triggers.model, triggers.variant, triggers.model_version
 _ROLLOUTS = """
 select
     model, model_version, next_event as event, next_traffic as traffic, reason,
-    champion_version, predictions, labels, mean_reward, champion_mean_reward, difference
+    champion_version, predictions, labels, mean_reward, champion_mean_reward, difference,
+    best_probability,
+    case
+        when stage = 'canary' and next_event = 'canary' and best_probability is not null
+            then 'thompson'
+    end as allocation
 from headrace.rollout_trigger
 where due
 order by model, since, model_version

@@ -122,7 +122,10 @@ def rolls_out(engine: Engine, model: str) -> bool:
         """
         select policies.rollout != 'on' or (
             champions.model is not null
-            and (policies.shadow_pairs > 0 or policies.canary_steps is not null)
+            and (
+                policies.shadow_pairs > 0 or policies.canary_steps is not null
+                or policies.canary_allocation = 'thompson'
+            )
         ) or coalesce(checks.halts, false) as in_steps
         from headrace.model_policies as policies
         left join headrace.champions as champions on policies.model = champions.model

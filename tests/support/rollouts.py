@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from headrace.control.conductor import Conductor
@@ -26,7 +25,7 @@ class World:
     def __init__(
         self,
         engine: Engine,
-        right: Mapping[str, float],
+        right: dict[str, float],
         **policies: str,
     ) -> None:
         self.engine, self.right = engine, right

@@ -14,7 +14,7 @@
             model,
             model_version,
             status,
-            changed_at,
+            counts_since,
             max(case when status = 'champion' then model_version end) over (
                 partition by model
                 order by model_version
@@ -28,10 +28,10 @@
             canary.model,
             canary.model_version,
             canary.champion_version,
-            canary.changed_at as began_at,
+            canary.counts_since as began_at,
             clock.event_clock,
-            {{ headrace.pane_start('1 hour', 'canary.changed_at') }} as first_hour,
-            {{ headrace.pane_start('1 hour', 'canary.changed_at') }}
+            {{ headrace.pane_start('1 hour', 'canary.counts_since') }} as first_hour,
+            {{ headrace.pane_start('1 hour', 'canary.counts_since') }}
             >= {{ headrace.minutes_kept_from('clock.event_clock') }} as is_recent
         from versions as canary
         left join {{ ref('model_clock') }} as clock on canary.model = clock.model

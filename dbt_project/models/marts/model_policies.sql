@@ -42,6 +42,7 @@ select
     nullif(policies ->> 'default_label', '') as default_label,
     nullif(policies ->> 'custom_windows', '') as custom_windows,
     nullif(policies ->> 'canary_steps', '') as canary_steps,
+    policies ->> 'canary_allocation' as canary_allocation,
     policies ->> 'rollout' as rollout,
     nullif(policies ->> 'holdback_version', '') as holdback_version,
     policies ->> 'explore' as explore,
@@ -60,7 +61,8 @@ select
         'page_hinkley_delta', 'page_hinkley_threshold', 'psi_halt', 'max_error_rate',
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
         'quality_tolerance', 'suspect_auc', 'shadow_pairs', 'holdback', 'explore_rate',
-        'explore_temperature', 'explore_half_life', 'max_arm_share', 'review_overlap'
+        'explore_temperature', 'explore_half_life', 'max_arm_share', 'review_overlap',
+        'best_probability'
     ] %},
     (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}

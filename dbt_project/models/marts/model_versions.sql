@@ -16,7 +16,18 @@ with latest as (
             partition by model, model_version
             order by
                 {{ life_order('desc') }}
-        ) as place
+        ) as place,
+        -- The conductor marks the changes of share by which what was earned before counts on.
+        max(case
+            when event != 'canary'
+                or coalesce(metrics -> 'rollout' ->> 'allocation', '') != 'thompson'
+                then event_time
+        end) over (
+            partition by model, model_version
+            order by
+                {{ life_order('desc') }}
+            rows between unbounded preceding and unbounded following
+        ) as counts_since
     from {{ ref('stg_model_events') }}
 ),
 
@@ -106,6 +117,7 @@ select
     life.promoted_at,
     life.published_at,
     latest.event_time as changed_at,
+    coalesce(latest.counts_since, latest.event_time) as counts_since,
     life.run_id,
     life.trigger_id,
     life.dataset_id,

@@ -17,6 +17,7 @@ versions as (
         status as stage,
         coalesce(traffic, 0) as traffic,
         changed_at as since,
+        counts_since,
         row_number() over (
             partition by model, status
             order by changed_at desc, model_version desc
@@ -32,6 +33,7 @@ select
     versions.stage,
     versions.traffic,
     versions.since,
+    versions.counts_since,
     coalesce(champion.promoted_at > versions.since, false) as is_overtaken
 from versions
 left join champion on versions.model = champion.model
