@@ -24,6 +24,7 @@ from benchmarks import (
     lora,
     moments,
     online,
+    policies,
     statistics,
     storage,
     tabular,
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "federated": federated.run,
     "moments": moments.run,
     "tabular": tabular.run,
+    "policies": policies.run,
 }
 
 
