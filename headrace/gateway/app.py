@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -103,7 +102,7 @@ ENDPOINTS: dict[str, Any] = {
         "example": {"min_new_labels": 200},
     },
     "GET /metrics": {
-        "does": "metrics for Prometheus: events, the queue, the lag behind Kafka, the models' load"
+        "does": "metrics for Prometheus: events, batches, the queues, the lag behind Kafka, load"
     },
     "GET /healthz": {"does": "says whether the database responds and events are stored"},
 }  # fmt: skip
@@ -125,7 +124,7 @@ class Gateway:
             EventLog(self.engine) as self.log,
             ReaderKeeper(self.engine),
             _watching_kafka(self.engine),
-            Serving(self.engine) as self.serving,
+            Serving(self.engine, self.metrics.measure) as self.serving,
             Explorer(self.engine) as self.explorer,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
@@ -224,7 +223,7 @@ class Gateway:
 
     async def predict(self, request: Request) -> Response:
         items, many = await read_items(request)
-        responses = await asyncio.gather(*map(self.predictor.predict, items))
+        responses = await self.predictor.predict(items)
         for status, _ in responses:
             self.metrics.count_prediction(status)
         failed = [status for status, _ in responses if status != 200]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -21,7 +23,7 @@ MAX_SHADOW_BATCH, MAX_SHADOWS_WAITING = 8, 1_024
 class Job:
     """A question to the version that answers `unit`, or to the version `shadow`.
 
-    `passes` asks for so many answers with dropout as well.
+    `passes` asks for so many answers with dropout as well; `queued_at` is of `time.perf_counter`.
     """
 
     model: str
@@ -30,6 +32,7 @@ class Job:
     shadow: Served | None = None
     passes: int = 0
     future: Future[Prediction] = field(default_factory=Future)
+    queued_at: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # a queued job cannot be cancelled
@@ -44,17 +47,16 @@ class Jobs:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, job: Job) -> None:
-        """Queue a request.
-
-        Raises:
-            BusyError: too many requests wait.
-        """
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Queue requests, one behind the other; those there is no room for end in a BusyError."""
         with self._changed:
-            if len(self._requests) >= MAX_WAITING:
-                raise BusyError(f"{MAX_WAITING} predictions are waiting; send again later")
-            self._requests.append(job)
+            room = MAX_WAITING - len(self._requests)
+            self._requests.extend(jobs[:room])
             self._changed.notify()
+        for job in jobs[room:]:
+            job.future.set_exception(
+                BusyError(f"{MAX_WAITING} predictions are waiting; send again later")
+            )
 
     def offer(self, job: Job) -> bool:
         """Queue what a shadow is asked, unless too much of it waits; return whether it was."""

@@ -1,7 +1,8 @@
-"""Metrics for Prometheus: events of this gateway and how long they took, Kafka's lag, the load."""
+"""Metrics for Prometheus: events and batches of this gateway, the lag behind Kafka, the load."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Counts
 from collections.abc import Sequence
 from typing import get_args
@@ -14,6 +15,8 @@ from headrace.errors import EngineError
 from headrace.events.contract import TOPICS, Topic
 from headrace.events.log import Stored
 from headrace.events.rows import Receipt, Status
+from headrace.gateway.batch import Part
+from headrace.gateway.jobs import MAX_BATCH
 from headrace.gateway.scaling import loads
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -22,6 +25,10 @@ _BOUNDS = (
     0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1,
     0.2, 0.5, 1, 2, 5, 10, 30,
 )  # fmt: skip
+MOST_VERSIONS = 100  # with histograms of their own: online learning makes versions all the time
+# Of a batch, of a pass and of a wait, up to what a queue of MAX_WAITING takes.
+_ROWS = tuple(2.0**power for power in range(int(math.log2(MAX_BATCH)) + 1))
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIGNALS = {"up": 1, "steady": 0, "down": -1}
 _LAG = """
 select topic, partition, messages_behind, looked_at
@@ -72,6 +79,17 @@ class GatewayMetrics:
             "What shadows were asked, by outcome: answered, failed or dropped (too much waited)",
             ["outcome"], registry=self._registry,
         )  # fmt: skip
+        self._rows = self._histogram("headrace_batch_rows", "Rows of a version in a batch", _ROWS)
+        self._seconds = self._histogram(
+            "headrace_batch_seconds",
+            "How long a batch took that a version had rows in: one forward pass of all of its "
+            "versions on a base, and what each of them makes of it",
+            _SECONDS,
+        )
+        self._waits = self._histogram(
+            "headrace_queue_seconds", "How long a row waited for its batch to begin", _SECONDS
+        )
+        self._measured: dict[tuple[str, str], None] = {}  # the one asked last is the last one
         self._queued = self._gauge("headrace_events_queued", "Events that wait for a commit")
         self._up = self._gauge("headrace_database_up", "Whether the database answers")
         self._behind = self._gauge(
@@ -120,6 +138,17 @@ class GatewayMetrics:
         """Count what a shadow was asked."""
         self._shadows.labels(outcome).inc()
 
+    def measure(self, parts: Sequence[Part], began: float, took_s: float) -> None:
+        """Note a batch, as `Serving` tells of it. The thread of the batches calls this."""
+        for part in parts:
+            version = part.version.row.model, part.version.row.model_version
+            self._make_room(version)
+            self._rows.labels(*version).observe(len(part.jobs))
+            self._seconds.labels(*version).observe(took_s)
+            waits = self._waits.labels(*version)
+            for job in part.jobs:
+                waits.observe(began - job.queued_at)
+
     def exposition(self, engine: Engine, queued: int) -> bytes:
         """Query the database and return all metrics in Prometheus's text format."""
         self._queued.set(queued)
@@ -142,6 +171,20 @@ class GatewayMetrics:
                     if load[name] is not None:
                         gauge.labels(model).set(load[name])
         return expose(self._registry)
+
+    def _make_room(self, version: tuple[str, str]) -> None:
+        """Forget the version that was asked longest ago, where this one would be too many."""
+        self._measured.pop(version, None)
+        self._measured[version] = None
+        if len(self._measured) > MOST_VERSIONS:
+            oldest = next(iter(self._measured))
+            del self._measured[oldest]
+            for histogram in (self._rows, self._seconds, self._waits):
+                histogram.remove(*oldest)
+
+    def _histogram(self, name: str, says: str, buckets: Sequence[float]) -> Histogram:
+        labels = ["model", "model_version"]
+        return Histogram(name, says, labels, registry=self._registry, buckets=buckets)
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
         return Gauge(name, says, labels, registry=self._registry)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,10 @@ from headrace.events.rows import Receipt
 from headrace.gateway.answers import Prediction, PredictionError
 from headrace.gateway.assignment import unit_of
 from headrace.gateway.explorer import Explorer
+from headrace.gateway.ingest import CHECKED_AT_ONCE
+from headrace.gateway.jobs import Job
 from headrace.gateway.serving import Serving
-from headrace.gateway.wire import EXPECTED, http_error
+from headrace.gateway.wire import EXPECTED, HttpError, http_error
 from headrace.model.inputs import Example
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,38 @@ MEASURED = ("score", "probabilities", "latency_ms")
 EXPLORED = ("prediction", "propensity")
 # And of what has no answer of its own to give again.
 ANSWERED = ("prediction", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request and the job that answers it; `filled` are fields that its sender did not set."""
+
+    request: Inference
+    filled: tuple[str, ...]
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What was answered, as it is logged, and what it was told of."""
+
+    inference: Inference
+    prediction: Prediction
+    example: Example
+
+    def body(self) -> dict[str, Any]:
+        said = self.inference
+        return {
+            "request_id": said.request_id,
+            "model": said.model,
+            "model_version": said.model_version,
+            "variant": said.variant,
+            "prediction": said.prediction,
+            "score": said.score,
+            "scores": self.prediction.scores or {},
+            "propensity": said.propensity,
+            "latency_ms": said.latency_ms,
+        }
 
 
 class Predictor:
@@ -61,54 +95,71 @@ class Predictor:
         self._shadows_up_to = queue_rows // 2
         self._count_shadow = count_shadow
 
-    async def predict(self, payload: object) -> tuple[int, Any]:
-        """Return (HTTP status, body) for one request. Its inference is stored after the response.
+    async def predict(self, payloads: Sequence[object]) -> list[tuple[int, Any]]:
+        """Return (HTTP status, body) for each request of one call; each fails alone.
 
-        So are those of shadows, which are asked when the answer is there, and of a version that
-        failed.
+        They are queued together. Their inferences are stored after the response. So are those of
+        shadows, which are asked when the answers are there, and of a version that failed.
         """
         began = time.perf_counter()
+        asked: list[_Asked | HttpError] = []
+        for number, payload in enumerate(payloads, 1):
+            asked.append(self._asked(payload))
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self.serving.predict([one.job for one in asked if isinstance(one, _Asked)])
+        events: list[Filled] = []
+        found = [
+            await self._answered(one, began, events) if isinstance(one, _Asked) else one
+            for one in asked
+        ]
         try:
-            request = parse_request(payload)
-            assert isinstance(payload, Mapping)
-            filled = [*filled_fields(payload), *MEASURED]
-            example = example_of(request)
-            try:
-                prediction = await asyncio.wrap_future(
-                    self.serving.predict(
-                        request.model,
-                        unit_of(request),
-                        example,
-                        self.explorer.passes(request.model),
-                    )
-                )
-            except PredictionError as error:
-                self._store(_unseen(request, error.version, error), [*filled, *ANSWERED])
-                raise
-            prediction = self.explorer.answer(request.model, request.request_id, prediction)
-            if prediction.propensity is not None:
-                filled += EXPLORED
-            took_ms = round((time.perf_counter() - began) * 1000, 3)
-            inference = _answered(request, prediction, took_ms)
-            if inference.features != request.features:
-                filled.append("features")
-            self._store(inference, filled)
+            self.store(events)
         except EXPECTED as error:
             failure = http_error(error)
-            return failure.status, failure.body()
-        if prediction.version.variant != HOLDOUT:
-            self._shadow(inference, replace(example, features=prediction.features))
-        return 200, {
-            "request_id": inference.request_id,
-            "model": inference.model,
-            "model_version": inference.model_version,
-            "variant": inference.variant,
-            "prediction": inference.prediction,
-            "score": inference.score,
-            "scores": prediction.scores or {},
-            "propensity": inference.propensity,
-            "latency_ms": inference.latency_ms,
-        }
+            found = [failure if isinstance(one, _Answered) else one for one in found]
+        for one in found:
+            if isinstance(one, _Answered) and one.prediction.version.variant != HOLDOUT:
+                self._shadow(one.inference, one.example)
+        return [(200 if isinstance(one, _Answered) else one.status, one.body()) for one in found]
+
+    def _asked(self, payload: object) -> _Asked | HttpError:
+        try:
+            request = parse_request(payload)
+        except ContractError as error:
+            return http_error(error)
+        assert isinstance(payload, Mapping)
+        job = Job(
+            request.model,
+            example_of(request),
+            unit_of(request),
+            passes=self.explorer.passes(request.model),
+        )
+        return _Asked(request, (*filled_fields(payload), *MEASURED), job)
+
+    async def _answered(
+        self, asked: _Asked, began: float, events: list[Filled]
+    ) -> _Answered | HttpError:
+        """Wait for an answer; add what is to be stored to `events`."""
+        request, filled = asked.request, list(asked.filled)
+        try:
+            prediction = await asyncio.wrap_future(asked.job.future)
+        except PredictionError as error:
+            unseen = _unseen(request, error.version, error)
+            events.append(Filled(unseen, [*filled, *ANSWERED]))
+            return http_error(error)
+        except EXPECTED as error:
+            return http_error(error)
+        prediction = self.explorer.answer(request.model, request.request_id, prediction)
+        if prediction.propensity is not None:
+            filled += EXPLORED
+        took_ms = round((time.perf_counter() - began) * 1000, 3)
+        inference = _logged(request, prediction, took_ms)
+        if inference.features != request.features:
+            filled.append("features")
+        events.append(Filled(inference, filled))
+        example = replace(asked.job.example, features=prediction.features)
+        return _Answered(inference, prediction, example)
 
     def _shadow(self, served: Inference, example: Example) -> None:
         """Have the shadows of the model answer the same."""
@@ -123,23 +174,26 @@ class Predictor:
         unseen = _unseen(served, version, error)
         if error is None:
             prediction = answer.result()
-            unseen = _answered(unseen, prediction, round(prediction.took_ms, 3))
+            unseen = _logged(unseen, prediction, round(prediction.took_ms, 3))
         if self._log.queued > self._shadows_up_to:  # leave the rest to what was served
             self._count_shadow("dropped")
             return
         try:
-            self._store(unseen, ["event_time", "features", *MEASURED, *ANSWERED])
+            filled = ["event_time", "features", *MEASURED, *ANSWERED]
+            self.store([Filled(unseen, filled)])
         except (BusyError, EngineError):
             self._count_shadow("dropped")
         else:
             self._count_shadow("answered" if error is None else "failed")
 
-    def _store(self, inference: Inference, filled: Sequence[str]) -> None:
-        self.store([Filled(inference, filled)])
-
     def store(self, inferences: Sequence[Filled]) -> None:
-        """Have inferences stored; why one cannot be is logged."""
-        self._log.submit("inference", inferences).add_done_callback(_log_unstored)
+        """Have inferences stored; why one cannot be is logged.
+
+        Raises:
+            BusyError, EngineError: as `EventLog.submit`.
+        """
+        if inferences:
+            self._log.submit("inference", inferences).add_done_callback(_log_unstored)
 
 
 def parse_request(payload: object) -> Inference:
@@ -179,7 +233,7 @@ def example_of(request: Inference) -> Example:
     )
 
 
-def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
+def _logged(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
     version = prediction.version
     return msgspec.structs.replace(
         request,

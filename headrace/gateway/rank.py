@@ -14,6 +14,7 @@ from headrace.events.contract import Inference, filled_fields, uuid7
 from headrace.events.log import Filled
 from headrace.gateway.answers import Prediction
 from headrace.gateway.assignment import unit_of
+from headrace.gateway.jobs import Job
 from headrace.gateway.predict import MEASURED, Predictor, example_of, parse_request
 from headrace.gateway.wire import EXPECTED, http_error
 
@@ -120,8 +121,9 @@ async def _answers(items: list[Inference], predictor: Predictor) -> list[Predict
     """
     unit = unit_of(items[0])
     for _ in range(TRIES):
-        futures = [predictor.serving.predict(item.model, unit, example_of(item)) for item in items]
-        answers = list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        jobs = [Job(item.model, example_of(item), unit) for item in items]
+        predictor.serving.predict(jobs)
+        answers = [await asyncio.wrap_future(job.future) for job in jobs]
         if len({answer.version for answer in answers}) == 1:
             return answers
     raise BusyError("the version that answers changed; send again")

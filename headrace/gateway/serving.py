@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from headrace.control.load_failures import LoadFailures
 from headrace.control.plan import CHAMPION, FORMER, HOLDOUT, Served
 from headrace.engine import Engine
-from headrace.errors import ModelError, NotLoadedError, NotServedError
-from headrace.gateway.answers import Prediction, PredictionError, passes, prediction
+from headrace.errors import ModelError, NotLoadedError, NotServedError, one_line
+from headrace.gateway.answers import Prediction
+from headrace.gateway.batch import Part, answer
 from headrace.gateway.jobs import Job, Jobs
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
@@ -28,10 +29,18 @@ STOP_TIMEOUT_S = 30.0
 
 
 class Serving:
-    """Loads the versions of the serving plan and predicts with them. A context manager."""
+    """Loads the versions of the serving plan and predicts with them. A context manager.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        measure: is told of each batch: its parts, when it was begun (`time.perf_counter`), and the
+            seconds that it took.
+    """
+
+    def __init__(
+        self, engine: Engine, measure: Callable[[Sequence[Part], float, float], None]
+    ) -> None:
         self._engine = engine
+        self._measure = measure
         self._loader = Loader(engine)
         self._failures = LoadFailures(engine)
         self._prepared = False
@@ -51,21 +60,22 @@ class Serving:
         self._thread.join(STOP_TIMEOUT_S)
         self._loader.close()
 
-    def predict(
-        self, model: str, unit: str, example: Example, passes: int = 0
-    ) -> Future[Prediction]:
-        """Queue a request of a unit; the future has the prediction, or a ModelError.
+    def predict(self, jobs: Sequence[Job]) -> None:
+        """Queue requests, those of one call together.
 
-        `passes` asks for so many answers with dropout as well, where the version can give them.
-
-        Raises:
-            NotServedError, NotLoadedError: no version of the model can predict.
-            BusyError: too many requests are queued.
+        The future of each will have its prediction, or a ModelError (a NotServedError or
+        NotLoadedError where no version of the model can predict), or a BusyError where too many
+        requests are queued.
         """
-        self._choose(self._plan, model, unit)
-        job = Job(model, example, unit, passes=passes)
-        self._jobs.put(job)
-        return job.future
+        plan, known = self._plan, []
+        for job in jobs:
+            try:
+                self._choose(plan, job.model, job.unit)
+            except ModelError as error:
+                job.future.set_exception(error)
+            else:
+                known.append(job)
+        self._jobs.put(known)
 
     def shadow(
         self, model: str, example: Example
@@ -142,11 +152,17 @@ class Serving:
 
     def _run(self) -> None:
         while jobs := self._jobs.take():
-            self._answer(jobs)
+            try:
+                self._answer(jobs)
+            except Exception as error:
+                logger.exception("a batch of %d failed", len(jobs))
+                for job in jobs:
+                    if not job.future.done():
+                        job.future.set_exception(ModelError(f"the batch failed: {one_line(error)}"))
             del jobs  # a version that left the plan is freed after its last batch
 
     def _answer(self, jobs: list[Job]) -> None:
-        plan = self._plan
+        plan, began = self._plan, time.perf_counter()
         chosen: dict[LoadedVersion, list[Job]] = defaultdict(list)
         for job in jobs:
             try:
@@ -154,8 +170,11 @@ class Serving:
                     chosen[version].append(job)
             except ModelError as error:
                 job.future.set_exception(error)
-        for version, of_version in chosen.items():
-            self._predict(version, of_version)
+        parts = [
+            Part(version, asked, self._with_online(version, asked))
+            for version, asked in chosen.items()
+        ]
+        self._measure(parts, began, answer(parts))
 
     def _asked(self, plan: Plan, job: Job) -> LoadedVersion | None:
         """Return the version that a job asks; None for a shadow that is none any more."""
@@ -163,32 +182,6 @@ class Serving:
             return self._choose(plan, job.model, job.unit)
         shadows = plan[job.model].shadows if job.model in plan else ()
         return next((version for version in shadows if version.row == job.shadow), None)
-
-    def _predict(self, version: LoadedVersion, jobs: list[Job]) -> None:
-        began = time.perf_counter()
-        try:
-            examples = self._with_online(version, jobs)
-            answers = version.predictor.predict(examples)
-            most = max(job.passes for job in jobs)
-            several = passes(version, examples, most) if most else None
-            took_ms = (time.perf_counter() - began) * 1000
-            for row, (job, example) in enumerate(zip(jobs, examples, strict=True)):
-                try:
-                    found = prediction(version, example.features, answers[row], took_ms)
-                    if several is not None:
-                        found = replace(found, passes=several[:, row])
-                except ModelError as error:
-                    job.future.set_exception(PredictionError(version.row, error))
-                else:
-                    job.future.set_result(found)
-        except Exception as error:
-            logger.exception(
-                "version %s of %s failed on a batch of %d",
-                version.row.model_version, version.row.model, len(jobs),
-            )  # fmt: skip
-            for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(PredictionError(version.row, error))
 
     def _with_online(self, version: LoadedVersion, jobs: list[Job]) -> list[Example]:
         examples = [job.example for job in jobs]

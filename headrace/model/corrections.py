@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example
-from headrace.model.recipe import Predictor, passes_of
+from headrace.model.recipe import Predictor
+from headrace.model.together import Answering, Answers, alone, answering
 
 SURE = 0.99  # the probability of a label that somebody has set
 
@@ -47,12 +48,13 @@ class Corrected:
 
     def predict(self, examples: Sequence[Example]) -> NDArray[Any]:
         """Return probabilities, (n, labels)."""
-        return self._put_right(self._predictor.predict(examples), examples)
+        return alone(self.answering(examples, 0)).rows
 
-    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
-        """Return those of the predictor, (number, n, labels)."""
-        found = passes_of(self._predictor, examples, number)
-        return None if found is None else self._put_right(found, examples)
+    def answering(self, examples: Sequence[Example], passes: int) -> Answering:
+        """The answers of the predictor, and its passes, put right."""
+        found = yield from answering(self._predictor, examples, passes)
+        several = None if found.passes is None else self._put_right(found.passes, examples)
+        return Answers(self._put_right(found.rows, examples), several)
 
     def _put_right(self, out: NDArray[Any], examples: Sequence[Example]) -> NDArray[Any]:
         for row, example in enumerate(examples):

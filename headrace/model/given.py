@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example, Id
-from headrace.model.recipe import ANSWER, Predictor, Task, Writer, passes_of
+from headrace.model.recipe import ANSWER, Predictor, Task, Writer
+from headrace.model.together import Answering, answering
 
 
 class Given:
@@ -25,9 +26,9 @@ class Given:
         """Return what the version answers."""
         return self._version.predict(self._given(examples))
 
-    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
-        """Return those of the version."""
-        return passes_of(self._version, self._given(examples), number)
+    def answering(self, examples: Sequence[Example], passes: int) -> Answering:
+        """Answer as the version does."""
+        return answering(self._version, self._given(examples), passes)
 
     def log_losses(
         self, examples: Sequence[Example], answers: Sequence[str]

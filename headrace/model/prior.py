@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.inputs import Example
-from headrace.model.recipe import Predictor, passes_of
+from headrace.model.recipe import Predictor
+from headrace.model.together import Answering, Answers, alone, answering
 
 
 class PriorCorrected:
@@ -23,13 +24,13 @@ class PriorCorrected:
 
     def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Probabilities, (n, labels)."""
-        out: NDArray[np.float32] = self._corrected(self._version.predict(examples))
-        return out.astype(np.float32)
+        return alone(self.answering(examples, 0)).rows
 
-    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
-        """Those of the version, corrected in the same way."""
-        found = passes_of(self._version, examples, number)
-        return None if found is None else self._corrected(found)
+    def answering(self, examples: Sequence[Example], passes: int) -> Answering:
+        """The answers of the version, and its passes, corrected in the same way."""
+        found = yield from answering(self._version, examples, passes)
+        several = None if found.passes is None else self._corrected(found.passes)
+        return Answers(self._corrected(found.rows).astype(np.float32), several)
 
     def _corrected(self, p: NDArray[Any]) -> NDArray[Any]:
         moved = p * self._odds

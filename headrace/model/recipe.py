@@ -68,6 +68,8 @@ class Progress(Protocol):
 class Predictor(Protocol):
     """A loaded version. It never changes, and any thread may call it.
 
+    One that shares a network with others has `answering`, too (`headrace.model.together`).
+
     Attributes:
         labels: the classes, in the order of `predict`'s columns; none but for a classification.
         features: names of the features that it reads.
@@ -83,18 +85,6 @@ class Predictor(Protocol):
         the probability of a click, (n,). Preference: the reward of the answer in the feature
         `answer`, (n,). Generation: an answer each, (n,) of strings.
         """
-
-
-def passes_of(
-    version: Predictor, examples: Sequence[Example], number: int
-) -> NDArray[np.float64] | None:
-    """Return a classifier's probabilities from passes with dropout, (number, n, labels).
-
-    None of a version without a method `passes`, or that was not trained with dropout.
-    """
-    ask = getattr(version, "passes", None)
-    found: NDArray[np.float64] | None = ask(examples, number) if ask else None
-    return found
 
 
 class Writer(Predictor, Protocol):

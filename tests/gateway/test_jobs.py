@@ -25,8 +25,7 @@ def test_requests_go_before_shadows_and_do_not_share_a_batch_with_them() -> None
     asked = [shadow(), shadow()]
     assert all(map(jobs.offer, asked))
     requests = [request() for _ in range(MAX_BATCH + 1)]
-    for one in requests:
-        jobs.put(one)
+    jobs.put(requests)
     assert jobs.take() == requests[:MAX_BATCH]
     assert jobs.take() == requests[MAX_BATCH:]
     assert jobs.take() == asked
@@ -36,16 +35,20 @@ def test_shadows_beyond_the_bound_are_refused_and_requests_are_not() -> None:
     jobs = Jobs()
     taken = [jobs.offer(shadow()) for _ in range(MAX_SHADOWS_WAITING + 1)]
     assert taken == [True] * MAX_SHADOWS_WAITING + [False]
-    for _ in range(MAX_WAITING):
-        jobs.put(request())
+    jobs.put([request()])
+    asked = [request() for _ in range(MAX_WAITING)]
+    jobs.put(asked)
+    assert not any(one.future.done() for one in asked[:-1])
     with pytest.raises(BusyError):
-        jobs.put(request())
+        asked[-1].future.result(0)
+    taken_before = [one for _ in range(MAX_WAITING // MAX_BATCH) for one in jobs.take()]
+    assert taken_before[1:] == asked[:-1]
 
 
 def test_what_was_requested_before_the_end_is_answered_and_no_shadow_is() -> None:
     jobs = Jobs()
     jobs.offer(shadow())
     last = request()
-    jobs.put(last)
+    jobs.put([last])
     jobs.close()
     assert [jobs.take(), jobs.take()] == [[last], []]

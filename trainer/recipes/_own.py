@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import ModelError, shorten
+from headrace.errors import ModelError, StoppedError, shorten
 from headrace.model.inputs import Example
 from headrace.model.recipe import Progress, Task, TrainingSet
 from headrace.model.table import Columns
@@ -148,7 +148,8 @@ class Answers:
         """Return probabilities, (n, labels), or values, (n,).
 
         Raises:
-            ModelError: the program fails, takes too long, or its answer is of another shape.
+            ModelError: the program fails, or its answer is of another shape.
+            StoppedError: it ended, takes too long or does not answer in JSON.
         """
         shape = (len(examples), len(self.labels)) if self.labels else (len(examples),)
         if not examples:
@@ -178,7 +179,7 @@ class Answers:
         if is_new := program is None or not program.is_running:
             since = time.monotonic() - self._started_at
             if since < PAUSE_S:
-                raise ModelError(
+                raise StoppedError(
                     f"predict of {self._own.model}: the program died {since:.0f} s after its "
                     f"start, and is started again {PAUSE_S:.0f} s after it"
                 )
@@ -187,9 +188,9 @@ class Answers:
         try:
             answer = json.loads(said := program.ask(line, timeout_s))
         except ModelError as error:
-            raise ModelError(f"predict of {self._own.model}: the program {error}") from None
+            raise StoppedError(f"predict of {self._own.model}: the program {error}") from None
         except ValueError:
-            raise ModelError(
+            raise StoppedError(
                 f"predict of {self._own.model}: must write a line of JSON for each that it reads, "
                 f"got {shorten(said.decode(errors='replace'))}"
             ) from None

@@ -1,20 +1,18 @@
 """Exports an encoder to ONNX, once for each base, into the cache.
 
 FOLDER/float32.onnx     ids, mask and the matrices of LoRA in, pooled states out
-       int8.onnx        the same with the weights of linear layers in 8 bits
+       int8.onnx        the same with linear layers in 8 bits
        tokenizer.json
        graph.json       the size of a state, and the layers that have inputs for LoRA
 
 An export is used once its states equal those of torch. It is made in a process of its own
-(``python -m headrace.model.text.export BASE FOLDER``): torch is not needed by those that serve, and
-the quantizer sets up logging for the whole process.
+(``python -m headrace.model.text.export BASE FOLDER``): torch is not needed by those that serve.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -39,11 +37,23 @@ from headrace.model.text.graph import (
     matrix_input,
 )  # fmt: skip
 from headrace.model.text.lora import Lora
+from headrace.model.text.quantise import quantise
+from headrace.model.text.tokens import padded, tokenize
 
 OPSET = 20  # the newest that torch's exporter by tracing knows
 EQUAL = 1e-4  # largest difference of a state from torch's, as a share of the largest above 1
 RANK = 2  # of the matrices that the export is made with; those of versions may have any
-BLOCK = 32  # weights of int8 that share a scale, and activations, too
+# Texts of many kinds: which channels of a base are large depends little on what it reads.
+TEXTS = (
+    "The train to the coast was late again, so we waited an hour in the rain.",
+    "A buffer overflow in the parser lets a remote attacker run code.",
+    "How do I cancel my plan? I was charged twice last month!",
+    "Revenue rose 12% to $3.4 million in the third quarter of 2023.",
+    "def f(x): return x * 2  # doubles a number",
+    "Der schnelle braune Fuchs springt über den faulen Hund.",
+    "Please find attached the invoice no. 20-1147, due on 1 May.",
+    "This film is wonderful: funny, sad and never boring.",
+)
 
 
 def export(base: str, folder: Path) -> None:
@@ -52,7 +62,8 @@ def export(base: str, folder: Path) -> None:
     Raises:
         ModelError: the base cannot be exported, or its graph computes something else.
     """
-    encoder = load_encoder(base, dtype=torch.float32)
+    # The usual attention is traced with a guard against rows without tokens, which takes time.
+    encoder = load_encoder(base, dtype=torch.float32, attn_implementation="eager")
     encoder = Encoder(encoder.model, encoder.tokenizer, torch.device("cpu"))
     with folder_once(folder) as draft:
         traced = _Traced(copy.deepcopy(encoder.model)).eval()
@@ -60,7 +71,7 @@ def export(base: str, folder: Path) -> None:
         (draft / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
         encoder.tokenizer.save(str(draft / TOKENIZER))
         _write(traced, draft / "float32.onnx")
-        _quantise(draft / "float32.onnx", draft / "int8.onnx")
+        _quantise(draft)
         _check(encoder, Graph(draft, "float32"))
 
 
@@ -130,26 +141,12 @@ def _write(traced: _Traced, path: Path) -> None:
         )
 
 
-def _quantise(path: Path, target: Path) -> None:
-    """Write the graph with 8-bit weights, a scale for each block of 32.
-
-    With one scale for a whole matrix (`quantize_dynamic`) states differ four to five times as much.
-    """
-    import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import (
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
-    )
-
-    # It tells of every node, and sets up logging so that this is seen.
-    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
-    how = DefaultWeightOnlyQuantConfig(
-        block_size=BLOCK, is_symmetric=True, accuracy_level=4, op_types_to_quantize=("MatMul",),
-        bits=8,
-    )  # fmt: skip
-    quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=8, algo_config=how)
-    quantizer.process()
-    quantizer.model.save_model_to_file(str(target))
+def _quantise(draft: Path) -> None:
+    """Write the graph with 8-bit weights, by what TEXTS are like in it."""
+    graph = Graph(draft, "float32")
+    ids, mask = padded(tokenize(graph.tokenizer, TEXTS, most=64))
+    feeds = {IDS: ids, MASK: mask, **graph.constants(None)}
+    quantise(draft / "float32.onnx", draft / "int8.onnx", feeds)
 
 
 def _check(encoder: Encoder, graph: Graph) -> None:

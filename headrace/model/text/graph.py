@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from headrace.errors import ModelError
 from headrace.model.text.lora import Floats32, Lora
-from headrace.model.text.tokens import batches_of_like_length, padded, tokenize
+from headrace.model.text.tokens import padded, passes_of_like_length, tokenize
 
 Precision = Literal["float32", "int8"]
 TOKENIZER, FACTS = "tokenizer.json", "graph.json"
 IDS, MASK, COLUMNS, STATES = "input_ids", "attention_mask", "columns", "states"
 SIDES = ("A", "B")
+LARGEST = 1e10  # number of an adapter
+TOKENS = 512  # of a pass, padding included
 
 
 def matrix_input(linear: str, side: str) -> str:
@@ -66,23 +68,35 @@ class Graph:
         self._inputs = {one.name for one in self._session.get_inputs()}
 
     def check(self, lora: Lora) -> None:
-        """Refuse an adapter of layers that the graph has no inputs for.
+        """Refuse an adapter of layers that the graph has no inputs for, and numbers too large.
+
+        What a row has of another's adapter is multiplied by 0, which leaves no trace of finite
+        numbers only. The runtime hides others: its softmax makes numbers of NaN.
 
         Raises:
-            ModelError: it names one of them.
+            ModelError: it names one of the layers.
         """
         for name, (a, b) in lora.matrices.items():
             inputs, outputs = self.linears.get(name, (0, 0))
             wanted, got = ((inputs, lora.rank), (lora.rank, outputs)), (a.shape, b.shape)
             if wanted != got:
                 raise ModelError(f"adapter: {name} must have the shapes {wanted}, got {got}")
+            for matrix in (a, b):
+                if not (largest := np.abs(matrix).max(initial=0)) <= LARGEST:
+                    raise ModelError(
+                        f"adapter: {name} must hold numbers up to {LARGEST:g}, got {largest}"
+                    )
 
     def states(
         self, tokens: Sequence[Sequence[int]], adapters: Sequence[Lora | None]
     ) -> NDArray[np.float32]:
-        """Return the pooled states of all rows, (n, dim), each with its adapter."""
+        """Return the pooled states of all rows, (n, dim), each with its adapter.
+
+        Rows of like length are a pass of at most TOKENS tokens: what a larger one computes no
+        longer fits a processor's caches.
+        """
         out = np.zeros((len(tokens), self.dim), np.float32)
-        for rows in batches_of_like_length(tokens):
+        for rows in passes_of_like_length(tokens, TOKENS):
             ids, mask = padded([tokens[row] for row in rows])
             feeds = {IDS: ids, MASK: mask, **self._side_by_side([adapters[row] for row in rows])}
             out[rows] = self._session.run([STATES], feeds)[0]

@@ -29,7 +29,7 @@ from headrace.settings import Settings
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 600.0  # of an export
-FORMAT = 1  # of what `headrace.model.text.export` writes
+FORMAT = 2  # of what `headrace.model.text.export` writes
 TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime")
 # Devices of graphics drivers on Linux, and on Windows' subsystem for it.
 GPUS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))

@@ -1,14 +1,15 @@
-"""Sparse vectors of what a text is made of, weighed by how rare it is."""
+"""What a text is made of, weighed by how rare it is: the numbers of scikit-learn's vectorizer.
+
+It takes most of a millisecond for one text, and this a tenth of that.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from headrace.model.inputs import Example
 
@@ -28,18 +29,9 @@ class Tfidf:
     def __init__(
         self, analyzer: Analyzer, vocabulary: Sequence[str], idf: NDArray[np.float32]
     ) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         self.vocabulary, self.idf = list(vocabulary), idf
-        if self.vocabulary:
-            self._vectors = TfidfVectorizer(
-                analyzer=analyzer,
-                lowercase=False,
-                sublinear_tf=True,
-                vocabulary=self.vocabulary,
-                dtype=np.float32,
-            )
-            self._vectors.idf_ = idf
+        self._analyzer = analyzer
+        self._places = {term: place for place, term in enumerate(self.vocabulary)}
 
     @classmethod
     def fit(cls, analyzer: Analyzer, examples: Sequence[Example]) -> Tfidf:
@@ -53,8 +45,10 @@ class Tfidf:
         idf = np.log((1 + len(examples)) / (1 + seen)) + 1
         return cls(analyzer, vocabulary, idf.astype(np.float32))
 
-    def vectors(self, examples: Sequence[Example]) -> Any:
-        """Return a sparse matrix, (n, terms), whose rows have the length 1 or 0."""
-        if not self.vocabulary:
-            return csr_matrix((len(examples), 0), dtype=np.float32)
-        return self._vectors.transform(examples)
+    def row(self, example: Example) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the places of an example's terms, sorted, and their weights, of length 1 or 0."""
+        places = (self._places.get(term) for term in self._analyzer(example))
+        known = np.array([place for place in places if place is not None], np.int32)
+        found, counts = np.unique(known, return_counts=True)
+        weights = (1 + np.log(counts)).astype(np.float32) * self.idf[found]
+        return found, weights / max(float(np.linalg.norm(weights)), 1e-12)

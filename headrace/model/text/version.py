@@ -29,7 +29,9 @@ from headrace.model.text.linear import FLOOR, Floats, Linear, Standard
 from headrace.model.text.lora import DROPOUT
 from headrace.model.text.served import TextEncoder, serving_encoder
 from headrace.model.text.stack import pooled
+from headrace.model.text.together import States
 from headrace.model.text.words import Words
+from headrace.model.together import Answering, Answers, alone
 
 FORMAT = 3
 READABLE = (2, 3)  # 2 knew no letters; 1 was a network that read text and features together
@@ -192,47 +194,54 @@ class TextClassifier:
 
     def predict(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Return probabilities, (n, labels)."""
-        if not examples:
-            return np.zeros((0, len(self.labels)), np.float32)
-        logs, states = self.stacked(examples)
-        moved = states @ self.correction.weight.T + self.correction.bias
-        return np.asarray(softmax(logs + moved, axis=1), np.float32)
+        return alone(self.answering(examples, 0)).rows
 
-    def passes(self, examples: Sequence[Example], number: int) -> NDArray[np.float64] | None:
-        """Return probabilities with dropout of the pooled states, (number, n, labels).
+    def answering(self, examples: Sequence[Example], passes: int) -> Answering:
+        """Answer once the states of the texts are there; `passes` drop out some of them.
 
-        None without an adapter: it alone was trained with dropout.
+        There are none without an adapter: it alone was trained with dropout.
         """
-        if "adapter" not in self.weights or not examples:
-            return None
-        parts, states = self._parts(examples)
-        rng = np.random.default_rng(0)
-        kept = rng.random((number, 1, states.shape[1])) >= DROPOUT
-        out = np.empty((number, len(examples), len(self.labels)))
+        if not examples:
+            return Answers(np.zeros((0, len(self.labels)), np.float32))
+        states = self.states.standardised((yield self._wanted(examples)))
+        parts = self._parts(examples, states)
+        rows = np.asarray(self._moved(parts, states), np.float32)
+        if not passes or "adapter" not in self.weights:
+            return Answers(rows)
+        kept = np.random.default_rng(0).random((passes, 1, states.shape[1])) >= DROPOUT
+        several = np.empty((passes, *rows.shape))
         for turn, mask in enumerate(kept):
             dropped = states * mask / (1 - DROPOUT)
             parts[1] = self.states.linear.logs(dropped)
-            moved = dropped @ self.correction.weight.T + self.correction.bias
-            logs = pooled(np.array(list(self.weights.values())), parts)
-            out[turn] = softmax(logs + moved, axis=1)
-        return out
+            several[turn] = self._moved(parts, dropped)
+        return Answers(rows, several)
 
     def stacked(self, examples: Sequence[Example]) -> tuple[Floats, NDArray[np.float32]]:
         """Return log probabilities (n, labels) and standardised states (n, dim)."""
-        parts, states = self._parts(examples)
-        return pooled(np.array(list(self.weights.values())), parts), states
+        (found,) = self._wanted(examples).computed([])
+        states = self.states.standardised(found)
+        return self._pooled(self._parts(examples, states)), states
 
-    def _parts(self, examples: Sequence[Example]) -> tuple[list[Floats], NDArray[np.float32]]:
-        """The log probabilities of each part, (n, labels), and standardised states (n, dim)."""
-        tokens = self.encoder.tokenize([one.text for one in examples], self.tokens)
-        states = self.states.standardised(self.encoder.states(tokens))
+    def _wanted(self, examples: Sequence[Example]) -> States:
+        return States(self.encoder, [one.text for one in examples], self.tokens)
+
+    def _parts(self, examples: Sequence[Example], states: NDArray[np.float32]) -> list[Floats]:
+        """The log probabilities of each part, (n, labels), with standardised states (n, dim)."""
         parts = [
             self.word_weights.logs(self.words.vectors(examples)),
             self.states.linear.logs(states),
         ]
         if self.table is not None:
             parts.append(logs_of(self.table, self.labels, examples))
-        return parts, states
+        return parts
+
+    def _pooled(self, parts: Sequence[Floats]) -> Floats:
+        return pooled(np.array(list(self.weights.values())), parts)
+
+    def _moved(self, parts: Sequence[Floats], states: NDArray[np.floating]) -> Floats:
+        """Probabilities, (n, labels), with what was learned online."""
+        moved = states @ self.correction.weight.T + self.correction.bias
+        return np.asarray(softmax(self._pooled(parts) + moved, axis=1))
 
 
 def logs_of(predictor: Predictor, labels: Sequence[str], examples: Sequence[Example]) -> Floats:

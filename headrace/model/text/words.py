@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import hstack
+from scipy.sparse import csr_matrix
 
 from headrace.model.inputs import Example
 from headrace.model.text.tfidf import Tfidf
@@ -72,4 +72,19 @@ class Words:
 
     def vectors(self, examples: Sequence[Example]) -> Any:
         """Return a sparse matrix, (n, terms + letters); both parts of a row have length 1 or 0."""
-        return hstack([self.terms.vectors(examples), self.letters.vectors(examples)], "csr")
+        width = len(self.terms.vocabulary)
+        places: list[NDArray[np.int32]] = []
+        weights: list[NDArray[np.float32]] = []
+        ends = [0]
+        for one in examples:
+            for part, offset in ((self.terms, 0), (self.letters, width)):
+                found, own = part.row(one)
+                places.append(found + np.int32(offset))
+                weights.append(own)
+            ends.append(ends[-1] + len(places[-2]) + len(places[-1]))
+        shape = len(examples), width + len(self.letters.vocabulary)
+        none = np.zeros(0, np.int32)
+        return csr_matrix(
+            (np.concatenate([*weights, none.astype("f")]), np.concatenate([*places, none]), ends),
+            shape,
+        )

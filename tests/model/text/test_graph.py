@@ -21,9 +21,11 @@ from headrace.model.text.export import export
 from headrace.model.text.graph import Graph, GraphEncoder, mixed_states
 from headrace.model.text.lora import Lora
 from headrace.model.text.precision import choose_precision
+from headrace.model.text.tokens import passes_of_like_length
 from headrace.model.text.version import load, read_config
 from headrace.trainer.recipes import text_classifier
 from headrace.trainer.recipes.text_classifier import Config
+from tests.support.text_versions import random_lora
 
 EQUAL = 1e-4
 TEXTS = st.one_of(
@@ -45,17 +47,9 @@ def graph() -> Graph:
 def adapters(graph: Graph) -> list[Lora]:
     """Of several ranks; the last one leaves half of the layers as they are."""
     return [
-        lora(graph, seed, rank, 2 if seed == 3 else 1) for seed, rank in enumerate((1, 4, 8, 3))
+        random_lora(graph, seed, rank, 2 if seed == 3 else 1)
+        for seed, rank in enumerate((1, 4, 8, 3))
     ]
-
-
-def lora(graph: Graph, seed: int, rank: int, each: int = 1) -> Lora:
-    rng = np.random.default_rng(seed)
-    matrices = {}
-    for name, (inputs, outputs) in list(graph.linears.items())[::each]:
-        a, b = rng.normal(size=(inputs, rank)), rng.normal(size=(rank, outputs))
-        matrices[name] = ((a / 10 / inputs**0.5).astype(np.float32), b.astype(np.float32))
-    return Lora(rank, matrices)
 
 
 @settings(max_examples=12, deadline=None)
@@ -95,6 +89,28 @@ def test_adapters_of_several_threads_are_never_mixed_up(graph: Graph, adapters: 
 
     with ThreadPoolExecutor(2) as threads:
         assert sum(threads.map(wrong, range(2))) == 0
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=6))
+def test_eight_bits_are_near_and_do_not_depend_on_what_else_is_asked(texts: list[str]) -> None:
+    exact, coarse = (served.shared_graph("", one) for one in ("float32", "int8"))
+    assert exact is not None and coarse is not None
+    tokens = GraphEncoder(exact).tokenize([*texts, "a house"], 64)
+    adapters = [random_lora(exact, 1, 4) if at % 2 else None for at in range(len(tokens))]
+    got, wanted = (one.states(tokens, adapters) for one in (coarse, exact))
+    apart = np.linalg.norm(got - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert 1e-4 < apart.max() < 0.2
+    alone = [coarse.states([ids], [adapter]) for ids, adapter in zip(tokens, adapters, strict=True)]
+    np.testing.assert_allclose(got, np.concatenate(alone), atol=EQUAL)
+
+
+@given(st.lists(st.integers(2, 60), max_size=40), st.integers(1, 200))
+def test_a_pass_holds_so_many_tokens_or_one_row(lengths: list[int], most: int) -> None:
+    passes = passes_of_like_length([[0] * length for length in lengths], most)
+    assert sorted(row for one in passes for row in one) == list(range(len(lengths)))
+    for one in passes:
+        assert len(one) == 1 or len(one) * max(lengths[row] for row in one) <= most
 
 
 def test_an_adapter_of_other_layers_is_refused(graph: Graph) -> None:
