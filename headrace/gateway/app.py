@@ -251,7 +251,8 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
     """Return the ASGI application on `engine`; its lifespan opens and flushes the event log."""
     gateway = Gateway(engine, settings or engine.settings)
     return Starlette(
-        routes=[
+        routes=[  # they are tried in order
+            Route("/v1/predict", gateway.predict, methods=["POST"]),
             Route("/", gateway.index),
             Route("/healthz", gateway.health),
             Route("/metrics", gateway.show_metrics),
@@ -260,7 +261,6 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             Route(
                 "/v1/model-events", gateway.owned(gateway.ingest("model_events")), methods=["POST"]
             ),
-            Route("/v1/predict", gateway.predict, methods=["POST"]),
             Route("/v1/rank", gateway.rank, methods=["POST"]),
             Route("/review", gateway.review_page),
             Route("/v1/review", gateway.reviewed("listed")),

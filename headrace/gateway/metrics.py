@@ -82,8 +82,8 @@ class GatewayMetrics:
         self._rows = self._histogram("headrace_batch_rows", "Rows of a version in a batch", _ROWS)
         self._seconds = self._histogram(
             "headrace_batch_seconds",
-            "How long a batch took that a version had rows in: one forward pass of all of its "
-            "versions on a base, and what each of them makes of it",
+            "How long a batch took that a version had rows in: the forward passes of all of its "
+            "versions, and what each of them makes of these",
             _SECONDS,
         )
         self._waits = self._histogram(

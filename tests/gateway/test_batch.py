@@ -47,7 +47,8 @@ ROW = Served("m", "1", "champion", 0.0, "file:///1")
 class Choosy:
     """Gives the probabilities (.25, .75); fails where a text says so."""
 
-    labels, features = ("no", "yes"), ()
+    labels: tuple[str, ...] = ("no", "yes")
+    features: tuple[str, ...] = ()
 
     def __init__(self, error: type[Exception] = ValueError) -> None:
         self.asked: list[int] = []

@@ -136,6 +136,20 @@ def test_bad_items_of_a_batch_take_no_other_with_them(
     assert answers[1]["error"]["field"] == "colour"
 
 
+def test_an_array_is_one_batch(http: httpx.Client, published: Published) -> None:
+    def counted() -> list[float]:
+        label = '{model="m",model_version="1"}'
+        lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines())
+        names = ("batch_rows_count", "batch_rows_sum", "queue_seconds_count")
+        return [float(lines.get(f"headrace_{name}{label}", 0)) for name in names]
+
+    before = counted()
+    answers = http.post("/v1/predict", json=[request(number) for number in range(50)]).json()
+    for number, answer in enumerate(answers):
+        published.check(number, answer)
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 50, 50]
+
+
 def test_a_canary_gets_its_share_and_a_request_stays_where_it_was(
     http: httpx.Client, engine: Engine, published: Published
 ) -> None:

@@ -37,7 +37,7 @@ def random_version(
         weight = rng.normal(size=(len(labels), inputs)) / inputs**0.5
         return Linear(weight.astype(np.float32), rng.normal(size=len(labels)).astype(np.float32))
 
-    center = rng.normal(size=graph.dim).astype(np.float32) / 10
+    center = (rng.normal(size=graph.dim) / 10).astype(np.float32)
     states = Standard(center, np.full(graph.dim, 0.3, np.float32), linear(graph.dim))
     return TextClassifier(
         tuple(labels),

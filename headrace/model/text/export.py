@@ -144,7 +144,8 @@ def _write(traced: _Traced, path: Path) -> None:
 def _quantise(draft: Path) -> None:
     """Write the graph with 8-bit weights, by what TEXTS are like in it."""
     graph = Graph(draft, "float32")
-    ids, mask = padded(tokenize(graph.tokenizer, TEXTS, most=64))
+    texts = [" ".join(TEXTS[at:] + TEXTS[:at]) for at in range(len(TEXTS))]
+    ids, mask = padded(tokenize(graph.tokenizer, texts, most=128))
     feeds = {IDS: ids, MASK: mask, **graph.constants(None)}
     quantise(draft / "float32.onnx", draft / "int8.onnx", feeds)
 
