@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.gateways import gateway
 from benchmarks.report import machine, milliseconds, quantile, say, table
 from headrace.control.handover import hand_over
 from headrace.declared import Declared, Online
@@ -39,7 +37,7 @@ def run(engine: Engine, quick: bool = False) -> str:
     thread = threading.Thread(target=learner.run, args=[stop])
     thread.start()
     try:
-        with _gateway(engine) as http:
+        with _serving(engine) as http:
             for number in range(QUICK_LABELS if quick else LABELS):
                 times.append(_until_changed(http, random.Random(number)))
                 if number % 10 == 9:
@@ -87,30 +85,12 @@ def _train(engine: Engine) -> None:
 
 
 @contextmanager
-def _gateway(engine: Engine) -> Iterator[httpx.Client]:
-    """A gateway in a process of its own, once it serves the model."""
-    environment = {
-        **os.environ,
-        "HEADRACE_DSN": engine.dsn,
-        "HEADRACE_HOME": str(engine.settings.home),
-        "HEADRACE_PORT": "0",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "headrace.cli", "gateway"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        url = process.stdout.readline().split()[-1]
-        with httpx.Client(base_url=url, timeout=30) as http:
-            while _ask(http, {"bill": 1.0, "calls": 1, "plan": "a"}).status_code != 200:
-                time.sleep(0.1)
-            yield http
-    finally:
-        process.terminate()
-        process.wait()
+def _serving(engine: Engine) -> Iterator[httpx.Client]:
+    """A client of a gateway, once that serves the model."""
+    with gateway(engine) as (url, _), httpx.Client(base_url=url, timeout=30) as http:
+        while _ask(http, {"bill": 1.0, "calls": 1, "plan": "a"}).status_code != 200:
+            time.sleep(0.1)
+        yield http
 
 
 def _ask(http: httpx.Client, features: dict[str, Any]) -> httpx.Response:
