@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ class Job:
     model: str
     example: Example
     unit: str = ""
+    session_id: str | None = None
     shadow: Served | None = None
     passes: int = 0
     future: Future[Prediction] = field(default_factory=Future)
@@ -34,26 +36,39 @@ class Job:
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # a queued job cannot be cancelled
 
+    @property
+    def entity(self) -> dict[str, str | None]:
+        """What the request names, by the join keys of feature views."""
+        return {
+            "model": self.model,
+            "segment": self.example.segment,
+            "user_id": self.example.user_id,
+            "session_id": self.session_id,
+            "item_id": self.example.item_id,
+        }
+
 
 class Jobs:
     """A queue in which requests go before shadows. Threads may share it."""
 
     def __init__(self) -> None:
-        self._requests: deque[Job] = deque()
+        self._requests: deque[Sequence[Job]] = deque()
+        self._waiting = 0  # jobs of all requests
         self._shadows: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, job: Job) -> None:
-        """Queue a request.
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Queue a request: its jobs, which come out in one batch.
 
         Raises:
             BusyError: too many requests wait.
         """
         with self._changed:
-            if len(self._requests) >= MAX_WAITING:
+            if self._waiting >= MAX_WAITING:
                 raise BusyError(f"{MAX_WAITING} predictions are waiting; send again later")
-            self._requests.append(job)
+            self._requests.append(jobs)
+            self._waiting += len(jobs)
             self._changed.notify()
 
     def offer(self, job: Job) -> bool:
@@ -66,20 +81,24 @@ class Jobs:
         return True
 
     def take(self) -> list[Job]:
-        """Wait for jobs and return a batch; an empty one when closed and all requests are taken."""
+        """Wait for jobs and return a batch; an empty one when closed and all requests are taken.
+
+        A batch has MAX_BATCH jobs at most, unless one request alone has more.
+        """
         with self._changed:
             while not (self._requests or self._shadows or self._closed):
                 self._changed.wait()
             if self._requests:
-                return _first(self._requests, MAX_BATCH)
-            return [] if self._closed else _first(self._shadows, MAX_SHADOW_BATCH)
+                batch = [*self._requests.popleft()]
+                while self._requests and len(batch) + len(self._requests[0]) <= MAX_BATCH:
+                    batch += self._requests.popleft()
+                self._waiting -= len(batch)
+                return batch
+            count = 0 if self._closed else min(MAX_SHADOW_BATCH, len(self._shadows))
+            return [self._shadows.popleft() for _ in range(count)]
 
     def close(self) -> None:
         """Let `take` come to an end; what shadows were asked is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-
-def _first(waiting: deque[Job], most: int) -> list[Job]:
-    return [waiting.popleft() for _ in range(min(most, len(waiting)))]

@@ -19,7 +19,7 @@ from headrace.engine import Engine
 from headrace.errors import ModelError
 from headrace.events.labels import label_text
 from headrace.gateway.answers import prediction
-from headrace.gateway.versions import LoadedVersion
+from headrace.gateway.versions import LoadedVersion, Online
 from headrace.model.artifact import artifact_path, read_manifest
 from headrace.model.inputs import Example
 from headrace.trainer.recipes import RUN_YOUR_CODE, load, names
@@ -64,7 +64,7 @@ class Loader:
         manifest, predictor = load(path)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(os.cpu_count() or 1)
-        online = self._online_names(predictor.features)
+        online = self._online(predictor.features)
         (answer,) = predictor.predict([Example("warm up")])
         if not self._warm:
             self._warm = True
@@ -103,15 +103,16 @@ class Loader:
                 f"{self._engine.settings.models} declares for {model!r}, got {recipe!r}"
             )
 
-    def _online_names(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """Return those features that are in the feature store, named ``view__feature``."""
+    def _online(self, wanted: Sequence[str]) -> Online | None:
+        """Return what reads those features that are in the store, named ``view__feature``."""
         if not any("__" in name for name in wanted):
-            return ()
+            return None
         if self.reader is None:
             from headrace.features.reader import FeatureReader
 
             self.reader = FeatureReader(self._engine)
-        return tuple(name for name in self.reader.names if name in wanted)
+        names = [name for name in self.reader.names if name in wanted]
+        return Online(self.reader, self.reader.needed(names)) if names else None
 
 
 def _quiet_threads() -> None:

@@ -74,14 +74,14 @@ class Predictor:
             filled = [*filled_fields(payload), *MEASURED]
             example = example_of(request)
             try:
-                prediction = await asyncio.wrap_future(
-                    self.serving.predict(
-                        request.model,
-                        unit_of(request),
-                        example,
-                        self.explorer.passes(request.model),
-                    )
+                (future,) = self.serving.predict(
+                    request.model,
+                    unit_of(request),
+                    [example],
+                    request.session_id,
+                    self.explorer.passes(request.model),
                 )
+                prediction = await asyncio.wrap_future(future)
             except PredictionError as error:
                 self._store(_unseen(request, error.version, error), [*filled, *ANSWERED])
                 raise
@@ -112,7 +112,7 @@ class Predictor:
 
     def _shadow(self, served: Inference, example: Example) -> None:
         """Have the shadows of the model answer the same."""
-        for version, future in self.serving.shadow(served.model, example):
+        for version, future in self.serving.shadow(served.model, example, served.session_id):
             if future is None:
                 self._count_shadow("dropped")
             else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import BusyError, ContractError
+from headrace.errors import ContractError
 from headrace.events.contract import Inference, filled_fields, uuid7
 from headrace.events.log import Filled
 from headrace.gateway.answers import Prediction
@@ -18,7 +18,6 @@ from headrace.gateway.predict import MEASURED, Predictor, example_of, parse_requ
 from headrace.gateway.wire import EXPECTED, http_error
 
 MAX_CANDIDATES = 500
-TRIES = 3  # while versions are swapped between the candidates of a request
 
 
 async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
@@ -112,19 +111,17 @@ def _parse(payload: object) -> list[Inference]:
 
 
 async def _answers(items: list[Inference], predictor: Predictor) -> list[Prediction]:
-    """Ask one version about all candidates.
+    """Ask the version that answers the request about all candidates at once.
 
     Raises:
         ModelError: the version fails, or none can answer.
-        BusyError: the plan changed whenever it was asked.
+        BusyError: too many requests wait.
     """
-    unit = unit_of(items[0])
-    for _ in range(TRIES):
-        futures = [predictor.serving.predict(item.model, unit, example_of(item)) for item in items]
-        answers = list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-        if len({answer.version for answer in answers}) == 1:
-            return answers
-    raise BusyError("the version that answers changed; send again")
+    first = items[0]
+    futures = predictor.serving.predict(
+        first.model, unit_of(first), [*map(example_of, items)], first.session_id
+    )
+    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
 
 
 def _value(answer: Prediction) -> float:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,8 @@ from headrace.control.plan import CHAMPION, FORMER, HOLDOUT, Served
 from headrace.engine import Engine
 from headrace.errors import ModelError, NotLoadedError, NotServedError
 from headrace.gateway.answers import Prediction, PredictionError, passes, prediction
-from headrace.gateway.jobs import Job, Jobs
+from headrace.gateway.features import Question, with_features
+from headrace.gateway.jobs import MAX_BATCH, Job, Jobs
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
 from headrace.model.inputs import Example
@@ -52,23 +52,29 @@ class Serving:
         self._loader.close()
 
     def predict(
-        self, model: str, unit: str, example: Example, passes: int = 0
-    ) -> Future[Prediction]:
-        """Queue a request of a unit; the future has the prediction, or a ModelError.
+        self,
+        model: str,
+        unit: str,
+        examples: Sequence[Example],
+        session_id: str | None = None,
+        passes: int = 0,
+    ) -> list[Future[Prediction]]:
+        """Queue a request of a unit; each example's future has the prediction, or a ModelError.
 
-        `passes` asks for so many answers with dropout as well, where the version can give them.
+        One version answers all of them. `passes` asks for so many answers with dropout as well,
+        where the version can give them.
 
         Raises:
             NotServedError, NotLoadedError: no version of the model can predict.
             BusyError: too many requests are queued.
         """
         self._choose(self._plan, model, unit)
-        job = Job(model, example, unit, passes=passes)
-        self._jobs.put(job)
-        return job.future
+        jobs = [Job(model, one, unit, session_id, passes=passes) for one in examples]
+        self._jobs.put(jobs)
+        return [job.future for job in jobs]
 
     def shadow(
-        self, model: str, example: Example
+        self, model: str, example: Example, session_id: str | None
     ) -> Iterator[tuple[Served, Future[Prediction] | None]]:
         """Ask each shadow of a model what it would answer, and yield its row with the future.
 
@@ -76,7 +82,7 @@ class Serving:
         """
         versions = self._plan.get(model)
         for version in versions.shadows if versions else ():
-            job = Job(model, example, shadow=version.row)
+            job = Job(model, example, session_id=session_id, shadow=version.row)
             yield version.row, job.future if self._jobs.offer(job) else None
 
     def report(self) -> list[dict[str, Any]]:
@@ -147,15 +153,21 @@ class Serving:
 
     def _answer(self, jobs: list[Job]) -> None:
         plan = self._plan
-        chosen: dict[LoadedVersion, list[Job]] = defaultdict(list)
+        questions: list[Question] = []
         for job in jobs:
             try:
                 if version := self._asked(plan, job):
-                    chosen[version].append(job)
+                    questions.append((version, job))
             except ModelError as error:
                 job.future.set_exception(error)
+        began = time.perf_counter()
+        chosen: dict[LoadedVersion, list[tuple[Job, Example]]] = defaultdict(list)
+        for (version, job), example in zip(questions, with_features(questions), strict=True):
+            chosen[version].append((job, example))
+        looked_up_ms = (time.perf_counter() - began) * 1000
         for version, of_version in chosen.items():
-            self._predict(version, of_version)
+            for start in range(0, len(of_version), MAX_BATCH):
+                self._predict(version, of_version[start : start + MAX_BATCH], looked_up_ms)
 
     def _asked(self, plan: Plan, job: Job) -> LoadedVersion | None:
         """Return the version that a job asks; None for a shadow that is none any more."""
@@ -164,14 +176,16 @@ class Serving:
         shadows = plan[job.model].shadows if job.model in plan else ()
         return next((version for version in shadows if version.row == job.shadow), None)
 
-    def _predict(self, version: LoadedVersion, jobs: list[Job]) -> None:
+    def _predict(
+        self, version: LoadedVersion, asked: Sequence[tuple[Job, Example]], looked_up_ms: float
+    ) -> None:
         began = time.perf_counter()
+        jobs, examples = zip(*asked, strict=True)
         try:
-            examples = self._with_online(version, jobs)
             answers = version.predictor.predict(examples)
             most = max(job.passes for job in jobs)
             several = passes(version, examples, most) if most else None
-            took_ms = (time.perf_counter() - began) * 1000
+            took_ms = looked_up_ms + (time.perf_counter() - began) * 1000
             for row, (job, example) in enumerate(zip(jobs, examples, strict=True)):
                 try:
                     found = prediction(version, example.features, answers[row], took_ms)
@@ -189,31 +203,3 @@ class Serving:
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(PredictionError(version.row, error))
-
-    def _with_online(self, version: LoadedVersion, jobs: list[Job]) -> list[Example]:
-        examples = [job.example for job in jobs]
-        if not version.online or self._loader.reader is None:
-            return examples
-        entities = [{"model": job.model, "segment": job.example.segment} for job in jobs]
-        try:
-            found = self._loader.reader.online(entities)
-        except Exception:
-            logger.exception("the feature store failed; predicting without its features")
-            return examples
-        return [
-            replace(
-                example,
-                features={
-                    **{name: _scalar(row[name]) for name in version.online},
-                    **example.features,
-                },
-            )
-            for example, row in zip(examples, found, strict=True)
-        ]
-
-
-def _scalar(value: object) -> str | int | float | bool | None:
-    """Return a value from the feature store; None for one that an event cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool) else None

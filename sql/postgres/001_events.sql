@@ -50,6 +50,8 @@ create index if not exists inference_model_time
 on events.inference (model, event_time);
 create index if not exists inference_user
 on events.inference (model, user_id, event_time) where user_id is not null;
+create index if not exists inference_session
+on events.inference (model, session_id, event_time) where session_id is not null;
 create index if not exists inference_shadow_of
 on events.inference (shadow_of) where shadow_of is not null;
 -- What came in lately, in a few pages however large the table is.

@@ -26,7 +26,7 @@ def test_requests_go_before_shadows_and_do_not_share_a_batch_with_them() -> None
     assert all(map(jobs.offer, asked))
     requests = [request() for _ in range(MAX_BATCH + 1)]
     for one in requests:
-        jobs.put(one)
+        jobs.put([one])
     assert jobs.take() == requests[:MAX_BATCH]
     assert jobs.take() == requests[MAX_BATCH:]
     assert jobs.take() == asked
@@ -37,15 +37,25 @@ def test_shadows_beyond_the_bound_are_refused_and_requests_are_not() -> None:
     taken = [jobs.offer(shadow()) for _ in range(MAX_SHADOWS_WAITING + 1)]
     assert taken == [True] * MAX_SHADOWS_WAITING + [False]
     for _ in range(MAX_WAITING):
-        jobs.put(request())
+        jobs.put([request()])
     with pytest.raises(BusyError):
-        jobs.put(request())
+        jobs.put([request()])
 
 
 def test_what_was_requested_before_the_end_is_answered_and_no_shadow_is() -> None:
     jobs = Jobs()
     jobs.offer(shadow())
     last = request()
-    jobs.put(last)
+    jobs.put([last])
     jobs.close()
     assert [jobs.take(), jobs.take()] == [[last], []]
+
+
+def test_what_is_asked_together_is_answered_together() -> None:
+    jobs = Jobs()
+    few, many = [request() for _ in range(3)], [request() for _ in range(MAX_BATCH + 1)]
+    for asked in (few, many, few, few):
+        jobs.put(asked)
+    assert jobs.take() == few
+    assert jobs.take() == many
+    assert jobs.take() == [*few, *few]
