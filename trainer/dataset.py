@@ -158,6 +158,7 @@ def compile_dataset(
     query = {
         "model": claim.model,
         "task": task,
+        "feature_service": reader.service,
         "known_at": claim.known_at.isoformat(),
         "event_clock": claim.event_clock.isoformat(),
         **_policies(engine, claim.model, task),

@@ -18,7 +18,7 @@ import psycopg
 from headrace.engine import Engine
 from headrace.engine.postgres import alone
 from headrace.errors import SettingError
-from headrace.settings import project_path
+from headrace.settings import FEATURE_SERVICE, project_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | bytes | datetime | None
 
-SERVICE = "training_v1"
 PROJECT = "headrace"
 # Schema of Feast's registry, and the lock under which one process at a time updates it.
 SCHEMA = "feast"
@@ -52,12 +51,13 @@ class FeatureReader:
         keys: the join keys, e.g. ``["model", "segment"]``.
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
         views: the feature views that are read, those of on-demand views included.
+        others: names of the features of all views that are not in the service.
 
     Raises:
         SettingError: there is no such service, or it holds a view that cannot be read.
     """
 
-    def __init__(self, engine: Engine, service: str = SERVICE) -> None:
+    def __init__(self, engine: Engine, service: str = FEATURE_SERVICE) -> None:
         from feast import Entity, FeatureService, FeatureStore
         from feast.base_feature_view import BaseFeatureView
 
@@ -66,9 +66,6 @@ class FeatureReader:
         self.service = service
         self._written = _definitions().read_bytes()
         definitions = runpy.run_path(str(_definitions()))
-        self._store = FeatureStore(config=_config(engine))
-        provider: Any = self._store._get_provider()
-        self._online: LiveViewOnlineStore = provider.online_store
         objects: list[Any] = [
             item
             for item in definitions.values()
@@ -79,6 +76,9 @@ class FeatureReader:
             raise SettingError(
                 f"service: must be one of {', '.join(sorted(services))}, got {service!r}"
             )
+        self._store = FeatureStore(config=_config(engine))
+        provider: Any = self._store._get_provider()
+        self._online: LiveViewOnlineStore = provider.online_store
         with registry(engine) as connection:
             connection.autocommit = True
             with alone(connection, APPLY_LOCK):
@@ -91,6 +91,8 @@ class FeatureReader:
             self.close()
             raise
         self.keys = sorted({key for view in self.views for key in view.keys})
+        named = (f"{view.name}__{field.name}" for view in views.values() for field in view.features)
+        self.others = frozenset(named).difference(self.names)
 
     def __enter__(self) -> FeatureReader:
         return self
