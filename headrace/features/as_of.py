@@ -46,7 +46,7 @@ def copied(
         "{history} as source "
         "where {among} and ({source_keys}) in (select {keys} from entities) "
         "and {timestamp} <= (select max(at) from entities)",
-        {**parts, "among": SQL(" and ").join(among or [SQL("false")])},
+        {**parts, "among": SQL(" and ").join(among) if among else SQL("false")},
     )
     connection.execute(
         SQL("create temporary table history as {}").format(view.chosen(history, of_each_time=True))

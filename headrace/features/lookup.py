@@ -6,18 +6,16 @@ query (docs/features.md). `tests/features/test_lookup.py` compares both ways.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from feast import ValueType
 
 from headrace.features.online_store import Key, Newest
 from headrace.features.service import ComputedView, ReadView
-
-if TYPE_CHECKING:
-    from headrace.features.reader import FeatureReader
+from headrace.features.view_sql import ViewSql
 
 BOUNDS = {ValueType.INT32: 2**31, ValueType.INT64: 2**63}
 
@@ -42,11 +40,18 @@ class Needed:
         return cls(tuple(names), tuple(read), made)
 
 
+class Reads(Protocol):
+    """What reads views: a `FeatureReader`."""
+
+    def newest(self, reads: Sequence[tuple[ViewSql, Collection[Key]]]) -> list[dict[Key, Newest]]:
+        """Return the newest rows of the entities that each view knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Features of one entity, which has the join keys and may have more."""
 
-    reader: FeatureReader
+    reader: Reads
     needed: Needed
     entity: Mapping[str, Any]
 
@@ -75,18 +80,18 @@ def look_up(asked: Sequence[Asked]) -> list[LookedUp]:
         ValueError: the function of an on-demand view returned something else than declared.
     """
     keys: dict[str, dict[Key, None]] = {}
-    read_by: dict[str, tuple[FeatureReader, ReadView]] = {}
+    views: dict[str, ViewSql] = {}
     places = [[(view, _key(view, one.entity)) for view in one.needed.views] for one in asked]
-    for one, views in zip(asked, places, strict=True):
-        for view, key in views:
+    for of_one in places:
+        for view, key in of_one:
             if key is not None:
                 keys.setdefault(view.sql.identity, {})[key] = None
-                read_by.setdefault(view.sql.identity, (one.reader, view))
-    rows = {
-        identity: reader.newest(view, keys[identity])
-        for identity, (reader, view) in read_by.items()
-    }
-    return [_found(one, views, rows) for one, views in zip(asked, places, strict=True)]
+                views.setdefault(view.sql.identity, view.sql)
+    rows: dict[str, dict[Key, Newest]] = {}
+    if views:
+        reads = [(view, keys[identity]) for identity, view in views.items()]
+        rows = dict(zip(views, asked[0].reader.newest(reads), strict=True))
+    return [_found(one, of_one, rows) for one, of_one in zip(asked, places, strict=True)]
 
 
 def _found(
@@ -104,8 +109,8 @@ def _found(
         else:
             known_at[view.name], values = row
             read |= {name: values[place] for name, place in view.places}
-    for view in asked.needed.computed:
-        read |= view.of(read)
+    for computed in asked.needed.computed:
+        read |= computed.of(read)
     return LookedUp({name: read[name] for name in asked.needed.names}, known_at)
 
 

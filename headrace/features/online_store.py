@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -28,6 +29,7 @@ Row = tuple[datetime | None, dict[str, Value] | None]
 Key = tuple[Any, ...]
 # The event time of a row, and its features in the order of `ViewSql.features`.
 Newest = tuple[datetime, tuple[Any, ...]]
+Query = tuple[SQL, list[Any]]
 
 # Raised when the server is lost, or when prepared plans no longer match the views.
 _STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.FeatureNotSupported)
@@ -67,7 +69,7 @@ class LiveViewOnlineStore(OnlineStore):
         names = requested_features or [field.name for field in table.features]
         view = self._view(table)
         entities = _key_tuples(view, entity_keys)
-        found = self.newest(config, view, entities)
+        (found,) = self.newest(config, [(view, entities)])
         places = {name: place for place, name in enumerate(view.features)}
         columns = [
             _protos(
@@ -83,38 +85,26 @@ class LiveViewOnlineStore(OnlineStore):
         return [rows.get(entity, (None, None)) for entity in entities]
 
     def newest(
-        self, config: RepoConfig, view: ViewSql, entities: Collection[Key]
-    ) -> dict[Key, Newest]:
-        """Return the newest rows of the entities that are known, by one query.
+        self, config: RepoConfig, reads: Sequence[tuple[ViewSql, Collection[Key]]]
+    ) -> list[dict[Key, Newest]]:
+        """Return the newest rows of the entities that each view knows, by one query for each.
 
         An entity is its join keys in the order of the view's. The values are those that Feast
-        returns to Python for the same read, without its messages in between.
+        returns to Python for the same read, without its messages in between. Where the engine can,
+        all queries are one round trip.
 
         Safe to call from several threads. A lost connection is replaced once.
 
         Raises:
-            psycopg.Error: the server cannot be reached, or the view is not as declared.
+            psycopg.Error: the server cannot be reached, or a view is not as declared.
         """
-        asked = [list(set(values)) for values in zip(*entities, strict=True)]
         dialect = config.online_store.dialect
-        found = self._fetch(config, *_newest(dialect, view, asked))
-        width, first = len(view.keys), len(view.keys) + len(view.times)
-        changed = [
-            (place, _FROM_SQL[kind])
-            for place, field in enumerate(view.features.values())
-            if (kind := field.dtype.to_value_type()) in _FROM_SQL
+        queries = [
+            _newest(dialect, view, [list(set(values)) for values in zip(*entities, strict=True)])
+            for view, entities in reads
         ]
-        rows: dict[Key, Newest] = {}
-        for row in found:
-            features = row[first:]
-            if changed:
-                values = list(features)
-                for place, convert in changed:
-                    if values[place] is not None:
-                        values[place] = convert(values[place])
-                features = tuple(values)
-            rows[row[:width]] = row[width], features
-        return rows
+        found = self._fetch(config, queries)
+        return [_by_key(view, rows) for (view, _), rows in zip(reads, found, strict=True)]
 
     def online_write_batch(
         self,
@@ -161,24 +151,25 @@ class LiveViewOnlineStore(OnlineStore):
             self._views[table.name] = (table, view)
         return view
 
-    def _fetch(
-        self, config: RepoConfig, query: SQL, parameters: list[Any]
-    ) -> list[tuple[Any, ...]]:
+    def _fetch(self, config: RepoConfig, queries: Sequence[Query]) -> list[list[Any]]:
+        dialect = config.online_store.dialect
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = config.online_store.connect()
+            connection = _connect(config)
         try:
-            return self._run(connection, query, parameters)
+            return self._run(dialect, connection, queries)
         except _STALE:
             self._close()
-            return self._run(config.online_store.connect(), query, parameters)
+            return self._run(dialect, _connect(config), queries)
 
     def _run(
-        self, connection: Connection, query: SQL, parameters: list[Any]
-    ) -> list[tuple[Any, ...]]:
+        self, dialect: Dialect, connection: Connection, queries: Sequence[Query]
+    ) -> list[list[Any]]:
         try:
-            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
+            with dialect.together(connection) if len(queries) > 1 else nullcontext():
+                cursors = [connection.execute(text, values) for text, values in queries]
+            rows = [cursor.fetchall() for cursor in cursors]
         except BaseException:
             connection.close()
             raise
@@ -193,6 +184,13 @@ class LiveViewOnlineStore(OnlineStore):
                 return
 
 
+def _connect(config: RepoConfig) -> Connection:
+    """Return a new connection; the views take longer to plan than to read."""
+    connection: Connection = config.online_store.connect()
+    config.online_store.dialect.keep_plans(connection)
+    return connection
+
+
 # What psycopg returns otherwise than Feast does.
 _FROM_SQL: dict[ValueType, Callable[[Any], Any]] = {
     ValueType.FLOAT: lambda value: float(np.float32(value)),
@@ -200,7 +198,28 @@ _FROM_SQL: dict[ValueType, Callable[[Any], Any]] = {
 }
 
 
-def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> tuple[SQL, list[Any]]:
+def _by_key(view: ViewSql, found: Sequence[tuple[Any, ...]]) -> dict[Key, Newest]:
+    """Return rows of `ViewSql.chosen` by their keys, with the values that Feast would return."""
+    width, first = len(view.keys), len(view.keys) + len(view.times)
+    changed = [
+        (place, _FROM_SQL[kind])
+        for place, field in enumerate(view.features.values())
+        if (kind := field.dtype.to_value_type()) in _FROM_SQL
+    ]
+    rows: dict[Key, Newest] = {}
+    for row in found:
+        features = row[first:]
+        if changed:
+            values = list(features)
+            for place, convert in changed:
+                if values[place] is not None:
+                    values[place] = convert(values[place])
+            features = tuple(values)
+        rows[row[:width]] = row[width], features
+    return rows
+
+
+def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> Query:
     """Return the query of the newest rows (`ViewSql.chosen`), and its parameters.
 
     Each join key may have any of its values in `asked`, so the rows are all known combinations.
@@ -216,7 +235,7 @@ def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> tuple[SQ
 
 
 @lru_cache(maxsize=1_024)
-def _text(dialect: Dialect, view: ViewSql, asked: tuple[int, ...]) -> SQL:
+def _text(dialect: Any, view: ViewSql, asked: tuple[int, ...]) -> SQL:
     """Return the text of `_newest` for so many values of each join key."""
     conditions = [
         dialect.among(view.key(name), sql_type(field), [None] * count)[0]
@@ -225,7 +244,7 @@ def _text(dialect: Dialect, view: ViewSql, asked: tuple[int, ...]) -> SQL:
     rows = SQL("{} as source where {} and {} is not null").format(
         view.newest, SQL(" and ").join(conditions), view.times[0]
     )
-    return SQL(view.chosen(rows, of_each_time=False).as_string())  # type: ignore[arg-type]
+    return SQL(view.chosen(rows, of_each_time=False).as_string())
 
 
 def _protos(values: list[Any], kind: ValueType) -> list[Value]:

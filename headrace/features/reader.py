@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from headrace.features.lookup import LookedUp, Needed
     from headrace.features.online_store import Key, LiveViewOnlineStore, Newest
-    from headrace.features.service import ReadView
+    from headrace.features.view_sql import ViewSql
 
 Value = str | int | float | bool | bytes | datetime | None
 
@@ -133,13 +133,13 @@ class FeatureReader:
 
         return Needed.of(names, self.views, self._computed)
 
-    def newest(self, view: ReadView, entities: Collection[Key]) -> dict[Key, Newest]:
-        """Return the newest rows of the entities that a view knows, by one query.
+    def newest(self, reads: Sequence[tuple[ViewSql, Collection[Key]]]) -> list[dict[Key, Newest]]:
+        """Return the newest rows of the entities that each view knows, by one query for each.
 
         Raises:
-            psycopg.Error: the database cannot be reached, or the view is not as declared.
+            psycopg.Error: the database cannot be reached, or a view is not as declared.
         """
-        return self._online.newest(self._store.config, view.sql, entities)
+        return self._online.newest(self._store.config, reads)
 
     def historical(
         self, frame: pd.DataFrame, given: Mapping[str, Sequence[Mapping[str, Value]]] | None = None

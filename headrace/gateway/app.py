@@ -124,7 +124,7 @@ class Gateway:
             EventLog(self.engine) as self.log,
             ReaderKeeper(self.engine),
             _watching_kafka(self.engine),
-            Serving(self.engine) as self.serving,
+            Serving(self.engine, self.metrics.count_lookup) as self.serving,
             Explorer(self.engine) as self.explorer,
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from headrace.gateway.jobs import Job
@@ -21,13 +22,28 @@ logger = logging.getLogger(__name__)
 Question = tuple[LoadedVersion, Job]
 
 
-def with_features(questions: Sequence[Question]) -> list[Example]:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An example with the features that its version is given.
+
+    Attributes:
+        known_at: of each view that features were looked up in the event time of the row, None where
+            it has none; empty where they could not be read, None where nothing was looked up.
+        failed: whether they could not be read; None where nothing was looked up for this version.
+    """
+
+    example: Example
+    known_at: Mapping[str, datetime | None] | None
+    failed: bool | None = None
+
+
+def with_features(questions: Sequence[Question]) -> list[Given]:
     """Return the example of each question with the features that its version reads.
 
     Each view is read once for all of them. What the request says itself is not looked up. Where
     the store fails, the examples stay without its features.
     """
-    examples = [job.example for _, job in questions]
+    given = [Given(job.example, job.known_at) for _, job in questions]
     asked: list[Asked] = []
     places: list[int] = []
     for place, (version, job) in enumerate(questions):
@@ -35,11 +51,25 @@ def with_features(questions: Sequence[Question]) -> list[Example]:
             asked.append(one)
             places.append(place)
     for place, found in zip(places, _found(asked), strict=True):
-        if found is not None:
+        example, known_at = given[place].example, given[place].known_at
+        if found is None:
+            given[place] = Given(example, known_at or {}, failed=True)
+        else:
             read = {name: _scalar(value) for name, value in found.features.items()}
-            example = examples[place]
-            examples[place] = replace(example, features={**read, **example.features})
-    return examples
+            given[place] = Given(
+                replace(example, features={**read, **example.features}),
+                {**(known_at or {}), **found.known_at},
+                failed=False,
+            )
+    return given
+
+
+def ages(event_time: datetime, known_at: Mapping[str, datetime | None]) -> dict[str, float | None]:
+    """Return `known_at` as an event has it: seconds before the time of the request."""
+    return {
+        view: None if at is None else (event_time - at).total_seconds()
+        for view, at in known_at.items()
+    }
 
 
 def _asked(online: Online, job: Job) -> Asked | None:

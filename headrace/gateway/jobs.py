@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from headrace.control.plan import Served
 from headrace.errors import BusyError
@@ -22,13 +23,15 @@ MAX_SHADOW_BATCH, MAX_SHADOWS_WAITING = 8, 1_024
 class Job:
     """A question to the version that answers `unit`, or to the version `shadow`.
 
-    `passes` asks for so many answers with dropout as well.
+    `passes` asks for so many answers with dropout as well. `known_at` has the views that features
+    of the example were looked up in already, and of which time the row of each was.
     """
 
     model: str
     example: Example
     unit: str = ""
     session_id: str | None = None
+    known_at: Mapping[str, datetime | None] | None = None
     shadow: Served | None = None
     passes: int = 0
     future: Future[Prediction] = field(default_factory=Future)

@@ -42,6 +42,11 @@ class GatewayMetrics:
             "What shadows were asked, by outcome: answered, failed or dropped (too much waited)",
             ["outcome"], registry=self._registry,
         )  # fmt: skip
+        self._lookups = Counter(
+            "headrace_feature_lookups",
+            "Predictions with features of the store, by outcome: read or failed (without them)",
+            ["outcome"], registry=self._registry,
+        )  # fmt: skip
         self._queued = self._gauge("headrace_events_queued", "Events that wait for a commit")
         self._up = self._gauge("headrace_database_up", "Whether the database answers")
         self._behind = self._gauge(
@@ -84,6 +89,10 @@ class GatewayMetrics:
     def count_shadow(self, outcome: str) -> None:
         """Count what a shadow was asked."""
         self._shadows.labels(outcome).inc()
+
+    def count_lookup(self, outcome: str) -> None:
+        """Count a prediction whose features were looked up."""
+        self._lookups.labels(outcome).inc()
 
     def exposition(self, engine: Engine, queued: int) -> bytes:
         """Query the database and return all metrics in Prometheus's text format."""

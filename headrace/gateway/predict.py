@@ -22,6 +22,7 @@ from headrace.events.rows import Receipt
 from headrace.gateway.answers import Prediction, PredictionError
 from headrace.gateway.assignment import unit_of
 from headrace.gateway.explorer import Explorer
+from headrace.gateway.features import ages
 from headrace.gateway.serving import Serving
 from headrace.gateway.wire import EXPECTED, http_error
 from headrace.model.inputs import Example
@@ -34,6 +35,8 @@ FIELDS = (
 )  # fmt: skip
 # Fields that may differ a little when the same request is sent again.
 MEASURED = ("score", "probabilities", "latency_ms")
+# And of a request whose features were looked up.
+LOOKED_UP = ("features", "feature_ages")
 # And of an answer that was chosen by exploration, once more is known of the arms.
 EXPLORED = ("prediction", "propensity")
 # And of what has no answer of its own to give again.
@@ -90,14 +93,14 @@ class Predictor:
                 filled += EXPLORED
             took_ms = round((time.perf_counter() - began) * 1000, 3)
             inference = _answered(request, prediction, took_ms)
-            if inference.features != request.features:
-                filled.append("features")
+            if prediction.known_at is not None:
+                filled += LOOKED_UP
             self._store(inference, filled)
         except EXPECTED as error:
             failure = http_error(error)
             return failure.status, failure.body()
         if prediction.version.variant != HOLDOUT:
-            self._shadow(inference, replace(example, features=prediction.features))
+            self._shadow(inference, example, prediction)
         return 200, {
             "request_id": inference.request_id,
             "model": inference.model,
@@ -110,9 +113,12 @@ class Predictor:
             "latency_ms": inference.latency_ms,
         }
 
-    def _shadow(self, served: Inference, example: Example) -> None:
+    def _shadow(self, served: Inference, example: Example, prediction: Prediction) -> None:
         """Have the shadows of the model answer the same."""
-        for version, future in self.serving.shadow(served.model, example, served.session_id):
+        example = replace(example, features=prediction.features)
+        for version, future in self.serving.shadow(
+            served.model, example, served.session_id, prediction.known_at
+        ):
             if future is None:
                 self._count_shadow("dropped")
             else:
@@ -128,7 +134,7 @@ class Predictor:
             self._count_shadow("dropped")
             return
         try:
-            self._store(unseen, ["event_time", "features", *MEASURED, *ANSWERED])
+            self._store(unseen, ["event_time", *LOOKED_UP, *MEASURED, *ANSWERED])
         except (BusyError, EngineError):
             self._count_shadow("dropped")
         else:
@@ -179,6 +185,14 @@ def example_of(request: Inference) -> Example:
     )
 
 
+def ages_of(request: Inference, prediction: Prediction) -> dict[str, float | None] | None:
+    """Return how old the features were that were looked up for a request, in seconds by view."""
+    if prediction.known_at is None:
+        return None
+    assert request.event_time is not None
+    return ages(request.event_time, prediction.known_at)
+
+
 def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
     version = prediction.version
     return msgspec.structs.replace(
@@ -186,6 +200,7 @@ def _answered(request: Inference, prediction: Prediction, latency_ms: float) -> 
         model_version=version.model_version,
         variant=version.variant,
         features=dict(prediction.features),
+        feature_ages=ages_of(request, prediction),
         prediction=prediction.label,
         score=prediction.score,
         probabilities=prediction.scores,
@@ -209,6 +224,7 @@ def _unseen(request: Inference, version: Served, error: BaseException | None) ->
         variant=version.variant,
         input=None if shadow else request.input,
         shadow_of=request.request_id if shadow else None,
+        feature_ages=None,
         prediction=None,
         score=None,
         probabilities=None,

@@ -14,7 +14,14 @@ from headrace.events.contract import Inference, filled_fields, uuid7
 from headrace.events.log import Filled
 from headrace.gateway.answers import Prediction
 from headrace.gateway.assignment import unit_of
-from headrace.gateway.predict import MEASURED, Predictor, example_of, parse_request
+from headrace.gateway.predict import (
+    LOOKED_UP,
+    MEASURED,
+    Predictor,
+    ages_of,
+    example_of,
+    parse_request,
+)
 from headrace.gateway.wire import EXPECTED, http_error
 
 MAX_CANDIDATES = 500
@@ -41,6 +48,7 @@ async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
                 model_version=answers[at].version.model_version,
                 variant=variant,
                 features=dict(answers[at].features),
+                feature_ages=ages_of(items[at], answers[at]),
                 score=answers[at].score if 0 <= _value(answers[at]) <= 1 else None,
                 propensity=propensity,
                 position=position,
@@ -49,7 +57,7 @@ async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
             for position, (at, propensity) in enumerate(order, 1)
         ]
         assert isinstance(payload, Mapping)
-        filled = [*filled_fields(payload), *MEASURED, "features", "propensity", "position"]
+        filled = [*filled_fields(payload), *MEASURED, *LOOKED_UP, "propensity", "position"]
         predictor.store([Filled(inference, filled) for inference in shown])
     except EXPECTED as error:
         failure = http_error(error)

@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from headrace.control.load_failures import LoadFailures
@@ -16,7 +17,7 @@ from headrace.control.plan import CHAMPION, FORMER, HOLDOUT, Served
 from headrace.engine import Engine
 from headrace.errors import ModelError, NotLoadedError, NotServedError
 from headrace.gateway.answers import Prediction, PredictionError, passes, prediction
-from headrace.gateway.features import Question, with_features
+from headrace.gateway.features import Given, Question, with_features
 from headrace.gateway.jobs import MAX_BATCH, Job, Jobs
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
@@ -28,10 +29,16 @@ STOP_TIMEOUT_S = 30.0
 
 
 class Serving:
-    """Loads the versions of the serving plan and predicts with them. A context manager."""
+    """Loads the versions of the serving plan and predicts with them. A context manager.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        count_lookup: is told of each prediction with features of the store whether they were read
+            or the store failed.
+    """
+
+    def __init__(self, engine: Engine, count_lookup: Callable[[str], None]) -> None:
         self._engine = engine
+        self._count_lookup = count_lookup
         self._loader = Loader(engine)
         self._failures = LoadFailures(engine)
         self._prepared = False
@@ -74,15 +81,20 @@ class Serving:
         return [job.future for job in jobs]
 
     def shadow(
-        self, model: str, example: Example, session_id: str | None
+        self,
+        model: str,
+        example: Example,
+        session_id: str | None,
+        known_at: Mapping[str, datetime | None] | None,
     ) -> Iterator[tuple[Served, Future[Prediction] | None]]:
         """Ask each shadow of a model what it would answer, and yield its row with the future.
 
+        The example has the features that were served, looked up in the views of `known_at`.
         Requests go before; what comes when too much waits is dropped, and has None.
         """
         versions = self._plan.get(model)
         for version in versions.shadows if versions else ():
-            job = Job(model, example, session_id=session_id, shadow=version.row)
+            job = Job(model, example, session_id=session_id, known_at=known_at, shadow=version.row)
             yield version.row, job.future if self._jobs.offer(job) else None
 
     def report(self) -> list[dict[str, Any]]:
@@ -161,9 +173,11 @@ class Serving:
             except ModelError as error:
                 job.future.set_exception(error)
         began = time.perf_counter()
-        chosen: dict[LoadedVersion, list[tuple[Job, Example]]] = defaultdict(list)
-        for (version, job), example in zip(questions, with_features(questions), strict=True):
-            chosen[version].append((job, example))
+        chosen: dict[LoadedVersion, list[tuple[Job, Given]]] = defaultdict(list)
+        for (version, job), given in zip(questions, with_features(questions), strict=True):
+            chosen[version].append((job, given))
+            if given.failed is not None:
+                self._count_lookup("failed" if given.failed else "read")
         looked_up_ms = (time.perf_counter() - began) * 1000
         for version, of_version in chosen.items():
             for start in range(0, len(of_version), MAX_BATCH):
@@ -177,20 +191,24 @@ class Serving:
         return next((version for version in shadows if version.row == job.shadow), None)
 
     def _predict(
-        self, version: LoadedVersion, asked: Sequence[tuple[Job, Example]], looked_up_ms: float
+        self, version: LoadedVersion, asked: Sequence[tuple[Job, Given]], looked_up_ms: float
     ) -> None:
         began = time.perf_counter()
-        jobs, examples = zip(*asked, strict=True)
+        jobs = [job for job, _ in asked]
+        examples = [given.example for _, given in asked]
         try:
             answers = version.predictor.predict(examples)
             most = max(job.passes for job in jobs)
             several = passes(version, examples, most) if most else None
             took_ms = looked_up_ms + (time.perf_counter() - began) * 1000
-            for row, (job, example) in enumerate(zip(jobs, examples, strict=True)):
+            for row, (job, given) in enumerate(asked):
                 try:
-                    found = prediction(version, example.features, answers[row], took_ms)
-                    if several is not None:
-                        found = replace(found, passes=several[:, row])
+                    found = prediction(version, given.example.features, answers[row], took_ms)
+                    found = replace(
+                        found,
+                        known_at=given.known_at,
+                        passes=None if several is None else several[:, row],
+                    )
                 except ModelError as error:
                     job.future.set_exception(PredictionError(version.row, error))
                 else:

@@ -24,6 +24,7 @@ create table if not exists events.inference (
     session_id text,
     item_id text,
     features jsonb not null default '{}',
+    feature_ages jsonb,
     input jsonb,
     output jsonb,
     prediction text,
@@ -42,6 +43,7 @@ alter table events.inference add column if not exists probabilities jsonb;
 alter table events.inference
 add column if not exists target_propensity double precision;
 alter table events.inference add column if not exists position integer;
+alter table events.inference add column if not exists feature_ages jsonb;
 alter table events.inference drop constraint if exists inference_pkey;
 
 create unique index if not exists inference_key

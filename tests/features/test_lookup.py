@@ -110,15 +110,14 @@ def test_each_view_is_read_once_whoever_asks(
             for one in [(reader, segments)[number % 2]]
         ]
         alone = [one for each in asked for one in look_up([each])]
-        queries = []
+        queries: list[object] = []
         run = LiveViewOnlineStore._run
-        monkeypatch.setattr(
-            LiveViewOnlineStore,
-            "_run",
-            lambda self, connection, query, values: (
-                queries.append(query) or run(self, connection, query, values)  # type: ignore[func-returns-value]
-            ),
-        )
+
+        def counted(self: Any, dialect: Any, connection: Any, sent: Any) -> Any:
+            queries.extend(sent)
+            return run(self, dialect, connection, sent)
+
+        monkeypatch.setattr(LiveViewOnlineStore, "_run", counted)
         assert look_up(asked) == alone
         assert len(queries) == len(VIEWS)
 

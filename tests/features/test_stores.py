@@ -72,8 +72,9 @@ def run(engine: Engine, statement: str) -> None:
 def newest(store: FeatureStore, name: str, keys: list[tuple[Any, ...]]) -> dict[Any, Newest]:
     """What the store reads of a view, without Feast's messages."""
     provider: Any = store._get_provider()
-    found: dict[Any, Newest] = provider.online_store.newest(
-        store.config, ViewSql.of(store.get_feature_view(name)), keys
+    found: dict[Any, Newest]
+    (found,) = provider.online_store.newest(
+        store.config, [(ViewSql.of(store.get_feature_view(name)), keys)]
     )
     return found
 

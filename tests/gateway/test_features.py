@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import pandas as pd
+import psycopg
 import pytest
 
 from headrace.engine import Engine
@@ -22,7 +25,7 @@ from headrace.model.config import FinetuneConfig
 from headrace.model.finetune import finetune
 from headrace.model.inputs import Example
 from headrace.model.recipe import TrainingExample
-from headrace.settings import Settings
+from headrace.settings import Settings, project_path
 from tests.gateway.published import publish, wait_for
 from tests.support.gateways import running_gateway
 from tests.support.policies import set_policies
@@ -35,9 +38,11 @@ OF_SEGMENT = "segment_features__labels_30d"
 def version(folder: Path, names: tuple[str, ...], **said: Any) -> Path:
     """A version that knows a number and one feature of the store, and says what it looks up."""
     train = [
-        TrainingExample(Example("", "s", {"own": float(number), names[0]: number % 7}), label)
+        TrainingExample(
+            Example("", "s", {"own": float(number), **dict.fromkeys(names[:1], number % 7)}),
+            "ny"[number % 2],
+        )
         for number in range(40)
-        for label in ["ny"[number % 2]]
     ]
     finetune(train, config=FinetuneConfig(tabular_steps=2)).save(folder)
     manifest = Manifest(
@@ -133,14 +138,14 @@ def test_candidates_are_looked_up_together_and_answered_by_one_version(
     queries: list[object] = []
     run = LiveViewOnlineStore._run
 
-    def counted(self: Any, connection: Any, query: Any, values: Any) -> Any:
-        queries.append(query)
-        return run(self, connection, query, values)
+    def counted(self: Any, dialect: Any, connection: Any, sent: Any) -> Any:
+        queries.extend(sent)
+        return run(self, dialect, connection, sent)
 
     with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
         wait_for(http, "1")
         monkeypatch.setattr(LiveViewOnlineStore, "_run", counted)
-        sent = {
+        sent: dict[str, Any] = {
             "model": "m", **{key: ENTITY[key] for key in ("segment", "user_id", "session_id")},
             "request_id": "r", "candidates": [{"item_id": f"i{n}"} for n in range(199)],
         }  # fmt: skip
@@ -160,7 +165,7 @@ def test_a_service_or_a_feature_that_is_gone_makes_the_version_unloadable(
     engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a version that comes with changed definitions is served with those."""
-    shipped = (module.project_path("feature_repo") / "definitions.py").read_text()
+    shipped = (project_path("feature_repo") / "definitions.py").read_text()
     (tmp_path / "definitions.py").write_text(shipped)
     monkeypatch.setattr(module, "project_path", lambda _: tmp_path)
     serve(engine, "gone", (OF_USER,), feature_service="users_v1")
@@ -172,12 +177,12 @@ def test_a_service_or_a_feature_that_is_gone_makes_the_version_unloadable(
 
     def until(http: httpx.Client, model: str, loaded: bool) -> dict[str, Any]:
         deadline = time.monotonic() + 60
-        while (row := report(http).get(model, {})).get("loaded") is not loaded or not (
-            loaded or row["error"]
-        ):
+        while True:
+            row: dict[str, Any] = report(http).get(model, {})
+            if row.get("loaded") is loaded and (loaded or row["error"]):
+                return row
             assert time.monotonic() < deadline, row
             time.sleep(0.05)
-        return row
 
     with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
         until(http, "fine", True)
@@ -198,3 +203,131 @@ def test_a_service_or_a_feature_that_is_gone_makes_the_version_unloadable(
     rows = logged(engine, "r", "s")
     assert rows["r"]["features"] == {OF_USER: None}
     assert rows["s"]["features"] == {OF_SEGMENT: None}
+
+
+def newest(engine: Engine, model: str) -> dict[str, datetime]:
+    """Of each view the time of the row of the entity."""
+    found = {}
+    for view, key in (
+        ("segment_features", "segment"), ("user_features", "user_id"),
+        ("session_features", "session_id"), ("item_features", "item_id"),
+    ):  # fmt: skip
+        query = f"select event_timestamp from headrace.{view} where model = %s and {key} = %s"
+        for row in engine.rows(query, [model, ENTITY[key]]):
+            found[view] = row["event_timestamp"]
+    return found
+
+
+def test_what_the_model_saw_is_logged_with_its_age_and_is_the_view_as_of_that_moment(
+    engine: Engine, settings: Settings
+) -> None:
+    set_policies(engine, positive_label="y")
+    names = names_of(engine, "entities_v1")
+    serve(engine, "m", names, feature_service="entities_v1")
+    publish(engine, {
+        "model": "m", "model_version": "2", "event": "shadow",
+        "artifact_uri": str(version(engine.settings.artifacts_path.resolve() / "2", names,
+                                    feature_service="entities_v1")),
+    })  # fmt: skip
+    began = datetime(2024, 5, 1, 9, 0, 30, 123456, tzinfo=UTC)
+    times = [began + timedelta(minutes=7 * number) for number in range(6)]
+    served: list[tuple[str, datetime, dict[str, datetime]]] = []
+    with (
+        running_gateway(engine, settings) as url,
+        httpx.Client(base_url=url, timeout=60) as http,
+        EventLog(engine) as log,
+    ):
+        wait_for(http, "1")
+        wait_for(http, "2")
+        for number, at in enumerate(times):
+            event = {"model": "m", "request_id": f"old-{number}", **ENTITY}
+            event["event_time"] = (at - timedelta(seconds=20)).isoformat()
+            log.append("inference", [parse("inference", {**event, "prediction": "y"})])
+            said = {"request_id": event["request_id"], "label": "ny"[number % 2]}
+            said["event_time"] = (at - timedelta(seconds=10)).isoformat()
+            log.append("feedback", [parse("feedback", said)])
+            known = newest(engine, "m")
+            ask(http, "m", f"r{number}", **ENTITY, event_time=at.isoformat())
+            logged(engine, f"r{number}")
+            served.append((f"r{number}", at, known))
+        ask(http, "m", "nobody", user_id="nobody", segment="s", event_time=times[-1].isoformat())
+    rows = logged(engine, "nobody", *(request_id for request_id, _, _ in served))
+    ages = rows["nobody"]["feature_ages"]
+    assert {view for view, age in ages.items() if age is None} == {
+        "user_features", "session_features", "item_features",
+    }  # fmt: skip
+    with FeatureReader(engine, "entities_v1") as reader:
+        for request_id, at, known in served:
+            row = rows[request_id]
+            assert row["feature_ages"] == {
+                view: (at - time).total_seconds() for view, time in known.items()
+            }
+            assert row["feature_ages"]["user_features"] == 9.999999
+            assert -60 <= row["feature_ages"]["segment_features"] < 0
+            for view in reader.views:
+                as_of = at - timedelta(seconds=row["feature_ages"][view.name])
+                frame = pd.DataFrame([{"model": "m", **ENTITY, "event_timestamp": as_of}])
+                (then,) = reader.historical(frame)[view.names].to_dict("records")
+                if view.name == "item_features":  # its hour went on after this was served
+                    if request_id != served[-1][0]:
+                        continue
+                    then.pop("item_features__predictions_30d")
+                assert {name: row["features"][name] for name in then} == then, view.name
+    query = "select * from events.inference where variant = 'shadow'"
+    shadows = {row["shadow_of"]: row for row in engine.rows(query)}
+    assert shadows.keys() <= rows.keys() and shadows
+    for request_id, shadow in shadows.items():
+        for name in ("features", "feature_ages"):
+            assert shadow[name] == rows[request_id][name]
+    shown = engine.rows("select request_id, feature_ages from headrace.inferences")
+    assert {row["request_id"]: row["feature_ages"] for row in shown}.items() >= {
+        request_id: row["feature_ages"] for request_id, row in rows.items()
+    }.items()
+
+
+def test_where_the_store_fails_it_is_counted_and_seen_in_the_data(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was asked of other services beside it is answered with its features."""
+    told(engine, "m", 2)
+    serve(engine, "m", (OF_USER,), feature_service="entities_v1")
+    serve(engine, "n", (OF_SEGMENT,))
+    serve(engine, "plain", ())
+    read = LiveViewOnlineStore.newest
+
+    def failing(self: Any, config: Any, reads: Any) -> Any:
+        if any("user_features" in view.identity for view, _ in reads):
+            raise psycopg.OperationalError("the view is away")
+        return read(self, config, reads)
+
+    with running_gateway(engine, settings) as url, httpx.Client(base_url=url, timeout=60) as http:
+        until_loaded(http, "m", "n", "plain")
+        ask(http, "m", "before", **ENTITY)
+        ask(http, "m", "given", **ENTITY, features={OF_USER: 4})
+        with monkeypatch.context() as patch:
+            patch.setattr(LiveViewOnlineStore, "newest", failing)
+            batch = [{"model": model, "request_id": f"without-{model}", **ENTITY}
+                     for model in ("m", "n", "plain")]  # fmt: skip
+            assert http.post("/v1/predict", json=batch).status_code == 200
+        ask(http, "m", "after", **ENTITY)
+        metrics = http.get("/metrics").text
+    rows = logged(engine, "before", "given", "after", "without-m", "without-n", "without-plain")
+    found = {name: (row["features"], row["feature_ages"]) for name, row in rows.items()}
+    assert found["before"][0] == found["after"][0] == {OF_USER: 2}
+    assert found["given"] == ({OF_USER: 4}, None)
+    assert found["without-m"] == ({}, {})
+    assert (found["without-n"][0], [*found["without-n"][1]]) == (
+        {OF_SEGMENT: None}, ["segment_features"]
+    )  # fmt: skip
+    assert found["without-plain"] == ({}, None)
+    assert 'headrace_feature_lookups_total{outcome="failed"} 1.0' in metrics
+    assert 'headrace_feature_lookups_total{outcome="read"} 3.0' in metrics
+
+
+def until_loaded(http: httpx.Client, *models: str) -> None:
+    deadline = time.monotonic() + 60
+    while {row["model"] for row in http.get("/v1/plan").json()["versions"] if row["loaded"]} < {
+        *models
+    }:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

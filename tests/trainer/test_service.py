@@ -22,6 +22,7 @@ from headrace.trainer import run
 from headrace.trainer.brief import Brief, Lookups, Marks, read_brief
 from headrace.trainer.dataset import Dataset, record_dataset
 from headrace.trainer.gate import GatePolicy
+from headrace.trainer.recipes import find
 from headrace.trainer.recorded import rebuild_dataset, record_of, service_of
 from headrace.trainer.watch import Trainer
 from tests.support.claimed import claimed
@@ -49,7 +50,7 @@ def manifest(folder: Path, **how: Any) -> tuple[Manifest, tuple[str, ...]]:
     draft.mkdir()
     candidate = run.train(brief, draft, lambda _: None).candidate
     assert candidate is not None
-    return candidate.manifest, tuple(run.chosen(Declared(recipe="tabular"))[0].load(draft).features)
+    return candidate.manifest, tuple(find("tabular").load(draft).features)
 
 
 @pytest.mark.parametrize(
