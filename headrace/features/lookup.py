@@ -128,5 +128,7 @@ def _key(view: ReadView, entity: Mapping[str, Any]) -> Key | None:
                 return None
             if not -bound <= value < bound:
                 return None
+        elif kind is ValueType.STRING:
+            value = str(value)
         values.append(value)
     return tuple(values)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
+import psycopg
 import pytest
+from feast import ValueType
+from psycopg.sql import SQL
 
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
-from headrace.features.lookup import Asked, look_up
+from headrace.features import online_store
+from headrace.features.lookup import Asked, _key, look_up
 from headrace.features.online_store import LiveViewOnlineStore
 from headrace.features.reader import FeatureReader
+from headrace.features.service import ReadView
 from tests.support.feast_online import feast_online
 from tests.support.policies import set_policies
 from tests.support.segment_labels import START
@@ -128,3 +134,30 @@ def test_only_the_views_that_are_needed_are_read(reader: FeatureReader) -> None:
     (found,) = look_up([Asked(reader, needed, {"model": "m", "user_id": "u"})])
     assert found.features == {"user_features__labels_30d": None}
     assert found.known_at == {"user_features": None}
+
+
+def test_a_lost_connection_is_replaced_and_a_failure_leaves_none_behind(
+    engine: Engine, reader: FeatureReader, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entity = Requests(log, 7).send(START)
+    first = reader.look_up([entity])
+    for _ in range(2):
+        killed = engine.rows(
+            "select pg_terminate_backend(pid) as done from pg_stat_activity "
+            "where application_name = 'headrace-feast' and datname = current_database()"
+        )
+        assert killed and all(row["done"] for row in killed)
+        assert reader.look_up([entity]) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(online_store, "_text", lambda *_: SQL("select 1 / 0 where %s = %s"))
+        with pytest.raises(psycopg.errors.DatabaseError):
+            reader.look_up([entity])
+    assert reader.look_up([entity]) == first
+
+
+def test_a_key_that_its_type_cannot_hold_is_unknown(reader: FeatureReader) -> None:
+    """And one of another type that it can hold is read as that."""
+    for value, wanted in [("7", (7,)), (7.0, (7,)), ("x", None), ("", None), (2**63, None)]:
+        view = SimpleNamespace(key_types=[("item_id", ValueType.INT64)])
+        assert _key(cast(ReadView, view), {"item_id": value}) == wanted
+    assert reader.online([{"model": "m", "user_id": 7}]) == [dict.fromkeys(reader.names)]
