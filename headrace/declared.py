@@ -35,6 +35,7 @@ from headrace.errors import ModelError, SettingError
 from headrace.model.inputs import Id
 from headrace.model.recipe import Recipe, Task
 from headrace.model.sampling import Sampling
+from headrace.settings import FEATURE_SERVICE
 from headrace.toml import converted, known, read_table
 from headrace.trainer.recipes import find, names
 
@@ -98,6 +99,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         features: names of the features that the model is given; none: all.
         ids: those of the event that it is given as features, too; none: the recipe's, which is
             `item_id` for `ranking`.
+        feature_service: the service of `feature_repo/definitions.py` whose features it learns from;
+            each version is served with the one that it was trained with.
         config: settings of the recipe.
         sampling: which examples it learns from, and how much each counts.
         gate: when a version is good enough.
@@ -109,6 +112,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task: Task | None = None
     features: tuple[str, ...] | None = None
     ids: tuple[Id, ...] | None = None
+    feature_service: Annotated[str, Meta(min_length=1)] = FEATURE_SERVICE
     config: dict[str, Any] = {}
     sampling: Sampling = Sampling()
     gate: Gate = Gate()

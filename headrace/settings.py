@@ -20,6 +20,8 @@ from typing import Any
 from headrace.errors import SettingError
 
 PREFIX = "HEADRACE_"
+# The feature service of models that name none.
+FEATURE_SERVICE = "training_v1"
 # Read by the test suite and the build, not by the product.
 IGNORED = ("HEADRACE_TEST_", "HEADRACE_PG")
 

@@ -76,6 +76,9 @@ def test_what_is_not_given_has_its_default(tmp_path: Path) -> None:
         ("models = 1", "models: must be tables"),
         ("[models.a", "headrace.toml cannot be read"),
         ('[models.a]\nfeatures = "bill"', "models.a.features: must be a list, got 'bill'"),
+        ('[models.a]\nfeature_servise = "x"', "did you mean 'feature_service'?"),
+        ("[models.a]\nfeature_service = 1", "models.a.feature_service: must be a text, got 1"),
+        ('[models.a]\nfeature_service = ""', "models.a.feature_service: must be a text"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -14,6 +14,7 @@ from headrace.declared import Declared
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
 from headrace.model.recipe import Task
+from headrace.settings import FEATURE_SERVICE
 from headrace.trainer.dataset import Dataset, SetOf, compile_dataset
 from headrace.trainer.gate import GatePolicy
 
@@ -59,6 +60,20 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookups:
+    """What the feature store gives to the examples of a run, and to the version that comes of it.
+
+    Attributes:
+        names: features of the service; None where nothing tells.
+        others: features of the store that are not in the service.
+    """
+
+    service: str = FEATURE_SERVICE
+    names: tuple[str, ...] | None = None
+    others: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Brief:
     """What a run has to know; from here on it does not use the engine.
 
@@ -80,6 +95,7 @@ class Brief:
     task: Task = "classification"
     declared: Declared = Declared()
     spread: float | None = None
+    lookups: Lookups = Lookups()
 
 
 def read_brief(
@@ -124,6 +140,7 @@ def read_brief(
         task=task,
         declared=declared,
         spread=_number(spreads[0]["spread"]) if spreads else None,
+        lookups=Lookups(reader.service, tuple(reader.names), reader.others),
     )
 
 

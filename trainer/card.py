@@ -43,7 +43,7 @@ pipeline_tag: {PIPELINES.get(manifest.task, "other")}
 
 - **Learned from** {outcome.metrics["examples"]} labelled examples, dataset `{claim.run_id}`
   (sha256 `{sha256}`), labels as known at
-  {claim.event_clock:%Y-%m-%d %H:%M} UTC.
+  {claim.event_clock:%Y-%m-%d %H:%M} UTC, features of the service `{manifest.feature_service}`.
 - **Judged on** the newest {candidate.holdout["n"]} examples, which it {seen}:
 
 | metric | {outcome.model_version} | {outcome.parent or "no version"} |

@@ -158,6 +158,7 @@ def compile_dataset(
     query = {
         "model": claim.model,
         "task": task,
+        "feature_service": reader.service,
         "known_at": claim.known_at.isoformat(),
         "event_clock": claim.event_clock.isoformat(),
         **_policies(engine, claim.model, task),
@@ -281,7 +282,9 @@ def _looked_up(
     frame = pd.DataFrame(
         {
             "model": query["model"],
-            **{name: [row[name] for row in rows] for name in ("segment", "user_id", "item_id")},
+            **{name: [row[name] for row in rows] for name in ("segment", "session_id", "item_id")},
+            # of a preference user_id is who preferred
+            "user_id": [row["asked_by"] for row in rows],
             "event_timestamp": [row["event_time"] for row in rows],
         }
     )

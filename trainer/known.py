@@ -183,8 +183,9 @@ select feedback_id, request_id, rejected_request_id, user_id, feedback_time from
 # Of the predictions whose labels were found. (Not joined in the query: it expects a single row.)
 _PREDICTIONS = """
 select
-    request_id, item_id, event_time, ingested_at, user_id, position, propensity, segment, features,
-    input, output, model_version, prediction, score, probabilities
+    request_id, item_id, event_time, ingested_at, user_id, user_id as asked_by, session_id,
+    position, propensity, segment, features, input, output, model_version, prediction, score,
+    probabilities
 from events.inference
 where model = {} and {}
 """

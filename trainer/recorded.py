@@ -14,6 +14,7 @@ from headrace.engine import Engine
 from headrace.errors import ModelError, one_line
 from headrace.features.reader import FeatureReader
 from headrace.model.examples import LabeledExample
+from headrace.settings import FEATURE_SERVICE
 from headrace.trainer.dataset import Dataset, build_dataset
 from headrace.trainer.stored_set import read_stored
 
@@ -81,6 +82,11 @@ def record_of(engine: Engine, run: str) -> Record:
     return Record(**found[0])
 
 
+def service_of(record: Record) -> str:
+    """Return the feature service that a set was built with."""
+    return str(record.query.get("feature_service", FEATURE_SERVICE))
+
+
 def stored_dataset(engine: Engine, run: str) -> Dataset:
     """Return the set of a run as it was stored.
 
@@ -104,10 +110,13 @@ def rebuild_dataset(engine: Engine, run: str, reader: FeatureReader) -> Dataset:
     """Build a recorded training set again, from the events alone.
 
     Raises:
-        ModelError: there is no such set, or its content is no longer the same; the text says what
-            differs from the stored rows, and what is missing of the events.
+        ModelError: there is no such set, the reader is of another service, or its content is no
+            longer the same; the text says what differs from the stored rows, and what is missing of
+            the events.
     """
     record = record_of(engine, run)
+    if (service := service_of(record)) != reader.service:
+        raise ModelError(f"run: {run} must be built with {service}, got {reader.service}")
     if "replay_from" not in record.query:
         raise ModelError(
             f"run: {run} is of an earlier version, which chose its rows in another way"

@@ -22,12 +22,12 @@ from headrace.model.artifact import Manifest, artifact_path, as_judged, keep_as_
 from headrace.model.examination import UNKNOWN, Examination
 from headrace.model.examples import LabeledExample
 from headrace.model.given import given
-from headrace.model.inputs import Example
+from headrace.model.inputs import Example, Id
 from headrace.model.prior import corrected
 from headrace.model.recipe import Predictor, Recipe, Task
 from headrace.model.sampling import Sampled
 from headrace.trainer import gate
-from headrace.trainer.brief import Brief
+from headrace.trainer.brief import Brief, Lookups
 from headrace.trainer.clicked import first_rows
 from headrace.trainer.compare import METRICS
 from headrace.trainer.dataset import Dataset
@@ -115,7 +115,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
     features, ids = brief.declared.features, brief.declared.ids
     if ids is None:
         ids = getattr(recipe, "IDS", ())
-    rows = [replace(row, example=row.example.given(features, ids)) for row in rows]
+    lookups = brief.lookups
+    rows = [_as_given(row, features, ids, lookups) for row in rows]
     predictor = champion.predictor if champion else None
     sampled, training = training_set(brief, rows, predictor)
     parent = champion.folder if champion and champion.made_by == (name, task) else None
@@ -163,6 +164,8 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
             positive_label=positive,
             features=features,
             ids=ids,
+            feature_service=lookups.service,
+            looked_up=_looked_up(lookups, features),
             corrections=champion.corrections if champion else {},
             shift=shift,
             report=report,
@@ -182,9 +185,7 @@ def train(brief: Brief, folder: Path, say: Say, keep: Keep = lambda _: None) -> 
         progress.stage("complete", len(newest))
         known = set(map(class_of, ours.labels))
         learned = [
-            replace(row, example=row.example.given(features, ids))
-            for row in newest
-            if class_of(row.label) in known
+            _as_given(row, features, ids, lookups) for row in newest if class_of(row.label) in known
         ]
         learned_to = sampled.rows[-1].event_time.timestamp()
         judged = msgspec.structs.replace(candidate.manifest, learned_to=learned_to)
@@ -304,6 +305,29 @@ def _untrained(recipe: Recipe, config: Any) -> Predictor | None:
 def _with_ids(row: LabeledExample) -> LabeledExample:
     """The row with an example that a version can be asked, as it would be served."""
     return replace(row, example=replace(row.example, item_id=row.item_id, user_id=row.user_id))
+
+
+def _as_given(
+    row: LabeledExample,
+    features: Sequence[str] | None,
+    ids: Sequence[Id],
+    lookups: Lookups,
+) -> LabeledExample:
+    """The row with what the version will be given: nothing that was served by another service."""
+    example = row.example.given(features, ids)
+    if not lookups.others.isdisjoint(example.features):
+        kept = {
+            name: value for name, value in example.features.items() if name not in lookups.others
+        }
+        example = replace(example, features=kept)
+    return replace(row, example=example)
+
+
+def _looked_up(lookups: Lookups, features: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The features of the service that a version is trained with."""
+    if lookups.names is None or features is None:
+        return lookups.names
+    return tuple(name for name in lookups.names if name in features)
 
 
 def _is_number(text: str) -> bool:

@@ -35,6 +35,7 @@ from headrace.errors import (
 )
 from headrace.features.reader import FeatureReader
 from headrace.model.artifact import Run, draft_folder
+from headrace.settings import FEATURE_SERVICE
 from headrace.trainer.brief import read_brief
 from headrace.trainer.online import OnlineLearner
 from headrace.trainer.progress import RunProgress, Say, kept_in
@@ -66,7 +67,7 @@ class Trainer:
     def __init__(self, engine: Engine, progress: Say = log.info) -> None:
         self.engine = engine
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
-        self._reader = FeatureReader(engine)
+        self._readers = {FEATURE_SERVICE: FeatureReader(engine)}
         self._progress = progress
         self._passed_on: set[str] = set()  # ids of the triggers that are due
         self._next_look = 0.0  # at the alerts, by time.monotonic
@@ -84,7 +85,8 @@ class Trainer:
         """Stop learning online, and close what reads features."""
         for model in [*self._online]:
             self._stop_online(model)
-        self._reader.close()
+        for reader in self._readers.values():
+            reader.close()
 
     def watch(self, stop: threading.Event) -> None:
         """Poll the trigger view until `stop` is set, whatever fails meanwhile."""
@@ -165,10 +167,29 @@ class Trainer:
         Raises:
             SettingError, ContractError: the file has a mistake.
         """
-        declared = read_declared(self.engine.settings.models_path)
+        path = self.engine.settings.models_path
+        declared = read_declared(path)
+        for model, one in declared.items():
+            try:
+                self._reader(one.feature_service)
+            except SettingError as error:
+                raise SettingError(f"{path.name}: models.{model}.feature_{error}") from None
         for line in apply(self.engine, declared):
             self._progress(line)
         self._declared = declared
+
+    def _reader(self, service: str) -> FeatureReader:
+        """Return the reader of a service, made anew where the definitions have changed.
+
+        Raises:
+            SettingError: there is no such service, or it cannot be read.
+        """
+        reader = self._readers.get(service)
+        if reader is None or not reader.is_current:
+            self._readers[service] = FeatureReader(self.engine, service)
+            if reader is not None:
+                reader.close()
+        return self._readers[service]
 
     def _pass_on(self, due: list[Trigger]) -> None:
         pass_on(self.engine, [each for each in due if each.trigger_id not in self._passed_on])
@@ -210,10 +231,11 @@ class Trainer:
         try:
             if held.attempt > MAX_ATTEMPTS:
                 raise ModelError(f"{MAX_ATTEMPTS} attempts ended without a verdict; see the logs")
-            declared = self._declared.get(held.model)
+            declared = self._declared.get(held.model, Declared())
             keep = kept_in(self.engine, held)
             RunProgress(self._progress, keep).stage("compile")
-            brief = read_brief(self.engine, held, self._reader, declared)
+            reader = self._reader(declared.feature_service)
+            brief = read_brief(self.engine, held, reader, declared)
             dataset = brief.dataset
             return train(brief, folder, self._progress, keep)
         except Exception as error:

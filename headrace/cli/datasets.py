@@ -47,7 +47,8 @@ def dataset(engine: Engine, what: str, runs: tuple[str, ...], as_json: bool) -> 
     else:
         from headrace.features import FeatureReader
 
-        with FeatureReader(engine) as reader:
+        service = recorded.service_of(recorded.record_of(engine, runs[0]))
+        with FeatureReader(engine, service) as reader:
             rebuilt = recorded.rebuild_dataset(engine, runs[0], reader)
         if as_json:
             print_json({"run": runs[0], "examples": len(rebuilt.rows), "sha256": rebuilt.sha256})

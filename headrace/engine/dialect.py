@@ -68,6 +68,12 @@ class Dialect(Protocol):
         psycopg.errors.QueryCanceled is raised.
         """
 
+    def keep_plans(self, connection: Connection) -> None:
+        """Have each query of this connection planned once, whatever its parameters."""
+
+    def together(self, connection: Connection) -> AbstractContextManager[Any]:
+        """A block of queries that are sent together where the engine can; fetch rows after it."""
+
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:
         """Insert rows, all of the same columns; a row replaces the one that has its key."""
 

@@ -65,6 +65,13 @@ class Postgres:
                 )
             yield
 
+    def keep_plans(self, connection: Connection) -> None:
+        connection.prepare_threshold = 0
+        connection.execute("set plan_cache_mode = force_generic_plan")
+
+    def together(self, connection: Connection) -> AbstractContextManager[Any]:
+        return connection.pipeline()
+
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:
         statement, values = inserting(table, rows)
         others = [column for column in rows[0] if column not in key]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -78,6 +78,13 @@ class RisingWave:
             connection.execute("start transaction read only")
             yield
             connection.execute("commit")
+
+    def keep_plans(self, connection: Connection) -> None:
+        """Do nothing: there is no such setting."""
+
+    def together(self, connection: Connection) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Send each query by itself: RisingWave knows no pipeline."""
+        return nullcontext()
 
     def put(self, connection: Connection, table: str, key: Sequence[str], rows: Rows) -> None:  # noqa: ARG002
         connection.execute(*inserting(table, rows))

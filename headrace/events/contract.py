@@ -60,6 +60,9 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     for both predictions. `probabilities` are those of the classes, by class.
     `propensity` and `target_propensity` are the probabilities with which the policy in use, and
     another one, make this very prediction; `position` is where an item was shown, from 1.
+    `feature_ages` has, of each feature view that features were looked up in, by how many seconds
+    its row was older than `event_time`: below 0 where the row is of the end of a minute or an hour
+    that was not over, null where there was no row. It is empty where the views could not be read.
     """
 
     model: str
@@ -73,6 +76,7 @@ class Inference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     session_id: str | None = None
     item_id: str | None = None
     features: dict[str, Scalar] = {}
+    feature_ages: dict[str, float | None] | None = None
     input: Any = None
     output: Any = None
     prediction: str | int | float | bool | None = None
@@ -184,6 +188,7 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
     present = {name: value for name, value in payload.items() if value is not None}
     _check_features(present.get("features"))
     _check_probabilities(present.get("probabilities"))
+    _check_ages(present.get("feature_ages"))
     try:
         event: Event = msgspec.convert(present, struct)
     except msgspec.ValidationError as error:
@@ -274,6 +279,23 @@ def _check_probabilities(probabilities: object) -> None:
             raise ContractError("probabilities", allowed, name)
         if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ContractError("probabilities", allowed, value)
+
+
+def _check_ages(ages: object) -> None:
+    if ages is None:
+        return
+    allowed = "an object of feature view to seconds or null"
+    if not isinstance(ages, Mapping):
+        raise ContractError("feature_ages", allowed, ages)
+    if len(ages) > MAX_FEATURES:
+        raise ContractError("feature_ages", f"at most {MAX_FEATURES} views", f"{len(ages)} views")
+    for name, value in ages.items():
+        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
+            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
+            raise ContractError("feature_ages", allowed, name)
+        is_number = type(value) in (int, float) and -MAX_NUMBER <= value <= MAX_NUMBER
+        if value is not None and not is_number:
+            raise ContractError("feature_ages", allowed, value)
 
 
 def _check_values(event: Event, present: Mapping[str, Any]) -> None:

@@ -19,7 +19,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 ID_AT: dict[str, int] = {topic: COLUMNS[topic].index(IDS[topic]) for topic in TOPICS}
 _KEY_AT = {topic: [COLUMNS[topic].index(name) for name in KEYS[topic]] for topic in TOPICS}
-_JSON = ("features", "input", "output", "probabilities", "metadata", "metrics")
+_JSON = (
+    "features", "feature_ages", "input", "output", "probabilities", "metadata", "metrics",
+)  # fmt: skip
 _JSON_AT = {
     topic: [COLUMNS[topic].index(name) for name in _JSON if name in COLUMNS[topic]]
     for topic in TOPICS

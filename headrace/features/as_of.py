@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from headrace.engine.dialect import Connection
 from headrace.features.view_sql import ViewSql, sql_type
@@ -25,7 +25,8 @@ def copied(
     """Join through temporary tables and a lateral join.
 
     The history of the entities is read once, into an indexed table: the view is computed once
-    instead of once per row, and the join is one look-up per row.
+    instead of once per row, and the join is one look-up per row. Their keys stand in the query one
+    by one, too, as the planner pushes such conditions below aggregates and windows.
     """
     parts = _parts(view, names)
     connection.execute(
@@ -36,11 +37,16 @@ def copied(
     ) as copy:
         for number, entity in enumerate(entities):
             copy.write_row((number, *entity))
+    values = [[*set(column)] for column in zip(*entities, strict=True)][: len(view.keys)]
+    among = [
+        SQL("{} = any({}::{}[])").format(view.key(name), Literal(column), sql_type(field))
+        for (name, field), column in zip(view.keys.items(), values, strict=False)
+    ]
     history = _filled(
         "{history} as source "
-        "where ({source_keys}) in (select {keys} from entities) "
+        "where {among} and ({source_keys}) in (select {keys} from entities) "
         "and {timestamp} <= (select max(at) from entities)",
-        parts,
+        {**parts, "among": SQL(" and ").join(among) if among else SQL("false")},
     )
     connection.execute(
         SQL("create temporary table history as {}").format(view.chosen(history, of_each_time=True))

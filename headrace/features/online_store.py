@@ -6,10 +6,13 @@ A read is one query on the mart itself, so there is nothing to materialize and n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import psycopg
 from feast import Entity, FeatureView, ValueType
 from feast.infra.online_stores.online_store import OnlineStore
@@ -17,12 +20,16 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from feast.type_map import python_values_to_proto_values
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from headrace.engine.dialect import Connection, Dialect
 from headrace.features.view_sql import PostgresConfig, ViewSql, sql_type
 
 Row = tuple[datetime | None, dict[str, Value] | None]
+Key = tuple[Any, ...]
+# The event time of a row, and its features in the order of `ViewSql.features`.
+Newest = tuple[datetime, tuple[Any, ...]]
+Query = tuple[SQL, list[Any]]
 
 # Raised when the server is lost, or when prepared plans no longer match the views.
 _STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.FeatureNotSupported)
@@ -62,19 +69,42 @@ class LiveViewOnlineStore(OnlineStore):
         names = requested_features or [field.name for field in table.features]
         view = self._view(table)
         entities = _key_tuples(view, entity_keys)
-        asked = [list(set(values)) for values in zip(*entities, strict=True)]
-        found = self._fetch(config, *_newest(config.online_store.dialect, view, asked))
-        width = len(view.keys)
-        places = {name: i for i, name in enumerate(view.features, width + len(view.times))}
+        (found,) = self.newest(config, [(view, entities)])
+        places = {name: place for place, name in enumerate(view.features)}
         columns = [
-            _protos([row[places[name]] for row in found], view.features[name].dtype.to_value_type())
+            _protos(
+                [features[places[name]] for _, features in found.values()],
+                view.features[name].dtype.to_value_type(),
+            )
             for name in names
         ]
-        rows: dict[tuple[Any, ...], Row] = {
-            row[:width]: (row[width], dict(zip(names, values, strict=True)))
-            for row, *values in zip(found, *columns, strict=True)
+        rows: dict[Key, Row] = {
+            key: (at, dict(zip(names, values, strict=True)))
+            for (key, (at, _)), *values in zip(found.items(), *columns, strict=True)
         }
         return [rows.get(entity, (None, None)) for entity in entities]
+
+    def newest(
+        self, config: RepoConfig, reads: Sequence[tuple[ViewSql, Collection[Key]]]
+    ) -> list[dict[Key, Newest]]:
+        """Return the newest rows of the entities that each view knows, by one query for each.
+
+        An entity is its join keys in the order of the view's. The values are those that Feast
+        returns to Python for the same read, without its messages in between. Where the engine can,
+        all queries are one round trip.
+
+        Safe to call from several threads. A lost connection is replaced once.
+
+        Raises:
+            psycopg.Error: the server cannot be reached, or a view is not as declared.
+        """
+        dialect = config.online_store.dialect
+        queries = [
+            _newest(dialect, view, [list(set(values)) for values in zip(*entities, strict=True)])
+            for view, entities in reads
+        ]
+        found = self._fetch(config, queries)
+        return [_by_key(view, rows) for (view, _), rows in zip(reads, found, strict=True)]
 
     def online_write_batch(
         self,
@@ -121,24 +151,25 @@ class LiveViewOnlineStore(OnlineStore):
             self._views[table.name] = (table, view)
         return view
 
-    def _fetch(
-        self, config: RepoConfig, query: Composed, parameters: list[Any]
-    ) -> list[tuple[Any, ...]]:
+    def _fetch(self, config: RepoConfig, queries: Sequence[Query]) -> list[list[Any]]:
+        dialect = config.online_store.dialect
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = config.online_store.connect()
+            connection = _connect(config)
         try:
-            return self._run(connection, query, parameters)
+            return self._run(dialect, connection, queries)
         except _STALE:
             self._close()
-            return self._run(config.online_store.connect(), query, parameters)
+            return self._run(dialect, _connect(config), queries)
 
     def _run(
-        self, connection: Connection, query: Composed, parameters: list[Any]
-    ) -> list[tuple[Any, ...]]:
+        self, dialect: Dialect, connection: Connection, queries: Sequence[Query]
+    ) -> list[list[Any]]:
         try:
-            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
+            with dialect.together(connection) if len(queries) > 1 else nullcontext():
+                cursors = [connection.execute(text, values) for text, values in queries]
+            rows = [cursor.fetchall() for cursor in cursors]
         except BaseException:
             connection.close()
             raise
@@ -153,7 +184,42 @@ class LiveViewOnlineStore(OnlineStore):
                 return
 
 
-def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> tuple[Composed, list[Any]]:
+def _connect(config: RepoConfig) -> Connection:
+    """Return a new connection; the views take longer to plan than to read."""
+    connection: Connection = config.online_store.connect()
+    config.online_store.dialect.keep_plans(connection)
+    return connection
+
+
+# What psycopg returns otherwise than Feast does.
+_FROM_SQL: dict[ValueType, Callable[[Any], Any]] = {
+    ValueType.FLOAT: lambda value: float(np.float32(value)),
+    ValueType.UNIX_TIMESTAMP: lambda value: value.astimezone(UTC),
+}
+
+
+def _by_key(view: ViewSql, found: Sequence[tuple[Any, ...]]) -> dict[Key, Newest]:
+    """Return rows of `ViewSql.chosen` by their keys, with the values that Feast would return."""
+    width, first = len(view.keys), len(view.keys) + len(view.times)
+    changed = [
+        (place, _FROM_SQL[kind])
+        for place, field in enumerate(view.features.values())
+        if (kind := field.dtype.to_value_type()) in _FROM_SQL
+    ]
+    rows: dict[Key, Newest] = {}
+    for row in found:
+        features = row[first:]
+        if changed:
+            values = list(features)
+            for place, convert in changed:
+                if values[place] is not None:
+                    values[place] = convert(values[place])
+            features = tuple(values)
+        rows[row[:width]] = row[width], features
+    return rows
+
+
+def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> Query:
     """Return the query of the newest rows (`ViewSql.chosen`), and its parameters.
 
     Each join key may have any of its values in `asked`, so the rows are all known combinations.
@@ -164,10 +230,21 @@ def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> tuple[Co
         dialect.among(view.key(name), sql_type(field), values)
         for (name, field), values in zip(view.keys.items(), asked, strict=True)
     ]
+    text = _text(dialect, view, tuple(map(len, asked)))
+    return text, [value for _, values in matches for value in values]
+
+
+@lru_cache(maxsize=1_024)
+def _text(dialect: Any, view: ViewSql, asked: tuple[int, ...]) -> SQL:
+    """Return the text of `_newest` for so many values of each join key."""
+    conditions = [
+        dialect.among(view.key(name), sql_type(field), [None] * count)[0]
+        for (name, field), count in zip(view.keys.items(), asked, strict=True)
+    ]
     rows = SQL("{} as source where {} and {} is not null").format(
-        view.newest, SQL(" and ").join(condition for condition, _ in matches), view.times[0]
+        view.newest, SQL(" and ").join(conditions), view.times[0]
     )
-    return view.chosen(rows, of_each_time=False), [value for _, v in matches for value in v]
+    return SQL(view.chosen(rows, of_each_time=False).as_string())
 
 
 def _protos(values: list[Any], kind: ValueType) -> list[Value]:

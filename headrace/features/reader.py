@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,15 +18,18 @@ import psycopg
 from headrace.engine import Engine
 from headrace.engine.postgres import alone
 from headrace.errors import SettingError
-from headrace.settings import project_path
+from headrace.settings import FEATURE_SERVICE, project_path
 
 if TYPE_CHECKING:
     import pandas as pd
     from feast import RepoConfig
 
+    from headrace.features.lookup import LookedUp, Needed
+    from headrace.features.online_store import Key, LiveViewOnlineStore, Newest
+    from headrace.features.view_sql import ViewSql
+
 Value = str | int | float | bool | bytes | datetime | None
 
-SERVICE = "training_v1"
 PROJECT = "headrace"
 # Schema of Feast's registry, and the lock under which one process at a time updates it.
 SCHEMA = "feast"
@@ -43,22 +47,25 @@ class FeatureReader:
         service: a feature service of `feature_repo/definitions.py`.
 
     Attributes:
+        service: its name.
         keys: the join keys, e.g. ``["model", "segment"]``.
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
         views: the feature views that are read, those of on-demand views included.
+        others: names of the features of all views that are not in the service.
 
     Raises:
         SettingError: there is no such service, or it holds a view that cannot be read.
     """
 
-    def __init__(self, engine: Engine, service: str = SERVICE) -> None:
+    def __init__(self, engine: Engine, service: str = FEATURE_SERVICE) -> None:
         from feast import Entity, FeatureService, FeatureStore
         from feast.base_feature_view import BaseFeatureView
 
         from headrace.features.service import parts
 
-        definitions = runpy.run_path(str(project_path("feature_repo") / "definitions.py"))
-        self._store = FeatureStore(config=_config(engine))
+        self.service = service
+        self._written = _definitions().read_bytes()
+        definitions = runpy.run_path(str(_definitions()))
         objects: list[Any] = [
             item
             for item in definitions.values()
@@ -69,6 +76,9 @@ class FeatureReader:
             raise SettingError(
                 f"service: must be one of {', '.join(sorted(services))}, got {service!r}"
             )
+        self._store = FeatureStore(config=_config(engine))
+        provider: Any = self._store._get_provider()
+        self._online: LiveViewOnlineStore = provider.online_store
         with registry(engine) as connection:
             connection.autocommit = True
             with alone(connection, APPLY_LOCK):
@@ -81,6 +91,8 @@ class FeatureReader:
             self.close()
             raise
         self.keys = sorted({key for view in self.views for key in view.keys})
+        named = (f"{view.name}__{field.name}" for view in views.values() for field in view.features)
+        self.others = frozenset(named).difference(self.names)
 
     def __enter__(self) -> FeatureReader:
         return self
@@ -92,34 +104,42 @@ class FeatureReader:
         """Close the connections; a later read opens new ones."""
         registry: Any = self._store.registry
         registry.write_engine.dispose()
-        provider: Any = self._store._get_provider()
-        provider.online_store.teardown(self._store.config, [], [])
+        self._online.teardown(self._store.config, [], [])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the definitions are still those that were read."""
+        return _definitions().read_bytes() == self._written
 
     def online(self, entities: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
         """Return the current features of each entity, in order.
 
         The features of a view are None for an entity that it does not know, and for one with a join
-        key of the view that is None or missing. Items other than join keys are ignored.
+        key of the view that is None or missing. Items other than join keys are ignored. Each view
+        is read by one query.
         """
-        rows = [dict.fromkeys(name for view in self.views for name in view.names) for _ in entities]
-        alike: dict[frozenset[str], list[int]] = {}
-        for number, entity in enumerate(entities):
-            given = frozenset(key for key in self.keys if entity.get(key) is not None)
-            alike.setdefault(given, []).append(number)
-        for given, numbers in alike.items():
-            views = [view for view in self.views if view.keys <= given]
-            if not views:
-                continue
-            keys = frozenset[str]().union(*(view.keys for view in views))
-            found = self._store.get_online_features(
-                features=[reference for view in views for reference in view.references],
-                entity_rows=[{key: entities[number][key] for key in keys} for number in numbers],
-                full_feature_names=True,
-            ).to_dict()
-            for name in (name for view in views for name in view.names):
-                for number, value in zip(numbers, found[name], strict=True):
-                    rows[number][name] = value
-        return [self._completed(row) for row in rows]
+        return [found.features for found in self.look_up(entities)]
+
+    def look_up(self, entities: Sequence[Mapping[str, Value]]) -> list[LookedUp]:
+        """Return the same with the event time of each row that was read."""
+        from headrace.features.lookup import Asked, look_up
+
+        needed = self.needed(self.names)
+        return look_up([Asked(self, needed, entity) for entity in entities])
+
+    def needed(self, names: Sequence[str]) -> Needed:
+        """Return what it takes to know some features of the service."""
+        from headrace.features.lookup import Needed
+
+        return Needed.of(names, self.views, self._computed)
+
+    def newest(self, reads: Sequence[tuple[ViewSql, Collection[Key]]]) -> list[dict[Key, Newest]]:
+        """Return the newest rows of the entities that each view knows, by one query for each.
+
+        Raises:
+            psycopg.Error: the database cannot be reached, or a view is not as declared.
+        """
+        return self._online.newest(self._store.config, reads)
 
     def historical(
         self, frame: pd.DataFrame, given: Mapping[str, Sequence[Mapping[str, Value]]] | None = None
@@ -170,6 +190,10 @@ class FeatureReader:
         for view in self._computed:
             row |= view.of(read)
         return {name: row[name] for name in self.names}
+
+
+def _definitions() -> Path:
+    return project_path("feature_repo") / "definitions.py"
 
 
 def registry(engine: Engine) -> psycopg.Connection[Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from feast import FeatureService, FeatureView, Field, OnDemandFeatureView
+from feast import FeatureService, FeatureView, Field, OnDemandFeatureView, ValueType
 from feast.base_feature_view import BaseFeatureView
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.feature_view_projection import FeatureViewProjection
@@ -40,6 +41,7 @@ class ReadView:
     source: str
     keys: frozenset[str]
     features: tuple[str, ...]
+    sql: ViewSql
 
     @property
     def references(self) -> list[str]:
@@ -50,6 +52,20 @@ class ReadView:
     def names(self) -> list[str]:
         """As Feast returns them."""
         return [f"{self.name}__{feature}" for feature in self.features]
+
+    @cached_property
+    def key_types(self) -> list[tuple[str, ValueType]]:
+        """The join keys in their order, with their types."""
+        return [(name, field.dtype.to_value_type()) for name, field in self.sql.keys.items()]
+
+    @cached_property
+    def places(self) -> list[tuple[str, int]]:
+        """The names of the features, and where each is in a row of the view."""
+        order = list(self.sql.features)
+        return [
+            (name, order.index(feature))
+            for name, feature in zip(self.names, self.features, strict=True)
+        ]
 
 
 class ComputedView:
@@ -69,6 +85,9 @@ class ComputedView:
             for field in source.features
         }
         self.names = [f"{view.name}__{field.name}" for field in features]
+        self.sources = frozenset(
+            source.name for source in view.source_feature_view_projections.values()
+        )
 
     def of(self, row: Mapping[str, Any]) -> Row:
         """Return the features of a row, which holds the features that were read.
@@ -146,7 +165,7 @@ def parts(
 def _read_view(view: BaseFeatureView, features: tuple[str, ...]) -> ReadView:
     assert isinstance(view, FeatureView) and isinstance(view.batch_source, PostgreSQLSource)
     source = view.batch_source.get_table_query_string()
-    return ReadView(view.name, source, frozenset(view.join_keys), features)
+    return ReadView(view.name, source, frozenset(view.join_keys), features, ViewSql.of(view))
 
 
 def _known(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ class PostgresConfig(FeastConfigBaseModel):
         return self.dialect.connect(self.dsn.get_secret_value(), application_name="headrace-feast")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ViewSql:
     """Parts of the SQL that reads one feature view.
 
@@ -109,6 +110,12 @@ class ViewSql:
             ttl=view.ttl or None,
             _columns={name: column for column, name in source.field_mapping.items()},
         )
+
+    @cached_property
+    def identity(self) -> str:
+        """What is read of the newest rows, by keys and in which columns: equal for equal views."""
+        newest = self.chosen(SQL("{} as source").format(self.newest), of_each_time=False)
+        return newest.as_string()
 
     def key(self, name: str) -> Composed:
         """Return the source's column of the join key `name`."""

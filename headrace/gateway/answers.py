@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from headrace.gateway.versions import LoadedVersion
 class Prediction:
     """What one version predicted for one request.
 
-    `features` are those of the request and those from the feature store. `scores` are the
-    probabilities by label, of a classification, and `score` is that of `positive`, or of `label`
-    where there is none. `took_ms` is how long the batch took that the request was in. `passes` are
-    probabilities (d, labels) from passes with dropout, in the order of `scores`, where such were
-    asked for and the version can. `propensity` is there where the label was chosen by exploration.
+    `features` are those of the request and those that were looked up, `known_at` says where
+    (`headrace.gateway.features.Given`). `scores` are the probabilities by label, of a
+    classification, and `score` is that of `positive`, or of `label` where there is none. `took_ms`
+    is how long the batch took that the request was in. `passes` are probabilities (d, labels) from
+    passes with dropout, in the order of `scores`, where such were asked for and the version can.
+    `propensity` is there where the label was chosen by exploration.
     """
 
     version: Served
@@ -36,6 +38,7 @@ class Prediction:
     took_ms: float = 0.0
     passes: NDArray[np.float64] | None = None
     propensity: float | None = None
+    known_at: Mapping[str, datetime | None] | None = None
 
 
 class PredictionError(ModelError):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from headrace.errors import ModelError, StoppedError
 from headrace.gateway.answers import PredictionError, prediction
+from headrace.gateway.features import Given
 from headrace.gateway.jobs import Job
 from headrace.gateway.versions import LoadedVersion
-from headrace.model.inputs import Example
 from headrace.model.together import Answering, Answers, answering, together
 
 logger = logging.getLogger(__name__)
@@ -22,32 +22,31 @@ AGAIN_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one version is asked; `examples` are those of the jobs, with online features."""
+    """What one version is asked: jobs, each with its example and what was looked up for it."""
 
     version: LoadedVersion
-    jobs: Sequence[Job]
-    examples: Sequence[Example]
+    jobs: Sequence[tuple[Job, Given]]
 
     def asked(self) -> Answering:
-        passes = max(job.passes for job in self.jobs)
-        found = yield from answering(self.version.predictor, self.examples, passes)
-        if len(found.rows) != len(self.examples):
-            raise ModelError(f"{len(self.examples)} rows were asked, got {len(found.rows)}")
+        examples = [given.example for _, given in self.jobs]
+        passes = max(job.passes for job, _ in self.jobs)
+        found = yield from answering(self.version.predictor, examples, passes)
+        if len(found.rows) != len(examples):
+            raise ModelError(f"{len(examples)} rows were asked, got {len(found.rows)}")
         return found
 
     def halves(self) -> list[Part]:
         middle = len(self.jobs) // 2
-        cuts = slice(middle), slice(middle, None)
-        return [Part(self.version, self.jobs[one], self.examples[one]) for one in cuts]
+        return [Part(self.version, self.jobs[:middle]), Part(self.version, self.jobs[middle:])]
 
 
-def answer(parts: Sequence[Part]) -> float:
-    """Give every job its prediction, or why there is none; return the seconds that it took.
+def answer(parts: Sequence[Part], began: float) -> float:
+    """Give every job its prediction, or why there is none; return the seconds since the batch
+    `began` (`time.perf_counter`).
 
     A version that fails, fails its own jobs only. Where it failed on several of them it is asked
     about half of these, and so on, so that one that it cannot answer takes few with it.
     """
-    began = time.perf_counter()
     found = together([part.asked() for part in parts])
     took_s = time.perf_counter() - began
     for part, answers in zip(parts, found, strict=True):
@@ -73,7 +72,7 @@ def _fail(part: Part, error: Exception, until: float) -> None:
         "version %s of %s failed on a batch of %d",
         row.model_version, row.model, len(part.jobs), exc_info=error,
     )  # fmt: skip
-    for job in part.jobs:
+    for job, _ in part.jobs:
         job.future.set_exception(PredictionError(row, error))
 
 
@@ -81,14 +80,13 @@ def _resolve(part: Part, answers: Answers, took_s: float) -> None:
     version = part.version
     # Two labels of one text are one answer, which the columns of the passes are not.
     passes = answers.passes if len(set(version.labels)) == len(version.labels) else None
-    for at, (job, example) in enumerate(zip(part.jobs, part.examples, strict=True)):
+    for at, (job, given) in enumerate(part.jobs):
         try:
-            found = prediction(version, example.features, answers.rows[at], took_s * 1000)
+            found = prediction(version, given.example.features, answers.rows[at], took_s * 1000)
         except Exception as error:
             if not isinstance(error, ModelError):
                 logger.exception("the answer of version %s is of no use", version.row.model_version)
             job.future.set_exception(PredictionError(version.row, error))
         else:
-            if passes is not None and job.passes:
-                found = replace(found, passes=passes[:, at])
-            job.future.set_result(found)
+            wanted = passes[:, at] if passes is not None and job.passes else None
+            job.future.set_result(replace(found, passes=wanted, known_at=given.known_at))

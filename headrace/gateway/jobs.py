@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from headrace.control.plan import Served
 from headrace.errors import BusyError
@@ -23,12 +24,16 @@ MAX_SHADOW_BATCH, MAX_SHADOWS_WAITING = 8, 1_024
 class Job:
     """A question to the version that answers `unit`, or to the version `shadow`.
 
-    `passes` asks for so many answers with dropout as well; `queued_at` is of `time.perf_counter`.
+    `passes` asks for so many answers with dropout as well. `known_at` has the views that features
+    of the example were looked up in already, and of which time the row of each was; `queued_at` is
+    of `time.perf_counter`.
     """
 
     model: str
     example: Example
     unit: str = ""
+    session_id: str | None = None
+    known_at: Mapping[str, datetime | None] | None = None
     shadow: Served | None = None
     passes: int = 0
     future: Future[Prediction] = field(default_factory=Future)
@@ -37,23 +42,43 @@ class Job:
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # a queued job cannot be cancelled
 
+    @property
+    def entity(self) -> dict[str, str | None]:
+        """What the request names, by the join keys of feature views."""
+        return {
+            "model": self.model,
+            "segment": self.example.segment,
+            "user_id": self.example.user_id,
+            "session_id": self.session_id,
+            "item_id": self.example.item_id,
+        }
+
 
 class Jobs:
     """A queue in which requests go before shadows. Threads may share it."""
 
     def __init__(self) -> None:
-        self._requests: deque[Job] = deque()
+        self._requests: deque[Sequence[Job]] = deque()
+        self._waiting = 0  # jobs of all requests
         self._shadows: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, jobs: Sequence[Job]) -> None:
-        """Queue requests, one behind the other; those there is no room for end in a BusyError."""
+    def put(self, requests: Iterable[Sequence[Job]]) -> None:
+        """Queue requests, one behind the other; the jobs of one come out in one batch.
+
+        Those of a request that there is no room for end in a BusyError.
+        """
+        refused: list[Job] = []
         with self._changed:
-            room = MAX_WAITING - len(self._requests)
-            self._requests.extend(jobs[:room])
+            for jobs in requests:
+                if self._waiting + len(jobs) > MAX_WAITING:
+                    refused += jobs
+                else:
+                    self._requests.append(jobs)
+                    self._waiting += len(jobs)
             self._changed.notify()
-        for job in jobs[room:]:
+        for job in refused:
             job.future.set_exception(
                 BusyError(f"{MAX_WAITING} predictions are waiting; send again later")
             )
@@ -68,20 +93,24 @@ class Jobs:
         return True
 
     def take(self) -> list[Job]:
-        """Wait for jobs and return a batch; an empty one when closed and all requests are taken."""
+        """Wait for jobs and return a batch; an empty one when closed and all requests are taken.
+
+        A batch has MAX_BATCH jobs at most, unless one request alone has more.
+        """
         with self._changed:
             while not (self._requests or self._shadows or self._closed):
                 self._changed.wait()
             if self._requests:
-                return _first(self._requests, MAX_BATCH)
-            return [] if self._closed else _first(self._shadows, MAX_SHADOW_BATCH)
+                batch = [*self._requests.popleft()]
+                while self._requests and len(batch) + len(self._requests[0]) <= MAX_BATCH:
+                    batch += self._requests.popleft()
+                self._waiting -= len(batch)
+                return batch
+            count = 0 if self._closed else min(MAX_SHADOW_BATCH, len(self._shadows))
+            return [self._shadows.popleft() for _ in range(count)]
 
     def close(self) -> None:
         """Let `take` come to an end; what shadows were asked is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-
-def _first(waiting: deque[Job], most: int) -> list[Job]:
-    return [waiting.popleft() for _ in range(min(most, len(waiting)))]

@@ -1,4 +1,4 @@
-"""Loads published versions by their recipes, and once for all of them the feature reader.
+"""Loads published versions by their recipes, and the readers of their features.
 
 torch is imported by the first version that needs it: one of texts that a graph serves does not.
 """
@@ -16,31 +16,33 @@ from typing import TYPE_CHECKING
 from headrace.control.plan import Served
 from headrace.declared import read_declared
 from headrace.engine import Engine
-from headrace.errors import ModelError
+from headrace.errors import ModelError, SettingError
 from headrace.events.labels import label_text
 from headrace.gateway.answers import prediction
-from headrace.gateway.versions import LoadedVersion
+from headrace.gateway.versions import LoadedVersion, Online
 from headrace.model.artifact import artifact_path, read_manifest
 from headrace.model.inputs import Example
 from headrace.trainer.recipes import RUN_YOUR_CODE, load, names
 
 if TYPE_CHECKING:
     from headrace.features.reader import FeatureReader
+    from headrace.model.artifact import Manifest
 
 logger = logging.getLogger(__name__)
 
 
 class Loader:
-    """Loads versions. `reader` is there once a version needs it."""
+    """Loads versions, and opens what reads the features of each service that they name."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._warm = False
-        self.reader: FeatureReader | None = None
+        self._readers: dict[str, FeatureReader] = {}
+        self._opened: list[FeatureReader] = []
 
     def close(self) -> None:
-        if self.reader is not None:
-            self.reader.close()
+        for reader in self._opened:
+            reader.close()
 
     def prepare(self) -> None:
         """Import what takes seconds to import, so that the first version serves sooner."""
@@ -64,7 +66,7 @@ class Loader:
         manifest, predictor = load(path)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(os.cpu_count() or 1)
-        online = self._online_names(predictor.features)
+        online = self._online(manifest, predictor.features)
         (answer,) = predictor.predict([Example("warm up")])
         if not self._warm:
             self._warm = True
@@ -103,15 +105,47 @@ class Loader:
                 f"{self._engine.settings.models} declares for {model!r}, got {recipe!r}"
             )
 
-    def _online_names(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """Return those features that are in the feature store, named ``view__feature``."""
-        if not any("__" in name for name in wanted):
-            return ()
-        if self.reader is None:
+    def _online(self, manifest: Manifest, reads: Sequence[str]) -> Online | None:
+        """Return what looks up the features that a version was trained with.
+
+        Of a version of before these are those that it `reads` of what is in the service.
+
+        Raises:
+            ModelError: the service, or one of the features, is no longer there.
+        """
+        wanted = manifest.looked_up
+        if wanted is None and not any("__" in name for name in reads):
+            return None
+        if wanted == ():
+            return None
+        service = manifest.feature_service
+        try:
+            reader = self._reader(service)
+        except SettingError as error:
+            raise ModelError(
+                f"the version was trained with the feature_service {service}; {error}"
+            ) from None
+        if wanted is None:
+            wanted = tuple(name for name in reader.names if name in reads)
+        if gone := [name for name in wanted if name not in reader.names]:
+            raise ModelError(
+                f"feature_service: {service} must have {', '.join(gone)}, with which the version "
+                f"was trained; it has {', '.join(reader.names)}"
+            )
+        return Online(reader, reader.needed(wanted)) if wanted else None
+
+    def _reader(self, service: str) -> FeatureReader:
+        """Return the reader of a service; a new one where the definitions have changed.
+
+        Versions that are loaded keep the one that they have.
+        """
+        reader = self._readers.get(service)
+        if reader is None or not reader.is_current:
             from headrace.features.reader import FeatureReader
 
-            self.reader = FeatureReader(self._engine)
-        return tuple(name for name in self.reader.names if name in wanted)
+            self._readers[service] = FeatureReader(self._engine, service)
+            self._opened.append(self._readers[service])
+        return self._readers[service]
 
 
 def _quiet_threads() -> None:

@@ -79,6 +79,11 @@ class GatewayMetrics:
             "What shadows were asked, by outcome: answered, failed or dropped (too much waited)",
             ["outcome"], registry=self._registry,
         )  # fmt: skip
+        self._lookups = Counter(
+            "headrace_feature_lookups",
+            "Predictions with features of the store, by outcome: read or failed (without them)",
+            ["outcome"], registry=self._registry,
+        )  # fmt: skip
         self._rows = self._histogram("headrace_batch_rows", "Rows of a version in a batch", _ROWS)
         self._seconds = self._histogram(
             "headrace_batch_seconds",
@@ -146,8 +151,10 @@ class GatewayMetrics:
             self._rows.labels(*version).observe(len(part.jobs))
             self._seconds.labels(*version).observe(took_s)
             waits = self._waits.labels(*version)
-            for job in part.jobs:
+            for job, given in part.jobs:
                 waits.observe(began - job.queued_at)
+                if given.failed is not None:
+                    self._lookups.labels("failed" if given.failed else "read").inc()
 
     def exposition(self, engine: Engine, queued: int) -> bytes:
         """Query the database and return all metrics in Prometheus's text format."""

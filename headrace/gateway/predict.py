@@ -22,6 +22,7 @@ from headrace.events.rows import Receipt
 from headrace.gateway.answers import Prediction, PredictionError
 from headrace.gateway.assignment import unit_of
 from headrace.gateway.explorer import Explorer
+from headrace.gateway.features import ages
 from headrace.gateway.ingest import CHECKED_AT_ONCE
 from headrace.gateway.jobs import Job
 from headrace.gateway.serving import Serving
@@ -36,6 +37,8 @@ FIELDS = (
 )  # fmt: skip
 # Fields that may differ a little when the same request is sent again.
 MEASURED = ("score", "probabilities", "latency_ms")
+# And of a request whose features were looked up.
+LOOKED_UP = ("features", "feature_ages")
 # And of an answer that was chosen by exploration, once more is known of the arms.
 EXPLORED = ("prediction", "propensity")
 # And of what has no answer of its own to give again.
@@ -107,7 +110,7 @@ class Predictor:
             asked.append(self._asked(payload))
             if number % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self.serving.predict([one.job for one in asked if isinstance(one, _Asked)])
+        self.serving.predict([[one.job] for one in asked if isinstance(one, _Asked)])
         events: list[Filled] = []
         found = [
             await self._answered(one, began, events) if isinstance(one, _Asked) else one
@@ -120,7 +123,7 @@ class Predictor:
             found = [failure if isinstance(one, _Answered) else one for one in found]
         for one in found:
             if isinstance(one, _Answered) and one.prediction.version.variant != HOLDOUT:
-                self._shadow(one.inference, one.example)
+                self._shadow(one)
         return [(200 if isinstance(one, _Answered) else one.status, one.body()) for one in found]
 
     def _asked(self, payload: object) -> _Asked | HttpError:
@@ -133,6 +136,7 @@ class Predictor:
             request.model,
             example_of(request),
             unit_of(request),
+            request.session_id,
             passes=self.explorer.passes(request.model),
         )
         return _Asked(request, (*filled_fields(payload), *MEASURED), job)
@@ -155,15 +159,18 @@ class Predictor:
             filled += EXPLORED
         took_ms = round((time.perf_counter() - began) * 1000, 3)
         inference = _logged(request, prediction, took_ms)
-        if inference.features != request.features:
-            filled.append("features")
+        if prediction.known_at is not None:
+            filled += LOOKED_UP
         events.append(Filled(inference, filled))
         example = replace(asked.job.example, features=prediction.features)
         return _Answered(inference, prediction, example)
 
-    def _shadow(self, served: Inference, example: Example) -> None:
+    def _shadow(self, answered: _Answered) -> None:
         """Have the shadows of the model answer the same."""
-        for version, future in self.serving.shadow(served.model, example):
+        served = answered.inference
+        for version, future in self.serving.shadow(
+            served.model, answered.example, served.session_id, answered.prediction.known_at
+        ):
             if future is None:
                 self._count_shadow("dropped")
             else:
@@ -179,7 +186,7 @@ class Predictor:
             self._count_shadow("dropped")
             return
         try:
-            filled = ["event_time", "features", *MEASURED, *ANSWERED]
+            filled = ["event_time", *LOOKED_UP, *MEASURED, *ANSWERED]
             self.store([Filled(unseen, filled)])
         except (BusyError, EngineError):
             self._count_shadow("dropped")
@@ -233,6 +240,14 @@ def example_of(request: Inference) -> Example:
     )
 
 
+def ages_of(request: Inference, prediction: Prediction) -> dict[str, float | None] | None:
+    """Return how old the features were that were looked up for a request, in seconds by view."""
+    if prediction.known_at is None:
+        return None
+    assert request.event_time is not None
+    return ages(request.event_time, prediction.known_at)
+
+
 def _logged(request: Inference, prediction: Prediction, latency_ms: float) -> Inference:
     version = prediction.version
     return msgspec.structs.replace(
@@ -240,6 +255,7 @@ def _logged(request: Inference, prediction: Prediction, latency_ms: float) -> In
         model_version=version.model_version,
         variant=version.variant,
         features=dict(prediction.features),
+        feature_ages=ages_of(request, prediction),
         prediction=prediction.label,
         score=prediction.score,
         probabilities=prediction.scores,
@@ -263,6 +279,7 @@ def _unseen(request: Inference, version: Served, error: BaseException | None) ->
         variant=version.variant,
         input=None if shadow else request.input,
         shadow_of=request.request_id if shadow else None,
+        feature_ages=None,
         prediction=None,
         score=None,
         probabilities=None,

@@ -9,17 +9,23 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import BusyError, ContractError
+from headrace.errors import ContractError
 from headrace.events.contract import Inference, filled_fields, uuid7
 from headrace.events.log import Filled
 from headrace.gateway.answers import Prediction
 from headrace.gateway.assignment import unit_of
 from headrace.gateway.jobs import Job
-from headrace.gateway.predict import MEASURED, Predictor, example_of, parse_request
+from headrace.gateway.predict import (
+    LOOKED_UP,
+    MEASURED,
+    Predictor,
+    ages_of,
+    example_of,
+    parse_request,
+)
 from headrace.gateway.wire import EXPECTED, http_error
 
 MAX_CANDIDATES = 500
-TRIES = 3  # while versions are swapped between the candidates of a request
 
 
 async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
@@ -43,6 +49,7 @@ async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
                 model_version=answers[at].version.model_version,
                 variant=variant,
                 features=dict(answers[at].features),
+                feature_ages=ages_of(items[at], answers[at]),
                 score=answers[at].score if 0 <= _value(answers[at]) <= 1 else None,
                 propensity=propensity,
                 position=position,
@@ -51,7 +58,7 @@ async def rank(payload: object, predictor: Predictor) -> tuple[int, Any]:
             for position, (at, propensity) in enumerate(order, 1)
         ]
         assert isinstance(payload, Mapping)
-        filled = [*filled_fields(payload), *MEASURED, "features", "propensity", "position"]
+        filled = [*filled_fields(payload), *MEASURED, *LOOKED_UP, "propensity", "position"]
         predictor.store([Filled(inference, filled) for inference in shown])
     except EXPECTED as error:
         failure = http_error(error)
@@ -113,20 +120,16 @@ def _parse(payload: object) -> list[Inference]:
 
 
 async def _answers(items: list[Inference], predictor: Predictor) -> list[Prediction]:
-    """Ask one version about all candidates.
+    """Ask the version that answers the request about all candidates at once.
 
     Raises:
         ModelError: the version fails, or none can answer.
-        BusyError: the plan changed whenever it was asked.
+        BusyError: too many requests wait.
     """
-    unit = unit_of(items[0])
-    for _ in range(TRIES):
-        jobs = [Job(item.model, example_of(item), unit) for item in items]
-        predictor.serving.predict(jobs)
-        answers = [await asyncio.wrap_future(job.future) for job in jobs]
-        if len({answer.version for answer in answers}) == 1:
-            return answers
-    raise BusyError("the version that answers changed; send again")
+    unit, session = unit_of(items[0]), items[0].session_id
+    jobs = [Job(item.model, example_of(item), unit, session) for item in items]
+    predictor.serving.predict([jobs])
+    return list(await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs)))
 
 
 def _value(answer: Prediction) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from headrace.control.load_failures import LoadFailures
@@ -18,6 +17,7 @@ from headrace.engine import Engine
 from headrace.errors import ModelError, NotLoadedError, NotServedError, one_line
 from headrace.gateway.answers import Prediction
 from headrace.gateway.batch import Part, answer
+from headrace.gateway.features import Given, Question, with_features
 from headrace.gateway.jobs import Job, Jobs
 from headrace.gateway.loader import Loader
 from headrace.gateway.versions import LoadedVersion, Plan, PlanUpdate, loaded_versions
@@ -60,33 +60,39 @@ class Serving:
         self._thread.join(STOP_TIMEOUT_S)
         self._loader.close()
 
-    def predict(self, jobs: Sequence[Job]) -> None:
-        """Queue requests, those of one call together.
+    def predict(self, requests: Iterable[Sequence[Job]]) -> None:
+        """Queue requests, those of one call together; one version answers all jobs of a request.
 
-        The future of each will have its prediction, or a ModelError (a NotServedError or
-        NotLoadedError where no version of the model can predict), or a BusyError where too many
-        requests are queued.
+        These are of one model and one unit. The future of each will have its prediction, or a
+        ModelError (a NotServedError or NotLoadedError where no version of the model can predict),
+        or a BusyError where too many requests are queued.
         """
         plan, known = self._plan, []
-        for job in jobs:
+        for jobs in requests:
             try:
-                self._choose(plan, job.model, job.unit)
+                self._choose(plan, jobs[0].model, jobs[0].unit)
             except ModelError as error:
-                job.future.set_exception(error)
+                for job in jobs:
+                    job.future.set_exception(error)
             else:
-                known.append(job)
+                known.append(jobs)
         self._jobs.put(known)
 
     def shadow(
-        self, model: str, example: Example
+        self,
+        model: str,
+        example: Example,
+        session_id: str | None,
+        known_at: Mapping[str, datetime | None] | None,
     ) -> Iterator[tuple[Served, Future[Prediction] | None]]:
         """Ask each shadow of a model what it would answer, and yield its row with the future.
 
+        The example has the features that were served, looked up in the views of `known_at`.
         Requests go before; what comes when too much waits is dropped, and has None.
         """
         versions = self._plan.get(model)
         for version in versions.shadows if versions else ():
-            job = Job(model, example, shadow=version.row)
+            job = Job(model, example, session_id=session_id, known_at=known_at, shadow=version.row)
             yield version.row, job.future if self._jobs.offer(job) else None
 
     def report(self) -> list[dict[str, Any]]:
@@ -163,18 +169,18 @@ class Serving:
 
     def _answer(self, jobs: list[Job]) -> None:
         plan, began = self._plan, time.perf_counter()
-        chosen: dict[LoadedVersion, list[Job]] = defaultdict(list)
+        questions: list[Question] = []
         for job in jobs:
             try:
                 if version := self._asked(plan, job):
-                    chosen[version].append(job)
+                    questions.append((version, job))
             except ModelError as error:
                 job.future.set_exception(error)
-        parts = [
-            Part(version, asked, self._with_online(version, asked))
-            for version, asked in chosen.items()
-        ]
-        self._measure(parts, began, answer(parts))
+        chosen: dict[LoadedVersion, list[tuple[Job, Given]]] = defaultdict(list)
+        for (version, job), given in zip(questions, with_features(questions), strict=True):
+            chosen[version].append((job, given))
+        parts = [Part(version, asked) for version, asked in chosen.items()]
+        self._measure(parts, began, answer(parts, began))
 
     def _asked(self, plan: Plan, job: Job) -> LoadedVersion | None:
         """Return the version that a job asks; None for a shadow that is none any more."""
@@ -182,31 +188,3 @@ class Serving:
             return self._choose(plan, job.model, job.unit)
         shadows = plan[job.model].shadows if job.model in plan else ()
         return next((version for version in shadows if version.row == job.shadow), None)
-
-    def _with_online(self, version: LoadedVersion, jobs: list[Job]) -> list[Example]:
-        examples = [job.example for job in jobs]
-        if not version.online or self._loader.reader is None:
-            return examples
-        entities = [{"model": job.model, "segment": job.example.segment} for job in jobs]
-        try:
-            found = self._loader.reader.online(entities)
-        except Exception:
-            logger.exception("the feature store failed; predicting without its features")
-            return examples
-        return [
-            replace(
-                example,
-                features={
-                    **{name: _scalar(row[name]) for name in version.online},
-                    **example.features,
-                },
-            )
-            for example, row in zip(examples, found, strict=True)
-        ]
-
-
-def _scalar(value: object) -> str | int | float | bool | None:
-    """Return a value from the feature store; None for one that an event cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool) else None

@@ -16,10 +16,20 @@ from headrace.errors import stored_line
 from headrace.gateway.assignment import place
 
 if TYPE_CHECKING:
+    from headrace.features.lookup import Needed
+    from headrace.features.reader import FeatureReader
     from headrace.model.artifact import Manifest
     from headrace.model.recipe import Predictor
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Online:
+    """The features that a version reads from the feature store, and what reads them."""
+
+    reader: FeatureReader
+    needed: Needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +38,7 @@ class LoadedVersion:
 
     `labels` are the texts of those of the predictor, in its order; a version of before labels were
     normalized may have two of one text. `positive` is the positive one, None where the score is
-    that of the predicted label; `online` names the features that are read from the feature store.
+    that of the predicted label; `online` is None where it reads nothing from the feature store.
     """
 
     row: Served
@@ -36,7 +46,7 @@ class LoadedVersion:
     predictor: Predictor
     labels: tuple[str, ...]
     positive: str | None
-    online: tuple[str, ...]
+    online: Online | None
 
 
 @dataclass(frozen=True)

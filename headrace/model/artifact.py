@@ -28,6 +28,7 @@ import msgspec
 from headrace.errors import ContractError, ModelError, one_line
 from headrace.files import sync, write_whole
 from headrace.model.inputs import Id
+from headrace.settings import FEATURE_SERVICE
 
 VERSION, CARD, JUDGED = "version.json", "README.md", "judged"
 _WRITTEN = re.compile(r"(?:v[0-9]+(?:\.[0-9]+)?|\.draft)-(.+)-([0-9]+)")
@@ -61,6 +62,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         positive_label: whose probability is the score; None: that of the predicted class.
         features: names of the features that it is given; None: all.
         ids: those of the event that it is given as features, too.
+        feature_service: of the feature store, from which it was trained and is served.
+        looked_up: the features of that service that it was trained with; None, of a version of
+            before, those of them that it reads.
         corrections: labels that were set by hand, by `input_key`.
         shift: what is added to the logit of each label, where classes were balanced in training.
         learned_to: the last event time that it learned, in unix seconds, of a version as the gate
@@ -74,6 +78,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     positive_label: str | None = None
     features: tuple[str, ...] | None = None
     ids: tuple[Id, ...] = ()
+    feature_service: str = FEATURE_SERVICE
+    looked_up: tuple[str, ...] | None = None
     corrections: Mapping[str, str] = {}
     shift: tuple[float, ...] = ()
     learned_to: float | None = None

@@ -24,6 +24,7 @@ create table if not exists events.inference (
     session_id text,
     item_id text,
     features jsonb not null default '{}',
+    feature_ages jsonb,
     input jsonb,
     output jsonb,
     prediction text,
@@ -42,6 +43,7 @@ alter table events.inference add column if not exists probabilities jsonb;
 alter table events.inference
 add column if not exists target_propensity double precision;
 alter table events.inference add column if not exists position integer;
+alter table events.inference add column if not exists feature_ages jsonb;
 alter table events.inference drop constraint if exists inference_pkey;
 
 create unique index if not exists inference_key
@@ -50,6 +52,8 @@ create index if not exists inference_model_time
 on events.inference (model, event_time);
 create index if not exists inference_user
 on events.inference (model, user_id, event_time) where user_id is not null;
+create index if not exists inference_session
+on events.inference (model, session_id, event_time) where session_id is not null;
 create index if not exists inference_shadow_of
 on events.inference (shadow_of) where shadow_of is not null;
 -- What came in lately, in a few pages however large the table is.

@@ -20,6 +20,7 @@ create table if not exists events.inference (
     item_id varchar,
     item_key varchar,
     features jsonb,
+    feature_ages jsonb,
     input jsonb,
     output jsonb,
     prediction varchar,

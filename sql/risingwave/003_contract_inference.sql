@@ -37,7 +37,7 @@ fields as (
         payload - array[
             'model', 'model_version', 'request_id', 'event_time', 'variant',
             'endpoint', 'segment', 'user_id', 'session_id', 'item_id', 'features',
-            'input', 'output', 'prediction', 'score', 'probabilities', 'propensity',
+            'feature_ages', 'input', 'output', 'prediction', 'score', 'probabilities', 'propensity',
             'target_propensity', 'position', 'latency_ms', 'error', 'shadow_of'
         ]::varchar[] as others,
         -- what counts as missing
@@ -105,6 +105,10 @@ fields as (
             when jsonb_typeof(payload -> 'probabilities') = 'object'
                 then payload -> 'probabilities'
         end as probabilities,
+        case
+            when jsonb_typeof(payload -> 'feature_ages') = 'object'
+                then payload -> 'feature_ages'
+        end as feature_ages,
         case
             when jsonb_typeof(payload -> 'input') != 'null' then payload -> 'input'
         end as input,
@@ -188,6 +192,28 @@ checked as (
                     'strict $$.keyvalue() ? (@.key like_regex "^(.|\n){200}(.|\n){57}")'
                 )
                 then array['probabilities', 'an object with names of 1 to 256 characters']
+            when
+                jsonb_typeof(payload -> 'feature_ages') not in ('object', 'null')
+                or jsonb_path_exists(
+                    feature_ages,
+                    'strict $$.keyvalue() ? (@.value.type() != "number" && @.value.type() != "null")'
+                )
+                or jsonb_path_exists(
+                    feature_ages,
+                    'strict $$.keyvalue() ? (@.value > $$high || @.value < $$low)',
+                    '{"high": 1e300, "low": -1e300}'::jsonb
+                )
+                then array['feature_ages', 'an object of feature view to seconds or null']
+            when
+                jsonb_array_length(jsonb_path_query_array(feature_ages, 'strict $$.*')) > 1000
+                then array['feature_ages', 'at most 1000 views']
+            when
+                jsonb_path_exists(feature_ages, 'strict $$.keyvalue() ? (@.key == "")')
+                or jsonb_path_exists(
+                    feature_ages,
+                    'strict $$.keyvalue() ? (@.key like_regex "^(.|\n){200}(.|\n){57}")'
+                )
+                then array['feature_ages', 'an object with names of 1 to 256 characters']
             when
                 jsonb_typeof(payload -> 'model') not in ('string', 'null')
                 or octet_length(payload ->> 'model') > 512
@@ -312,6 +338,7 @@ select
     payload ->> 'session_id' as session_id,
     payload ->> 'item_id' as item_id,
     features,
+    feature_ages,
     input,
     output,
     case

@@ -9,14 +9,14 @@ set sink_decouple = false;
 create sink if not exists events.inference_accepted
 into events.inference (
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, item_key, features, input, output, prediction, score,
-    probabilities, propensity, target_propensity, position, latency_ms, error, shadow_of
+    user_id, session_id, item_id, item_key, features, feature_ages, input, output, prediction,
+    score, probabilities, propensity, target_propensity, position, latency_ms, error, shadow_of
 ) as
 select
     request_id, event_time, ingested_at, model, model_version, variant, endpoint, segment,
-    user_id, session_id, item_id, coalesce('=' || item_id, '') as item_key, features, input,
-    output, prediction, score, probabilities, propensity, target_propensity,
-    inference_read.position, latency_ms, error, shadow_of
+    user_id, session_id, item_id, coalesce('=' || item_id, '') as item_key, features,
+    feature_ages, input, output, prediction, score, probabilities, propensity,
+    target_propensity, inference_read.position, latency_ms, error, shadow_of
 from events.inference_read as inference_read
 where problem is null
 with (type = 'append-only');

@@ -1,4 +1,4 @@
-"""Features of users, items and segments: as known at any past moment, and as served now."""
+"""Features of users, sessions, items and segments: as known at a past moment, as served now."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Key = tuple[str, str]
 
 @dataclass
 class Facts:
-    """The history of a user or an item: its predictions and its labels."""
+    """The history of a user, a session or an item: its predictions and its labels."""
 
     inferences: list[datetime] = field(default_factory=list)
     labels: list[tuple[datetime, bool, float]] = field(default_factory=list)
@@ -70,7 +70,8 @@ def test_features_equal_recompute(
         send(log, batch)
         events = first_of_each(Stream(stream.batches[: number + 1]))
         oracle = Oracle(*events, silence=story.silence)
-        check_users(engine, oracle)
+        check_callers(engine, oracle, "user")
+        check_callers(engine, oracle, "session")
         check_items(engine, oracle)
         check_segments(engine, oracle)
 
@@ -90,9 +91,9 @@ def facts(oracle: Oracle, entity: str) -> dict[Key, Facts]:
     return found
 
 
-def check_users(engine: Engine, oracle: Oracle) -> None:
-    history, served = rows(engine, "user")
-    known = facts(oracle, "user_id")
+def check_callers(engine: Engine, oracle: Oracle, entity: str) -> None:
+    history, served = rows(engine, entity)
+    known = facts(oracle, f"{entity}_id")
     ends = {key: oracle.clock(key[0]) + TICK for key in known}
     wanted: dict[Key, dict[datetime, tuple[Any, ...]]] = defaultdict(dict)
     for key, of_key in known.items():
@@ -266,11 +267,11 @@ def assert_served_is_last(served: Rows, history: Rows) -> None:
 def test_a_changed_mind_is_one_label_and_a_month_is_thirty_days(
     engine: Engine, log: EventLog
 ) -> None:
-    """By segment, user and item: the same labels, however often they were said."""
+    """By segment, user, session and item: the same labels, however often they were said."""
     set_policies(engine, positive_label="yes")
 
     def asked(name: str, day: int) -> dict[str, Any]:
-        entity = dict.fromkeys(("segment", "user_id", "item_id"), name)
+        entity = dict.fromkeys(("segment", "user_id", "session_id", "item_id"), name)
         return {"model": "m", "event_time": (START + day * DAY).isoformat(), **entity}
 
     def say(name: str, day: int, *labels: str) -> None:
@@ -286,7 +287,9 @@ def test_a_changed_mind_is_one_label_and_a_month_is_thirty_days(
     say("quiet", 0, "yes")
     say("disputed", 75, "yes", "no")
     say("resent", 75, "yes", "yes", "yes")
-    for view, key in (("segment", "segment"), ("user", "user_id"), ("item", "item_id")):
+    for view, key in (
+        ("segment", "segment"), ("user", "user_id"), ("session", "session_id"), ("item", "item_id"),
+    ):  # fmt: skip
         rows = engine.rows(f"select * from headrace.{view}_features")
         found = {row[key]: (row["labels_30d"], row["positives_30d"]) for row in rows}
         assert found == {"disputed": (10, 4), "resent": (10, 10)}, view

@@ -25,7 +25,7 @@ VIEWS = (
     "attributed_feedback", "labeled_examples", "pending_labels", "late_feedback", "early_rewards",
     "orphan_feedback", "request_history", "review_queue", "user_sessions", "model_performance",
     "recent_performance", "slice_performance", "shadow_agreement", "arm_stats", "user_features",
-    "item_features", "named_scores", "label_drift",
+    "session_features", "item_features", "named_scores", "label_drift",
 )  # fmt: skip
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
-from feast import Entity, FeatureView, Field, ValueType
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
-    PostgreSQLSource,
-)
-from feast.types import Float64, Int64, String, UnixTimestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.definitions import model, segment_features
+from feature_repo.definitions import (
+    item_features,
+    segment_features,
+    session_features,
+    user_features,
+)
 from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.events.contract import Event, Feedback, Inference, parse
@@ -37,33 +37,11 @@ TICK, SECOND, MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelt
 HOUR, MONTH = timedelta(hours=1), timedelta(days=30)
 
 
-def history(entity: str, *, key: str) -> ViewSql:
-    view = FeatureView(
-        name=f"{entity}_features",
-        entities=[model, Entity(name=entity, join_keys=[key], value_type=ValueType.STRING)],
-        schema=[
-            Field(name="model", dtype=String),
-            Field(name=key, dtype=String),
-            Field(name="last_seen", dtype=UnixTimestamp),
-            *(
-                Field(name=f"{name}_30d", dtype=Int64)
-                for name in ("predictions", "labels", "positives")
-            ),
-            *(Field(name=f"{name}_30d", dtype=Float64) for name in ("positive_rate", "reward")),
-        ],
-        source=PostgreSQLSource(
-            name=f"{entity}_feature_history",
-            table=f"headrace.{entity}_feature_history",
-            timestamp_field="event_timestamp",
-        ),
-    )
-    return ViewSql.of(view)
-
-
 HISTORIES = {
     "segment": ViewSql.of(segment_features),
-    "user_id": history("user", key="user_id"),
-    "item_id": history("item", key="item_id"),
+    "user_id": ViewSql.of(user_features),
+    "session_id": ViewSql.of(session_features),
+    "item_id": ViewSql.of(item_features),
 }
 Events = tuple[dict[str, Inference], dict[str, Feedback]]
 Features = dict[tuple[str, str], tuple[Any, ...]]
@@ -118,8 +96,8 @@ def minutes(draw: st.DrawFn) -> Stream:
     for number in range(draw(st.integers(1, 12))):
         asked = draw(moment)
         row = {"request_id": f"r{number}", "model": "m", "event_time": asked.isoformat()}
-        entity = {"segment": "a", "user_id": "ana", "item_id": "i1", "prediction": "yes"}
-        events.append(("inference", parse("inference", {**row, **entity})))
+        row |= {"segment": "a", "user_id": "ana", "session_id": "s1", "item_id": "i1"}
+        events.append(("inference", parse("inference", {**row, "prediction": "yes"})))
         said = {"request_id": f"r{number}", "label": draw(st.sampled_from(["yes", "no"]))}
         at = {"feedback_id": f"f{number}", "event_time": (asked + draw(lag)).isoformat()}
         events.append(("feedback", parse("feedback", {**said, **at})))

@@ -182,7 +182,9 @@ def test_bad_frames_are_named(reader: FeatureReader) -> None:
 
 
 def test_unknown_service_is_named(engine: Engine) -> None:
-    with pytest.raises(SettingError, match="service: must be one of training_v1, got 'nope'"):
+    with pytest.raises(
+        SettingError, match="service: must be one of entities_v1, training_v1, got 'nope'"
+    ):
         FeatureReader(engine, "nope")
 
 

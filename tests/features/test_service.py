@@ -13,6 +13,7 @@ from headrace.engine import Engine
 from headrace.errors import SettingError
 from headrace.features import reader as module
 from headrace.features.reader import FeatureReader
+from tests.support.feast_online import feast_online
 
 BIG = 2**53 + 1
 START = datetime(2024, 2, 28, 23, 0, tzinfo=UTC)
@@ -194,6 +195,7 @@ def entities() -> list[dict[str, Any]]:
 def read(reader: FeatureReader) -> list[dict[str, Any]]:
     """Return the features of all entities, which are the same online, in history and alone."""
     online = reader.online(entities())
+    assert feast_online(reader, entities()) == online
     frame = pd.DataFrame(entities()).assign(event_timestamp=START)
     frame["item_id"] = frame["item_id"].astype("Int64")
     historical = reader.historical(frame)[reader.names].to_dict("records")

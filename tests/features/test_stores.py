@@ -23,7 +23,8 @@ from pydantic import SecretStr
 from headrace.engine import Engine
 from headrace.engine.postgres import Postgres
 from headrace.features.offline_store import LiveViewOfflineStoreConfig
-from headrace.features.online_store import LiveViewOnlineStoreConfig
+from headrace.features.online_store import LiveViewOnlineStoreConfig, Newest
+from headrace.features.view_sql import ViewSql
 
 START = datetime(2024, 2, 28, 23, 0, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
@@ -68,6 +69,16 @@ def run(engine: Engine, statement: str) -> None:
         connection.execute(statement)
 
 
+def newest(store: FeatureStore, name: str, keys: list[tuple[Any, ...]]) -> dict[Any, Newest]:
+    """What the store reads of a view, without Feast's messages."""
+    provider: Any = store._get_provider()
+    found: dict[Any, Newest]
+    (found,) = provider.online_store.newest(
+        store.config, [(ViewSql.of(store.get_feature_view(name)), keys)]
+    )
+    return found
+
+
 TYPED = [
     Field(name="whole", dtype=Int64),
     Field(name="small", dtype=Int32),
@@ -110,6 +121,17 @@ def test_every_type_is_the_same_online_and_offline(engine: Engine, store: Featur
     assert online.iloc[2].tolist() == zero
     assert [type(value) for value in online.iloc[2]] == [type(value) for value in zero]
     assert online.loc[[0, 3, 4]].isna().all(axis=None)
+
+    found = newest(store, "users", [(number,) for number in range(5)])
+    direct = pd.DataFrame({key: row for (key,), (_, row) in found.items()}, dtype=object).T
+    direct.columns = pd.Index(sorted(field.name for field in TYPED))
+    assert direct.index.sort_values().tolist() == [1, 2, 3]
+    assert [at.day for at, _ in (found[number,] for number in (1, 2, 3))] == [1, 2, 3]
+    for field in TYPED:
+        values = [None if value is pd.NaT else value for value in online[field.name][1:4]]
+        assert direct.loc[[1, 2, 3], field.name].tolist() == values, field.name
+        kinds = [type(value) for value in direct.loc[[1, 2, 3], field.name]]
+        assert kinds == [type(value) for value in values], field.name
 
     vectors = dict(
         zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True)

@@ -25,7 +25,7 @@ NAMES = st.lists(st.text("abc0123456789", min_size=1), min_size=3, max_size=3, u
 def version(name: str, variant: str = "champion", traffic: float = 0) -> LoadedVersion:
     manifest, predictor = cast(Manifest, None), cast(Predictor, None)  # not asked for here
     row = Served("m", name, variant, traffic, f"file:///{name}")
-    return LoadedVersion(row, manifest, predictor, (), None, ())
+    return LoadedVersion(row, manifest, predictor, (), None, None)
 
 
 def serving(canaries: dict[str, float], holdback: float = 0, absent: str = "") -> ModelVersions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +19,7 @@ from headrace.errors import EngineError, ModelError, StoppedError
 from headrace.gateway import batch
 from headrace.gateway.answers import PredictionError
 from headrace.gateway.batch import Part, answer
+from headrace.gateway.features import Given
 from headrace.gateway.jobs import Job
 from headrace.gateway.loader import Loader
 from headrace.gateway.metrics import MOST_VERSIONS, GatewayMetrics
@@ -66,17 +68,17 @@ class Choosy:
 
 def loaded(predictor: Predictor, row: Served = ROW) -> LoadedVersion:
     manifest = Manifest(recipe="text_classifier", task="classification")
-    return LoadedVersion(row, manifest, predictor, predictor.labels, None, ())
+    return LoadedVersion(row, manifest, predictor, predictor.labels, None, None)
 
 
 def part(predictor: Predictor, texts: Sequence[str]) -> Part:
     jobs = [Job("m", Example(text)) for text in texts]
-    return Part(loaded(predictor), jobs, [job.example for job in jobs])
+    return Part(loaded(predictor), [(job, Given(job.example, None)) for job in jobs])
 
 
 def outcomes(asked: Part) -> list[str | None]:
     found = []
-    for job in asked.jobs:
+    for job, _ in asked.jobs:
         error = job.future.exception(0)
         assert error is None or isinstance(error, PredictionError)
         found.append(str(error) if error else job.future.result(0).label)
@@ -91,7 +93,7 @@ def test_what_a_version_cannot_answer_takes_nothing_with_it(
     for _ in range(20):
         texts = rng.choices(["good", "bad", "nan"], [8, 1, 1], k=rng.randint(1, 64))
         asked, other = part(Choosy(), texts), part(Choosy(), ["good"])
-        answer([asked, other])
+        answer([asked, other], time.perf_counter())
         for text, said in zip(texts, outcomes(asked), strict=True):
             wanted = {"good": "yes", "bad": "the model failed: cannot say"}.get(text)
             assert said == wanted if wanted else "must be a finite number" in str(said)
@@ -105,7 +107,7 @@ def test_where_time_is_over_or_a_program_ended_no_half_is_asked(
     monkeypatch.setattr(batch, "AGAIN_S", again_s)
     version = Choosy(error)
     asked = part(version, ["good"] * 5 + ["bad"])
-    answer([asked])
+    answer([asked], time.perf_counter())
     assert version.asked == [6]
     assert set(outcomes(asked)) == {"the model failed: cannot say"}
 
@@ -113,7 +115,7 @@ def test_where_time_is_over_or_a_program_ended_no_half_is_asked(
 def test_answers_that_are_too_few_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "AGAIN_S", 0)
     asked = part(Choosy(), ["good", "short", "good"])
-    answer([asked])
+    answer([asked], time.perf_counter())
     assert set(outcomes(asked)) == {"the model failed: 3 rows were asked, got 2"}
 
 
@@ -124,8 +126,8 @@ def test_histograms_are_of_the_versions_that_were_asked_last() -> None:
         row = Served("m", f"v{number}", "champion", 0.0, "")
         version = loaded(asked.version.predictor, row)
         first = loaded(asked.version.predictor, Served("m", "v0", "champion", 0.0, ""))
-        parts = [Part(one, asked.jobs, asked.examples) for one in (version, first)]
-        metrics.measure(parts, asked.jobs[0].queued_at + 0.03, 0.002)
+        parts = [Part(one, asked.jobs) for one in (version, first)]
+        metrics.measure(parts, asked.jobs[0][0].queued_at + 0.03, 0.002)
     shown = metrics.exposition(NoDatabase(), 0).decode().splitlines()
     of_last = f'{{model="m",model_version="v{MOST_VERSIONS + 1}"}}'
     assert f"headrace_batch_rows_sum{of_last} 3.0" in shown
@@ -180,7 +182,7 @@ def test_no_answer_mixes_versions_while_plans_are_swapped(
             jobs = [
                 Job(rng.choice(MODELS), Example(texts[at]), rng.choice("abcdefgh")) for at in places
             ]
-            serving.predict(jobs)
+            serving.predict([job] for job in jobs)
             for at, job in zip(places, jobs, strict=True):
                 said = job.future.result(60)
                 name = said.version.model_version
@@ -195,6 +197,9 @@ def test_no_answer_mixes_versions_while_plans_are_swapped(
             asking = [threads.submit(ask, seed) for seed in range(2)]
             try:
                 for seed in range(1, PLANS):
+                    under_way = len(batches) + 2
+                    while len(batches) < under_way and not any(one.done() for one in asking):
+                        time.sleep(0.001)
                     serving.follow(plan(seed))
             finally:
                 stopped.append(True)
@@ -202,5 +207,5 @@ def test_no_answer_mixes_versions_while_plans_are_swapped(
     assert len(seen) > 6 and max(batches) > 2
     with pytest.raises(ModelError):
         job = Job("unknown", Example(""))
-        serving.predict([job])
+        serving.predict([[job]])
         job.future.result(0)

@@ -25,7 +25,7 @@ def test_requests_go_before_shadows_and_do_not_share_a_batch_with_them() -> None
     asked = [shadow(), shadow()]
     assert all(map(jobs.offer, asked))
     requests = [request() for _ in range(MAX_BATCH + 1)]
-    jobs.put(requests)
+    jobs.put([one] for one in requests)
     assert jobs.take() == requests[:MAX_BATCH]
     assert jobs.take() == requests[MAX_BATCH:]
     assert jobs.take() == asked
@@ -35,9 +35,9 @@ def test_shadows_beyond_the_bound_are_refused_and_requests_are_not() -> None:
     jobs = Jobs()
     taken = [jobs.offer(shadow()) for _ in range(MAX_SHADOWS_WAITING + 1)]
     assert taken == [True] * MAX_SHADOWS_WAITING + [False]
-    jobs.put([request()])
+    jobs.put([[request()]])
     asked = [request() for _ in range(MAX_WAITING)]
-    jobs.put(asked)
+    jobs.put([one] for one in asked)
     assert not any(one.future.done() for one in asked[:-1])
     with pytest.raises(BusyError):
         asked[-1].future.result(0)
@@ -49,6 +49,6 @@ def test_what_was_requested_before_the_end_is_answered_and_no_shadow_is() -> Non
     jobs = Jobs()
     jobs.offer(shadow())
     last = request()
-    jobs.put([last])
+    jobs.put([[last]])
     jobs.close()
     assert [jobs.take(), jobs.take()] == [[last], []]

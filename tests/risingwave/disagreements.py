@@ -11,7 +11,9 @@ from headrace.events.kafka.messages import row_of
 from headrace.events.rows import COLUMNS, REJECTED
 from tests.support.risingwave_sql_on_postgres import PREFIX, Message
 
-JSON = ("features", "input", "output", "probabilities", "metadata", "metrics")
+JSON = (
+    "features", "feature_ages", "input", "output", "probabilities", "metadata", "metrics",
+)  # fmt: skip
 
 
 def disagreements(

@@ -11,13 +11,16 @@ from headrace.control.claims import Claim
 from headrace.engine import Engine
 from headrace.features.reader import FeatureReader
 from headrace.features.service import ReadView
+from headrace.settings import FEATURE_SERVICE
 
 
 class NoFeatures:
     """A reader without features: those that were served are enough here."""
 
     def __init__(self) -> None:
+        self.service = FEATURE_SERVICE
         self.names: list[str] = []
+        self.others: frozenset[str] = frozenset()
         self.views: list[ReadView] = []
 
     def historical(self, frame: pd.DataFrame, _: object) -> pd.DataFrame:

@@ -17,6 +17,7 @@ VALID: dict[str, dict[str, Any]] = {
     "inference": {
         "model": "m", "model_version": "v1", "request_id": "r", "variant": "champion",
         "event_time": "2026-05-01T11:00:00Z", "features": {"age": 31, "vip": True, "x": None},
+        "feature_ages": {"user_features": 2.5, "item_features": -3, "segment_features": None},
         "endpoint": "e", "segment": "s", "user_id": "u", "session_id": "n", "item_id": "i",
         "input": {"text": "hi"}, "output": [1, "two"], "prediction": "yes", "score": 0.25,
         "probabilities": {"yes": 0.25, "Nö": 0, "1": 1}, "propensity": 0.5,
@@ -129,6 +130,14 @@ MANY: list[tuple[str, dict[str, Any]]] = [
             {"a": 0.5, "b": 1.5}, {"a": -1e-9}, {"a": "0.5"}, {"a": True}, {"a": None},
             {"a": {}}, {"n" * 256: 1}, {"n" * 257: 1}, {"": 1}, {"true": 1, "True": 0},
             {f"c{i}": 0.001 for i in range(1000)}, {f"c{i}": 0 for i in range(1001)},
+        ]
+    ),
+    *(
+        ("inference", {"feature_ages": given})
+        for given in [
+            {}, {"a": None}, {"a": -1e300, "b": 1e300}, {"a": 1.1e300}, {"a": "1"}, {"a": True},
+            {"a": {}}, {"a": [1]}, {"n" * 256: 1}, {"n" * 257: 1}, {"": 1},
+            {f"v{i}": i for i in range(1000)}, {f"v{i}": i for i in range(1001)},
         ]
     ),
     *(

@@ -115,7 +115,9 @@ INTERVAL = re.compile(
     re.IGNORECASE,
 )
 # Columns of the events that hold JSON; models keep their names.
-JSONB = {"features", "input", "output", "probabilities", "metadata", "metrics"}
+JSONB = {
+    "features", "feature_ages", "input", "output", "probabilities", "metadata", "metrics",
+}  # fmt: skip
 
 
 def functions(tokens: list[Token]) -> list[str]:

@@ -1,4 +1,4 @@
-{#- Features of an entity (an item, a segment) over rolling 30 days. -#}
+{#- Features of an entity (a user, a session, an item, a segment) over rolling 30 days. -#}
 
 {#-
   Predictions and labels of items, an hour's pane a row: model, item_id, happened_at (start of the
@@ -29,6 +29,99 @@
         reward
     from {{ ref('item_label_panes') }}
     where labels != 0
+{%- endmacro %}
+
+{#-
+  Predictions and labels of users or sessions, one a row, with the columns of item_facts. Shadow
+  predictions, which nobody saw, do not count.
+-#}
+{% macro request_facts(entity) -%}
+    select
+        model,
+        {{ entity }},
+        event_time as happened_at,
+        null::timestamptz as until,
+        event_time as answered_at,
+        1 as predictions,
+        null::text as label,
+        0 as labels,
+        0::numeric as reward
+    from {{ ref('stg_inference') }}
+    where {{ entity }} is not null and variant != 'shadow'
+    union all
+    select
+        model,
+        {{ entity }},
+        settled_at as happened_at,
+        null::timestamptz as until,
+        null::timestamptz as answered_at,
+        0 as predictions,
+        {{ class_of('label') }} as label,
+        case when label is null then 0 else 1 end as labels,
+        {{ exact('reward') }} as reward
+    from {{ ref('labels') }}
+    where {{ entity }} is not null and variant != 'shadow' and settled_at is not null
+{%- endmacro %}
+
+{#-
+  A query of what the rolling 30 days of a user or a session hold now: the row of its history that
+  holds, without the rows before it.
+-#}
+{% macro request_features(entity) -%}
+with facts as (
+    select
+        model,
+        {{ entity }},
+        event_time as happened_at,
+        event_time as answered_at,
+        null::text as label,
+        null::numeric as reward
+    from {{ ref('stg_inference') }}
+    where {{ entity }} is not null and variant != 'shadow'
+    union all
+    select
+        model,
+        {{ entity }},
+        settled_at as happened_at,
+        null::timestamptz as answered_at,
+        {{ class_of('label') }} as label,
+        {{ exact('reward') }} as reward
+    from {{ ref('labels') }}
+    where {{ entity }} is not null and variant != 'shadow' and settled_at is not null
+),
+
+counted as (
+    select
+        facts.model,
+        facts.{{ entity }},
+        max(clock.event_clock) as event_clock,
+        max(facts.answered_at) as last_seen,
+        count(facts.answered_at) as predictions,
+        count(facts.label) as labels,
+        case when max(positive.positive_label) is not null then
+            count(case when facts.label = positive.positive_label then 1 end)
+        end as positives,
+        coalesce(sum(facts.reward), 0)::double precision as reward
+    from facts
+    inner join {{ ref('model_clock') }} as clock on facts.model = clock.model
+    inner join {{ ref('positive_labels') }} as positive on facts.model = positive.model
+    where
+        facts.happened_at > clock.event_clock - interval '720 hours'
+        and facts.happened_at <= clock.event_clock
+    group by facts.model, facts.{{ entity }}
+)
+
+select
+    model,
+    {{ entity }},
+    event_clock + interval '00:00:00.000001' as event_timestamp,
+    last_seen,
+    predictions as predictions_30d,
+    labels as labels_30d,
+    positives as positives_30d,
+    positives::double precision / nullif(labels, 0) as positive_rate_30d,
+    reward as reward_30d
+from counted
 {%- endmacro %}
 
 {#- Labels of segments, a minute's pane a row, with the columns of item_facts. -#}

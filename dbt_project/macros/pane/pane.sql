@@ -60,7 +60,7 @@
     retention    how long rows are kept behind the model's clock: an interval, or {grain: interval}.
                  Older rows are dropped and never made again
     time_column  the column that retention looks at; pane_start by default
-    indexes      lists of columns
+    indexes      lists of columns, or {columns: such a list, where: which rows are in it}
 
   A changed pane is built beside the stored one and swapped in one step.
 
@@ -143,8 +143,10 @@
             insert into {{ fresh }} select * from ({{ sql }}) as everything;
             set local enable_nestloop = default;
             create unique index on {{ fresh }} ({{ key | join(', ') }}) nulls not distinct;
-            {%- for columns in config.get('indexes', []) %}
-            create index on {{ fresh }} ({{ columns | join(', ') }});
+            {%- for index in config.get('indexes', []) %}
+            {%- set columns = index.columns if index is mapping else index %}
+            create index on {{ fresh }} ({{ columns | join(', ') }})
+            {%- if index is mapping %} where {{ index.where }}{% endif %};
             {%- endfor %}
             insert into control.pane_digests as stored (pane, digest)
             values ('{{ this.schema }}.{{ this.identifier }}', '{{ digest }}')

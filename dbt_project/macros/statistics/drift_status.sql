@@ -103,5 +103,7 @@
   feature view is compared with no reference.
 -#}
 {% macro is_own_feature(feature) -%}
-    split_part({{ feature }}, '__', 1) in ('segment_features', 'user_features', 'item_features')
+    split_part({{ feature }}, '__', 1) in (
+        'segment_features', 'user_features', 'item_features', 'session_features'
+    )
 {%- endmacro %}

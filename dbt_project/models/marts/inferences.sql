@@ -14,6 +14,8 @@ select
     -- times
     inference.event_time,
     inference.ingested_at,
+    -- what went in
+    inference.feature_ages,
     -- what came out
     inference.prediction,
     inference.score,

@@ -6,31 +6,7 @@
 -- lateness: any; late events count from their event_time, a revised label from its
 -- revision on and no longer before.
 with facts as (
-    select
-        model,
-        user_id,
-        event_time as happened_at,
-        null::timestamptz as until,
-        event_time as answered_at,
-        1 as predictions,
-        null::text as label,
-        0 as labels,
-        0::numeric as reward
-    from {{ ref('stg_inference') }}
-    where user_id is not null and variant != 'shadow'
-    union all
-    select
-        model,
-        user_id,
-        settled_at as happened_at,
-        null::timestamptz as until,
-        null::timestamptz as answered_at,
-        0 as predictions,
-        {{ class_of('label') }} as label,
-        case when label is null then 0 else 1 end as labels,
-        {{ exact('reward') }} as reward
-    from {{ ref('labels') }}
-    where user_id is not null and variant != 'shadow' and settled_at is not null
+    {{ request_facts('user_id') }}
 ),
 
 {{ feature_history(

@@ -31,6 +31,10 @@
     indexes=[
         ['model', 'arrived_at'],
         ['model', 'user_id', 'settled_at'],
+        {
+            'columns': ['model', 'session_id', 'settled_at'],
+            'where': 'session_id is not null',
+        },
         ['model', 'inference_time'],
         ['model', 'md5(request_id)'],
     ]
