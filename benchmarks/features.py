@@ -109,7 +109,7 @@ def _case(
     def ours(asked: Sequence[Pair]) -> list[dict[str, Any]]:
         return [found.features for found in look_up([Asked(reader, needed, e) for e in asked])]
 
-    ways = {OURS: ours}
+    ways: dict[str, Read] = {OURS: ours}
     rows = ours(pairs)
     for number, (name, online) in enumerate(_stores(engine, redis, folder).items()):
         say(f"features: filling {name}")
@@ -208,11 +208,13 @@ def _by_feast(store: Any, features: Mapping[str, Sequence[str]], names: Sequence
 
 def _stores(engine: Engine, redis: Redis, folder: Path) -> dict[str, Any]:
     """The online stores of Feast: over our live views, and its own."""
+    from pydantic import SecretStr
+
     from headrace.features.online_store import LiveViewOnlineStoreConfig
 
     dsn = conninfo_to_dict(engine.dsn)
     return {
-        "Feast, live": LiveViewOnlineStoreConfig(dsn=engine.dsn),
+        "Feast, live": LiveViewOnlineStoreConfig(dsn=SecretStr(engine.dsn)),
         "Feast, SQLite": {"type": "sqlite", "path": str(folder / "online.db")},
         "Feast, PostgreSQL": {
             "type": "postgres", "host": dsn["host"], "port": int(dsn["port"] or 5432),

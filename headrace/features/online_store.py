@@ -22,6 +22,7 @@ from feast.repo_config import RepoConfig
 from feast.type_map import python_values_to_proto_values
 from psycopg.sql import SQL
 
+from headrace.engine import DIALECTS
 from headrace.engine.dialect import Connection, Dialect
 from headrace.features.view_sql import PostgresConfig, ViewSql, sql_type
 
@@ -230,15 +231,15 @@ def _newest(dialect: Dialect, view: ViewSql, asked: list[list[Any]]) -> Query:
         dialect.among(view.key(name), sql_type(field), values)
         for (name, field), values in zip(view.keys.items(), asked, strict=True)
     ]
-    text = _text(dialect, view, tuple(map(len, asked)))
+    text = _text(dialect.name, view, tuple(map(len, asked)))
     return text, [value for _, values in matches for value in values]
 
 
 @lru_cache(maxsize=1_024)
-def _text(dialect: Any, view: ViewSql, asked: tuple[int, ...]) -> SQL:
-    """Return the text of `_newest` for so many values of each join key."""
+def _text(engine: str, view: ViewSql, asked: tuple[int, ...]) -> SQL:
+    """Return the text of `_newest` on an engine, for so many values of each join key."""
     conditions = [
-        dialect.among(view.key(name), sql_type(field), [None] * count)[0]
+        DIALECTS[engine].among(view.key(name), sql_type(field), [None] * count)[0]
         for (name, field), count in zip(view.keys.items(), asked, strict=True)
     ]
     rows = SQL("{} as source where {} and {} is not null").format(
