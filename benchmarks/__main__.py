@@ -26,6 +26,7 @@ from benchmarks import (
     statistics,
     storage,
     tabular,
+    vectors,
     views,
     visible,
 )
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "federated": federated.run,
     "moments": moments.run,
     "tabular": tabular.run,
+    "vectors": vectors.run,
 }
 
 
@@ -79,7 +81,7 @@ def main() -> None:
 def _write(name: str, text: str) -> None:
     """Write a table to a file of its own, or to the end of the page about it."""
     page = DOCS / f"{name}.md"
-    if name in ("statistics", "forgetting"):
+    if name in ("statistics", "forgetting", "vectors"):
         page.write_text(page.read_text().partition(MEASURED)[0] + MEASURED + text)
     else:
         (RESULTS / f"{name}.md").write_text(text)

@@ -8,7 +8,7 @@ from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import Float64, Int64, String
+from feast.types import Array, Float32, Float64, Int64, String
 
 model = Entity(
     name="model",
@@ -19,6 +19,18 @@ segment = Entity(
     name="segment",
     value_type=ValueType.STRING,
     description="Segment of the requests, as in the inferences; '' where they have none.",
+)
+
+request = Entity(
+    name="request_id",
+    value_type=ValueType.STRING,
+    description="Id of a request, as in the inferences.",
+)
+
+base = Entity(
+    name="base",
+    value_type=ValueType.STRING,
+    description="What made a vector: the vectors of one base compare.",
 )
 
 segment_features = FeatureView(
@@ -38,6 +50,31 @@ segment_features = FeatureView(
         timestamp_field="event_timestamp",
     ),
     tags={"online_view": "headrace.segment_features"},
+)
+
+# Vectors of recent inputs, for `retrieve_online_documents_v2`; docs/vectors.md.
+input_vectors = FeatureView(
+    name="input_vectors",
+    description="What a frozen encoder makes of the inputs of requests.",
+    entities=[model, request, base],
+    schema=[
+        Field(name="model", dtype=String),
+        Field(name="request_id", dtype=String),
+        Field(name="base", dtype=String),
+        Field(
+            name="embedding",
+            dtype=Array(Float32),
+            vector_index=True,
+            vector_search_metric="cosine",
+            description="of unit length",
+        ),
+    ],
+    source=PostgreSQLSource(
+        name="input_vectors",
+        table="headrace.input_vectors",
+        timestamp_field="event_time",
+    ),
+    tags={"online_view": "headrace.input_vectors"},
 )
 
 training_v1 = FeatureService(

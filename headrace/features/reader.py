@@ -46,6 +46,7 @@ class FeatureReader:
         keys: the join keys, e.g. ``["model", "segment"]``.
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
         views: the feature views that are read, those of on-demand views included.
+        store: Feast's own object, for what is not here: vector search.
 
     Raises:
         SettingError: there is no such service, or it holds a view that cannot be read.
@@ -58,7 +59,7 @@ class FeatureReader:
         from headrace.features.service import parts
 
         definitions = runpy.run_path(str(project_path("feature_repo") / "definitions.py"))
-        self._store = FeatureStore(config=_config(engine))
+        self.store = FeatureStore(config=_config(engine))
         objects: list[Any] = [
             item
             for item in definitions.values()
@@ -72,7 +73,7 @@ class FeatureReader:
         with registry(engine) as connection:
             connection.autocommit = True
             with alone(connection, APPLY_LOCK):
-                self._store.apply(objects)
+                self.store.apply(objects)
 
         views = {item.name: item for item in objects if isinstance(item, BaseFeatureView)}
         try:
@@ -90,10 +91,10 @@ class FeatureReader:
 
     def close(self) -> None:
         """Close the connections; a later read opens new ones."""
-        registry: Any = self._store.registry
+        registry: Any = self.store.registry
         registry.write_engine.dispose()
-        provider: Any = self._store._get_provider()
-        provider.online_store.teardown(self._store.config, [], [])
+        provider: Any = self.store._get_provider()
+        provider.online_store.teardown(self.store.config, [], [])
 
     def online(self, entities: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
         """Return the current features of each entity, in order.
@@ -111,7 +112,7 @@ class FeatureReader:
             if not views:
                 continue
             keys = frozenset[str]().union(*(view.keys for view in views))
-            found = self._store.get_online_features(
+            found = self.store.get_online_features(
                 features=[reference for view in views for reference in view.references],
                 entity_rows=[{key: entities[number][key] for key in keys} for number in numbers],
                 full_feature_names=True,
@@ -147,7 +148,7 @@ class FeatureReader:
         times = pd.to_datetime(asked["event_timestamp"], utc=True)
         read: list[dict[str, Value]] = [{} for _ in range(len(frame))]
         if unread:
-            table = self._store.get_historical_features(
+            table = self.store.get_historical_features(
                 entity_df=asked,
                 features=[reference for view in unread for reference in view.references],
                 full_feature_names=True,
