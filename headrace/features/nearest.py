@@ -26,12 +26,14 @@ def nearest(
     most: int,
     metric: str | None,
     filters: Filter,
+    *,
+    exactly: bool = False,
 ) -> tuple[Composed, list[Any]]:
     """Return a query of the rows nearest to `embedding`, nearest first, and its parameters.
 
     Its columns are the join keys, the event time, all features by name, and the distance. The
-    column of the vector is compared as pgvector has it, so the index for its metric serves. The
-    negative of the inner product is its distance.
+    column of the vector is compared as pgvector has it, so the index for its metric serves, unless
+    it is to be done exactly. The negative of the inner product is its distance.
 
     Raises:
         ValueError: there is no vector in the view or several, or what is asked does not fit it.
@@ -44,7 +46,7 @@ def nearest(
         raise ValueError(f"query: must have {field.vector_length} numbers, got {len(embedding)}")
     kind = SQL("halfvec({})").format(Literal(len(embedding)))
     column = view.column_of(field.name)
-    distance = SQL("{}::{kind} {} %s::{kind}").format(
+    distance = SQL("({}::{kind} {} %s::{kind})").format(
         column, SQL(METRICS[metric.lower()]), kind=kind
     )
     asked = f"[{','.join(map(str, embedding))}]"
@@ -56,7 +58,8 @@ def nearest(
     ]
     query = SQL(
         "select {selected}, {distance} from {rows} as source "
-        "where vector_dims({column}) = {n} and {conditions} order by {distance} limit {most}"
+        "where vector_dims({column}) = {n} and {conditions} "
+        "order by {distance}{exactly} limit {most}"
     ).format(
         selected=SQL(", ").join(selected),
         distance=distance,
@@ -64,6 +67,7 @@ def nearest(
         column=column,
         n=Literal(len(embedding)),
         conditions=conditions,
+        exactly=SQL(" + 0" if exactly else ""),
         most=Literal(most),
     )
     return query, [asked, *parameters, asked]

@@ -105,10 +105,11 @@ class LiveViewOnlineStore(OnlineStore):
         if embedding is None or query_string is not None:
             raise ValueError(f"feature view {table.name}: must be asked by a vector, not by a text")
         view = self._view(table)
-        query, parameters = nearest(table, view, embedding, top_k, distance_metric, filters)
-        found = sorted(
-            self._fetch(config, query, parameters), key=lambda row: row[: len(view.keys)]
-        )
+        asked = (table, view, embedding, top_k, distance_metric, filters)
+        found = self._fetch(config, *nearest(*asked))
+        if len(found) < top_k:  # an index may not get past what is equal
+            found = self._fetch(config, *nearest(*asked, exactly=True))
+        found.sort(key=lambda row: row[: len(view.keys)])
         keys, features = list(view.keys), list(view.features)
         first = len(keys) + 1
         columns = {

@@ -63,7 +63,8 @@ select '[1]'::halfvec;
 
 -- The inputs of a model whose vectors are nearest to one, of its base, nearest first, with the
 -- cosine distance (0 the same direction, 2 the opposite one). HNSW finds most of the nearest, not
--- always all (docs/vectors.md).
+-- always all (docs/vectors.md). Where it finds too few, all vectors of the model are compared: it does
+-- not get past some hundred equal vectors.
 create or replace function headrace.nearest_inputs(
     of_model text, of_base text, near halfvec, most integer default 10
 )
@@ -71,17 +72,26 @@ returns table (request_id text, event_time timestamptz, distance double precisio
 language plpgsql stable
 -- else what other models and bases have counts among the candidates, and fewer come back
 set "hnsw.iterative_scan" = 'strict_order' as $$
-begin
-    return query execute format(
-        'select
-            near.request_id, near.event_time,
-            near.embedding::halfvec(%1$s) <=> $1::halfvec(%1$s) as distance
+declare
+    gap text := format(
+        '(near.embedding::halfvec(%1$s) <=> $1::halfvec(%1$s))', vector_dims(near)
+    );
+    query text := format(
+        'select near.request_id, near.event_time, %s as distance
         from headrace.input_vectors as near
-        where
-            vector_dims(near.embedding) = %1$s and near.model = $2 and near.base = $3
-        order by near.embedding::halfvec(%1$s) <=> $1::halfvec(%1$s)
-        limit $4',
-        vector_dims(near)
-    ) using near, of_model, of_base, most;
+        where vector_dims(near.embedding) = %s and near.model = $2 and near.base = $3 ',
+        gap, vector_dims(near)
+    );
+    found text[];
+begin
+    execute format(
+        'select array_agg(request_id) from (%s order by %s limit $4) as found', query, gap
+    ) into found using near, of_model, of_base, most;
+    if cardinality(found) = most then
+        query := query || 'and near.request_id = any($5) ';
+    end if;
+    -- no index is of this sum
+    return query execute format('%s order by %s + 0 limit $4', query, gap)
+    using near, of_model, of_base, most, found;
 end
 $$;

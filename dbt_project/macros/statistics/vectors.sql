@@ -2,16 +2,16 @@
 
 {#-
   The variance of a dimension from its sums, at least 1e-10: vectors of one text differ by what single
-  precision leaves, which is below that, and any text's dimensions vary by more.
+  precision leaves, which is below that, and any text's dimensions vary by more. Null of one vector.
 
   squares, total  sums of the squares and of the values, doubles of at most one each
   n               vectors
 -#}
 {% macro vector_variance(squares, total, n) -%}
-    greatest(
+    case when {{ n }} > 1 then greatest(
         ({{ squares }} - {{ total }} * {{ total }} / nullif({{ n }}, 0)) / nullif({{ n }} - 1, 0),
         0.0000000001
-    )
+    ) end
 {%- endmacro %}
 
 {#-
