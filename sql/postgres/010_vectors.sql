@@ -3,12 +3,12 @@
 -- What a base makes of the text of a request, of unit length.
 -- grain: input of a request.  key: (request_id, model, base).
 -- retention: the policy vector_retention, counted back from the model's clock.
+-- `base` names the encoder, its tokens and its content: vectors of one base compare, and no others.
 -- A base has its own number of dimensions, so the column has none; what makes the first vector of a
 -- number makes the HNSW index for it, input_vectors_384 of 384.
 create table if not exists events.input_vectors (
     model text not null,
     request_id text not null,
-    -- name, content and tokens of the base: vectors of one base compare, and no others
     base text not null,
     event_time timestamptz not null,
     embedded_at timestamptz not null default clock_timestamp(),
@@ -20,14 +20,14 @@ create index if not exists input_vectors_time
 on events.input_vectors (model, event_time);
 
 -- Sums of vectors, from which embedding_drift has means and variances. Written in the transaction
--- that stores the vectors. They are doubles: pgvector's `sum` adds in single precision.
+-- that stores the vectors, of each dimension. They are doubles: pgvector's `sum` adds in single
+-- precision.
 -- grain: hour of a model and base.  key: (model, base, pane_start).  retention: 400 days.
 create table if not exists events.input_vector_hours (
     model text not null,
     base text not null,
     pane_start timestamptz not null,
     vectors bigint not null,
-    -- of each dimension
     sums double precision[] not null,
     squares double precision[] not null,
     primary key (model, base, pane_start)
