@@ -30,6 +30,7 @@ from benchmarks import (
     statistics,
     storage,
     tabular,
+    vectors,
     views,
     visible,
 )
@@ -62,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[Engine, bool], str]] = {
     "moments": moments.run,
     "tabular": tabular.run,
     "policies": policies.run,
+    "vectors": vectors.run,
 }
 
 
@@ -87,7 +89,7 @@ def main() -> None:
 def _write(name: str, text: str) -> None:
     """Write a table to a file of its own, or to the end of the page about it."""
     page = DOCS / f"{name}.md"
-    if name in ("statistics", "forgetting"):
+    if name in ("statistics", "forgetting", "vectors"):
         page.write_text(page.read_text().partition(MEASURED)[0] + MEASURED + text)
     else:
         (RESULTS / f"{name}.md").write_text(text)

@@ -9,7 +9,7 @@ from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import Float64, Int64, String, UnixTimestamp
+from feast.types import Array, Float32, Float64, Int64, String, UnixTimestamp
 
 model = Entity(
     name="model",
@@ -38,6 +38,17 @@ item = Entity(
     join_keys=["item_id"],
     value_type=ValueType.STRING,
     description="What the predictions are about, as in the inferences.",
+)
+
+request = Entity(
+    name="request_id",
+    value_type=ValueType.STRING,
+    description="Id of a request, as in the inferences.",
+)
+base = Entity(
+    name="base",
+    value_type=ValueType.STRING,
+    description="What made a vector: the vectors of one base compare.",
 )
 
 segment_features = FeatureView(
@@ -102,6 +113,31 @@ item_features = counted(
     "headrace.item_feature_history",
     "headrace.item_features",
     "An item of a model over the preceding 30 days, by the hour.",
+)
+
+# Vectors of recent inputs, for `retrieve_online_documents_v2`; docs/vectors.md.
+input_vectors = FeatureView(
+    name="input_vectors",
+    description="What a frozen encoder makes of the inputs of requests.",
+    entities=[model, request, base],
+    schema=[
+        Field(name="model", dtype=String),
+        Field(name="request_id", dtype=String),
+        Field(name="base", dtype=String),
+        Field(
+            name="embedding",
+            dtype=Array(Float32),
+            vector_index=True,
+            vector_search_metric="cosine",
+            description="of unit length",
+        ),
+    ],
+    source=PostgreSQLSource(
+        name="input_vectors",
+        table="headrace.input_vectors",
+        timestamp_field="event_time",
+    ),
+    tags={"online_view": "headrace.input_vectors"},
 )
 
 training_v1 = FeatureService(

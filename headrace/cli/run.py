@@ -1,10 +1,11 @@
-"""Commands that run until Ctrl-C: up, gateway, trainer, conductor, ingest, and the demo.
+"""Commands that run until Ctrl-C: up, gateway, trainer, conductor, embedder, ingest, and the demo.
 
 `headrace alerts send` is another one.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -17,12 +18,14 @@ from headrace.cli.command import as_json, command
 from headrace.operate.printing import Steps, print_json
 from headrace.settings import Settings
 
+# The lowest priority of a process.
+LAST = 19
 SERVING = ("engine", "gateway", "features", "model")
 
 
 @command(example="headrace up", needs=SERVING)
 def up(settings: Settings) -> None:
-    """Run the database, gateway, trainer, conductor and what sends alerts until Ctrl-C."""
+    """Run database, gateway, trainer, conductor, embedder and what sends alerts until Ctrl-C."""
     # Before the imports, which take a while when nothing is in the machine's cache.
     say = Steps(sys.stdout)
     say(f"home     {settings.home.resolve()}")
@@ -46,6 +49,8 @@ def up(settings: Settings) -> None:
     parts: dict[str, dict[str, str]] = {
         "gateway": {"HEADRACE_PORT": port}, "trainer": {}, "conductor": {}
     }  # fmt: skip
+    if DIALECTS[settings.engine].has_vectors:
+        parts["embedder"] = {}
     if settings.kafka and not DIALECTS[settings.engine].reads_topics:
         parts["ingest"] = {}
     if receivers:
@@ -150,6 +155,25 @@ def conductor(settings: Settings, once: bool) -> None:
         with announced(settings, "conductor"):
             print("conductor ready", flush=True)
             conductor.watch(stop)
+
+
+@command(example="headrace embedder", needs=("engine", "model"))
+def embedder(settings: Settings) -> None:
+    """Keep vectors of recent inputs, as the policy embed_inputs says, until Ctrl-C."""
+    from headrace.deploy import ready_engine
+    from headrace.machine import announced, stop_event
+    from headrace.vectors.embedder import InputEmbedder
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    os.nice(LAST)  # whatever answers requests goes first
+    stop = stop_event()
+    _look_at_kafka(settings)
+    with ready_engine(settings, say=Steps()) as engine, announced(settings, "embedder"):
+        embedder = InputEmbedder(engine, say)
+        print("embedder ready", flush=True)
+        embedder.run(stop)
 
 
 @command(example="headrace ingest", needs=("engine", "kafka"))

@@ -86,6 +86,8 @@ def check(engine: Engine, policy: str, kind: str, value: str) -> None:
     """
     if kind == "number" and not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         raise ContractError(policy, "a number", value)
+    if policy == "embed_inputs" and float(value) > 0 and not engine.dialect.has_vectors:
+        raise ContractError(policy, f"0 on {engine.dialect.name}, which keeps no vectors", value)
     if ".." in kind:
         least, most = kind.split("..")
         is_number = re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", value)

@@ -34,6 +34,7 @@ class Dialect(Protocol):
             `headrace migrate` does.
         has_temporary_tables: it has them, and takes rows by COPY.
         has_segment_labels: it keeps control.segment_labels for training sets.
+        has_vectors: it keeps vectors of inputs.
         has_subscriptions: it tells of the changes of tables and materialized views.
         dbt_run: the arguments of dbt that make the views, or the changed ones again.
     """
@@ -44,6 +45,7 @@ class Dialect(Protocol):
     migrates_by_itself: bool
     has_temporary_tables: bool
     has_segment_labels: bool
+    has_vectors: bool
     has_subscriptions: bool
     dbt_run: tuple[str, ...]
 

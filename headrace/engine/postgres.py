@@ -43,6 +43,7 @@ class Postgres:
     migrates_by_itself = True
     has_temporary_tables = True
     has_segment_labels = True
+    has_vectors = True
     has_subscriptions = False
     dbt_run: tuple[str, ...] = ("run",)
 

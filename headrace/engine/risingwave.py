@@ -41,6 +41,7 @@ class RisingWave:
     migrates_by_itself = False
     has_temporary_tables = False
     has_segment_labels = False
+    has_vectors = False
     has_subscriptions = True
     # All views: without it, one that exists is left as it is.
     dbt_run: tuple[str, ...] = ("run", "--full-refresh")

@@ -20,17 +20,20 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from feast.type_map import python_values_to_proto_values
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 
 from headrace.engine import DIALECTS
 from headrace.engine.dialect import Connection, Dialect
+from headrace.features.nearest import Filter, nearest
 from headrace.features.view_sql import PostgresConfig, ViewSql, sql_type
 
 Row = tuple[datetime | None, dict[str, Value] | None]
 Key = tuple[Any, ...]
 # The event time of a row, and its features in the order of `ViewSql.features`.
 Newest = tuple[datetime, tuple[Any, ...]]
-Query = tuple[SQL, list[Any]]
+Query = tuple[SQL | Composed, list[Any]]
+Document = tuple[datetime | None, EntityKey | None, dict[str, Value] | None]
+FLOAT = ValueType.DOUBLE
 
 # Raised when the server is lost, or when prepared plans no longer match the views.
 _STALE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.FeatureNotSupported)
@@ -106,6 +109,59 @@ class LiveViewOnlineStore(OnlineStore):
         ]
         found = self._fetch(config, queries)
         return [_by_key(view, rows) for (view, _), rows in zip(reads, found, strict=True)]
+
+    def retrieve_online_documents_v2(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        requested_features: list[str],
+        embedding: list[float] | None,
+        top_k: int,
+        distance_metric: str | None = None,
+        query_string: str | None = None,
+        filters: Filter = None,
+        include_feature_view_version_metadata: bool = False,  # noqa: ARG002
+    ) -> list[Document]:
+        """Return (event time, entity, features and `distance`) of the rows nearest to a vector.
+
+        They are in the order of their entities: Feast 0.67 puts the features of the first row by
+        the least entity, those of the second beside the next, whatever entities the rows have.
+        `filters` are on join keys and features.
+
+        Raises:
+            ValueError: the view has no vector or several, the metric is not that of its field, a
+                text is asked for, or a filter names what is not there.
+            psycopg.Error: the server cannot be reached, or the view is not as declared.
+        """
+        if embedding is None or query_string is not None:
+            raise ValueError(f"feature view {table.name}: must be asked by a vector, not by a text")
+        view = self._view(table)
+        asked = (table, view, embedding, top_k, distance_metric, filters)
+        found = self._fetch(config, [nearest(*asked)])[0]
+        if len(found) < top_k:  # an index may not get past what is equal
+            found = self._fetch(config, [nearest(*asked, exactly=True)])[0]
+        found.sort(key=lambda row: row[: len(view.keys)])
+        keys, features = list(view.keys), list(view.features)
+        first = len(keys) + 1
+        columns = {
+            name: _protos([row[first + i] for row in found], field.dtype.to_value_type())
+            for i, (name, field) in enumerate(view.features.items())
+        }
+        columns["distance"] = _protos([row[first + len(features)] for row in found], FLOAT)
+        return [
+            (
+                row[len(keys)],
+                EntityKey(
+                    join_keys=keys,
+                    entity_values=[
+                        _protos([value], view.keys[name].dtype.to_value_type())[0]
+                        for name, value in zip(keys, row, strict=False)
+                    ],
+                ),
+                {name: columns[name][number] for name in [*requested_features, "distance"]},
+            )
+            for number, row in enumerate(found)
+        ]
 
     def online_write_batch(
         self,
@@ -188,7 +244,11 @@ class LiveViewOnlineStore(OnlineStore):
 def _connect(config: RepoConfig) -> Connection:
     """Return a new connection; the views take longer to plan than to read."""
     connection: Connection = config.online_store.connect()
-    config.online_store.dialect.keep_plans(connection)
+    dialect = config.online_store.dialect
+    dialect.keep_plans(connection)
+    if dialect.has_vectors:
+        # Else rows that filters leave out count among the candidates, and fewer come back.
+        connection.execute("set hnsw.iterative_scan = 'strict_order'")
     return connection
 
 

@@ -52,6 +52,7 @@ class FeatureReader:
         names: names of the features returned, e.g. ``segment_features__labels_30d``.
         views: the feature views that are read, those of on-demand views included.
         others: names of the features of all views that are not in the service.
+        store: Feast's own object, for what is not here: vector search.
 
     Raises:
         SettingError: there is no such service, or it holds a view that cannot be read.
@@ -66,6 +67,7 @@ class FeatureReader:
         self.service = service
         self._written = _definitions().read_bytes()
         definitions = runpy.run_path(str(_definitions()))
+        self.store = FeatureStore(config=_config(engine))
         objects: list[Any] = [
             item
             for item in definitions.values()
@@ -76,13 +78,12 @@ class FeatureReader:
             raise SettingError(
                 f"service: must be one of {', '.join(sorted(services))}, got {service!r}"
             )
-        self._store = FeatureStore(config=_config(engine))
-        provider: Any = self._store._get_provider()
+        provider: Any = self.store._get_provider()
         self._online: LiveViewOnlineStore = provider.online_store
         with registry(engine) as connection:
             connection.autocommit = True
             with alone(connection, APPLY_LOCK):
-                self._store.apply(objects)
+                self.store.apply(objects)
 
         views = {item.name: item for item in objects if isinstance(item, BaseFeatureView)}
         try:
@@ -102,9 +103,9 @@ class FeatureReader:
 
     def close(self) -> None:
         """Close the connections; a later read opens new ones."""
-        registry: Any = self._store.registry
+        registry: Any = self.store.registry
         registry.write_engine.dispose()
-        self._online.teardown(self._store.config, [], [])
+        self._online.teardown(self.store.config, [], [])
 
     @property
     def is_current(self) -> bool:
@@ -139,7 +140,7 @@ class FeatureReader:
         Raises:
             psycopg.Error: the database cannot be reached, or a view is not as declared.
         """
-        return self._online.newest(self._store.config, reads)
+        return self._online.newest(self.store.config, reads)
 
     def historical(
         self, frame: pd.DataFrame, given: Mapping[str, Sequence[Mapping[str, Value]]] | None = None
@@ -167,7 +168,7 @@ class FeatureReader:
         times = pd.to_datetime(asked["event_timestamp"], utc=True)
         read: list[dict[str, Value]] = [{} for _ in range(len(frame))]
         if unread:
-            table = self._store.get_historical_features(
+            table = self.store.get_historical_features(
                 entity_df=asked,
                 features=[reference for view in unread for reference in view.references],
                 full_feature_names=True,

@@ -34,6 +34,7 @@ SQL_TYPES = {
     ValueType.BOOL: "boolean",
     ValueType.BYTES: "bytea",
     ValueType.UNIX_TIMESTAMP: "timestamptz",
+    ValueType.FLOAT_LIST: "real[]",
 }
 
 
@@ -119,6 +120,10 @@ class ViewSql:
 
     def key(self, name: str) -> Composed:
         """Return the source's column of the join key `name`."""
+        return _column(self._columns.get(name, name))
+
+    def column_of(self, name: str) -> Composed:
+        """Return the source's column of a join key or a feature, of its own type."""
         return _column(self._columns.get(name, name))
 
     def feature(self, name: str) -> Composed:

@@ -28,6 +28,7 @@ from headrace.gateway.explorer import Explorer
 from headrace.gateway.guard import Guard
 from headrace.gateway.ingest import check_all, receipts_of, stored_response
 from headrace.gateway.metrics import CONTENT_TYPE, GatewayMetrics
+from headrace.gateway.neighbours import Neighbours
 from headrace.gateway.predict import Predictor
 from headrace.gateway.rank import rank
 from headrace.gateway.review import ReviewDesk, page
@@ -67,6 +68,11 @@ ENDPOINTS: dict[str, Any] = {
             "model": "home", "user_id": "u-1",
             "candidates": [{"item_id": "a", "features": {"age_h": 3}}, {"item_id": "b"}],
         },
+    },
+    "POST /v1/neighbours": {
+        "does": "finds the inputs nearest to a text, or to the input of a request_id",
+        "needs": "Authorization: Bearer, with the reviewers' key",
+        "example": {"model": "churn", "text": "how do I leave?", "k": 10},
     },
     "GET /v1/review": {
         "does": "lists what people are to label of ?model=…, or how much there is of each model",
@@ -129,6 +135,7 @@ class Gateway:
             PlanFollower(self.engine, self.serving.follow, self.settings.poll_s),
         ):
             self.desk = ReviewDesk(self.engine, self.log)
+            self.neighbours = Neighbours(self.engine)
             self.predictor = Predictor(
                 self.serving,
                 self.explorer,
@@ -186,8 +193,8 @@ class Gateway:
 
         return ask
 
-    def reviewed(self, name: str) -> Handler:
-        """Return the handler of the review desk that has this name; it requires a key."""
+    def reviewed(self, part: str, name: str) -> Handler:
+        """Return the handler that a part of the gateway has by this name; it requires a key."""
 
         async def ask(request: Request) -> Response:
             sent = request.headers.get("authorization", "")
@@ -197,7 +204,7 @@ class Gateway:
                     "Authorization: must be Bearer and the reviewers' key, as this shows what "
                     f"predictions were made of; the key is {self.reviewer.place}",
                 )  # fmt: skip
-            handle: Handler = getattr(self.desk, name)
+            handle: Handler = getattr(getattr(self, part), name)
             return await handle(request)
 
         return ask
@@ -263,9 +270,10 @@ def create_app(engine: Engine, settings: Settings | None = None) -> Starlette:
             ),
             Route("/v1/rank", gateway.rank, methods=["POST"]),
             Route("/review", gateway.review_page),
-            Route("/v1/review", gateway.reviewed("listed")),
+            Route("/v1/neighbours", gateway.reviewed("neighbours", "find"), methods=["POST"]),
+            Route("/v1/review", gateway.reviewed("desk", "listed")),
             *(
-                Route(f"/v1/review/{name}", gateway.reviewed(name), methods=["POST"])
+                Route(f"/v1/review/{name}", gateway.reviewed("desk", name), methods=["POST"])
                 for name in ("claim", "label", "skip", "undo")
             ),
             Route("/v1/plan", gateway.plan),

@@ -98,8 +98,11 @@ def print_status(settings: Settings, report: dict[str, Any]) -> None:
     """Print the report for a person."""
     down = "cannot be reached" if settings.dsn else "is down (start it with headrace up)"
     print(f"{settings.engine:11}{'runs' if report[settings.engine]['running'] else down}")
-    ingests = settings.kafka and not DIALECTS[settings.engine].reads_topics
-    for name in ("gateway", "trainer", "conductor", *(("ingest",) if ingests else ())):
+    dialect = DIALECTS[settings.engine]
+    names = ["gateway", "trainer", "conductor"]
+    names += ["embedder"] * dialect.has_vectors
+    names += ["ingest"] * bool(settings.kafka and not dialect.reads_topics)
+    for name in names:
         facts = report["processes"].get(name)
         print(f"{name:11}{'runs, pid ' + str(facts['pid']) if facts else 'is down'}", end="")
         print(f", {facts['url']}" if facts and "url" in facts else "")

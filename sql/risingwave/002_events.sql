@@ -96,6 +96,28 @@ select
     null::timestamptz as last_ingested_at
 where false;
 
+-- Stay empty on RisingWave: its vector indexes are of what is only added to, and vectors have a
+-- retention (docs/engines.md).
+create view if not exists events.input_vectors as
+select
+    null::varchar as model,
+    null::varchar as request_id,
+    null::varchar as base,
+    null::timestamptz as event_time,
+    null::timestamptz as embedded_at,
+    null::real[] as embedding
+where false;
+
+create view if not exists events.input_vector_hours as
+select
+    null::varchar as model,
+    null::varchar as base,
+    null::timestamptz as pane_start,
+    null::bigint as vectors,
+    null::double precision[] as sums,
+    null::double precision[] as squares
+where false;
+
 -- `rejected_id` is derived from the message's position: reading it again gives the same number.
 create table if not exists events.rejected (
     rejected_id bigint primary key,

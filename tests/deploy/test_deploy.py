@@ -214,7 +214,9 @@ def test_every_service_has_a_healthcheck_limits_and_its_dependencies() -> None:
     profiles = {
         name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service
     }
-    assert profiles == {"risingwave": ["risingwave"], "ingest": ["postgres"]}
+    assert profiles == {
+        "risingwave": ["risingwave"], "ingest": ["postgres"], "embedder": ["postgres"],
+    }  # fmt: skip
 
 
 def test_containers_of_kubernetes_are_limited_and_not_root() -> None:

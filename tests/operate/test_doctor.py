@@ -202,6 +202,12 @@ def test_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert found.level == level
 
 
+VECTOR = (
+    "select coalesce(installed_version, default_version) as version "
+    "from pg_available_extensions where name = 'vector'"
+)
+
+
 class Canned(Engine):
     """An engine that returns given rows: no test runs a RisingWave."""
 
@@ -238,11 +244,23 @@ class Canned(Engine):
 def test_the_version_of_the_engine(
     monkeypatch: pytest.MonkeyPatch, engine_setting: str, version: str, level: str, says: str
 ) -> None:
-    vector = "select 1 from pg_available_extensions where name = 'vector'"
     monkeypatch.setattr(doctor, "server_version", lambda _: version)
-    monkeypatch.setattr(doctor, "engine_of", lambda _: Canned({vector: []}))
+    monkeypatch.setattr(doctor, "engine_of", lambda _: Canned({VECTOR: []}))
     settings = Settings(engine=engine_setting, dsn="host=there")
     (found,) = findings.run(doctor.check_engine, settings)
+    assert found.level == level and says in found.says
+
+
+@pytest.mark.parametrize(
+    ("installed", "level", "says"),
+    [("0.8.1", "ok", "PostgreSQL 17.2"), ("0.10", "ok", ""), ("0.7.4", "failed", "pgvector 0.7.4")],
+)
+def test_the_version_of_pgvector(
+    monkeypatch: pytest.MonkeyPatch, installed: str, level: str, says: str
+) -> None:
+    monkeypatch.setattr(doctor, "server_version", lambda _: "PostgreSQL 17.2 on x86_64")
+    monkeypatch.setattr(doctor, "engine_of", lambda _: Canned({VECTOR: [{"version": installed}]}))
+    (found,) = findings.run(doctor.check_engine, Settings(dsn="host=there"))
     assert found.level == level and says in found.says
 
 

@@ -149,7 +149,7 @@ def test_what_postgresql_has_is_here_too() -> None:
         if (statement := Statement(text)).kind in ("table", "view")
     }
     shared = {"events.inference", "events.feedback", "events.model_events", "events.rejected"}
-    shared |= {"events.conflicts"}
+    shared |= {"events.conflicts", "events.input_vectors", "events.input_vector_hours"}
     shared |= {f"control.{name}" for name in ("policies", "label_policies", "policy_kinds")}
     shared |= {"control.datasets", "control.deployed"}
     for name in shared & set(made):

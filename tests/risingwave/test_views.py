@@ -30,6 +30,7 @@ COPIED = (
     "events.conflicts", "control.losses", "control.alert_log", "control.trigger_history",
     "control.policy_kinds", "control.policies", "control.label_policies", "control.datasets",
     "control.training_progress", "control.load_failures", "control.reviews",
+    "events.input_vectors", "events.input_vector_hours",
 )  # fmt: skip
 # The policies that tests of single views set, all at once: views depend on each other.
 POLICIES = st.sampled_from(
@@ -51,7 +52,10 @@ POLICIES = st.sampled_from(
 @pytest.fixture(scope="module")
 def with_views(sql_standin: SqlStandIn, risingwave_views: list[views.View]) -> list[views.View]:
     connection = sql_standin.connection
-    for schema, name in ("events", "conflicts"), ("control", "losses"):
+    for schema, name in (
+        ("events", "conflicts"), ("control", "losses"),
+        ("events", "input_vectors"), ("events", "input_vector_hours"),
+    ):  # fmt: skip
         connection.execute(f"create table {schema}.kept as table {schema}.{name}".encode())
         connection.execute(f"drop view {schema}.{name}".encode())
         connection.execute(f"alter table {schema}.kept rename to {name}".encode())
@@ -238,6 +242,23 @@ def tell(
             "insert into events.conflicts (topic, event_id, content_md5, differing, payload) "
             "select 'inference', request_id, 'x', 'score', '{}' from events.inference limit 1"
         )
+        # Two bases: one has vectors at all times, the other one only at last.
+        connection.execute(
+            "insert into events.input_vectors (model, request_id, base, event_time, embedding) "
+            "select distinct on (model, request_id, base) model, request_id, base, event_time, "
+            "array[length(request_id), 1, extract(minute from event_time)]::real[]::halfvec "
+            "from events.inference cross join unnest(array['a', 'b']) as base "
+            "where variant != 'shadow' and (base = 'a' or request_id ~ '[0-4]$') "
+            "order by model, request_id, base, event_time"
+        )
+        connection.execute(
+            "insert into events.input_vector_hours "
+            "select model, base, date_trunc('hour', event_time, 'UTC'), count(*), "
+            "array[sum(x), sum(y), count(*)], array[sum(x * x), sum(y * y), count(*)] "
+            "from (select *, (embedding::real[])[1]::double precision as x, "
+            "(embedding::real[])[3]::double precision as y from events.input_vectors) as vectors "
+            "group by 1, 2, 3"
+        )
         connection.execute(
             "insert into control.consumed values ('p.inference', 0, 5, 7, now()), "
             "('p.feedback', 1, 5, null, now())"
@@ -289,6 +310,7 @@ def copy(
 ) -> None:
     names = ", ".join(on_postgres.columns(there, other))
     read_as = names.replace("item_key", "coalesce('=' || item_id, '')")
+    read_as = read_as.replace("embedding", "embedding::real[]")
     there.execute(f"truncate {other}".encode())
     with (
         here.cursor().copy(f"copy (select {read_as} from {table}) to stdout".encode()) as read,

@@ -21,7 +21,7 @@ FILES = (
     "arithmetic", "normal", "proportions", "sequential_tests", "bandits", "design_effect",
     "rewards", "least_squares", "page_hinkley", "auc_error", "chi_square", "psi",
     "category_distances", "holm", "drift_status", "histogram_distances", "number_bins",
-    "sketches", "rings",
+    "sketches", "rings", "vectors",
 )  # fmt: skip
 
 EXAMPLES = settings(
@@ -126,6 +126,7 @@ PARTS |= {"placed_sums", "is_unplanned", "moved_to", "likelihood_term"}
 PARTS |= {"sketch_gamma", "sketch_width", "sketch_bucket", "sketch_value"}
 PARTS |= {"ring_levels", "ring_size", "ring_places", "level_bits", "finest_bucket"}
 PARTS |= {"bucket_of_finest", "ring_place", "level_value", "slow_counts", "max_slow_share"}
+PARTS |= {"vector_variance", "welch_degrees"}
 
 
 def expression(name: str, **options: Any) -> str:

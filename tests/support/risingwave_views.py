@@ -115,7 +115,14 @@ def rows(connection: psycopg.Connection[Any], mart: str) -> list[dict[str, Any]]
             sql.SQL("select * from {}").format(sql.Identifier("headrace", mart))
         ).fetchall()
     return [
-        {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+        {
+            k: v.astimezone(UTC)
+            if isinstance(v, datetime)
+            else json.loads(v)  # pgvector's text of a vector is JSON
+            if k == "embedding" and isinstance(v, str)
+            else v
+            for k, v in row.items()
+        }
         for row in found
     ]
 

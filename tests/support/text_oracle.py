@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,12 @@ class TextOracle(DriftOracle):
 
     def hours(self, model: str) -> tuple[list[Inference], list[Inference]]:
         """The predictions of reference and current window, in whole hours."""
+        events = self.predictions(model)
+        old, new = self.sides(model, map(at, events))
+        return list(compress(events, old)), list(compress(events, new))
+
+    def sides(self, model: str, times: Iterable[datetime]) -> tuple[list[bool], list[bool]]:
+        """Which times are in reference and current window, in whole hours."""
         start, end = self.reference(model)
         clock = self.oracle.clock(model)
         since = window_from(
@@ -108,10 +116,9 @@ class TextOracle(DriftOracle):
         )
         since = hour(min(max(since, end), clock))
         last = max(hour(end - HOUR), hour(start))
-        events = self.predictions(model)
-        old = [event for event in events if hour(start) <= hour(at(event)) <= last]
-        return old, [
-            event for event in events if hour(at(event)) >= since and hour(at(event)) > end
+        hours = list(map(hour, times))
+        return [hour(start) <= one <= last for one in hours], [
+            one >= since and one > end for one in hours
         ]
 
     def text_drift(self) -> dict[tuple[str, str], Row]:

@@ -9,13 +9,16 @@
 
 {#-
   The columns of a relation with their types. dbt-postgres calls every type of an extension
-  USER-DEFINED, and no unit test can cast to that; here it has its own name.
+  USER-DEFINED and every array ARRAY, and no unit test can cast to these; here they have their own
+  names.
 -#}
 {% macro postgres__get_columns_in_relation(relation) -%}
     {% call statement('get_columns_in_relation', fetch_result=True) %}
         select
             column_name,
-            case data_type when 'USER-DEFINED' then udt_name else data_type end as data_type,
+            case
+                when data_type in ('USER-DEFINED', 'ARRAY') then udt_name else data_type
+            end as data_type,
             character_maximum_length,
             numeric_precision,
             numeric_scale

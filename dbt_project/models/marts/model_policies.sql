@@ -51,7 +51,7 @@ select
     {%- for policy in [
         'label_window', 'metric_window', 'drift_window', 'cooldown', 'retrain_every',
         'label_patience', 'forecast_horizon', 'rollback_window', 'volume_gap',
-        'session_gap', 'step_time', 'rollout_patience', 'review_lease'
+        'session_gap', 'step_time', 'rollout_patience', 'review_lease', 'vector_retention'
     ] %},
     {{ fixed_length("(policies ->> '" ~ policy ~ "')::interval") }} as {{ policy }}
     {%- endfor %}
@@ -62,7 +62,7 @@ select
         'max_canary_loss', 'canary_alpha', 'max_report_rate', 'max_latency_ms',
         'quality_tolerance', 'suspect_auc', 'shadow_pairs', 'holdback', 'explore_rate',
         'explore_temperature', 'explore_half_life', 'max_arm_share', 'review_overlap',
-        'best_probability'
+        'best_probability', 'embed_inputs'
     ] %},
     (policies ->> '{{ policy }}')::double precision as {{ policy }}
     {%- endfor %}

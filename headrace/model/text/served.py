@@ -79,7 +79,7 @@ def exported(base: str) -> Path:
         OSError: the cache cannot be written.
         subprocess.TimeoutExpired: it takes too long.
     """
-    source = _folder(base)
+    source = base_folder(base)
     place = Settings.load().cache_path.resolve() / "onnx" / _key(source)
     if not place.is_dir():
         logger.info("exporting base %r to %s", base, place)
@@ -96,8 +96,12 @@ def exported(base: str) -> Path:
     return place
 
 
-def _folder(base: str) -> Path:
-    """Where the files of a base are."""
+def base_folder(base: str) -> Path:
+    """Return where the files of a base are; one of a hub is downloaded first.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     if not base:
         return bundled()
     if Path(base).exists():

@@ -26,6 +26,8 @@ from headrace.operate.doctor.reader_role import faults
 from headrace.settings import PREFIX, Settings, project_path
 
 OLDEST_POSTGRES = (16, 0)
+# Older ones have no halfvec, or do not go on where a filter leaves few rows.
+OLDEST_PGVECTOR = (0, 8)
 TESTED_RISINGWAVE = "2.8.4"
 # Free bytes below which the check of the disk warns, and fails.
 LITTLE_DISK, NO_DISK = 5 * 2**30, 2**29
@@ -145,9 +147,17 @@ def _check_postgres(settings: Settings, major: int, minor: int) -> Finding:
     if (major, minor) < OLDEST_POSTGRES:
         oldest = ".".join(map(str, OLDEST_POSTGRES))
         return failed(f"{name} is too old", f"use {oldest} or later")
-    if engine_of(settings).rows("select 1 from pg_available_extensions where name = 'vector'"):
-        return ok(name)
-    return failed(f"{name} has no pgvector", "install the extension vector on the server")
+    found = engine_of(settings).rows(
+        "select coalesce(installed_version, default_version) as version "
+        "from pg_available_extensions where name = 'vector'"
+    )
+    if not found:
+        return failed(f"{name} has no pgvector", "install the extension vector on the server")
+    version = found[0]["version"]
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_PGVECTOR:
+        oldest = ".".join(map(str, OLDEST_PGVECTOR))
+        return failed(f"{name} has pgvector {version}", f"install {oldest} or later")
+    return ok(name)
 
 
 def server_version(dsn: str) -> str:

@@ -1,0 +1,1 @@
+"""Vectors of recent inputs: who makes them, and which are nearest."""
