@@ -77,7 +77,7 @@ def cpu_s(engine: Engine, pids: Sequence[int]) -> float:
     postmaster = server.pid()
     ticks = 0
     for pid in {*pids, *server.processes(), *([postmaster] if postmaster else [])}:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it has ended
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             # Backends that ended count in the times of the postmaster's children.
             ticks += sum(map(int, fields[11:15] if pid == postmaster else fields[11:13]))

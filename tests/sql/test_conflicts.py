@@ -59,7 +59,7 @@ def differing(topic: Topic, first: dict[str, Any], again: dict[str, Any]) -> lis
 
 
 def send(log: EventLog, batch: list[Sent]) -> list[Future[list[Receipt]]]:
-    futures = []
+    futures: list[Future[list[Receipt]]] = []
     for topic, payload in batch:
         filled = ["event_time"] if payload["event_time"] is None else []
         futures.append(log.submit(topic, [Filled(parse(topic, payload), filled)]))
