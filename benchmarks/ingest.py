@@ -62,7 +62,8 @@ def run(engine: Engine, quick: bool = False) -> str:
         "Raw is binary COPY of the same batches, one after the other, into tables of the same "
         "columns, keys and indexes without triggers, over one connection or two, sent in turn "
         "with ours (one after the other, too); all of them encode the events to rows. Commit per "
-        "batch, fsync on; medians of rounds, also of each round's ratios to raw over one connection and over two. The tables "
+        "batch, fsync on; medians of rounds, also of each round's ratios to raw over one "
+        "connection and over two. The tables "
         f"hold {short(preload)} predictions and their feedback before. {machine(engine)}\n",
         table(
             ["batch", "raw COPY", "over two", "whole view layer", "ratio", "to two", "bar"], rows

@@ -288,9 +288,11 @@ def test_a_batch_is_not_begun_before_the_one_before_has_ended(engine: Engine) ->
                 "application_name = 'headrace log' and datname = current_database() "
                 "and xact_start is not null"
             )
+            time.sleep(0.05)
             blocker.rollback()
             statuses = Counter(each.status for future in futures for each in future.result(60))
     assert open_ == {"n": 1}
+    assert futures[0].written_s > 0.05 and futures[-1].waited_s > 0.05
     assert statuses["accepted"] == count(engine)
     assert statuses["duplicate"] == 20 * 20 - count(engine)
 
