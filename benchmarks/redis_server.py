@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -32,15 +33,12 @@ class Redis:
             cwd=self._folder,
             env={**os.environ, "LD_LIBRARY_PATH": libraries},
         )
-        import redis
-
-        client = redis.Redis(port=self.port)
         deadline = time.monotonic() + 20
         while True:
             try:
-                self.version = client.info("server")["redis_version"]
+                self.version = self._info()["redis_version"]
                 return self
-            except redis.exceptions.ConnectionError:
+            except OSError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
@@ -48,6 +46,15 @@ class Redis:
     def __exit__(self, *exc: object) -> None:
         self._process.terminate()
         self._process.wait()
+
+    def _info(self) -> dict[str, str]:
+        """What the server says of itself, by its own protocol."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(b"INFO server\r\n")
+            with connection.makefile("rb") as answer:
+                size = int(answer.readline()[1:])
+                lines = answer.read(size).decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def _program(self) -> tuple[str, str]:
         """Return the server and the folder of its libraries."""

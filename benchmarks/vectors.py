@@ -181,7 +181,8 @@ def _drift(engine: Engine, texts: Sequence[str], vectors: Vectors, looks: int) -
 
     def drawn(n: int, topic: float) -> Vectors:
         most = rng.binomial(n, topic)
-        return vectors[np.concatenate([rng.choice(of_topic, most), rng.choice(others, n - most)])]
+        chosen = [rng.choice(of_topic, most), rng.choice(others, n - most)]
+        return np.asarray(vectors[np.concatenate(chosen)])
 
     rows = []
     for n, more in ((100, 0.0), (1_000, 0.0), (100, 0.3), (1_000, 0.1), (1_000, 0.3)):

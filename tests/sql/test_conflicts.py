@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from headrace.engine import Engine
 from headrace.events.contract import IDS, KEYS, STRUCTS, Topic, parse
-from headrace.events.log import EventLog, Filled
+from headrace.events.log import EventLog, Filled, Stored
 from headrace.events.rows import Receipt
 from tests.support.stored import empty
 
@@ -58,8 +58,8 @@ def differing(topic: Topic, first: dict[str, Any], again: dict[str, Any]) -> lis
     return [name for name in one if one[name] != other[name] and name not in filled]
 
 
-def send(log: EventLog, batch: list[Sent]) -> list[Future[list[Receipt]]]:
-    futures: list[Future[list[Receipt]]] = []
+def send(log: EventLog, batch: list[Sent]) -> list[Stored]:
+    futures: list[Stored] = []
     for topic, payload in batch:
         filled = ["event_time"] if payload["event_time"] is None else []
         futures.append(log.submit(topic, [Filled(parse(topic, payload), filled)]))

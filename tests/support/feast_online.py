@@ -21,7 +21,7 @@ def feast_online(
         ]
         if not known:
             continue
-        found = reader._store.get_online_features(
+        found = reader.store.get_online_features(
             features=view.references,
             entity_rows=[{key: entities[place][key] for key in view.keys} for place in known],
             full_feature_names=True,
