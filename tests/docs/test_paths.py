@@ -17,8 +17,12 @@ FOLDERS = (
 )
 # What a reader of the docs creates, and labels of Kubernetes.
 NO_PATHS = re.compile(r"feedback_by_kind|twin|headrace/(reads|sends)|^headrace\.toml$")
-# Relations of the engine and topics, which are also named headrace.NAME.
-RELATIONS = {path.stem for path in (ROOT / "dbt_project" / "models").rglob("*.sql")}
+# Relations and functions of the engine and topics, which are also named headrace.NAME.
+RELATIONS = {path.stem for path in (ROOT / "dbt_project" / "models").rglob("*.sql")} | {
+    name
+    for path in (ROOT / "sql" / "postgres").glob("*.sql")
+    for name in re.findall(r"function headrace\.(\w+)", path.read_text())
+}
 
 
 def names(page: Path) -> list[str]:
