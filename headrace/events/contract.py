@@ -11,7 +11,7 @@ one is the time of the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -265,37 +265,37 @@ def _check_features(features: object) -> None:
 
 
 def _check_probabilities(probabilities: object) -> None:
-    if probabilities is None:
-        return
     allowed = "an object of class to number in [0, 1]"
-    if not isinstance(probabilities, Mapping):
-        raise ContractError("probabilities", allowed, probabilities)
-    if len(probabilities) > MAX_FEATURES:
-        got = f"{len(probabilities)} classes"
-        raise ContractError("probabilities", f"at most {MAX_FEATURES} classes", got)
-    for name, value in probabilities.items():
-        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
-            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
-            raise ContractError("probabilities", allowed, name)
+    for _, value in _named("probabilities", probabilities, "classes", allowed):
         if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ContractError("probabilities", allowed, value)
 
 
 def _check_ages(ages: object) -> None:
-    if ages is None:
-        return
     allowed = "an object of feature view to seconds or null"
-    if not isinstance(ages, Mapping):
-        raise ContractError("feature_ages", allowed, ages)
-    if len(ages) > MAX_FEATURES:
-        raise ContractError("feature_ages", f"at most {MAX_FEATURES} views", f"{len(ages)} views")
-    for name, value in ages.items():
-        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
-            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
-            raise ContractError("feature_ages", allowed, name)
+    for _, value in _named("feature_ages", ages, "views", allowed):
         is_number = type(value) in (int, float) and -MAX_NUMBER <= value <= MAX_NUMBER
         if value is not None and not is_number:
             raise ContractError("feature_ages", allowed, value)
+
+
+def _named(field: str, given: object, what: str, allowed: str) -> Iterable[tuple[str, Any]]:
+    """Return the items of an object or null, after a look at how many they are and at their names.
+
+    Raises:
+        ContractError: it is no object, too many of `what`, or a name is not allowed.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise ContractError(field, allowed, given)
+    if len(given) > MAX_FEATURES:
+        raise ContractError(field, f"at most {MAX_FEATURES} {what}", f"{len(given)} {what}")
+    for name in given:
+        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
+            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
+            raise ContractError(field, allowed, name)
+    return given.items()
 
 
 def _check_values(event: Event, present: Mapping[str, Any]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
-from headrace.control.conductor import Conductor, Step, due_steps
+from headrace.control.conductor import Conductor, due_steps
 from headrace.control.lifecycle import rolls_out
 from headrace.engine import Engine
 from tests.support.policies import set_policies
@@ -131,19 +130,6 @@ def test_of_two_conductors_a_share_is_moved_once(engine: Engine) -> None:
         world.answer(400)
     assert due_steps(engine)[0].event == "canary"
     before = len(world.story("v2"))
-    ready = threading.Barrier(2)
-    taken: list[Step] = []
-
-    def conduct() -> None:
-        with Conductor(engine) as conductor:
-            steps = due_steps(engine)
-            ready.wait()
-            taken.extend(step for step in steps if conductor._take(step))
-
-    threads = [threading.Thread(target=conduct) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    taken = world.raced(2)
     assert len(taken) == 1 and len(world.story("v2")) == before + 1
     assert engine.rows("select * from events.conflicts") == []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 
 import pytest
 
-from headrace.control.conductor import Conductor, Step, due_steps
+from headrace.control.conductor import Conductor, due_steps
 from headrace.engine import Engine
 from tests.support.ingesting import ingesting
 from tests.support.policies import set_policies
@@ -166,20 +165,7 @@ def test_of_several_conductors_each_step_is_taken_once(engine: Engine) -> None:
     world = World(engine, {"v1": 0.9, "v2": 0.9}, **LADDER)
     world.publish("v1", "promoted")
     world.publish("v2")
-    ready = threading.Barrier(4)
-    taken: list[Step] = []
-
-    def conduct() -> None:
-        with Conductor(engine) as conductor:
-            steps = due_steps(engine)
-            ready.wait()
-            taken.extend(step for step in steps if conductor._take(step))
-
-    threads = [threading.Thread(target=conduct) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    taken = world.raced(4)
     assert len(taken) == 1
     assert world.story("v2") == [("trained", None), ("canary", 0.05)]
     assert engine.rows("select * from events.conflicts") == []

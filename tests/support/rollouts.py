@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from headrace.control.conductor import Conductor
+from headrace.control.conductor import Conductor, Step, due_steps
 from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
@@ -111,6 +112,24 @@ class World:
     def champion(self) -> str | None:
         rows = self.engine.rows("select model_version from headrace.champions where model = 'm'")
         return rows[0]["model_version"] if rows else None
+
+    def raced(self, conductors: int) -> list[Step]:
+        """The steps that several conductors take which found the same ones due at once."""
+        ready = threading.Barrier(conductors)
+        taken: list[Step] = []
+
+        def conduct() -> None:
+            with Conductor(self.engine) as conductor:
+                steps = due_steps(self.engine)
+                ready.wait()
+                taken.extend(step for step in steps if conductor._take(step))
+
+        threads = [threading.Thread(target=conduct) for _ in range(conductors)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return taken
 
     def _send(self, topic: str, payloads: list[dict[str, object]]) -> None:
         with EventLog(self.engine) as log:

@@ -69,25 +69,7 @@
 -#}
 {% macro request_features(entity) -%}
 with facts as (
-    select
-        model,
-        {{ entity }},
-        event_time as happened_at,
-        event_time as answered_at,
-        null::text as label,
-        null::numeric as reward
-    from {{ ref('stg_inference') }}
-    where {{ entity }} is not null and variant != 'shadow'
-    union all
-    select
-        model,
-        {{ entity }},
-        settled_at as happened_at,
-        null::timestamptz as answered_at,
-        {{ class_of('label') }} as label,
-        {{ exact('reward') }} as reward
-    from {{ ref('labels') }}
-    where {{ entity }} is not null and variant != 'shadow' and settled_at is not null
+    {{ request_facts(entity) }}
 ),
 
 counted as (
