@@ -113,6 +113,7 @@ def test_a_share_set_by_hand_begins_anew(engine: Engine) -> None:
     world.publish("v2")
     world.live(4)
     assert len(shares(world, "v2")) > 1
+    world.clock += timedelta(minutes=1)  # labels are counted by the minute
     world.tell("v2", "canary", traffic=0.3)
     (row,) = engine.rows("select labels, began_at from headrace.canary_verdict")
     assert row["labels"] == 0 and row["began_at"] == world.clock
