@@ -195,9 +195,9 @@ def test_with_the_key_versions_and_policies_change(
 def test_what_is_owned_is_all_that_changes_versions_and_policies(engine: Engine) -> None:
     """Every endpoint is either asked for the key here, or known to store events and no more.
 
-    Those of reviewers ask for their own key: tests/gateway/test_review.py.
+    Those of reviewers ask for their own key: test_review.py and test_neighbours.py.
     """
-    free = {"/v1/inferences", "/v1/feedback", "/v1/predict", "/v1/rank"}
+    free = {"/v1/inferences", "/v1/feedback", "/v1/predict", "/v1/rank", "/v1/neighbours"}
     free |= {f"/v1/review/{what}" for what in ("claim", "label", "skip", "undo")}
     owned = {path for _, path, _ in OWNED}
     for route in create_app(engine).routes:

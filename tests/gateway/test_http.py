@@ -280,13 +280,13 @@ def test_every_error_has_the_same_shape(http: httpx.Client) -> None:
 # Of the examples, where there are no versions and no claims.
 STATUS = {
     "/v1/predict": 404, "/v1/rank": 404, "/v1/review/claim": 200, "/v1/review/label": 422,
-    "/v1/review/skip": 422, "/v1/review/undo": 422,
+    "/v1/review/skip": 422, "/v1/review/undo": 422, "/v1/neighbours": 422,
 }  # fmt: skip
 
 
 def test_the_index_lists_every_endpoint_with_an_example_that_works(http: httpx.Client) -> None:
     endpoints = http.get("/").json()["endpoints"]
-    assert len(endpoints) == 17
+    assert len(endpoints) == 18
     for endpoint, description in endpoints.items():
         method, path = endpoint.split(" ")
         response = http.request(
