@@ -112,6 +112,14 @@ def stuffed(engine: Engine) -> Engine:
             "insert into control.segment_labels values (%s, md5('x'), now(), %s, '')",
             [model, text()],
         )
+        connection.execute(
+            "insert into events.input_vectors values (%s, %s, %s, now(), now(), '[1]')",
+            [model, text(), text()],
+        )
+        connection.execute(
+            "insert into events.input_vector_hours values (%s, %s, now(), 1, '{1}', '{1}')",
+            [model, text()],
+        )
         connection.execute("select control.expire()")
     return engine
 
