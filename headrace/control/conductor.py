@@ -42,7 +42,10 @@ select
     triggers.model, triggers.model_version, 'rolled_back' as event, null::float as traffic,
     triggers.reason || '; back to ' || triggers.target_version as reason,
     triggers.target_version, triggers.predictions, triggers.errors, triggers.error_rate,
-    triggers.slow_rate, triggers.earlier_slow_rate, triggers.output_psi
+    triggers.slow_rate, triggers.earlier_slow_rate, triggers.output_psi,
+    triggers.canary_predictions, triggers.labels, triggers.mean_reward,
+    triggers.champion_mean_reward, triggers.canary_error_rate, triggers.champion_error_rate,
+    triggers.canary_slow_rate, triggers.champion_slow_rate
 from headrace.rollback_trigger as triggers
 inner join headrace.model_policies as policies on triggers.model = policies.model
 where

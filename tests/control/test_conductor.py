@@ -56,8 +56,17 @@ def test_a_worse_version_never_gets_more_than_its_step(engine: Engine) -> None:
     assert world.story("v2")[-1] == ("rolled_back", None)
     assert max(share or 0 for _, share in world.story("v2")) <= 0.05
     assert world.champion() == "v1"
-    (told,) = engine.rows("select reason from events.model_events where event = 'rolled_back'")
-    assert told["reason"] == "canary: lower reward; back to v1"
+    (told,) = engine.rows(
+        "select reason, metrics -> 'rollout' as numbers from events.model_events "
+        "where event = 'rolled_back'"
+    )
+    numbers = told["numbers"]
+    assert told["reason"] == (
+        f"canary: lower reward, share {numbers['mean_reward']:.3f} "
+        f"against {numbers['champion_mean_reward']:.3f}; back to v1"
+    )
+    assert numbers["canary_predictions"] == world.served["v2", "canary"]
+    assert 0 < numbers["labels"] <= numbers["canary_predictions"]
 
 
 def test_a_version_that_fails_is_taken_back_from_any_place(engine: Engine) -> None:

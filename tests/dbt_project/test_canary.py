@@ -201,7 +201,11 @@ def test_predictions_without_a_click_count(engine: Engine, log: EventLog) -> Non
     assert (row["mean_reward"], row["champion_mean_reward"]) == (0.02, 0.1)
     assert (row["verdict"], row["reason"]) == ("rollback", "lower reward")
     (taken,) = engine.rows("select * from headrace.rollback_trigger where variant = 'canary'")
-    assert (taken["due"], taken["reason"]) == (True, "canary: lower reward")
+    assert (taken["due"], taken["reason"]) == (
+        True,
+        "canary: lower reward, share 0.020 against 0.100",
+    )
+    assert (taken["canary_predictions"], taken["labels"]) == (3_000, 3_000)
     # 50 minutes of predictions, of which the window of the last ten is open
     set_policies(engine, "m", label_window="10 minutes")
     row = verdict()

@@ -32,7 +32,16 @@ verdicts {{ as_materialized() }} (
         model_version,
         champion_version,
         verdict,
-        reason
+        reason,
+        measure,
+        predictions,
+        labels,
+        mean_reward,
+        champion_mean_reward,
+        error_rate,
+        champion_error_rate,
+        slow_rate,
+        champion_slow_rate
     from {{ ref('canary_verdict') }}
 ),
 
@@ -55,6 +64,15 @@ facts as (
             when told.status = 'champion' then earlier.model_version
         end as target_version,
         verdict.reason as verdict,
+        verdict.measure,
+        verdict.predictions as canary_predictions,
+        verdict.labels,
+        verdict.mean_reward,
+        verdict.champion_mean_reward,
+        verdict.error_rate as canary_error_rate,
+        verdict.champion_error_rate,
+        verdict.slow_rate as canary_slow_rate,
+        verdict.champion_slow_rate,
         latency.slow_rate,
         latency.earlier_slow_rate,
         latency.earlier_version as faster_version,
@@ -107,6 +125,22 @@ judged as (
     select
         *,
         fails or is_slower or canary_is_worse or output_left as is_wanted,
+        case verdict
+            when 'lower reward'
+                then
+                    measure || ' ' || {{ with_decimals('abs(mean_reward)', 3) }}
+                    || ' against '
+                    || {{ with_decimals('abs(champion_mean_reward)', 3) }}
+            when 'more errors'
+                then
+                    {{ with_decimals('100 * canary_error_rate', 1) }} || ' % against '
+                    || {{ with_decimals('100 * champion_error_rate', 1) }} || ' %'
+            when 'slower'
+                then
+                    {{ with_decimals('100 * canary_slow_rate', 1) }}
+                    || ' % slow answers against '
+                    || {{ with_decimals('100 * champion_slow_rate', 1) }} || ' %'
+        end as verdict_numbers,
         case
             when not (canary_is_worse or is_slower) and predictions < min_sample
                 then predictions || ' predictions, of at least ' || min_sample
@@ -150,7 +184,9 @@ select
                     || {{ with_decimals('100 * earlier_slow_rate', 1) }}
                     || ' % with ' || faster_version
                 end,
-                case when canary_is_worse then 'canary: ' || verdict end,
+                case when canary_is_worse
+                    then 'canary: ' || verdict || coalesce(', ' || verdict_numbers, '')
+                end,
                 case when output_left then
                     'output left its baseline, psi '
                     || {{ with_decimals('output_psi', 2) }}
@@ -165,6 +201,14 @@ select
     slow_rate,
     earlier_slow_rate,
     output_psi,
+    canary_predictions,
+    labels,
+    mean_reward,
+    champion_mean_reward,
+    canary_error_rate,
+    champion_error_rate,
+    canary_slow_rate,
+    champion_slow_rate,
     window_start,
     window_end
 from judged
