@@ -24,7 +24,8 @@ class Prediction:
     `features` are those of the request and those that were looked up, `known_at` says where
     (`headrace.gateway.features.Given`). `scores` are the probabilities by label, of a
     classification, and `score` is that of `positive`, or of `label` where there is none. `took_ms`
-    is how long the batch took that the request was in. `passes` are probabilities (d, labels) from
+    is how long the batch took until the answer, which was there at `answered_at`
+    (`time.perf_counter`). `passes` are probabilities (d, labels) from
     passes with dropout, in the order of `scores`, where such were asked for and the version can.
     `propensity` is there where the label was chosen by exploration.
     """
@@ -39,6 +40,7 @@ class Prediction:
     passes: NDArray[np.float64] | None = None
     propensity: float | None = None
     known_at: Mapping[str, datetime | None] | None = None
+    answered_at: float = 0.0
 
 
 class PredictionError(ModelError):

@@ -7,17 +7,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from headrace.control.plan import CANARY, CHAMPION, HOLDOUT
 from headrace.errors import ModelError, StoppedError
 from headrace.gateway.answers import PredictionError, prediction
 from headrace.gateway.features import Given
 from headrace.gateway.jobs import Job
 from headrace.gateway.versions import LoadedVersion
-from headrace.model.together import Answering, Answers, answering, together
+from headrace.model.together import Answering, Answers, answering, shares, together
 
 logger = logging.getLogger(__name__)
 
 # How long a version that failed on several examples is asked about fewer of them.
 AGAIN_S = 0.25
+# Who is asked first: nobody waits in a batch for a version that is less proven.
+TURNS = (HOLDOUT, CHAMPION, CANARY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,33 @@ def answer(parts: Sequence[Part], began: float) -> float:
     """Give every job its prediction, or why there is none; return the seconds since the batch
     `began` (`time.perf_counter`).
 
+    Versions that share no network are asked one after the other, canaries last, and each has its
+    answers at once: so no champion waits for a slow canary of its batch, nor seems to be as slow.
     A version that fails, fails its own jobs only. Where it failed on several of them it is asked
     about half of these, and so on, so that one that it cannot answer takes few with it.
     """
-    found = together([part.asked() for part in parts])
-    took_s = time.perf_counter() - began
-    for part, answers in zip(parts, found, strict=True):
-        if isinstance(answers, Exception):
-            _fail(part, answers, time.perf_counter() + AGAIN_S)
-        else:
-            _resolve(part, answers, took_s)
-    return took_s
+    for group in _in_turn(parts):
+        found = together([part.asked() for part in group])
+        took_s = time.perf_counter() - began
+        for part, answers in zip(group, found, strict=True):
+            if isinstance(answers, Exception):
+                _fail(part, answers, time.perf_counter() + AGAIN_S)
+            else:
+                _resolve(part, answers, took_s)
+    return time.perf_counter() - began
+
+
+def _in_turn(parts: Sequence[Part]) -> list[list[Part]]:
+    """The parts that are asked at once, in the order in which they are."""
+    groups = [[part] for part in parts if not shares(part.version.predictor)]
+    if sharing := [part for part in parts if shares(part.version.predictor)]:
+        groups.append(sharing)
+    return sorted(groups, key=lambda group: min(_turn(part) for part in group))
+
+
+def _turn(part: Part) -> int:
+    variant = part.version.row.variant
+    return TURNS.index(variant) if variant in TURNS else len(TURNS)
 
 
 def _fail(part: Part, error: Exception, until: float) -> None:
@@ -89,4 +108,7 @@ def _resolve(part: Part, answers: Answers, took_s: float) -> None:
             job.future.set_exception(PredictionError(version.row, error))
         else:
             wanted = passes[:, at] if passes is not None and job.passes else None
-            job.future.set_result(replace(found, passes=wanted, known_at=given.known_at))
+            answered_at = time.perf_counter()
+            job.future.set_result(
+                replace(found, passes=wanted, known_at=given.known_at, answered_at=answered_at)
+            )

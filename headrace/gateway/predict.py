@@ -157,7 +157,7 @@ class Predictor:
         prediction = self.explorer.answer(request.model, request.request_id, prediction)
         if prediction.propensity is not None:
             filled += EXPLORED
-        took_ms = round((time.perf_counter() - began) * 1000, 3)
+        took_ms = round((prediction.answered_at - began) * 1000, 3)
         inference = _logged(request, prediction, took_ms)
         if prediction.known_at is not None:
             filled += LOOKED_UP

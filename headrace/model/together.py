@@ -47,6 +47,11 @@ class Wanted(Protocol):
 Answering = Generator[Wanted, NDArray[Any], Answers]
 
 
+def shares(version: Predictor) -> bool:
+    """Whether a version has a costly part that it may share with others."""
+    return hasattr(version, "answering")
+
+
 def answering(version: Predictor, examples: Sequence[Example], passes: int = 0) -> Answering:
     """Have a version answer, and give so many `passes` with dropout if it can.
 

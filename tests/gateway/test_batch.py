@@ -100,6 +100,30 @@ def test_what_a_version_cannot_answer_takes_nothing_with_it(
         assert outcomes(other) == ["yes"]
 
 
+def test_no_version_is_waited_for_by_one_that_is_more_proven() -> None:
+    answered: list[str] = []
+
+    class Watching(Choosy):
+        def predict(self, examples: Sequence[Example]) -> NDArray[Any]:
+            answered.append(" ".join(one for one in parts if parts[one].jobs[0][0].future.done()))
+            return super().predict(examples)
+
+    parts: dict[str, Part] = {}
+    for variant in ("canary", "champion", "shadow", "holdout"):
+        asked = part(Watching(), ["good", "good"])
+        row = Served("m", variant, variant, 0.0, "file:///1")
+        parts[variant] = Part(loaded(asked.version.predictor, row), asked.jobs)
+    began = time.perf_counter()
+    took_s = answer([*parts.values()], began)
+    assert answered == ["", "holdout", "champion holdout", "canary champion holdout"]
+    times = [
+        job.future.result(0).answered_at
+        for variant in ("holdout", "champion", "canary", "shadow")
+        for job, _ in parts[variant].jobs
+    ]
+    assert [began, *times, began + took_s] == sorted([began, *times, began + took_s])
+
+
 @pytest.mark.parametrize(("again_s", "error"), [(0, ValueError), (60, StoppedError)])
 def test_where_time_is_over_or_a_program_ended_no_half_is_asked(
     monkeypatch: pytest.MonkeyPatch, again_s: float, error: type[Exception]
