@@ -237,7 +237,7 @@ where model = %s and xmin != pg_current_xact_id()::xid
 def _is_next(connection: Connection, step: Step) -> bool:
     """Whether the model has no event but those that the step was decided on, and its own.
 
-    Conductors that write at once wait for each other here.
+    Conductors, and people (`lifecycle`), that write at once wait for each other here.
     """
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [step.model])
     row = connection.execute(_OTHERS, [step.model]).fetchone()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 from headrace.engine import Engine
+from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, ModelError
 from headrace.events.contract import ModelEvent, parse
 from headrace.events.log import EventLog
+from headrace.events.rows import event_row
+from headrace.events.tables import TableWriter
 
 VISIBLE_TIMEOUT_S = 30.0
+MOST_TRIES = 10
 
 
 def promote(
@@ -160,11 +166,38 @@ def next_event(engine: Engine, model: str, **fields: Any) -> ModelEvent:
 
 
 def _append(engine: Engine, model: str, **fields: Any) -> None:
-    """Store a model event and wait until the views show it."""
-    event = next_event(engine, model, **fields)
-    with EventLog(engine) as log:
-        log.append("model_events", [event])
-    _wait_for(engine, event.event_id)
+    """Store a model event that is later than all others, and wait until the views show it.
+
+    A step that the conductor took meanwhile would else have the same time, or a later one, and win.
+    """
+    if engine.settings.kafka:
+        event = next_event(engine, model, **fields)
+        with EventLog(engine) as log:
+            log.append("model_events", [event])
+        _wait_for(engine, event.event_id)
+        return
+    with closing(TableWriter(engine)) as writer:
+        for _ in range(MOST_TRIES):
+            event = next_event(engine, model, **fields)
+            row = event_row("model_events", event)
+            if writer.write_if([row], partial(_is_latest, event=event)):
+                return
+    raise EngineError(f"{model!r} gets one event after the other: try again")
+
+
+_SAME_OR_LATER = """
+select count(*) as events from events.model_events
+where model = %s and event_time >= %s and event_id != %s
+"""
+
+
+def _is_latest(connection: Connection, event: ModelEvent) -> bool:
+    """Whether no other event of the model is as late. The conductor waits here, too."""
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [event.model])
+    row = connection.execute(
+        _SAME_OR_LATER, [event.model, event.event_time, event.event_id]
+    ).fetchone()
+    return row == (0,)
 
 
 def _wait_for(engine: Engine, event_id: str) -> None:

@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from headrace.control import lifecycle
 from headrace.control.conductor import Conductor, due_steps
+from headrace.control.lifecycle import next_event
 from headrace.engine import Engine
+from headrace.events.contract import ModelEvent
 from tests.support.ingesting import ingesting
 from tests.support.policies import set_policies
 from tests.support.rollouts import World
@@ -136,6 +140,30 @@ def test_people_win(engine: Engine) -> None:
     world.fails = {"v3": 1.0}
     world.live(3)
     assert world.champion() == "v3"
+
+
+def test_a_person_wins_over_a_step_that_is_taken_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(engine, {"v1": 0.9, "v2": 0.9}, **LADDER)
+    world.publish("v1", "promoted")
+    world.publish("v2")
+    conductors = 0
+
+    def after_the_conductor(*arguments: Any, **fields: Any) -> ModelEvent:
+        nonlocal conductors
+        event = next_event(*arguments, **fields)
+        if conductors == 0:
+            with Conductor(engine) as conductor:
+                conductors += len(conductor.take_steps())
+        return event
+
+    monkeypatch.setattr(lifecycle, "next_event", after_the_conductor)
+    lifecycle.promote(engine, "m", "v2", traffic=0.01)
+    assert conductors == 1
+    assert world.story("v2") == [("trained", None), ("canary", 0.05), ("canary", 0.01)]
+    (row,) = engine.rows("select traffic from headrace.serving_plan where model_version = 'v2'")
+    assert row["traffic"] == 0.01
 
 
 def test_what_is_overtaken_or_undecided_is_retired(engine: Engine) -> None:
