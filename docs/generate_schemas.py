@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from headrace.declared import toml_schema
-from headrace.events.contract import MAX_TEXT, STRUCTS, max_bytes
+from headrace.events.contract import STRUCTS
+from headrace.events.values import MAX_TEXT, max_bytes
 
 FOLDER = Path(__file__).resolve().parent / "schemas"
 

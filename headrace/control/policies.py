@@ -13,8 +13,8 @@ import psycopg
 from headrace.engine import Engine
 from headrace.engine.patience import passes
 from headrace.errors import ContractError
-from headrace.events.contract import MAX_ID
 from headrace.events.labels import label_text
+from headrace.events.values import MAX_ID
 
 ALL_MODELS = "*"
 # Policies that name a label.

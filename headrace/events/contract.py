@@ -11,7 +11,7 @@ one is the time of the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,16 @@ import uuid_utils
 
 from headrace.errors import ContractError
 from headrace.events.labels import label_text
+from headrace.events.values import (
+    MAX_ID,
+    MAX_NUMBER,
+    check_ages,
+    check_features,
+    check_length,
+    check_probabilities,
+    check_storable,
+    is_plain,
+)
 
 Topic = Literal["inference", "feedback", "model_events"]
 Variant = Literal["champion", "canary", "shadow", "explore", "holdout"]
@@ -34,15 +44,6 @@ Scalar = str | int | float | bool | None
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 MAX_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-# Most bytes in UTF-8 of a name or an id. The key of a pane has up to four of them, and PostgreSQL
-# indexes rows of up to 2,704 bytes.
-MAX_ID = 512
-# Fields that are in no key. A trigger's id contains the model's name.
-_LONGER = {"trigger_id": 1_024, "artifact_uri": 2_000}
-# Most characters of a text, and of the name of a feature or of a class with a probability.
-MAX_TEXT, MAX_FEATURE = 100_000, 256
-MAX_FEATURES = 1_000
-MAX_NUMBER = 1e300
 MAX_POSITION = 1_000_000
 # Kinds that say "it happened": without a value or a label they have the value 1.
 OCCURRENCE = ("click", "purchase", "conversion")
@@ -148,6 +149,11 @@ _REQUIRED: dict[Topic, tuple[str, ...]] = {
     "feedback": ("request_id",),
     "model_events": ("model", "model_version", "event"),
 }
+_OBJECTS = {
+    "features": check_features,
+    "probabilities": check_probabilities,
+    "feature_ages": check_ages,
+}
 _BOUNDS: dict[str, tuple[str, float, float]] = {
     "score": ("a number in [0, 1]", 0.0, 1.0),
     "traffic": ("a number in [0, 1]", 0.0, 1.0),
@@ -186,9 +192,9 @@ def _parse(topic: Topic, payload: object, now: datetime) -> Event:
         if payload.get(name) in (None, ""):
             raise ContractError(name, "given", payload.get(name))
     present = {name: value for name, value in payload.items() if value is not None}
-    _check_features(present.get("features"))
-    _check_probabilities(present.get("probabilities"))
-    _check_ages(present.get("feature_ages"))
+    for name, check in _OBJECTS.items():
+        if name in present:
+            check(present[name])
     try:
         event: Event = msgspec.convert(present, struct)
     except msgspec.ValidationError as error:
@@ -246,58 +252,6 @@ def _choices(struct: type[Event], name: str) -> tuple[str, ...] | None:
     return get_args(found) if found else None
 
 
-def _check_features(features: object) -> None:
-    if features is None:
-        return
-    if not isinstance(features, Mapping):
-        raise ContractError(
-            "features", "an object of name to number, string, bool or null", features
-        )
-    if len(features) > MAX_FEATURES:
-        raise ContractError("features", f"at most {MAX_FEATURES} names", f"{len(features)} names")
-    for name, value in features.items():
-        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
-            raise ContractError(
-                "features", f"an object with names of 1 to {MAX_FEATURE} characters", name
-            )
-        if value is not None and not isinstance(value, str | int | float | bool):
-            raise ContractError(f"features.{name}", "a number, a string, a bool or null", value)
-
-
-def _check_probabilities(probabilities: object) -> None:
-    allowed = "an object of class to number in [0, 1]"
-    for _, value in _named("probabilities", probabilities, "classes", allowed):
-        if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise ContractError("probabilities", allowed, value)
-
-
-def _check_ages(ages: object) -> None:
-    allowed = "an object of feature view to seconds or null"
-    for _, value in _named("feature_ages", ages, "views", allowed):
-        is_number = type(value) in (int, float) and -MAX_NUMBER <= value <= MAX_NUMBER
-        if value is not None and not is_number:
-            raise ContractError("feature_ages", allowed, value)
-
-
-def _named(field: str, given: object, what: str, allowed: str) -> Iterable[tuple[str, Any]]:
-    """Return the items of an object or null, after a look at how many they are and at their names.
-
-    Raises:
-        ContractError: it is no object, too many of `what`, or a name is not allowed.
-    """
-    if given is None:
-        return ()
-    if not isinstance(given, Mapping):
-        raise ContractError(field, allowed, given)
-    if len(given) > MAX_FEATURES:
-        raise ContractError(field, f"at most {MAX_FEATURES} {what}", f"{len(given)} {what}")
-    for name in given:
-        if not isinstance(name, str) or not name or len(name) > MAX_FEATURE:
-            allowed = f"an object with names of 1 to {MAX_FEATURE} characters"
-            raise ContractError(field, allowed, name)
-    return given.items()
-
-
 def _check_values(event: Event, present: Mapping[str, Any]) -> None:
     """Check the fields that are given, in their order, but for short plain texts: most are."""
     others = [
@@ -307,68 +261,14 @@ def _check_values(event: Event, present: Mapping[str, Any]) -> None:
     ]
     for name in sorted(others, key=event.__struct_fields__.index):
         value = getattr(event, name)
-        if not _is_plain(value):
-            _check_storable(name, value)
+        if not is_plain(value):
+            check_storable(name, value)
         if isinstance(value, str):
-            _check_length(name, value)
+            check_length(name, value)
         if name in _BOUNDS:
             allowed, low, high = _BOUNDS[name]
             if not low <= value <= high:
                 raise ContractError(name, allowed, value)
-
-
-def _check_length(name: str, value: str) -> None:
-    if name in ("error", "reason", "input", "output"):
-        if len(value) > MAX_TEXT:
-            raise ContractError(name, f"at most {MAX_TEXT} characters", f"{len(value)} characters")
-        return
-    limit = max_bytes(name)
-    if len(value) > limit // 4 and (size := len(value.encode())) > limit:
-        raise ContractError(name, f"at most {limit} bytes in UTF-8", f"{size} bytes")
-
-
-def max_bytes(name: str) -> int:
-    """Return the most bytes in UTF-8 of a field that holds a name, an id or an address."""
-    return _LONGER.get(name, MAX_ID)
-
-
-def _is_plain(value: object) -> bool:
-    """Whether a value needs no `_check_storable`: a quick test that most values pass."""
-    kind = type(value)
-    if kind is str:
-        return len(value) <= MAX_ID and value.isprintable()  # type: ignore[arg-type, attr-defined]
-    if kind is float or kind is int:
-        return -MAX_NUMBER <= value <= MAX_NUMBER  # type: ignore[operator]
-    return kind is bool or value is None
-
-
-def _check_storable(path: str, value: object, depth: int = 0) -> None:
-    """Reject what no column can hold: NUL, lone surrogates, NaN, infinities, what is not JSON."""
-    if depth > 50:
-        raise ContractError(path.split(".")[0], "nested at most 50 deep", "deeper nesting")
-    if isinstance(value, str):
-        if len(value) > MAX_TEXT:
-            raise ContractError(path, f"at most {MAX_TEXT} characters", f"{len(value)} characters")
-        if "\x00" in value:
-            raise ContractError(path, "text without NUL characters", value)
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise ContractError(path, "valid Unicode text", value)
-    elif isinstance(value, bool) or value is None:
-        return
-    elif isinstance(value, int | float):
-        if not -MAX_NUMBER <= value <= MAX_NUMBER:
-            raise ContractError(path, "a finite number (null stands for a missing one)", value)
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not _is_plain(key):
-                _check_storable(path, key, depth + 1)
-            if not _is_plain(inner):
-                _check_storable(f"{path}.{key}", inner, depth + 1)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_storable(path, inner, depth + 1)
-    elif not isinstance(value, datetime):
-        raise ContractError(path, "JSON (object, array, string, number, bool or null)", value)
 
 
 def _checked_time(when: datetime, now: datetime) -> datetime:

@@ -22,9 +22,10 @@ from headrace.control import reviews
 from headrace.control.reviews import Candidate, Claim
 from headrace.engine import Engine
 from headrace.errors import ContractError
-from headrace.events.contract import MAX_ID, parse
+from headrace.events.contract import parse
 from headrace.events.labels import class_of
 from headrace.events.log import EventLog, Filled
+from headrace.events.values import MAX_ID
 from headrace.gateway.ingest import receipts_of
 from headrace.gateway.wire import read_json, respond
 

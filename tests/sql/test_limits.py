@@ -12,9 +12,10 @@ from headrace.control import policies
 from headrace.control.claims import claim, wanted_triggers
 from headrace.engine import Engine
 from headrace.errors import ContractError
-from headrace.events.contract import MAX_FEATURE, MAX_ID, TOPICS, Topic, max_bytes, parse
+from headrace.events.contract import TOPICS, Topic, parse
 from headrace.events.log import EventLog
 from headrace.events.rows import Receipt
+from headrace.events.values import MAX_FEATURE, MAX_ID, max_bytes
 
 # A row of a B-tree holds a third of a page: BTMaxItemSize, without the header of a row of 8 bytes.
 MOST = 2_704
