@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def folder_once(path: Path) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
+
+
+def digested(files: Iterable[Path], start: bytes = b"") -> str:
+    """Return the SHA-256, in hexadecimal, of `start` and of the names and contents of files."""
+    digest = hashlib.sha256(start)
+    for path in sorted(files):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,6 @@ by the content of the base's files and by the versions of what exports and runs 
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import subprocess
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ModelError, one_line
+from headrace.files import digested
 from headrace.model.text.bundled import bundled
 from headrace.model.text.graph import Graph, GraphEncoder, Precision
 from headrace.model.text.lora import Lora
@@ -120,12 +120,8 @@ def base_folder(base: str) -> Path:
 
 
 def _key(folder: Path) -> str:
-    digest = hashlib.sha256(repr((FORMAT, [(name, _version(name)) for name in TOOLS])).encode())
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]
+    made_by = repr((FORMAT, [(name, _version(name)) for name in TOOLS])).encode()
+    return digested(filter(Path.is_file, folder.iterdir()), made_by)[:32]
 
 
 def _version(package: str) -> str | None:

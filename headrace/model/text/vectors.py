@@ -7,7 +7,6 @@ the name of an embedder has both, and a hash of the base's files.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.files import digested
 from headrace.model.text.bundled import BUNDLED
 from headrace.model.text.served import TextEncoder, base_folder, serving_encoder
 
@@ -57,10 +57,7 @@ def shared_embedder(base: str, tokens: int) -> Embedder:
 
 def embedder_name(base: str, tokens: int) -> str:
     """Return the name of a base's embedder; a base of other files has another one."""
-    folder = base_folder(base)
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in WEIGHED:
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return f"{Path(base or BUNDLED).name}/{tokens}/{digest.hexdigest()[:12]}"
+    weighed = (
+        path for path in base_folder(base).iterdir() if path.is_file() and path.suffix in WEIGHED
+    )
+    return f"{Path(base or BUNDLED).name}/{tokens}/{digested(weighed)[:12]}"
