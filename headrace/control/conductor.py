@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from headrace.control.lease import try_session_lock
+from headrace.control.lease import take_transaction_lock, try_session_lock
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, one_line
@@ -239,6 +239,6 @@ def _is_next(connection: Connection, step: Step) -> bool:
 
     Conductors, and people (`lifecycle`), that write at once wait for each other here.
     """
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [step.model])
+    take_transaction_lock(connection, step.model)
     row = connection.execute(_OTHERS, [step.model]).fetchone()
     return row == (step.seen,)

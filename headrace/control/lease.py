@@ -1,5 +1,5 @@
 """A role that one process has at a time: by a lease in PostgreSQL (Gray and Cheriton 1989), or by a
-lock of a session, which ends with its connection.
+lock of a session or a transaction, which ends with it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,11 @@ def try_session_lock(connection: Connection, name: str) -> bool:
     """Take a lock that the connection keeps until it ends; false where another session has it."""
     query = "select pg_try_advisory_lock(hashtextextended(%s, 0)) as held"
     return connection.execute(query, [name]).fetchone() == (True,)
+
+
+def take_transaction_lock(connection: Connection, name: str) -> None:
+    """Wait for a lock that is kept until the transaction ends."""
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
 _TAKE = """

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from headrace.control.lease import take_transaction_lock
 from headrace.engine import Engine
 from headrace.engine.dialect import Connection
 from headrace.errors import EngineError, ModelError
@@ -193,7 +194,7 @@ where model = %s and event_time >= %s and event_id != %s
 
 def _is_latest(connection: Connection, event: ModelEvent) -> bool:
     """Whether no other event of the model is as late. The conductor waits here, too."""
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [event.model])
+    take_transaction_lock(connection, event.model)
     row = connection.execute(
         _SAME_OR_LATER, [event.model, event.event_time, event.event_id]
     ).fetchone()
