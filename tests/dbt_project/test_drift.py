@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from headrace.engine import Engine
 from headrace.events.contract import Event, Inference, Topic, parse
 from headrace.events.log import EventLog
-from tests.support.champions import promote
+from tests.support.champions import promote, trained, training_hours
 from tests.support.closeness import close
 from tests.support.drift_oracle import Champion, Policies
 from tests.support.oracle import Oracle
+from tests.support.policies import stretched
 from tests.support.quality_oracle import QualityOracle
 from tests.support.stored import empty
 from tests.support.streams import EXAMPLES, MODELS, START, Stream, first_of_each, send, streams
@@ -66,22 +67,9 @@ def govern(engine: Engine, policies: Policies) -> None:
             )
 
 
-_hours = st.integers(0, 40)
-_trained = st.one_of(st.none(), st.tuples(_hours, _hours))
 _champions = st.dictionaries(
-    st.sampled_from(MODELS), st.tuples(st.sampled_from(["v1", "v2", "v9"]), _trained)
+    st.sampled_from(MODELS), st.tuples(st.sampled_from(["v1", "v2", "v9"]), training_hours)
 )
-
-
-def stretched(stream: Stream, factor: int) -> Stream:
-    """The stream over `factor` times its length, so that what it began with is read by the hour."""
-
-    def later(event: Any) -> Any:
-        return msgspec.structs.replace(
-            event, event_time=START + (event.event_time - START) * factor
-        )
-
-    return Stream([[(topic, later(event)) for topic, event in b] for b in stream.batches])
 
 
 @FEW
@@ -114,13 +102,9 @@ def test_views_equal_recompute(
     )
     silence = policies.silence(*MODELS)
     govern(engine, policies)
-    champions = {}
-    for model, (version, hours) in drawn.items():
-        train = None
-        if hours:
-            first, last = sorted(START + timedelta(hours=h) * factor for h in hours)
-            train = (first, last + timedelta(minutes=7))
-        champions[model] = Champion(version, train)
+    champions = {
+        model: trained(version, hours, factor) for model, (version, hours) in drawn.items()
+    }
     promote(log, champions)
     stream = without_texts(stretched(stream, factor))
     for number, batch in enumerate(stream.batches):

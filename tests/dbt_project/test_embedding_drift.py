@@ -18,21 +18,17 @@ from headrace.engine import Engine
 from headrace.events.contract import parse
 from headrace.events.log import EventLog
 from tests.support import vectors
-from tests.support.champions import promote
+from tests.support.champions import promote, trained, training_hours
 from tests.support.closeness import check_rows
-from tests.support.drift_oracle import Champion, Policies
+from tests.support.drift_oracle import Policies
 from tests.support.formulas import EXAMPLES
 from tests.support.oracle import Oracle, Row
 from tests.support.policies import set_policies, stretched
 from tests.support.stored import empty
-from tests.support.streams import MODELS, START, Stream, first_of_each, send, streams
+from tests.support.streams import MODELS, Stream, first_of_each, send, streams
 from tests.support.text_oracle import TextOracle
 
 ALPHA, MOVING, ALERT = 0.0005, 0.1, 0.25
-_hours = st.integers(0, 40)
-_champions = st.dictionaries(
-    st.sampled_from(MODELS), st.one_of(st.none(), st.tuples(_hours, _hours))
-)
 
 
 class VectorOracle(TextOracle):
@@ -101,7 +97,7 @@ def distances(old: Any, new: Any) -> Row:
 @given(
     stream=streams(),
     factor=st.sampled_from([1, 10]),
-    trained=_champions,
+    hours=st.dictionaries(st.sampled_from(MODELS), training_hours),
     drift_window=st.sampled_from([1, 9, 72]),
     min_sample=st.sampled_from([1, 2, 4]),
 )
@@ -110,7 +106,7 @@ def test_the_view_equals_a_recompute(
     log: EventLog,
     stream: Stream,
     factor: int,
-    trained: dict[str, Any],
+    hours: dict[str, Any],
     drift_window: int,
     min_sample: int,
 ) -> None:
@@ -124,13 +120,7 @@ def test_the_view_equals_a_recompute(
         embed_inputs="1000000",
         vector_retention="10 years",
     )
-    champions = {}
-    for model, hours in trained.items():
-        train = None
-        if hours:
-            first, last = sorted(START + timedelta(hours=h) * factor for h in hours)
-            train = (first, last + timedelta(minutes=7))
-        champions[model] = Champion("v1", train)
+    champions = {model: trained("v1", between, factor) for model, between in hours.items()}
     promote(log, champions)
     stream = stretched(stream, factor)
     for number, batch in enumerate(stream.batches):

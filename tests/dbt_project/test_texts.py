@@ -18,9 +18,9 @@ from scipy import stats
 from headrace.engine import Engine
 from headrace.events.contract import Event, Topic, input_text, parse
 from headrace.events.log import EventLog
-from tests.support.champions import promote
+from tests.support.champions import promote, trained, training_hours
 from tests.support.closeness import check_rows
-from tests.support.drift_oracle import Champion, Policies
+from tests.support.drift_oracle import Policies
 from tests.support.formulas import EXAMPLES, Connection, evaluate, table
 from tests.support.oracle import Oracle
 from tests.support.policies import set_policies, stretched
@@ -34,17 +34,12 @@ ALPHA, MOVING, ALERT = 0.0005, 0.1, 0.25
 # What text_drift looks at of a field.
 TESTS = 3
 
-_hours = st.integers(0, 40)
-_champions = st.dictionaries(
-    st.sampled_from(MODELS), st.one_of(st.none(), st.tuples(_hours, _hours))
-)
-
 
 @settings(EXAMPLES, max_examples=15)
 @given(
     stream=streams(),
     factor=st.sampled_from([1, 10]),
-    trained=_champions,
+    hours=st.dictionaries(st.sampled_from(MODELS), training_hours),
     drift_window=st.sampled_from([1, 9, 72]),
     min_sample=st.sampled_from([1, 2, 4]),
 )
@@ -53,7 +48,7 @@ def test_views_equal_recompute(
     log: EventLog,
     stream: Stream,
     factor: int,
-    trained: dict[str, Any],
+    hours: dict[str, Any],
     drift_window: int,
     min_sample: int,
 ) -> None:
@@ -65,13 +60,7 @@ def test_views_equal_recompute(
         drift_window=f"{drift_window} hours",
         drift_alpha=f"{policies.drift_alpha}",
     )
-    champions = {}
-    for model, hours in trained.items():
-        train = None
-        if hours:
-            first, last = sorted(START + timedelta(hours=h) * factor for h in hours)
-            train = (first, last + timedelta(minutes=7))
-        champions[model] = Champion("v1", train)
+    champions = {model: trained("v1", between, factor) for model, between in hours.items()}
     promote(log, champions)
     stream = stretched(stream, factor)
     for number, batch in enumerate(stream.batches):
